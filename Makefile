@@ -1,0 +1,53 @@
+# Everything a person or CI does here. `make` lists the targets.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+# What a stamp depends on: the environment is made again when the lock or the project's own table changes.
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-live lint format proto lock up down clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## set everything up and run the main job, ClickHouse to Iceberg, on this machine
+	@$(BIN)/icefleet demo
+
+test: $(STAMP) ## set everything up and pass the tests
+	@$(BIN)/pytest
+
+test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
+	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }
+	@CLICKHOUSE_URL="$(CLICKHOUSE_URL)" $(BIN)/pytest tests/deploy/test_clickhouse_endpoint.py
+
+lint: $(STAMP) ## ruff, mypy strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing
+
+format: $(STAMP) ## let ruff format and mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+proto: $(STAMP) ## generate the Python beside the .proto files
+	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. icefleet/v1/*.proto
+
+lock: $(STAMP) ## resolve the dependencies again into requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
+
+up: $(STAMP) ## start the embedded stack and a worker
+	@$(BIN)/icefleet local up --worker
+
+down: $(STAMP) ## stop what `make up` or `make demo` started
+	@$(BIN)/icefleet local down
+
+clean: ## remove the environment and caches (the stack's data stays in .local/)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

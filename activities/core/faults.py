@@ -1,0 +1,134 @@
+"""Every way in which a job can fail: a closed tree.
+
+Each class says who must act (`actor`) and whether trying again can help (`retryable`). The core, the lake and the
+clients raise these and nothing else; `activities.errors` is the one place that turns them into Temporal failures.
+
+    Fault
+    ├── BadRequest            user      a workflow input or command names something that cannot be
+    ├── BadConfig             operator  config and reality disagree: no such column, cluster, bucket
+    ├── PrivacyUndecided      operator  a column looks sensitive and nobody said what to do with it
+    ├── UnsupportedType       operator  a column's type has no lossless way into Iceberg
+    ├── SchemaConflict        operator  source and Iceberg table cannot be reconciled
+    ├── SourceRefused         operator  ClickHouse says no: password, rights, unknown table
+    ├── SourceUnavailable     operator  ClickHouse cannot be reached or is overloaded          retryable
+    ├── SourceMoved           nobody    rows arrived while a partition was being exported      retryable
+    ├── ResultIncomplete      us        a stream ended early, or holds other rows than counted retryable
+    ├── StoreRefused          operator  the object store says no: bucket, rights
+    ├── StoreUnavailable      operator  the object store cannot be reached                     retryable
+    ├── ObjectRefused         us        an object is not the Parquet file that was promised
+    ├── CatalogRefused        operator  the catalog says no: rights, warehouse
+    ├── CatalogUnavailable    operator  the catalog cannot be reached                          retryable
+    ├── CommitConflict        nobody    other writers won every try                            retryable
+    └── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
+"""
+
+from typing import ClassVar, Literal
+
+Actor = Literal["user", "operator", "us", "nobody"]
+
+
+class Fault(Exception):
+    """A failure with a message that names the table, partition or field, what is wrong, and the way out."""
+
+    actor: ClassVar[Actor] = "us"
+    retryable: ClassVar[bool] = False
+
+
+class BadRequest(Fault):
+    """A workflow input or a command asks for something that cannot be."""
+
+    actor = "user"
+
+
+class BadConfig(Fault):
+    """Configuration and the world disagree."""
+
+    actor = "operator"
+
+
+class PrivacyUndecided(Fault):
+    """A column looks sensitive and config neither redacts nor allows it."""
+
+    actor = "operator"
+
+
+class UnsupportedType(Fault):
+    """A source type that cannot be carried into Iceberg without loss."""
+
+    actor = "operator"
+
+
+class SchemaConflict(Fault):
+    """The source's columns and the Iceberg table's cannot be reconciled."""
+
+    actor = "operator"
+
+
+class SourceRefused(Fault):
+    """ClickHouse refused: wrong password, missing rights, unknown table."""
+
+    actor = "operator"
+
+
+class SourceUnavailable(Fault):
+    """ClickHouse cannot be reached, or is too busy for this query."""
+
+    actor = "operator"
+    retryable = True
+
+
+class SourceMoved(Fault):
+    """Rows arrived in a partition while it was being exported."""
+
+    actor = "nobody"
+    retryable = True
+
+
+class ResultIncomplete(Fault):
+    """A result stream ended early, or holds another number of rows than the source counts."""
+
+    retryable = True
+
+
+class StoreRefused(Fault):
+    """The object store refused: no such bucket, no right to write."""
+
+    actor = "operator"
+
+
+class StoreUnavailable(Fault):
+    """The object store cannot be reached, or answers with errors."""
+
+    actor = "operator"
+    retryable = True
+
+
+class ObjectRefused(Fault):
+    """An object is not the Parquet file that it was promised to be."""
+
+
+class CatalogRefused(Fault):
+    """The catalog refused: wrong credential, no such warehouse."""
+
+    actor = "operator"
+
+
+class CatalogUnavailable(Fault):
+    """The catalog cannot be reached, or answers with errors."""
+
+    actor = "operator"
+    retryable = True
+
+
+class CommitConflict(Fault):
+    """Other writers won every one of our bounded tries to commit."""
+
+    actor = "nobody"
+    retryable = True
+
+
+class BusUnavailable(Fault):
+    """NATS cannot be reached, or another announcer was faster."""
+
+    actor = "operator"
+    retryable = True

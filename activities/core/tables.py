@@ -1,0 +1,54 @@
+"""What config says of one exported table, resolved and free of defaults, files and secrets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+PartitionKind = Literal["daily", "hourly", "integer"]
+Profile = Literal["portable", "as_published"]
+
+
+@dataclass(frozen=True)
+class PartitionRule:
+    """How a table is cut: by UTC day, by UTC hour, or by `chunk_size` values of an integer column."""
+
+    kind: PartitionKind
+    column: str
+    chunk_size: int = 0
+    """Values per file; 0 unless `kind` is integer."""
+    coarse_chunks: int = 0
+    """Files per Iceberg partition (a truncate transform); 0 unless `kind` is integer."""
+
+
+@dataclass(frozen=True)
+class NetworkRange:
+    """One network of a table and what may be expected of it: ISO dates, or values of the integer column.
+
+    `first` and `last` are partition labels (`2024-03-20`, or `0`), both inclusive; `last` is empty while the
+    network lives.
+    """
+
+    name: str
+    first: str
+    last: str = ""
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """One source table, everything about it that config decides."""
+
+    name: str
+    database: str
+    source: str
+    """`<environment>.<cluster>`, as export mappings write it."""
+    partition: PartitionRule
+    networks: tuple[NetworkRange, ...]
+    lag: int = 0
+    """Seconds after a partition's end (values of the column, for integer partitions) before it is exported."""
+    network_column: str = "meta_network_name"
+    redacted_columns: tuple[str, ...] = ()
+    allowed_columns: tuple[str, ...] = ()
+    """Columns that look sensitive and may be published as they are."""
+    profile: Profile = "portable"
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Column → Iceberg type that overrides the profile's choice."""
