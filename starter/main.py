@@ -5,7 +5,9 @@ import sys
 
 import typer
 
-from starter import local
+from starter import config, local, temporal
+from starter.seed import seed
+from starter.worker import worker
 
 app = typer.Typer(
     name="icefleet",
@@ -15,6 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(local.app, name="local")
+app.add_typer(config.app, name="config")
+app.add_typer(temporal.app, name="temporal")
+app.command()(worker)
+app.command()(seed)
 
 
 def main() -> None:

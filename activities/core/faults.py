@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 Actor = Literal["user", "operator", "us", "nobody"]
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - faults are named for what is wrong
     """A failure with a message that names the table, partition or field, what is wrong, and the way out."""
 
     actor: ClassVar[Actor] = "us"

@@ -1,0 +1,126 @@
+"""Snapshots become events. What is still to be announced is derived: the stream remembers what was."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
+
+from activities import failpoints
+from activities.clients.bus import LastMessage
+from activities.context import ExportContext
+from activities.contracts.export import AnnounceReport, TableInput, table_identifier
+from activities.core.partitions import label_of
+from activities.core.tables import TableConfig
+from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
+
+EVENT_TYPE = "icefleet.snapshot.committed.v1"
+LISTED_PARTITIONS = 1500
+"""Partitions that one event names: with long keys they stay below the bus's limit of one megabyte."""
+
+
+def subject_of(environment: str, table: TableInput) -> str:
+    """Where a table's snapshots are announced."""
+    return f"icefleet.{environment}.snapshot.{table.network}.{table.table}"
+
+
+async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
+    """Publish every snapshot newer than the last one that the stream holds, oldest first, each once."""
+    config = context.table(asked)
+    identifier = table_identifier(asked.network, asked.table)
+    table = await asyncio.to_thread(context.lake.load, identifier)
+    if table is None or table.current_snapshot() is None:
+        return AnnounceReport(announced=0)
+    subject = subject_of(context.environment, asked)
+    last = await context.bus.last(subject)
+    known, sequence = _announced(last, str(table.metadata.table_uuid))
+    after = last.sequence if last is not None else 0
+    announced = 0
+    for snapshot in snapshots_after(table, known, sequence):
+        facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
+        event = event_of(context, config, asked, facts)
+        await failpoints.reach("before-announce")
+        after = await context.bus.publish(
+            subject,
+            json_format.MessageToJson(event, indent=None).encode(),
+            headers_of(context, event),
+            message_id=event_id(event),
+            after=after,
+        )
+        announced += 1
+        await failpoints.reach("after-announce")
+    return AnnounceReport(announced=announced)
+
+
+def _announced(last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
+    """Snapshot id and sequence number of the last announcement; a table made anew starts from nothing."""
+    if last is None:
+        return None, 0
+    event = json.loads(last.body)
+    if event.get("tableUuid") != table_uuid:
+        return None, 0
+    return int(event["snapshotId"]), int(event.get("sequenceNumber", 0))
+
+
+def event_id(event: SnapshotCommitted) -> str:
+    """What makes an announcement the same announcement: table UUID and snapshot."""
+    return f"{event.table_uuid}-{event.snapshot_id}"
+
+
+def event_of(context: ExportContext, config: TableConfig, asked: TableInput, facts: SnapshotFacts) -> SnapshotCommitted:
+    """The event of one snapshot."""
+    committed_at = Timestamp()
+    committed_at.FromMilliseconds(facts.timestamp_ms)
+    listed = facts.added[:LISTED_PARTITIONS]
+    return SnapshotCommitted(
+        environment=context.environment,
+        table=table_identifier(asked.network, asked.table),
+        network=asked.network,
+        source_table=config.name,
+        table_uuid=facts.table_uuid,
+        snapshot_id=facts.snapshot_id,
+        parent_snapshot_id=facts.parent_id or 0,
+        sequence_number=facts.sequence_number,
+        operation=facts.operation,
+        committed_at=committed_at,
+        partitions=[_partition(context, config, file) for file in listed],
+        partitions_omitted=len(facts.added) - len(listed),
+        added=Totals(
+            files=len(facts.added),
+            rows=sum(file.rows for file in facts.added),
+            bytes=sum(file.bytes for file in facts.added),
+        ),
+        files_removed=facts.removed,
+        traceparent=facts.summary.get("icefleet.traceparent", ""),
+    )
+
+
+def _partition(context: ExportContext, config: TableConfig, file: ChangedFile) -> Partition:
+    key = context.store.key(file.path)
+    return Partition(
+        partition=label_of(config.partition, file.index),
+        rows=file.rows,
+        bytes=file.bytes,
+        object_key=key,
+        public_url=f"{context.public_url}/{key}" if context.public_url else "",
+        replaced=file.replaced,
+    )
+
+
+def headers_of(context: ExportContext, event: SnapshotCommitted) -> dict[str, str]:
+    """CloudEvents' headers, binary content mode."""
+    committed_at = datetime.fromtimestamp(event.committed_at.ToMilliseconds() / 1000, UTC)
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": EVENT_TYPE,
+        "ce-source": f"/icefleet/{context.environment}/{event.table}",
+        "ce-id": event_id(event),
+        "ce-time": committed_at.isoformat(timespec="milliseconds"),
+        "ce-subject": event.table,
+        "content-type": "application/json",
+    }
+    if event.traceparent:
+        headers["ce-traceparent"] = event.traceparent
+    return headers

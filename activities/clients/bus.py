@@ -1,0 +1,133 @@
+"""NATS JetStream: one stream of snapshot events, of which the last message on a subject is remembered for us."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+from activities.core.faults import BusUnavailable
+
+WRONG_LAST_SEQUENCE = 10071
+STREAM_NAME_IN_USE = 10058
+DUPLICATE_WINDOW_SECONDS = 2 * 60
+
+
+@dataclass(frozen=True)
+class BusSettings:
+    """How to reach NATS, and the stream that holds our events."""
+
+    url: str
+    stream: str
+    replicas: int
+    subjects: tuple[str, ...] = ("icefleet.*.snapshot.>",)
+    login: Mapping[str, Any] = field(default_factory=dict)
+    """How nats-py is to log in: `user` and `password`, `token`, or `user_credentials`."""
+
+    def __repr__(self) -> str:
+        return f"BusSettings({self.url}, {self.stream})"
+
+
+@dataclass(frozen=True)
+class LastMessage:
+    """The newest message on a subject."""
+
+    sequence: int
+    body: bytes
+
+
+class Bus:
+    """A connection that is made when needed and made again when lost."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+        self._jetstream: JetStreamContext | None = None
+
+    async def close(self) -> None:
+        """Flush and leave."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = self._jetstream = None
+
+    async def _open(self) -> JetStreamContext:
+        if self._client is not None and self._client.is_connected and self._jetstream is not None:
+            return self._jetstream
+        await self.close()
+        self._client = await nats.connect(
+            self._settings.url, connect_timeout=5, allow_reconnect=False, error_cb=_quiet, **self._settings.login
+        )
+        self._jetstream = self._client.jetstream(timeout=10)
+        await self._ensure(self._jetstream)
+        return self._jetstream
+
+    async def _ensure(self, jetstream: JetStreamContext) -> None:
+        config = StreamConfig(
+            name=self._settings.stream,
+            subjects=list(self._settings.subjects),
+            num_replicas=self._settings.replicas,
+            duplicate_window=DUPLICATE_WINDOW_SECONDS,
+            allow_direct=True,
+            description="Snapshots that icefleet committed",
+        )
+        try:
+            await jetstream.stream_info(self._settings.stream)
+        except NotFoundError:
+            try:
+                await jetstream.add_stream(config)
+            except APIError as refused:
+                if refused.err_code != STREAM_NAME_IN_USE:
+                    raise
+
+    async def last(self, subject: str) -> LastMessage | None:
+        """The newest message on `subject`; None when there is none."""
+        async with self._named():
+            jetstream = await self._open()
+            try:
+                message = await jetstream.get_last_msg(self._settings.stream, subject)
+            except NotFoundError:
+                return None
+        return LastMessage(int(message.seq or 0), message.data or b"")
+
+    async def publish(
+        self, subject: str, body: bytes, headers: Mapping[str, str], *, message_id: str, after: int
+    ) -> int:
+        """Publish if the subject's newest message is still the one numbered `after` (0: none); answers its number.
+
+        Raises:
+            BusUnavailable: NATS is away, or another announcer was faster: look at the stream again.
+        """
+        async with self._named():
+            jetstream = await self._open()
+            try:
+                acknowledged = await jetstream.publish(
+                    subject,
+                    body,
+                    headers={
+                        **headers,
+                        "Nats-Msg-Id": message_id,
+                        "Nats-Expected-Last-Subject-Sequence": str(after),
+                    },
+                )
+            except APIError as refused:
+                if refused.err_code == WRONG_LAST_SEQUENCE:
+                    raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
+                raise
+        return int(acknowledged.seq)
+
+    @contextlib.asynccontextmanager
+    async def _named(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except (nats.errors.Error, OSError, TimeoutError) as away:
+            raise BusUnavailable(f"NATS {self._settings.url}, stream {self._settings.stream}: {away!r}") from away
+
+
+async def _quiet(_: Exception) -> None:
+    """Connection errors reach the caller as exceptions; the library would also log each of them."""

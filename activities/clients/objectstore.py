@@ -1,0 +1,197 @@
+"""S3 and what speaks like it. Objects are created once and never changed."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from activities.core.faults import Fault, StoreRefused, StoreUnavailable
+
+ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+EXISTS = frozenset({"PreconditionFailed", "412"})
+# Asking again cannot mend these.
+REFUSALS = frozenset(
+    {
+        "NoSuchBucket",
+        "AccessDenied",
+        "403",
+        "Forbidden",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidBucketName",
+    }
+)
+RECIPE = "icefleet-recipe"
+"""Metadata of an object that says what made it; two objects of one recipe hold the same rows."""
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How to reach one bucket."""
+
+    endpoint: str
+    bucket: str
+    region: str
+    access_key: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"StoreSettings({self.endpoint}/{self.bucket})"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object that is there."""
+
+    size: int
+    recipe: str
+
+
+class ObjectStore:
+    """One bucket. Use as an async context manager."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._s3: Any = None
+
+    async def __aenter__(self) -> Self:
+        session = aioboto3.Session(
+            aws_access_key_id=self._settings.access_key,
+            aws_secret_access_key=self._settings.secret_key,
+            region_name=self._settings.region,
+        )
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 4},
+            s3={"addressing_style": "path"},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=64,
+        )
+        client = session.client("s3", endpoint_url=self._settings.endpoint, config=config)
+        self._s3 = await self._stack.enter_async_context(client)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def path(self, key: str) -> str:
+        """The key as Iceberg writes it."""
+        return f"s3://{self._settings.bucket}/{key}"
+
+    def key(self, path: str) -> str:
+        """The key of an object of this bucket, from the path that Iceberg holds; other paths stay as they are."""
+        return path.removeprefix(f"s3://{self._settings.bucket}/")
+
+    async def head(self, key: str) -> StoredObject | None:
+        """What is there under `key`; None when nothing is."""
+        async with self._named(key):
+            try:
+                answer = await self._s3.head_object(Bucket=self._settings.bucket, Key=key)
+            except ClientError as failed:
+                if _code(failed) in ABSENT and await self._has_bucket():
+                    return None
+                raise
+        return StoredObject(int(answer["ContentLength"]), answer.get("Metadata", {}).get(RECIPE, ""))
+
+    async def tail(self, key: str, length: int) -> bytes:
+        """The last `length` bytes of an object, or all of a shorter one."""
+        async with self._named(key):
+            answer = await self._s3.get_object(Bucket=self._settings.bucket, Key=key, Range=f"bytes=-{length}")
+            return bytes(await answer["Body"].read())
+
+    async def create(self, key: str, body: bytes, recipe: str) -> bool:
+        """Write an object that is not there yet; False when one is, which is left as it was."""
+        async with self._named(key):
+            try:
+                await self._s3.put_object(
+                    Bucket=self._settings.bucket, Key=key, Body=body, IfNoneMatch="*", Metadata={RECIPE: recipe}
+                )
+            except ClientError as failed:
+                if _code(failed) in EXISTS:
+                    return False
+                raise
+        return True
+
+    async def start(self, key: str, recipe: str) -> "Upload":
+        """Begin an upload in parts."""
+        async with self._named(key):
+            answer = await self._s3.create_multipart_upload(
+                Bucket=self._settings.bucket, Key=key, Metadata={RECIPE: recipe}
+            )
+        return Upload(self, key, str(answer["UploadId"]))
+
+    async def _has_bucket(self) -> bool:
+        try:
+            await self._s3.head_bucket(Bucket=self._settings.bucket)
+        except ClientError as failed:
+            if _code(failed) in ABSENT:
+                raise StoreRefused(
+                    f"object store {self._settings.endpoint}: there is no bucket {self._settings.bucket!r}; "
+                    "create it, or mend storage.bucket in environments.yaml"
+                ) from failed
+            raise
+        return True
+
+    @asynccontextmanager
+    async def _named(self, key: str) -> AsyncIterator[None]:
+        where = f"object store {self._settings.endpoint}, bucket {self._settings.bucket}, object {key}"
+        try:
+            yield
+        except Fault:
+            raise
+        except ClientError as failed:
+            if _code(failed) in REFUSALS:
+                raise StoreRefused(f"{where}: {failed}") from failed
+            raise StoreUnavailable(f"{where}: {failed}") from failed
+        except (BotoCoreError, OSError, TimeoutError) as away:
+            raise StoreUnavailable(f"{where}: {away!r}") from away
+
+
+class Upload:
+    """An upload in parts of equal size (the last may be smaller). Nothing is there until it is completed."""
+
+    def __init__(self, store: ObjectStore, key: str, upload_id: str) -> None:
+        self._store = store
+        self._key = key
+        self._where: Mapping[str, str] = {"Bucket": store._settings.bucket, "Key": key, "UploadId": upload_id}  # noqa: SLF001 - one file, one thing
+        self._parts: dict[int, str] = {}
+
+    async def part(self, number: int, body: bytes) -> None:
+        """Send part `number`, from 1. Parts may be sent at once and in any order."""
+        async with self._store._named(self._key):  # noqa: SLF001
+            answer = await self._store._s3.upload_part(**self._where, PartNumber=number, Body=body)  # noqa: SLF001
+        self._parts[number] = answer["ETag"]
+
+    async def complete(self) -> bool:
+        """Make the object be there; False when one was there already, which is left as it was."""
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(self._parts.items())]
+        async with self._store._named(self._key):  # noqa: SLF001
+            try:
+                await self._store._s3.complete_multipart_upload(  # noqa: SLF001
+                    **self._where, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+                )
+            except ClientError as failed:
+                if _code(failed) in EXISTS:
+                    return False
+                if _code(failed) == "NoSuchUpload" and await self._store.head(self._key) is not None:
+                    return False  # an earlier try of this very call landed, and its answer was lost
+                raise
+        return True
+
+    async def abort(self) -> None:
+        """Drop the parts; one that is gone already is fine."""
+        async with self._store._named(self._key):  # noqa: SLF001
+            try:
+                await self._store._s3.abort_multipart_upload(**self._where)  # noqa: SLF001
+            except ClientError as failed:
+                if _code(failed) not in ABSENT | {"NoSuchUpload"}:
+                    raise
+
+
+def _code(failed: ClientError) -> str:
+    return str(failed.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,121 @@
+"""Objects become part of the table: footers read here, one snapshot, nothing twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from opentelemetry import propagate
+from temporalio import activity
+
+from activities import failpoints
+from activities.context import ExportContext
+from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
+from activities.core.commits import NewFile
+from activities.core.empties import PROPERTY, remember_empty
+from activities.core.partitions import Ranges, index_of
+from activities.core.tables import PartitionRule
+from activities.lake.commit import Commit, commit_files
+from activities.lake.files import data_file
+from activities.lake.footers import Footer
+from activities.partition import stored_footer
+from activities.source import read_facts
+
+FOOTERS_AT_ONCE = 16
+
+
+async def commit_page(context: ExportContext, commit: CommitInput) -> CommitReport:
+    """Commit a page of objects, in one snapshot, leaving out what the head holds already."""
+    config = context.table(commit)  # type: ignore[arg-type]
+    rule = config.partition
+    facts = await read_facts(context.find_source(config.source), config)
+    files = [_new_file(context, rule, file) for file in commit.files]
+    footers = await _footers(context, commit.files)
+    by_path = dict(zip((file.path for file in files), footers, strict=True))
+
+    def describe(table: Any, file: NewFile) -> Any:
+        return data_file(table, rule, file.index, file.path, by_path[file.path], facts.version_column)
+
+    await failpoints.reach("before-commit")
+    async with _heartbeats():
+        done = await asyncio.to_thread(
+            commit_files,
+            context.lake,
+            table_identifier(commit.network, commit.table),
+            rule,
+            files,
+            describe,
+            summary=_summary(commit),
+            properties=lambda properties: _properties(rule, commit, files, properties),
+        )
+    await failpoints.reach("after-commit")
+    return _report(done, by_path)
+
+
+def _new_file(context: ExportContext, rule: PartitionRule, file: ExportedPartition) -> NewFile:
+    return NewFile(index_of(rule, file.partition), context.store.path(file.key), file.reason, file.replaces)
+
+
+async def _footers(context: ExportContext, files: list[ExportedPartition]) -> list[Footer]:
+    slots = asyncio.Semaphore(FOOTERS_AT_ONCE)
+
+    async def read(file: ExportedPartition) -> Footer:
+        async with slots:
+            return await stored_footer(context, file.key, file.bytes)
+
+    return await asyncio.gather(*(read(file) for file in files))
+
+
+def _summary(commit: CommitInput) -> dict[str, str]:
+    """What the snapshot says of itself, so that an announcement can be made from it alone."""
+    info, carrier = activity.info(), dict[str, str]()
+    propagate.inject(carrier)
+    summary = {
+        "icefleet.workflow-id": info.workflow_id or "",
+        "icefleet.run-id": info.workflow_run_id or "",
+        "icefleet.partitions": str(len(commit.files)),
+    }
+    if traceparent := carrier.get("traceparent"):
+        summary["icefleet.traceparent"] = traceparent
+    return summary
+
+
+def _properties(
+    rule: PartitionRule, commit: CommitInput, files: list[NewFile], properties: Mapping[str, str]
+) -> dict[str, str]:
+    """The remembered empty partitions, if they change."""
+    found = Ranges.from_pairs((index_of(rule, first), index_of(rule, last) + 1) for first, last in commit.empty_ranges)
+    text = properties.get(PROPERTY, "")
+    if not found and not text:
+        return {}
+    held = Ranges.from_indices(file.index for file in files)
+    return {PROPERTY: remember_empty(text, found, held, datetime.now(UTC).date())}
+
+
+def _report(done: Commit, footers: Mapping[str, Footer]) -> CommitReport:
+    committed = [footers[file.path] for file in done.plan.files]
+    return CommitReport(
+        snapshot_id="" if done.snapshot_id is None else str(done.snapshot_id),
+        committed=len(committed),
+        already_there=len(done.plan.there),
+        rows=sum(footer.rows for footer in committed),
+        bytes=sum(footer.size for footer in committed),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Say that this worker lives while a thread commits; the commit itself cannot be interrupted."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat("committing")
+            await asyncio.sleep(1)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

@@ -1,0 +1,68 @@
+"""What the export activities work with: clients, config and limits, built once by `worker.wiring`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from activities.clients.bus import Bus
+from activities.clients.clickhouse import ClickHouse
+from activities.clients.objectstore import ObjectStore
+from activities.contracts.export import ExportLimits, PlanInput, TableInput
+from activities.core.faults import BadRequest
+from activities.core.tables import NetworkRange, TableConfig
+from activities.lake.catalog import Lake
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """One environment, as a worker serves it."""
+
+    environment: str
+    find_table: Callable[[str, str], TableConfig]
+    """Table and network → what config says of it; raises BadRequest for what config does not have."""
+    find_source: Callable[[str], ClickHouse]
+    """`<environment>.<cluster>` → its client."""
+    store: ObjectStore
+    lake: Lake
+    bus: Bus
+    temporal: Client
+    limits: ExportLimits
+    key_prefix: str
+    """What stands before every object key; usually nothing."""
+    public_url: str
+    """Where the bucket's objects are public; empty when they are not."""
+    partitions_per_plan: int
+    part_size_bytes: int
+    look_back_days: int
+    recheck_empty_days: int
+
+    def table(self, asked: TableInput | PlanInput) -> TableConfig:
+        """Config of the table that an input names.
+
+        Raises:
+            BadRequest: another environment, or a table or network that config does not have.
+        """
+        self.check_environment(asked.environment)
+        return self.find_table(asked.table, asked.network)
+
+    def key(self, key: str) -> str:
+        """An object key as the bucket has it."""
+        return f"{self.key_prefix}/{key}" if self.key_prefix else key
+
+    def check_environment(self, environment: str) -> None:
+        """Refuse work for another environment: its credentials are not here."""
+        if environment != self.environment:
+            raise BadRequest(
+                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend "
+                f"the field 'environment', or start the request where workers run with --environment {environment}"
+            )
+
+
+def network_range(config: TableConfig, network: str) -> NetworkRange:
+    """What config expects of one network of a table."""
+    for known in config.networks:
+        if known.name == network:
+            return known
+    names = ", ".join(known.name for known in config.networks)
+    raise BadRequest(f"table {config.name} has no network {network!r}; it has {names}")

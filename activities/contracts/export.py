@@ -1,0 +1,273 @@
+"""The seam of the export job: what its workflows and activities say to each other.
+
+Everything here is a key or a page: rows, footers and files stay where they are, and credentials are resolved by
+workers from the name of an environment.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity
+from temporalio.common import SearchAttributeKey
+
+TASK_QUEUE = "icefleet-export"
+"""Where requests and table loops wait for workers. People type it: it stays."""
+
+REQUEST_WORKFLOW = "RequestExport"
+LOOP_WORKFLOW = "ExportTable"
+
+SUBMIT_SIGNAL = "submit"
+WITHDRAW_SIGNAL = "withdraw"
+REPORT_SIGNAL = "report"
+PROGRESS_QUERY = "progress"
+
+ENVIRONMENT_ATTRIBUTE = SearchAttributeKey.for_keyword("IcefleetEnvironment")
+TABLE_ATTRIBUTE = SearchAttributeKey.for_keyword("IcefleetTable")
+NETWORK_ATTRIBUTE = SearchAttributeKey.for_keyword("IcefleetNetwork")
+
+
+def table_identifier(network: str, table: str) -> str:
+    """The Iceberg identifier of a table and network, as events, commands and logs show it."""
+    return f"{network}.{table}"
+
+
+def loop_id(environment: str, network: str, table: str) -> str:
+    """The one workflow id under which a table's loop may run."""
+    return f"export/{environment}/{table_identifier(network, table)}"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a person or a Schedule asks for: a range, or whatever is due.
+
+    `from` and `to` are partitions, both inclusive: ISO dates (`2024-03-20`), hours (`2024-03-20T05`) or values of
+    the integer column. Both empty: everything that is due.
+    """
+
+    table: str
+    network: str
+    environment: str = "local"
+    from_: str | int = ""
+    to: str | int = ""
+    force: bool = False
+    dry_run: bool = False
+    oldest_first: bool = False
+    priority: int | None = None
+    """Lower is served earlier. By default 1 for whatever is due, 2 for a range."""
+
+
+@dataclass(frozen=True)
+class SubmittedRequest:
+    """A request on its way to its table's loop."""
+
+    id: str
+    requester: str
+    """The workflow that waits for the report; empty when nobody does."""
+    request: dict[str, Any]
+    """`ExportRequest` as plain JSON."""
+
+
+@dataclass(frozen=True)
+class FailedPartition:
+    """A partition that failed after every retry, and why."""
+
+    partition: str
+    cause: str
+    message: str
+
+
+@dataclass
+class ExportReport:
+    """What became of a request. Counts are partitions unless they say otherwise."""
+
+    status: str = "complete"
+    """`complete`, `partial` (see `failures`), `nothing_to_do`, `dry_run`, `cancelled` or `failed`."""
+    message: str = ""
+    expected: int = 0
+    present: int = 0
+    missing: int = 0
+    stale: int = 0
+    forced: int = 0
+    shrunk: list[str] = field(default_factory=list)
+    empty: int = 0
+    open: int = 0
+    exported: int = 0
+    already_there: int = 0
+    rows: int = 0
+    bytes: int = 0
+    snapshots: list[str] = field(default_factory=list)
+    """Snapshot ids as text: they exceed what JSON readers keep exactly."""
+    failed: int = 0
+    failures: list[FailedPartition] = field(default_factory=list)
+    """The first hundred of the failed partitions."""
+
+
+@dataclass(frozen=True)
+class ExportLimits:
+    """What the environment's config allows a loop; it travels with each plan."""
+
+    parallel_partitions: int
+    partitions_per_commit: int
+    pages_per_run: int
+    heartbeat_seconds: float
+    partition_timeout_seconds: float
+    partition_attempts: int
+    commit_attempts: int
+    retry_initial_seconds: float
+
+
+@dataclass(frozen=True)
+class PlanInput:
+    """Plan the next page of a request."""
+
+    environment: str
+    table: str
+    network: str
+    request_id: str
+    request: dict[str, Any]
+    cursor: str = ""
+    """The last partition of the page before; empty at the start."""
+
+
+@dataclass(frozen=True)
+class PlannedPartition:
+    """One partition to export."""
+
+    partition: str
+    reason: str
+    """`missing`, `stale` or `forced`."""
+    replaces: str = ""
+    """Object key of the file that it replaces."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A page of partitions to export, in order, and what was seen on the way."""
+
+    identifier: str
+    todo: list[PlannedPartition]
+    cursor: str
+    """Where the next page begins; empty when this is the last."""
+    limits: ExportLimits
+    expected: int = 0
+    present: int = 0
+    missing: int = 0
+    stale: int = 0
+    forced: int = 0
+    empty: int = 0
+    open: int = 0
+    shrunk: list[str] = field(default_factory=list)
+    empty_ranges: list[list[str]] = field(default_factory=list)
+    """First and last partition of each newly seen empty range, to be remembered with the next commit."""
+
+
+@dataclass(frozen=True)
+class PartitionInput:
+    """Export one partition to one object."""
+
+    environment: str
+    table: str
+    network: str
+    request_id: str
+    planned: PlannedPartition
+
+
+@dataclass(frozen=True)
+class ExportedPartition:
+    """An object that is there, whole and verified, and not yet part of the table."""
+
+    partition: str
+    reason: str
+    replaces: str
+    key: str
+    rows: int
+    bytes: int
+    adopted: bool = False
+    """The object was there already: an earlier attempt had written it."""
+
+
+@dataclass(frozen=True)
+class CommitInput:
+    """Make a page of objects part of the table, in one snapshot."""
+
+    environment: str
+    table: str
+    network: str
+    files: list[ExportedPartition]
+    empty_ranges: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CommitReport:
+    """What the commit did."""
+
+    snapshot_id: str
+    """Empty when nothing was to be committed."""
+    committed: int
+    already_there: int
+    """Partitions that the head held before: another writer, or this commit whose answer was lost."""
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """One table of one network."""
+
+    environment: str
+    table: str
+    network: str
+
+
+@dataclass(frozen=True)
+class AnnounceReport:
+    """How many snapshots were announced just now."""
+
+    announced: int
+
+
+@dataclass
+class LoopState:
+    """What an export loop takes along when it continues as new."""
+
+    environment: str
+    table: str
+    network: str
+    active: list[dict[str, Any]] = field(default_factory=list)
+    """Requests under way: `SubmittedRequest`, cursor and report so far."""
+    served: list[str] = field(default_factory=list)
+    """Ids of the requests served last, so that one delivered twice is served once."""
+
+
+class ExportActivities:
+    """What the export workflows ask of the world. `activities.export` implements it."""
+
+    @activity.defn(name="deliver_request")
+    async def deliver_request(self, submitted: SubmittedRequest) -> str:
+        """Check a request and signal it, with start, to its table's loop; answers the loop's workflow id."""
+        raise NotImplementedError
+
+    @activity.defn(name="withdraw_request")
+    async def withdraw_request(self, submitted: SubmittedRequest) -> None:
+        """Tell the table's loop that a request is not wanted any more."""
+        raise NotImplementedError
+
+    @activity.defn(name="plan_partitions")
+    async def plan_partitions(self, plan: PlanInput) -> Plan:
+        """Compare what is expected with the table and the source."""
+        raise NotImplementedError
+
+    @activity.defn(name="export_partition")
+    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
+        """Carry one partition into one verified object."""
+        raise NotImplementedError
+
+    @activity.defn(name="commit_partitions")
+    async def commit_partitions(self, commit: CommitInput) -> CommitReport:
+        """Commit objects against the head, leaving out what it already holds."""
+        raise NotImplementedError
+
+    @activity.defn(name="announce_snapshots")
+    async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
+        """Publish every snapshot newer than the last announced one."""
+        raise NotImplementedError

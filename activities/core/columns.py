@@ -1,0 +1,162 @@
+"""A source's columns as they are exported: privacy first, then the type policy, then the table that is there."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from uuid import UUID
+
+from activities.core.faults import BadConfig, Fault, PrivacyUndecided, SchemaConflict, UnsupportedType
+from activities.core.sqltext import quote_identifier, quote_text
+from activities.core.tables import TableConfig
+from activities.core.types import IcebergType, bare_type, carry, inside, is_plain, parse_type, widens
+
+_PLACES = ("geo_city", "geo_country", "geo_country_code", "geo_continent_code")
+_COORDINATES = ("longitude", "latitude")
+
+SENSITIVE: tuple[str, ...] = ("ip", *_COORDINATES, *_PLACES, "peer_id", "client_id")
+"""A column looks sensitive when its name holds one of these as whole words between underscores."""
+
+_BLANKS = {
+    "IPv4": str(IPv4Address(0)),
+    "IPv6": str(IPv6Address(0)),
+    "UUID": str(UUID(int=0)),
+    "FixedString": "",
+    **{f"{sign}Int{bits}": "0" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256)},
+    **dict.fromkeys(("Float32", "Float64", "Decimal"), "0"),
+}
+"""Text whose cast to a type is that type's blank value; String depends on what the column says of itself."""
+_ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
+_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column as `system.columns` describes it."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class ExportColumn:
+    """A column as it is exported: the SQL to select under `name`, and the Iceberg type that it has in the table."""
+
+    name: str
+    expression: str
+    iceberg: IcebergType
+
+
+def export_columns(
+    config: TableConfig, columns: Sequence[SourceColumn], existing: Mapping[str, IcebergType] | None = None
+) -> tuple[ExportColumn, ...]:
+    """How each of `columns` is exported, in their order; MATERIALIZED and ALIAS columns are the caller's to leave out.
+
+    Args:
+        config: What config says of the table.
+        columns: The source's columns.
+        existing: The types of the Iceberg table's columns, when it exists: they win.
+
+    Raises:
+        BadConfig: Config names a column that the source lacks, or redacts one whose type has no blank value.
+        PrivacyUndecided: Columns look sensitive, and config neither redacts nor allows them.
+        UnsupportedType: A column has no lossless way into Iceberg.
+        SchemaConflict: A column has changed in a way that the existing table cannot follow.
+    """
+    _check_names(config, columns)
+    _check_privacy(config, columns)
+    return tuple(_export(config, column, (existing or {}).get(column.name)) for column in columns)
+
+
+def looks_sensitive(name: str) -> bool:
+    """Whether a name holds one of the SENSITIVE patterns as whole words: `meta_client_ip` does, `description` not."""
+    return _holds(name, SENSITIVE)
+
+
+def _holds(name: str, patterns: Sequence[str]) -> bool:
+    words = "_".join(part.lower() for part in _WORD_BREAK.split(name) if part)
+    return any(f"_{pattern}_" in f"_{words}_" for pattern in patterns)
+
+
+def _may_identify(column: SourceColumn) -> bool:
+    """By the name, by the names of fields inside it, or by an address type anywhere in it."""
+    names, kinds = inside(parse_type(column.type))
+    return any(looks_sensitive(name) for name in (column.name, *names)) or not _ADDRESS_TYPES.isdisjoint(kinds)
+
+
+def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
+    there = {column.name for column in columns}
+    named = [
+        ("partition column", config.partition.column),
+        ("network column", config.network_column),
+        *(("redacted column", name) for name in config.redacted_columns),
+        *(("allowed column", name) for name in config.allowed_columns),
+        *(("column with a type of its own", name) for name in config.types),
+    ]
+    missing = [f"{what} {name}" for what, name in named if name not in there]
+    if missing:
+        raise BadConfig(f"{config.name}: the source has no {', no '.join(missing)}; correct the names in config")
+    both = sorted(set(config.redacted_columns) & set(config.allowed_columns))
+    if both:
+        raise BadConfig(f"{config.name}: {', '.join(both)} is both redacted and allowed; decide for one")
+
+
+def _check_privacy(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
+    decided = {*config.redacted_columns, *config.allowed_columns}
+    open_names = [column.name for column in columns if column.name not in decided and _may_identify(column)]
+    if open_names:
+        raise PrivacyUndecided(
+            f"{config.name}: {', '.join(open_names)} may say who or where somebody is, and nobody decided; "
+            "name each under redacted_columns or allowed_columns"
+        )
+
+
+def _export(config: TableConfig, column: SourceColumn, existing: IcebergType | None) -> ExportColumn:
+    try:
+        expression = quote_identifier(column.name)
+        if column.name in config.redacted_columns:
+            expression = _blank(column)
+        chosen = carry(column.type, expression, config.profile, config.types.get(column.name))
+    except (UnsupportedType, BadConfig) as error:
+        raise _located(config, column, error) from error
+    if existing is None or widens(existing, chosen.iceberg):
+        return ExportColumn(column.name, chosen.expression, chosen.iceberg)
+    if column.name in config.types:
+        raise SchemaConflict(
+            f"{config.name}: column {column.name} is {existing} in the Iceberg table, and config says "
+            f"{chosen.iceberg}; take it out of types, or export to a new table"
+        )
+    try:
+        kept = carry(column.type, expression, config.profile, str(existing))
+    except UnsupportedType as error:
+        raise SchemaConflict(
+            f"{config.name}: column {column.name} is {existing} in the Iceberg table, and {column.type} at the source, "
+            f"which cannot become that; change the source back, or export to a new table ({error})"
+        ) from error
+    return ExportColumn(column.name, kept.expression, kept.iceberg)
+
+
+def _located(config: TableConfig, column: SourceColumn, error: Fault) -> Fault:
+    return type(error)(f"{config.name}: column {column.name}: {error}")
+
+
+def _blank(column: SourceColumn) -> str:
+    """SQL of the value that replaces a redacted one, in the column's own full type, so that the schema stays.
+
+    Addresses become the zero address, coordinates 0, places the empty string, identifiers `REDACTED` as in the public
+    files (an empty one would look like a value that was never there).
+    """
+    name, _ = bare_type(column.type)
+    tree = parse_type(column.type)
+    value = _blank_text(column.name) if name == "String" else _BLANKS.get(name)
+    if value is None or not is_plain(tree):
+        raise BadConfig(f"there is no blank value of type {column.type}; allow the column, or convert it at the source")
+    return f"CAST({quote_text(value)} AS {tree})"
+
+
+def _blank_text(name: str) -> str:
+    if _holds(name, ("ip",)):
+        return "::"
+    if _holds(name, _COORDINATES):
+        return "0"
+    return "" if _holds(name, _PLACES) else "REDACTED"

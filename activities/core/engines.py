@@ -1,0 +1,123 @@
+"""What a table's engine means for an export: whether rows collapse, by which version, and across which shards."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from activities.core.faults import BadConfig
+from activities.core.sqltext import identifiers_in, split_call, split_list, unquote
+
+_REPLICATION = ("Replicated", "Shared")
+_VERSION_AT = {"ReplacingMergeTree": 0, "VersionedCollapsingMergeTree": 1}
+"""Position of the version among an engine's own arguments; CollapsingMergeTree's sign is no version."""
+_COLLAPSING = frozenset(
+    {
+        "ReplacingMergeTree",
+        "CollapsingMergeTree",
+        "VersionedCollapsingMergeTree",
+        "SummingMergeTree",
+        "AggregatingMergeTree",
+        "CoalescingMergeTree",
+        "GraphiteMergeTree",
+    }
+)
+_DISTRIBUTED_ARGUMENTS = 3
+_UNREPEATABLE = frozenset(
+    {
+        "rand",
+        "rand32",
+        "rand64",
+        "randconstant",
+        "randcanonical",
+        "generateuuidv4",
+        "generateuuidv7",
+        "generateulid",
+        "generatesnowflakeid",
+        "now",
+        "now64",
+        "today",
+        "rownumberinblock",
+        "rownumberinallblocks",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """Where a Distributed table looks; `sharding_key` is empty when writers choose the shard themselves."""
+
+    cluster: str
+    database: str
+    table: str
+    sharding_key: str
+
+
+def read_engine(engine: str, engine_full: str) -> tuple[bool, str]:
+    """Whether a table needs FINAL, and the column whose newest value wins ("" when there is none).
+
+    Args:
+        engine: `system.tables.engine`.
+        engine_full: `system.tables.engine_full`, such as `ReplicatedReplacingMergeTree('…', '…', updated) ORDER BY …`.
+    """
+    own = engine
+    for prefix in _REPLICATION:
+        own = own.removeprefix(prefix)
+    if own not in _COLLAPSING:
+        return False, ""
+    call = split_call(engine_full)
+    arguments = list(call.arguments or ()) if call else []
+    if own != engine:
+        # Path and replica name come first, when they are not left to the server's defaults.
+        while arguments and arguments[0].startswith("'"):
+            arguments.pop(0)
+    position = _VERSION_AT.get(own)
+    if position is None or position >= len(arguments):
+        return True, ""
+    return True, unquote(arguments[position])
+
+
+def read_distributed(engine_full: str) -> Distributed:
+    """The parts of `Distributed('cluster', 'database', 'table'[, sharding key[, 'policy']])`.
+
+    Raises:
+        BadConfig: The text is no such engine.
+    """
+    call = split_call(engine_full)
+    arguments = call.arguments if call and call.name == "Distributed" else None
+    if arguments is None or len(arguments) < _DISTRIBUTED_ARGUMENTS:
+        raise BadConfig(f"{engine_full!r} is not a Distributed engine: name the local table in config instead")
+    cluster, database, table = (unquote(argument) for argument in arguments[:_DISTRIBUTED_ARGUMENTS])
+    sharding_key = arguments[_DISTRIBUTED_ARGUMENTS] if len(arguments) > _DISTRIBUTED_ARGUMENTS else ""
+    return Distributed(cluster, database, table, sharding_key)
+
+
+def sorting_expressions(sorting_key: str) -> tuple[str, ...]:
+    """The expressions of `system.tables.sorting_key`."""
+    return split_list(sorting_key)
+
+
+def check_sharding(table: str, sharding_key: str, sorting_key: Sequence[str], column_names: Collection[str]) -> None:
+    """Refuse a cluster on which FINAL would keep duplicates: versions of one row must live on one shard.
+
+    They do when everything that the sharding expression looks at is a bare column of the sorting key. An empty
+    sharding key says nothing (writers place the rows), and passes.
+
+    Raises:
+        BadConfig: The expression uses another column, or is not repeatable (`rand()`).
+    """
+    if sharding_key.strip() in sorting_key:
+        return
+    names, functions = identifiers_in(sharding_key)
+    repeating = [name for name in functions if name.lower() in _UNREPEATABLE]
+    if repeating:
+        raise BadConfig(
+            f"{table}: rows are sharded by {sharding_key}, and {repeating[0]}() puts versions of one row on different "
+            "shards, where FINAL cannot collapse them; shard by columns of the sorting key"
+        )
+    keys = {unquote(expression) for expression in sorting_key}
+    outside = [name for name in names if name in column_names and name not in keys]
+    if outside:
+        raise BadConfig(
+            f"{table}: rows are sharded by {sharding_key}, but {', '.join(outside)} is not in the sorting key "
+            f"({', '.join(sorting_key)}), so versions of one row may lie on different shards, where FINAL cannot "
+            "collapse them; shard by columns of the sorting key"
+        )

@@ -1,0 +1,66 @@
+"""Where a partition's file lives: the keys that the public already uses, nothing padded."""
+
+import re
+
+from activities.core.faults import BadConfig
+from activities.core.partitions import bounds_of, day_of
+from activities.core.tables import TableConfig
+
+_PREFIX = "xatu"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_SHORT_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_HOURS_PER_DAY = 24
+
+
+def public_key(config: TableConfig, network: str, index: int) -> str:
+    """The object key under which the public finds a partition.
+
+    Daily `…/{YYYY}/{M}/{D}.parquet`, hourly `…/{YYYY}/{M}/{D}/{H}.parquet`, integer `…/{chunk size}/{start}.parquet`,
+    all under `xatu/{network}/databases/{database}/{table}/`.
+
+    Raises:
+        BadConfig: A name cannot be part of a key and its URL.
+    """
+    return f"{_stem(config, network, index)}.parquet"
+
+
+def replacement_key(config: TableConfig, network: str, index: int, short_id: str) -> str:
+    """The key of a file that replaces a partition's committed one: beside it, with an id of 8 hex digits.
+
+    Raises:
+        BadConfig: A name cannot be part of a key, or the id has another form.
+    """
+    if not _SHORT_ID.fullmatch(short_id):
+        raise BadConfig(f"{config.name}: {short_id!r} is no id of a replacement: 8 lower-case hex digits are")
+    return f"{_stem(config, network, index)}-{short_id}.parquet"
+
+
+def _stem(config: TableConfig, network: str, index: int) -> str:
+    names = (
+        _name(config, "network", network),
+        "databases",
+        _name(config, "database", config.database),
+        _name(config, "table", config.name),
+    )
+    return "/".join((_PREFIX, *names, *_place(config, index)))
+
+
+def _place(config: TableConfig, index: int) -> tuple[str, ...]:
+    rule = config.partition
+    if index < 0:
+        raise BadConfig(f"{config.name}: partition {index} lies before the first that has a key")
+    if rule.kind == "integer":
+        return str(rule.chunk_size), str(bounds_of(rule, index)[0])
+    day = day_of(rule, index)
+    parts = (str(day.year), str(day.month), str(day.day))
+    return parts if rule.kind == "daily" else (*parts, str(index % _HOURS_PER_DAY))
+
+
+def _name(config: TableConfig, what: str, name: str) -> str:
+    # A key is a public URL as well: what needs no escape there cannot leave its prefix either.
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise BadConfig(
+            f"{config.name}: {what} {name!r} cannot be part of an object key: "
+            "use letters, digits, '_', '-' and single dots, and no dot or '-' in front"
+        )
+    return name

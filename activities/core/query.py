@@ -1,0 +1,225 @@
+"""The SQL that reads a source. Identifiers are quoted, and values travel as server-side parameters.
+
+A cast with the column's own name as its alias would hide the column from WHERE and ORDER BY, and with it the primary
+key: every query here relies on `prefer_column_name_to_alias=1`, which is among the pinned settings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from activities.core.columns import ExportColumn, SourceColumn
+from activities.core.engines import Distributed, check_sharding, read_distributed, read_engine, sorting_expressions
+from activities.core.faults import BadConfig
+from activities.core.partitions import Span, bounds_of, step_of
+from activities.core.settings import NEWER_SETTINGS, PINNED_SETTINGS
+from activities.core.sqltext import quote_identifier, unquote
+from activities.core.tables import TableConfig
+from activities.core.types import bare_type
+
+__all__ = [
+    "NEWER_SETTINGS",
+    "PINNED_SETTINGS",
+    "Distributed",
+    "Query",
+    "SourceFacts",
+    "check_sharding",
+    "count_query",
+    "export_query",
+    "head_query",
+    "read_distributed",
+    "read_engine",
+    "sorting_expressions",
+    "survey_query",
+    "version_query",
+]
+
+_MICROSECONDS = 1_000_000
+_SECONDS_PER_DAY = 86_400
+_INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
+_Family = Literal["integer", "days", "seconds", "ticks"]
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What the source says of a table.
+
+    `sorting_key` holds the SQL expressions of the local table's sorting key; `final` says that its engine collapses
+    rows; `version_column` is the column whose newest value wins, or empty.
+    """
+
+    columns: tuple[SourceColumn, ...]
+    final: bool
+    sorting_key: tuple[str, ...]
+    version_column: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """SQL without a FORMAT clause, and the values of its `{name:Type}` parameters."""
+
+    text: str
+    parameters: dict[str, str | int] = field(default_factory=dict)
+
+
+def export_query(
+    config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
+) -> Query:
+    """All rows of one partition, collapsed when the engine says so, in a deterministic order."""
+    selected = ", ".join(f"{column.expression} AS {quote_identifier(column.name)}" for column in columns)
+    source = _source(config, final=facts.final)
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    return Query(_select(selected, source, where, f"ORDER BY {_order(config, facts)}"), parameters)
+
+
+def count_query(config: TableConfig, facts: SourceFacts, network: str, index: int) -> Query:
+    """What an export of the partition must hold: `rows`, and the newest `version` (NULL without a version column)."""
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    version = _newest_version(config, facts) or "CAST(NULL AS Nullable(Int64))"
+    source = _source(config, final=facts.final)
+    return Query(_select(f"count() AS `rows`, {version} AS `version`", source, where), parameters)
+
+
+def version_query(config: TableConfig, facts: SourceFacts, network: str, index: int) -> Query:
+    """A cheap mark of the partition's state: `version`, the newest version, or the raw row count without one."""
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    version = _newest_version(config, facts) or "toInt64(count())"
+    return Query(_select(f"{version} AS `version`", _source(config, final=False), where), parameters)
+
+
+def survey_query(
+    config: TableConfig, facts: SourceFacts, network: str, span: Span, limit: int, *, newest_first: bool
+) -> Query:
+    """The partitions of `span` that have rows: `partition` (index), raw `rows`, newest `version` (or NULL).
+
+    One query without FINAL, whatever the range; at most `limit` partitions, from the newest or the oldest.
+    """
+    low, high = bounds_of(config.partition, span.first)[0], bounds_of(config.partition, span.stop)[0]
+    where, parameters = _filter(config, facts, network, (low, high))
+    partition = _partition_index(config, facts)
+    version = _newest_version(config, facts) or "CAST(NULL AS Nullable(Int64))"
+    # The expression is repeated, not its alias: a source may have a column called `partition`.
+    text = _select(
+        f"{partition} AS `partition`, count() AS `rows`, {version} AS `version`",
+        _source(config, final=False),
+        where,
+        f"GROUP BY {partition} ORDER BY {partition} {'DESC' if newest_first else 'ASC'} LIMIT {{limit:UInt64}}",
+    )
+    return Query(text, {**parameters, "limit": limit})
+
+
+def head_query(config: TableConfig, facts: SourceFacts, network: str) -> Query:
+    """The newest value of the partition column as `head`: the value, or unix seconds; NULL without rows."""
+    column = _column(config, facts, config.partition.column, "partition column")
+    name = quote_identifier(column.name)
+    head = {
+        "integer": f"maxOrNull({name})",
+        "days": f"toInt64(toInt32(maxOrNull({name}))) * {_SECONDS_PER_DAY}",
+        "seconds": f"toInt64(toUnixTimestamp(maxOrNull({name})))",
+        "ticks": f"intDiv(toUnixTimestamp64Micro(toDateTime64(maxOrNull({name}), 6, 'UTC')), {_MICROSECONDS})",
+    }[_family(config, column)]
+    network_column = _column(config, facts, config.network_column, "network column")
+    where = f"{quote_identifier(network_column.name)} = {{network:String}}"
+    return Query(_select(f"{head} AS `head`", _source(config, final=False), where), {"network": network})
+
+
+def _select(what: str, source: str, where: str, *rest: str) -> str:
+    return " ".join(("SELECT", what, "FROM", source, "WHERE", where, *rest))
+
+
+def _source(config: TableConfig, *, final: bool) -> str:
+    table = f"{quote_identifier(config.database)}.{quote_identifier(config.name)}"
+    return f"{table} FINAL" if final else table
+
+
+def _filter(
+    config: TableConfig, facts: SourceFacts, network: str, bounds: tuple[int, int]
+) -> tuple[str, dict[str, str | int]]:
+    network_column = _column(config, facts, config.network_column, "network column")
+    column = _column(config, facts, config.partition.column, "partition column")
+    parameter_type, low, high = _bounds(config, column, bounds)
+    name = quote_identifier(column.name)
+    where = (
+        f"{quote_identifier(network_column.name)} = {{network:String}} "
+        f"AND {name} >= {{low:{parameter_type}}} AND {name} < {{high:{parameter_type}}}"
+    )
+    return where, {"network": network, "low": low, "high": high}
+
+
+def _bounds(config: TableConfig, column: SourceColumn, bounds: tuple[int, int]) -> tuple[str, str | int, str | int]:
+    """The parameters' type, after the column's own so that the primary key prunes, and both values."""
+    family = _family(config, column)
+    if family == "integer":
+        return "UInt64", *bounds
+    low, high = (datetime.fromtimestamp(bound, UTC) for bound in bounds)
+    name, arguments = bare_type(column.type)
+    if family == "days":
+        return name, f"{low:%Y-%m-%d}", f"{high:%Y-%m-%d}"
+    parameter_type = "DateTime('UTC')" if family == "seconds" else f"DateTime64({arguments[0]}, 'UTC')"
+    return parameter_type, f"{low:%Y-%m-%d %H:%M:%S}", f"{high:%Y-%m-%d %H:%M:%S}"
+
+
+def _partition_index(config: TableConfig, facts: SourceFacts) -> str:
+    column = _column(config, facts, config.partition.column, "partition column")
+    name, step = quote_identifier(column.name), step_of(config.partition)
+    return {
+        "integer": f"toInt64(intDiv({name}, {step}))",
+        "days": f"toInt64(toInt32({name}))",
+        "seconds": f"toInt64(intDiv(toUnixTimestamp({name}), {step}))",
+        "ticks": f"intDiv(toUnixTimestamp64Micro(toDateTime64({name}, 6, 'UTC')), {step * _MICROSECONDS})",
+    }[_family(config, column)]
+
+
+def _newest_version(config: TableConfig, facts: SourceFacts) -> str:
+    """SQL of the newest version: microseconds since the epoch for times, the number itself for integers."""
+    if not facts.version_column:
+        return ""
+    column = _column(config, facts, facts.version_column, "version column")
+    newest = f"maxOrNull({quote_identifier(column.name)})"
+    name, _ = bare_type(column.type)
+    if name in _INTEGERS:
+        return newest
+    if name in {"Date", "Date32"}:
+        return f"toInt64(toInt32({newest})) * {_SECONDS_PER_DAY * _MICROSECONDS}"
+    if name in {"DateTime", "DateTime64"}:
+        return f"toUnixTimestamp64Micro(toDateTime64({newest}, 6, 'UTC'))"
+    raise BadConfig(
+        f"{config.name}: version column {column.name} is {column.type}; "
+        "an integer of at most 64 bits, Date or DateTime can say which row is newer"
+    )
+
+
+def _family(config: TableConfig, column: SourceColumn) -> _Family:
+    """How the partition column counts; refuses a column that its rule cannot cut."""
+    name, _ = bare_type(column.type)
+    kind = config.partition.kind
+    if kind == "integer" and name in _INTEGERS:
+        return "integer"
+    if kind == "daily" and name in {"Date", "Date32"}:
+        return "days"
+    if kind != "integer" and name == "DateTime":
+        return "seconds"
+    if kind != "integer" and name == "DateTime64":
+        return "ticks"
+    wanted = {
+        "integer": "an integer of at most 64 bits",
+        "daily": "Date, Date32, DateTime or DateTime64",
+        "hourly": "DateTime or DateTime64",
+    }[kind]
+    raise BadConfig(
+        f"{config.name}: partition column {column.name} is {column.type}, but partitions that are {kind} need {wanted}"
+    )
+
+
+def _column(config: TableConfig, facts: SourceFacts, name: str, what: str) -> SourceColumn:
+    for column in facts.columns:
+        if column.name == name:
+            return column
+    raise BadConfig(f"{config.name}: {what} {name} does not exist at the source; correct it in config")
+
+
+def _order(config: TableConfig, facts: SourceFacts) -> str:
+    first = config.partition.column
+    rest = [expression for expression in facts.sorting_key if unquote(expression) != first]
+    return ", ".join([quote_identifier(first), *dict.fromkeys(rest)])

@@ -1,0 +1,106 @@
+"""The export activities: thin methods over the rooms that do the work."""
+
+from temporalio import activity
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.announcing import announce
+from activities.committing import commit_page
+from activities.context import ExportContext, network_range
+from activities.contracts.export import (
+    ENVIRONMENT_ATTRIBUTE,
+    LOOP_WORKFLOW,
+    NETWORK_ATTRIBUTE,
+    SUBMIT_SIGNAL,
+    TABLE_ATTRIBUTE,
+    WITHDRAW_SIGNAL,
+    AnnounceReport,
+    CommitInput,
+    CommitReport,
+    ExportActivities,
+    ExportedPartition,
+    ExportRequest,
+    PartitionInput,
+    Plan,
+    PlanInput,
+    SubmittedRequest,
+    TableInput,
+    loop_id,
+)
+from activities.contracts.inputs import read_input
+from activities.core.partitions import span_of
+from activities.errors import faults_named
+from activities.partition import export_one
+from activities.plan import plan_page
+
+
+class Export(ExportActivities):
+    """Implements `ExportActivities` for one environment."""
+
+    def __init__(self, context: ExportContext) -> None:
+        self._context = context
+
+    @activity.defn(name="deliver_request")
+    @faults_named
+    async def deliver_request(self, submitted: SubmittedRequest) -> str:
+        """Check a request and signal it, with start, to its table's loop; answers the loop's workflow id."""
+        request = read_input(ExportRequest, submitted.request)
+        table = TableInput(request.environment, request.table, request.network)
+        config = self._context.table(table)
+        known = network_range(config, request.network)
+        if request.from_ != "" or request.to != "":
+            first, last = str(request.from_), str(request.to)
+            span_of(config.partition, first or known.first, last or first)
+        identity = loop_id(request.environment, request.network, request.table)
+        await self._context.temporal.start_workflow(
+            LOOP_WORKFLOW,
+            {"environment": request.environment, "table": request.table, "network": request.network},
+            id=identity,
+            task_queue=activity.info().task_queue,
+            start_signal=SUBMIT_SIGNAL,
+            start_signal_args=[submitted],
+            search_attributes=TypedSearchAttributes(
+                [
+                    SearchAttributePair(ENVIRONMENT_ATTRIBUTE, request.environment),
+                    SearchAttributePair(TABLE_ATTRIBUTE, request.table),
+                    SearchAttributePair(NETWORK_ATTRIBUTE, request.network),
+                ]
+            ),
+        )
+        return identity
+
+    @activity.defn(name="withdraw_request")
+    @faults_named
+    async def withdraw_request(self, submitted: SubmittedRequest) -> None:
+        """Tell the table's loop that a request is not wanted any more; a loop that has ended has nothing to stop."""
+        request = read_input(ExportRequest, submitted.request)
+        loop = self._context.temporal.get_workflow_handle(loop_id(request.environment, request.network, request.table))
+        try:
+            await loop.signal(WITHDRAW_SIGNAL, submitted.id)
+        except RPCError as gone:
+            if gone.status != RPCStatusCode.NOT_FOUND:
+                raise
+
+    @activity.defn(name="plan_partitions")
+    @faults_named
+    async def plan_partitions(self, plan: PlanInput) -> Plan:
+        """Compare what is expected with the table and the source."""
+        return await plan_page(self._context, plan)
+
+    @activity.defn(name="export_partition")
+    @faults_named
+    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
+        """Carry one partition into one verified object."""
+        return await export_one(self._context, task)
+
+    @activity.defn(name="commit_partitions")
+    @faults_named
+    async def commit_partitions(self, commit: CommitInput) -> CommitReport:
+        """Commit objects against the head, leaving out what it already holds."""
+        return await commit_page(self._context, commit)
+
+    @activity.defn(name="announce_snapshots")
+    @faults_named
+    async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
+        """Publish every snapshot newer than the last announced one."""
+        return await announce(self._context, table)

@@ -1,0 +1,49 @@
+"""Named points at which a crash test may stop the world. They cost a dict look-up when off.
+
+Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
+`after-announce`.
+"""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+NAMES = frozenset(
+    {
+        "before-upload",
+        "during-upload",
+        "after-upload",
+        "before-commit",
+        "after-commit",
+        "before-announce",
+        "after-announce",
+    }
+)
+_armed: dict[str, Callable[[], Awaitable[None]]] = {}
+
+
+async def reach(name: str) -> None:
+    """Say that the work is at this point; what happens then is the test's."""
+    if action := _armed.get(name):
+        await action()
+
+
+def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
+    """Do `action` whenever the point is reached.
+
+    Raises:
+        ValueError: there is no such point.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES))}")
+    _armed[name] = action
+
+
+def disarm() -> None:
+    """Switch every point off."""
+    _armed.clear()
+
+
+async def die() -> None:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)

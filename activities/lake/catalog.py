@@ -1,0 +1,144 @@
+"""The catalog: opening it, and the tables in it."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import requests
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
+    BadRequestError,
+    ForbiddenError,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    OAuthError,
+    RESTError,
+    TableAlreadyExistsError,
+    UnauthorizedError,
+)
+from pyiceberg.table import Table
+from requests.adapters import HTTPAdapter
+
+from activities.core.columns import ExportColumn
+from activities.core.faults import CatalogRefused, CatalogUnavailable
+from activities.core.tables import PartitionRule
+from activities.lake.schema import iceberg_schema, partition_spec, table_properties
+
+T = TypeVar("T")
+REFUSALS = (UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError, BadRequestError)
+
+
+class _TimedAdapter(HTTPAdapter):
+    """Requests of their own accord wait for ever; a catalog that hangs must not hold a worker's thread."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        super().__init__(pool_maxsize=32)
+
+    def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+        options["timeout"] = options.get("timeout") or self._timeout
+        return super().send(request, **options)
+
+
+class _TimedCatalog(RestCatalog):
+    def __init__(self, name: str, timeout: float, **properties: str) -> None:
+        self._timeout = timeout
+        super().__init__(name, **properties)
+
+    def _create_session(self) -> requests.Session:
+        session = super()._create_session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _TimedAdapter(self._timeout))
+        return session
+
+
+class Lake:
+    """One catalog, opened when it is first needed.
+
+    `properties` are PyIceberg's: `uri`, `warehouse`, credentials, and `s3.*` of the storage that holds metadata and
+    data. Methods block: callers in a loop run them in threads.
+    """
+
+    def __init__(self, properties: Mapping[str, str], *, timeout_seconds: float = 30) -> None:
+        self._properties = dict(properties)
+        self._timeout = timeout_seconds
+        self._catalog: RestCatalog | None = None
+
+    @property
+    def catalog(self) -> RestCatalog:
+        """The open catalog.
+
+        Raises:
+            CatalogUnavailable: it cannot be reached.
+            CatalogRefused: it does not accept the credential or the warehouse.
+        """
+        if self._catalog is None:
+            self._catalog = self.ask(lambda: _TimedCatalog("icefleet", self._timeout, **self._properties))
+        return self._catalog
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Run something that talks to the catalog, and name what went wrong."""
+        try:
+            return question()
+        except REFUSALS as refused:
+            raise self.refusal(refused) from refused
+        except (requests.RequestException, RESTError) as away:
+            raise CatalogUnavailable(f"{self._where} did not answer as it should: {away}") from away
+
+    def refusal(self, refused: Exception) -> CatalogRefused:
+        """What to tell the operator when the catalog says no."""
+        return CatalogRefused(
+            f"{self._where} refused: {refused}; check its credential, warehouse and rights in environments.yaml"
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"catalog {self._properties.get('uri')} (warehouse {self._properties.get('warehouse')!r})"
+
+    def load(self, identifier: str) -> Table | None:
+        """The table as it is now, or None when the catalog has none of that name."""
+        catalog = self.catalog
+        try:
+            table: Table = self.ask(lambda: catalog.load_table(identifier))
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+        return table
+
+    def ensure(self, identifier: str, columns: tuple[ExportColumn, ...], rule: PartitionRule) -> Table:
+        """The table, made now if the catalog has none of that name."""
+        table = self.load(identifier)
+        if table is not None:
+            return table
+        namespace = identifier.rpartition(".")[0]
+        catalog = self.catalog
+        with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of this network was first
+            self.ask(lambda: catalog.create_namespace(namespace))
+        schema = iceberg_schema(columns)
+
+        def create() -> Table:
+            return catalog.create_table(
+                identifier,
+                schema=schema,
+                partition_spec=partition_spec(schema, rule),
+                properties=table_properties(schema),
+            )
+
+        with contextlib.suppress(TableAlreadyExistsError):  # another worker was first
+            created: Table = self.ask(create)
+            return created
+        table = self.load(identifier)
+        if table is None:
+            raise CatalogUnavailable(f"{self._where} says both that table {identifier} exists and that it does not")
+        return table
+
+    def identifiers(self) -> list[str]:
+        """Every table in the catalog, as `<network>.<table>`."""
+        catalog = self.catalog
+        namespaces = self.ask(catalog.list_namespaces)
+        return sorted(".".join(name) for namespace in namespaces for name in self._tables_in(namespace))
+
+    def _tables_in(self, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
+        catalog = self.catalog
+        return self.ask(lambda: list(catalog.list_tables(namespace)))

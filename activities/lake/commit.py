@@ -1,0 +1,169 @@
+"""Committing: optimistic, planned anew against every head, and never in doubt.
+
+PyIceberg's own retry re-applies an append to a head that may hold it already, and its clean-up after a refused
+commit deletes manifests that a lost answer may have made part of the table. So the updates are built with PyIceberg
+and sent by hand: after anything but a clean answer the table is loaded again, and its head decides.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import requests
+from pyiceberg.exceptions import CommitFailedException, RESTError
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.update import AssertTableUUID
+
+from activities.core.commits import CommitPlan, NewFile, plan_commit
+from activities.core.faults import CommitConflict, SchemaConflict
+from activities.core.partitions import Span
+from activities.core.planning import ExistingFile
+from activities.core.tables import PartitionRule
+from activities.lake.catalog import REFUSALS, Lake
+from activities.lake.files import live_files
+
+TRIES = 20
+"""Races against other writers that one call may lose."""
+WAIT_SECONDS = 0.05
+
+PropertyUpdate = Callable[[Mapping[str, str]], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What was committed: nothing (`snapshot_id` None), or one snapshot."""
+
+    snapshot_id: int | None
+    plan: CommitPlan
+
+
+def commit_files(
+    lake: Lake,
+    identifier: str,
+    rule: PartitionRule,
+    files: Sequence[NewFile],
+    describe: Callable[[Table, NewFile], DataFile],
+    *,
+    summary: Mapping[str, str],
+    properties: PropertyUpdate = lambda _: {},
+) -> Commit:
+    """Make `files` part of the table in one snapshot, leaving out what the head already holds.
+
+    `describe` makes the manifest's entry of a file from its footer; `properties` answers the table properties that
+    are to change, given those that are there. Both are asked again for every head.
+
+    Raises:
+        CommitConflict: other writers won every try.
+        CatalogUnavailable: the outcome of the last try could not be learnt, since the catalog cannot be reached.
+    """
+    sent: dict[int | None, _Staged] = {}
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+        table = _load(lake, identifier)
+        for snapshot_id, staged in sent.items():
+            if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is not None:
+                return Commit(snapshot_id, staged.plan)
+            staged.clean_if_refused()
+        plan = plan_commit(_head(table, rule, files), files)
+        changes = {
+            name: value for name, value in properties(table.properties).items() if table.properties.get(name) != value
+        }
+        if not plan.files and not changes:
+            return Commit(None, plan)
+        staged = _Staged(table, rule, plan, describe, summary, changes)
+        sent[staged.snapshot_id] = staged
+        if staged.send(lake):
+            return Commit(staged.snapshot_id, plan)
+    raise CommitConflict(
+        f"table {identifier}: {TRIES} commits in a row lost against other writers; look for a foreign writer, "
+        "then ask for the same range again: the objects are there and will be adopted"
+    )
+
+
+def _load(lake: Lake, identifier: str) -> Table:
+    table = lake.load(identifier)
+    if table is None:
+        raise SchemaConflict(
+            f"table {identifier} is not in the catalog any more; ask for the export again to make it anew"
+        )
+    return table
+
+
+def _head(table: Table, rule: PartitionRule, files: Sequence[NewFile]) -> dict[int, ExistingFile]:
+    """What the head holds of the partitions at hand; manifests that cannot touch them stay closed."""
+    if not files:
+        return {}
+    wanted = {file.index for file in files}
+    span = Span(min(wanted), max(wanted) + 1)
+    return {
+        index: ExistingFile(index, file.file_path, file.record_count, None)
+        for index, file in live_files(table, rule, span)
+        if index in wanted
+    }
+
+
+class _Staged:
+    """One try: the updates for one head."""
+
+    def __init__(
+        self,
+        table: Table,
+        rule: PartitionRule,
+        plan: CommitPlan,
+        describe: Callable[[Table, NewFile], DataFile],
+        summary: Mapping[str, str],
+        changes: Mapping[str, str],
+    ) -> None:
+        self.plan = plan
+        self._refused = False
+        self._table = table
+        self._transaction = Transaction(table)
+        self.snapshot_id: int | None = None
+        self._producer = None
+        if plan.files:
+            update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
+            producer = update.overwrite() if plan.replace else update.merge_append()
+            for file in plan.files:
+                producer.append_data_file(describe(table, file))
+            for old in _files_at(table, rule, {held.index: held.key for _, held in plan.replace}):
+                producer.delete_data_file(old)
+            producer.commit()
+            self._producer = producer
+            self.snapshot_id = producer.snapshot_id
+        if changes:
+            self._transaction.set_properties(dict(changes))
+
+    def send(self, lake: Lake) -> bool:
+        """Send the updates; False when they are known or suspected not to have landed, so the head must be asked."""
+        transaction = self._transaction
+        requirements = (*transaction._requirements, AssertTableUUID(uuid=self._table.metadata.table_uuid))  # noqa: SLF001 - committing is what this file is for
+        try:
+            lake.catalog.commit_table(self._table, requirements, transaction._updates)  # noqa: SLF001
+        except CommitFailedException:
+            self._refused = True
+            return False
+        except REFUSALS as refused:
+            raise lake.refusal(refused) from refused
+        except (requests.RequestException, RESTError):
+            # Cut off, timed out or 5xx: it may have landed. The next round looks.
+            return False
+        return True
+
+    def clean_if_refused(self) -> None:
+        """Delete the manifests of a try that was refused; call it once a newer head is seen not to hold them.
+
+        A try whose outcome is unknown keeps its files: it may land at any time.
+        """
+        if self._refused and self._producer is not None:
+            self._producer._clean_all_uncommitted()  # noqa: SLF001
+            self._refused = False
+
+
+def _files_at(table: Table, rule: PartitionRule, wanted: Mapping[int, str]) -> list[DataFile]:
+    if not wanted:
+        return []
+    span = Span(min(wanted), max(wanted) + 1)
+    return [file for index, file in live_files(table, rule, span) if wanted.get(index) == file.file_path]

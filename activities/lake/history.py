@@ -1,0 +1,90 @@
+"""What each snapshot of a table changed, oldest first: what there is to announce."""
+
+from dataclasses import dataclass
+
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntryStatus
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from activities.core.tables import PartitionRule
+from activities.lake.files import index_of_file
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file that a snapshot added."""
+
+    index: int
+    path: str
+    rows: int
+    bytes: int
+    replaced: bool
+    """The same snapshot removed another file of the partition."""
+
+
+@dataclass(frozen=True)
+class SnapshotFacts:
+    """One snapshot of a table, as it is announced."""
+
+    table_uuid: str
+    snapshot_id: int
+    parent_id: int | None
+    sequence_number: int
+    operation: str
+    timestamp_ms: int
+    summary: dict[str, str]
+    added: tuple[ChangedFile, ...]
+    removed: int
+    """Files removed."""
+
+
+def snapshots_after(table: Table, snapshot_id: int | None, sequence_number: int) -> list[Snapshot]:
+    """Ancestors of the head that are newer than the given snapshot, oldest first.
+
+    `snapshot_id` None means all that are left. A snapshot that has expired is placed by its sequence number.
+    """
+    newer: list[Snapshot] = []
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        if snapshot_id is not None:
+            if snapshot.snapshot_id == snapshot_id:
+                break
+            if (snapshot.sequence_number or 0) <= sequence_number:
+                break
+        newer.append(snapshot)
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    return newer[::-1]
+
+
+def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> SnapshotFacts:
+    """What one snapshot added and removed, from the manifests that it wrote itself."""
+    added: list[DataFile] = []
+    removed: list[DataFile] = []
+    for manifest in snapshot.manifests(table.io):
+        if manifest.added_snapshot_id != snapshot.snapshot_id:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+            if entry.snapshot_id != snapshot.snapshot_id or entry.data_file.content != DataFileContent.DATA:
+                continue
+            if entry.status == ManifestEntryStatus.ADDED:
+                added.append(entry.data_file)
+            elif entry.status == ManifestEntryStatus.DELETED:
+                removed.append(entry.data_file)
+    gone = {index_of_file(table, rule, file) for file in removed}
+    files = [(index_of_file(table, rule, file), file) for file in added]
+    summary = snapshot.summary
+    return SnapshotFacts(
+        table_uuid=str(table.metadata.table_uuid),
+        snapshot_id=snapshot.snapshot_id,
+        parent_id=snapshot.parent_snapshot_id,
+        sequence_number=snapshot.sequence_number or 0,
+        operation=summary.operation.value if summary else "",
+        timestamp_ms=snapshot.timestamp_ms,
+        summary=dict(summary.additional_properties) if summary else {},
+        added=tuple(
+            ChangedFile(index, file.file_path, file.record_count, file.file_size_in_bytes, index in gone)
+            for index, file in sorted(files, key=lambda pair: pair[0])
+        ),
+        removed=len(removed),
+    )

@@ -1,0 +1,136 @@
+"""From the type policy's pure types to PyIceberg's, and how a table of ours is laid out."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import DayTransform, HourTransform, Transform, TruncateTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestamptzType,
+    UUIDType,
+)
+
+from activities.core import types as pure
+from activities.core.columns import ExportColumn
+from activities.core.faults import SchemaConflict
+from activities.core.tables import PartitionRule
+
+_PRIMITIVES: dict[str, IcebergType] = {
+    str(kind): kind
+    for kind in (
+        BinaryType(),
+        BooleanType(),
+        DateType(),
+        DoubleType(),
+        FloatType(),
+        IntegerType(),
+        LongType(),
+        StringType(),
+        TimestamptzType(),
+        UUIDType(),
+    )
+}
+
+
+def iceberg_schema(columns: tuple[ExportColumn, ...]) -> Schema:
+    """The columns as an Iceberg schema: every one optional, ids given in order."""
+    ids = itertools.count(1)
+    fields = [(next(ids), column) for column in columns]
+    return Schema(
+        *(
+            NestedField(number, column.name, to_pyiceberg(column.iceberg, ids), required=False)
+            for number, column in fields
+        )
+    )
+
+
+def to_pyiceberg(kind: pure.IcebergType, ids: Iterator[int]) -> IcebergType:
+    """One pure type as PyIceberg's; nested fields take their ids from `ids`."""
+    match kind:
+        case pure.ListOf(element):
+            return ListType(next(ids), to_pyiceberg(element, ids), element_required=False)
+        case pure.MapOf(key, value):
+            key_id, value_id = next(ids), next(ids)
+            return MapType(key_id, to_pyiceberg(key, ids), value_id, to_pyiceberg(value, ids), value_required=False)
+        case pure.StructOf(fields):
+            numbered = [(next(ids), name, inner) for name, inner in fields]
+            return StructType(
+                *(
+                    NestedField(number, name, to_pyiceberg(inner, ids), required=False)
+                    for number, name, inner in numbered
+                )
+            )
+        case pure.Primitive(name):
+            return _primitive(name)
+
+
+def _primitive(name: str) -> IcebergType:
+    if name in _PRIMITIVES:
+        return _PRIMITIVES[name]
+    if name.startswith("decimal("):
+        precision, scale = name[len("decimal(") : -1].split(",")
+        return DecimalType(int(precision), int(scale))
+    if name.startswith("fixed["):
+        return FixedType(int(name[len("fixed[") : -1]))
+    raise SchemaConflict(f"Iceberg has no type {name!r}; the type policy and the lake disagree")
+
+
+def to_pure(kind: IcebergType) -> pure.IcebergType:
+    """PyIceberg's type as the type policy's."""
+    match kind:
+        case ListType():
+            return pure.ListOf(to_pure(kind.element_type))
+        case MapType():
+            return pure.MapOf(to_pure(kind.key_type), to_pure(kind.value_type))
+        case StructType():
+            return pure.StructOf(tuple((field.name, to_pure(field.field_type)) for field in kind.fields))
+        case _:
+            return pure.Primitive(str(kind))
+
+
+def column_types(table: Table) -> dict[str, pure.IcebergType]:
+    """Name → type of the table's columns today."""
+    return {field.name: to_pure(field.field_type) for field in table.schema().fields}
+
+
+def partition_spec(schema: Schema, rule: PartitionRule) -> PartitionSpec:
+    """Days and hours as they are; integer chunks coarsely, since a small file need not be a partition."""
+    source = schema.find_field(rule.column)
+    transforms: dict[str, Transform[Any, Any]] = {
+        "daily": DayTransform(),
+        "hourly": HourTransform(),
+        "integer": TruncateTransform(width=max(1, rule.chunk_size * max(1, rule.coarse_chunks))),
+    }
+    suffix = {"daily": "day", "hourly": "hour", "integer": "trunc"}[rule.kind]
+    return PartitionSpec(PartitionField(source.field_id, 1000, transforms[rule.kind], f"{rule.column}_{suffix}"))
+
+
+def table_properties(schema: Schema) -> dict[str, str]:
+    """How tables of ours are made: readers map columns by name, commits are never re-applied blindly."""
+    return {
+        "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+        "commit.retry.num-retries": "0",
+        "commit.manifest-merge.enabled": "true",
+        "commit.manifest.min-count-to-merge": "20",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "20",
+        "write.summary.partition-limit": "0",
+    }

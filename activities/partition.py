@@ -1,0 +1,211 @@
+"""One partition, from the source to one verified object."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from temporalio import activity
+
+from activities import failpoints
+from activities.clients.clickhouse import ClickHouse, failure_in
+from activities.clients.objectstore import StoredObject
+from activities.context import ExportContext
+from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
+from activities.core.columns import export_columns
+from activities.core.faults import ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
+from activities.core.objectkeys import public_key, replacement_key
+from activities.core.partitions import index_of
+from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
+from activities.core.recipes import forced_id, recipe_of, short_id
+from activities.core.tables import TableConfig
+from activities.lake.footers import Footer, footer_bytes, read_footer
+from activities.lake.schema import column_types
+from activities.source import read_facts
+from activities.transfer import PendingObject
+
+HEARTBEATS_PER_TIMEOUT = 12
+SMALL_TAIL = 64 * 1024
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One partition and everything that is known of it before a row is read."""
+
+    task: PartitionInput
+    config: TableConfig
+    facts: SourceFacts
+    clickhouse: ClickHouse
+    index: int
+    query: Query
+    version: int | None
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{table_identifier(self.task.network, self.task.table)} partition {self.task.planned.partition}"
+
+
+async def export_one(context: ExportContext, task: PartitionInput) -> ExportedPartition:
+    """Carry one partition into one object, or adopt the object that an earlier attempt left."""
+    job = await _prepare(context, task)
+    await failpoints.reach("before-upload")
+    for key in _keys(context, job):
+        stored = await context.store.head(key)
+        if stored is None and await _upload(context, job, key):
+            stored = await context.store.head(key)
+            return await _verified(context, job, key, stored, adopted=False)
+        # Somebody was faster, or an earlier attempt was: its object will do if it was made by the same recipe.
+        stored = stored or await context.store.head(key)
+        if stored is not None and stored.recipe == job.recipe:
+            return await _verified(context, job, key, stored, adopted=True)
+    raise ObjectRefused(f"{job.name}: every object key for it is taken by an object of another origin")
+
+
+async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
+    config = context.table(task)  # type: ignore[arg-type]
+    clickhouse = context.find_source(config.source)
+    facts = await read_facts(clickhouse, config)
+    table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))
+    columns = export_columns(config, facts.columns, column_types(table) if table is not None else None)
+    index = index_of(config.partition, task.planned.partition)
+    query = export_query(config, facts, columns, task.network, index)
+    version = await _version(clickhouse, config, facts, task.network, index)
+    nonce = task.request_id if task.planned.reason == "forced" else ""
+    return _Job(
+        task=task,
+        config=config,
+        facts=facts,
+        clickhouse=clickhouse,
+        index=index,
+        query=query,
+        version=version,
+        recipe=recipe_of(query, PINNED_SETTINGS, version, nonce),
+    )
+
+
+async def _version(
+    clickhouse: ClickHouse, config: TableConfig, facts: SourceFacts, network: str, index: int
+) -> int | None:
+    answer = await clickhouse.rows(version_query(config, facts, network, index))
+    return None if answer[0]["version"] is None else int(answer[0]["version"])
+
+
+def _keys(context: ExportContext, job: _Job) -> list[str]:
+    """Where the object may go: the public key for a partition that has no file yet, else one beside it."""
+    planned, network = job.task.planned, job.task.network
+    suffix = short_id(job.recipe)
+    if planned.reason == "forced":
+        suffix = forced_id(job.task.request_id, planned.partition)
+    beside = context.key(replacement_key(job.config, network, job.index, suffix))
+    if planned.replaces:
+        return [beside]
+    return [context.key(public_key(job.config, network, job.index)), beside]
+
+
+async def _upload(context: ExportContext, job: _Job, key: str) -> bool:
+    """Stream the partition into `key`; False when an object appeared there meanwhile."""
+    query_id = f"icefleet-{uuid.uuid4()}"
+    async with PendingObject(context.store, key, job.recipe, context.part_size_bytes) as pending:
+        async with _progress(job, query_id, pending):
+            try:
+                await pending.take(_chunks(job, query_id), lambda _: None)
+            except BaseException:
+                # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
+                await asyncio.shield(_kill(job, query_id))
+                raise
+        footer = _whole(job, key, pending)
+        await _check_source(job, footer)
+        created = await pending.create()
+    await failpoints.reach("after-upload")
+    return created
+
+
+def _chunks(job: _Job, query_id: str) -> AsyncIterator[bytes]:
+    info = activity.info()
+    comment = f"icefleet {job.name} workflow {info.workflow_id} attempt {info.attempt}"
+    return job.clickhouse.parquet(job.query, PINNED_SETTINGS, query_id=query_id, comment=comment)
+
+
+def _whole(job: _Job, key: str, pending: PendingObject) -> Footer:
+    """The footer of what was sent; a stream that broke after its first byte has none."""
+    try:
+        return read_footer(key, pending.tail, pending.size)
+    except ObjectRefused as broken:
+        said = failure_in(pending.tail) or str(broken)
+        raise ResultIncomplete(f"{job.name}: the result ended after {pending.size} bytes: {said}") from broken
+
+
+async def _check_source(job: _Job, footer: Footer) -> None:
+    """Hold the file against the source, which must not have moved since."""
+    if footer.rows == 0:
+        raise SourceMoved(f"{job.name}: it had rows when it was planned and has none now")
+    answer = await job.clickhouse.rows(count_query(job.config, job.facts, job.task.network, job.index))
+    rows = int(answer[0]["rows"])
+    version = await _version(job.clickhouse, job.config, job.facts, job.task.network, job.index)
+    if version != job.version:
+        raise SourceMoved(f"{job.name}: newer rows arrived while it was exported ({job.version} became {version})")
+    if rows != footer.rows:
+        raise ResultIncomplete(f"{job.name}: the file holds {footer.rows} rows, the source counts {rows}")
+
+
+async def _verified(
+    context: ExportContext, job: _Job, key: str, stored: StoredObject | None, *, adopted: bool
+) -> ExportedPartition:
+    """The object that is there now, by its own footer."""
+    if stored is None:
+        raise ObjectRefused(f"{job.name}: object {key} was created and is gone; somebody deletes from this bucket")
+    footer = await stored_footer(context, key, stored.size)
+    if adopted:
+        await _check_source(job, footer)
+    planned = job.task.planned
+    return ExportedPartition(
+        partition=planned.partition,
+        reason=planned.reason,
+        replaces=planned.replaces,
+        key=key,
+        rows=footer.rows,
+        bytes=stored.size,
+        adopted=adopted,
+    )
+
+
+async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
+    """The footer of an object that is there, in one request when it is small."""
+    tail = await context.store.tail(key, min(SMALL_TAIL, size))
+    needed = footer_bytes(key, tail)
+    if needed > len(tail):
+        tail = await context.store.tail(key, min(needed, size))
+    return await asyncio.to_thread(read_footer, key, tail, size)
+
+
+async def _kill(job: _Job, query_id: str) -> None:
+    try:
+        await job.clickhouse.kill(query_id)
+    except (SourceUnavailable, TimeoutError) as away:
+        # The server ends the query itself when it notices that nobody reads, or when its time is up.
+        activity.logger.warning("%s: query %s could not be killed: %s", job.name, query_id, away)
+
+
+@contextlib.asynccontextmanager
+async def _progress(job: _Job, query_id: str, pending: PendingObject) -> AsyncIterator[None]:
+    """Heartbeats that say how far it is, beside the work."""
+    beating = asyncio.create_task(_beat(job, query_id, pending))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
+async def _beat(job: _Job, query_id: str, pending: PendingObject) -> None:
+    timeout = activity.info().heartbeat_timeout
+    pause = timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT if timeout else 5
+    while True:
+        activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size})
+        await asyncio.sleep(pause)
+        with contextlib.suppress(SourceUnavailable):  # the work itself will say so
+            rows = await job.clickhouse.rows_read(query_id)
+            activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows})

@@ -1,0 +1,242 @@
+"""Planning: what is expected, held against what the table has and what the source holds."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from activities.clients.clickhouse import ClickHouse
+from activities.context import ExportContext, network_range
+from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
+from activities.contracts.inputs import read_input
+from activities.core.columns import export_columns
+from activities.core.empties import PROPERTY, known_empty
+from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
+from activities.core.planning import (
+    Classified,
+    ExistingFile,
+    SurveyedPartition,
+    classify,
+    partitions_to_survey,
+)
+from activities.core.query import SourceFacts, head_query, survey_query
+from activities.core.recipes import forced_id
+from activities.core.tables import PartitionRule, TableConfig
+from activities.lake.files import existing_files
+from activities.lake.schema import column_types
+from activities.source import read_facts
+
+SURVEY_WINDOW = 20_000
+"""Partitions that one survey may ask about, so that the cost of planning follows the range and not its square."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One request against one table, as planning sees it."""
+
+    config: TableConfig
+    network: str
+    request: ExportRequest
+    facts: SourceFacts
+    clickhouse: ClickHouse
+
+    @property
+    def rule(self) -> PartitionRule:
+        return self.config.partition
+
+    @property
+    def is_range(self) -> bool:
+        return self.request.from_ != "" or self.request.to != ""
+
+
+async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
+    """The next page of a request, and what was seen on the way."""
+    config = context.table(plan)
+    request = read_input(ExportRequest, plan.request)
+    clickhouse = context.find_source(config.source)
+    subject = _Subject(config, plan.network, request, await read_facts(clickhouse, config), clickhouse)
+    identifier = table_identifier(plan.network, plan.table)
+    closed, still_open = await _expected(subject, plan.cursor)
+    existing, empties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
+    known = known_empty(empties, since=datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days))
+    # Whoever names a range wants it looked at, also where it was empty last time.
+    skip = Ranges.from_pairs(()) if subject.is_range else known
+    if request.force:
+        skip = _forced_already(existing, plan.request_id, subject.rule)
+    covered, found = await _survey(context, subject, closed, existing, skip)
+    new_empty = found.empty.difference(known)
+
+    def label(index: int) -> str:
+        return label_of(subject.rule, index)
+
+    return Plan(
+        identifier=identifier,
+        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces) for todo in found.todo],
+        cursor=_cursor(subject, closed, covered),
+        limits=context.limits,
+        expected=len(covered),
+        present=found.present,
+        missing=found.missing,
+        stale=found.stale,
+        forced=found.forced,
+        empty=len(found.empty) + len(known.intersection(Ranges.from_span(covered)).difference(found.empty)),
+        open=len(still_open),
+        shrunk=[label(index) for index in found.shrunk],
+        empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
+    )
+
+
+async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
+    """The closed partitions that are asked for and not planned yet, and the open ones."""
+    rule, request = subject.rule, subject.request
+    head = None
+    if rule.kind == "integer":
+        answer = await subject.clickhouse.rows(head_query(subject.config, subject.facts, subject.network))
+        head = answer[0]["head"] if answer else None
+    expected = network_range(subject.config, subject.network)
+    closed, still_open = expected_span(
+        subject.config, expected, now=int(time.time()), head=None if head is None else int(head)
+    )
+    if subject.is_range:
+        everything = Span(closed.first, max(closed.stop, still_open.stop))
+        asked = span_of(
+            rule,
+            str(request.from_) if request.from_ != "" else label_of(rule, everything.first),
+            str(request.to) if request.to != "" else label_of(rule, max(everything.first, everything.stop - 1)),
+        )
+        closed, still_open = closed.intersect(asked), still_open.intersect(asked)
+    if cursor:
+        edge = index_of(rule, cursor)
+        rest = (
+            Span(edge + 1, max(edge + 1, closed.stop)) if request.oldest_first else Span(min(closed.first, edge), edge)
+        )
+        closed, still_open = closed.intersect(rest), Span(still_open.first, still_open.first)
+    return closed, still_open
+
+
+def _look_at_table(
+    context: ExportContext, subject: _Subject, identifier: str, span: Span
+) -> tuple[dict[int, ExistingFile], str]:
+    """The files of `span` and the remembered empties; the table is made, or its columns checked, on the way."""
+    table = context.lake.load(identifier)
+    columns = export_columns(subject.config, subject.facts.columns, column_types(table) if table is not None else None)
+    if not subject.request.dry_run:
+        table = context.lake.ensure(identifier, columns, subject.rule)
+    if table is None:
+        return {}, ""
+    held = existing_files(table, subject.rule, subject.facts.version_column, span)
+    return held, table.properties.get(PROPERTY, "")
+
+
+def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: PartitionRule) -> Ranges:
+    """What this very request has replaced before it was interrupted: the table says so, by the keys of its files."""
+    return Ranges.from_indices(
+        index
+        for index, file in existing.items()
+        if file.key.endswith(f"-{forced_id(request_id, label_of(rule, index))}.parquet")
+    )
+
+
+async def _survey(
+    context: ExportContext,
+    subject: _Subject,
+    span: Span,
+    existing: dict[int, ExistingFile],
+    skip: Ranges,
+) -> tuple[Span, Classified]:
+    """Ask the source, window by window, until there is a page of work or nothing left to ask."""
+    request = subject.request
+    newest_first = not request.oldest_first
+    look_back = None if subject.is_range else _look_back(context, subject.rule, span)
+    asked = partitions_to_survey(span, existing, skip, force=request.force, look_back=look_back).difference(
+        skip if request.force else Ranges.from_pairs(())
+    )
+    surveyed: dict[int, SurveyedPartition] = {}
+    seen = Ranges.from_pairs(())
+    while True:
+        window = _window(asked.difference(seen), newest_first=newest_first)
+        if window:
+            surveyed |= await _ask(subject, window)
+            seen = seen.union(window)
+        whole = len(seen) == len(asked)
+        covered = span if whole else _covered(span, seen, newest_first=newest_first)
+        found = _classify(subject, covered, existing, surveyed, seen)
+        if len(found.todo) > context.partitions_per_plan:
+            last = found.todo[context.partitions_per_plan - 1].index
+            covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
+            return covered, _classify(subject, covered, existing, surveyed, seen)
+        if found.todo or whole:
+            return covered, found
+
+
+def _classify(
+    subject: _Subject,
+    covered: Span,
+    existing: dict[int, ExistingFile],
+    surveyed: dict[int, SurveyedPartition],
+    seen: Ranges,
+) -> Classified:
+    return classify(
+        covered,
+        existing,
+        surveyed,
+        seen.intersection(Ranges.from_span(covered)),
+        force=subject.request.force,
+        has_version=bool(subject.facts.version_column),
+        newest_first=not subject.request.oldest_first,
+    )
+
+
+def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:
+    """The newest partitions, which are asked about although they are there: late rows make them stale."""
+    days = context.look_back_days
+    # Integer chunks have no clock of their own: as many of them as the look-back has hours.
+    count = days if rule.kind == "daily" else days * 24
+    return Span(max(span.first, span.stop - count), span.stop)
+
+
+def _window(left: Ranges, *, newest_first: bool) -> Ranges:
+    pairs = left.pairs()[::-1] if newest_first else left.pairs()
+    room, taken = SURVEY_WINDOW, []
+    for first, stop in pairs:
+        width = min(room, stop - first)
+        taken.append((stop - width, stop) if newest_first else (first, first + width))
+        room -= width
+        if not room:
+            break
+    return Ranges.from_pairs(taken)
+
+
+def _covered(span: Span, seen: Ranges, *, newest_first: bool) -> Span:
+    pairs = seen.pairs()
+    return Span(pairs[0][0], span.stop) if newest_first else Span(span.first, pairs[-1][1])
+
+
+async def _ask(subject: _Subject, window: Ranges) -> dict[int, SurveyedPartition]:
+    """One query over everything from the window's first partition to its last."""
+    pairs = window.pairs()
+    span = Span(pairs[0][0], pairs[-1][1])
+    query = survey_query(
+        subject.config, subject.facts, subject.network, span, len(span), newest_first=not subject.request.oldest_first
+    )
+    comment = f"icefleet plan {table_identifier(subject.network, subject.config.name)}"
+    rows = await subject.clickhouse.rows(query, comment=comment)
+    found = (
+        SurveyedPartition(
+            int(row["partition"]), int(row["rows"]), None if row["version"] is None else int(row["version"])
+        )
+        for row in rows
+    )
+    return {partition.index: partition for partition in found if partition.index in window}
+
+
+def _integer(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _cursor(subject: _Subject, closed: Span, covered: Span) -> str:
+    if covered == closed or not len(closed):
+        return ""
+    edge = covered.stop - 1 if subject.request.oldest_first else covered.first
+    return label_of(subject.rule, edge)

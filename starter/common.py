@@ -1,0 +1,69 @@
+"""What every command shares: options, config, output, exit codes."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from temporalio.service import RPCError
+
+from activities.core.faults import BadRequest, Fault
+from worker.config import ConfigError, Settings, load_settings
+
+T = TypeVar("T")
+
+FAILED = 1
+"""Something went wrong on the way."""
+USAGE = 2
+"""The command or the config asks for something that cannot be."""
+PARTIAL = 3
+"""The work ended, and some partitions failed."""
+
+EnvironmentOption = Annotated[
+    str, typer.Option("--environment", "-e", envvar="ICEFLEET_ENVIRONMENT", help="Which environment of config.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+
+# A line that a script or a log reads is not folded to some terminal's width.
+console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    console.print(text, markup=False)
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say what is wrong and leave."""
+    errors.print(f"error: {message}", markup=False)
+    raise typer.Exit(code)
+
+
+def load() -> Settings:
+    """The config, or every problem of it and an end."""
+    try:
+        return load_settings()
+    except ConfigError as wrong:
+        fail(str(wrong), USAGE)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; faults and a Temporal that is away become one line and an exit code."""
+    try:
+        return asyncio.run(work)
+    except BadRequest as wrong:
+        fail(str(wrong), USAGE)
+    except Fault as fault:
+        fail(f"{fault}")
+    except (RPCError, RuntimeError) as away:
+        # The SDK raises a bare RuntimeError when it cannot connect.
+        fail(f"Temporal: {away}")

@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import pytest
+
+from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.faults import BadConfig, PrivacyUndecided, SchemaConflict, UnsupportedType
+from activities.core.tables import PartitionRule, TableConfig
+from activities.core.types import parse_iceberg
+
+CONFIG = TableConfig("block", "default", "local.default", PartitionRule("daily", "at"), ())
+KEYS = (SourceColumn("at", "DateTime"), SourceColumn("meta_network_name", "LowCardinality(String)"))
+
+
+def export(*columns, config=CONFIG, existing=None):
+    found = export_columns(
+        config,
+        [*KEYS, *(SourceColumn(*column) for column in columns)],
+        {name: parse_iceberg(text) for name, text in (existing or {}).items()},
+    )
+    return {column.name: column for column in found}
+
+
+def test_columns_keep_the_order_of_the_source():
+    assert list(export(("z", "String"), ("a", "String"))) == ["at", "meta_network_name", "z", "a"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ip",
+        "meta_client_ip",
+        "ip_address",
+        "IP",
+        "clientIp",
+        "meta_client_geo_city",
+        "meta_client_geo_country_code",
+        "geo_longitude_degrees",
+        "latitude",
+        "remote_peer_id",
+        "meta_client_id",
+    ],
+)
+def test_names_that_hold_a_pattern_as_whole_words_look_sensitive(name):
+    assert looks_sensitive(name)
+
+
+@pytest.mark.parametrize("name", ["description", "tip", "ship_date", "zip_code", "client_identifier", "geography", "relations"])
+def test_names_that_only_contain_the_letters_do_not(name):
+    assert not looks_sensitive(name)
+
+
+def test_all_undecided_columns_are_named_at_once():
+    with pytest.raises(PrivacyUndecided, match="^block: meta_client_ip, meta_client_geo_city, where, addr may say"):
+        export(
+            ("meta_client_ip", "Nullable(IPv6)"),
+            ("meta_client_geo_city", "String"),
+            ("where", "Array(Tuple(latitude Float64, x Int8))"),
+            ("addr", "Array(IPv4)"),
+            ("description", "String"),
+        )
+
+
+def test_an_allowed_column_is_published_as_it_is():
+    columns = export(("peer_id", "String"), config=replace(CONFIG, allowed_columns=("peer_id",)))
+    assert columns["peer_id"].expression == "`peer_id`"
+
+
+# Column, its type, the profile, and the one value that every row then has.
+REDACTIONS = [
+    ("meta_client_ip", "Nullable(IPv6)", "as_published", bytes(16)),
+    ("meta_client_ip", "IPv6", "portable", "::"),
+    ("meta_client_ip", "IPv4", "portable", "0.0.0.0"),
+    ("meta_client_ip", "LowCardinality(Nullable(String))", "portable", "::"),
+    ("meta_client_ip", "UInt32", "portable", 0),
+    ("meta_client_geo_longitude", "Nullable(Float64)", "as_published", 0.0),
+    ("meta_client_geo_latitude", "String", "portable", "0"),
+    ("meta_client_geo_city", "LowCardinality(String)", "as_published", ""),
+    ("meta_client_geo_country_code", "Nullable(String)", "portable", ""),
+    ("meta_client_peer_id", "LowCardinality(String)", "portable", "REDACTED"),
+    ("client_id", "FixedString(4)", "as_published", bytes(4)),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "profile", "expected"), REDACTIONS)
+def test_redaction_replaces_the_value_and_not_the_type(engine, name, kind, profile, expected):
+    plain = replace(CONFIG, profile=profile, allowed_columns=(name,))
+    redacted = replace(CONFIG, profile=profile, redacted_columns=(name,))
+    before, after = export((name, kind), config=plain)[name], export((name, kind), config=redacted)[name]
+    assert after.iceberg == before.iceberg
+    value = "'1.2.3.4'" if "IP" in kind else "'1'"
+    source = f"(SELECT CAST({value} AS {kind}) AS `{name}`)"
+    shown = engine.table(f"SELECT {before.expression} AS `a`, {after.expression} AS `b` FROM {source}")
+    assert shown.schema.field("a").type == shown.schema.field("b").type
+    assert shown.schema.field("a").nullable == shown.schema.field("b").nullable
+    assert shown.to_pylist()[0]["b"] == expected
+
+
+def test_a_redaction_without_a_blank_value_is_refused():
+    config = replace(CONFIG, redacted_columns=("ips",))
+    with pytest.raises(BadConfig, match=r"^block: column ips: there is no blank value of type Array\(IPv6\)"):
+        export(("ips", "Array(IPv6)"), config=config)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        (replace(CONFIG, partition=PartitionRule("daily", "slot_at")), "no partition column slot_at"),
+        (replace(CONFIG, network_column="net"), "no network column net"),
+        (replace(CONFIG, redacted_columns=("x_ip",)), "no redacted column x_ip"),
+        (replace(CONFIG, allowed_columns=("x_ip",)), "no allowed column x_ip"),
+        (replace(CONFIG, types={"x": "long"}), "no column with a type of its own x"),
+        (replace(CONFIG, redacted_columns=("at",), allowed_columns=("at",)), "at is both redacted and allowed"),
+    ],
+)
+def test_config_that_names_what_is_not_there_is_refused(config, complaint):
+    with pytest.raises(BadConfig, match=f"^block: .*{complaint}"):
+        export(config=config)
+
+
+def test_a_type_without_a_policy_names_table_and_column():
+    with pytest.raises(UnsupportedType, match=r"^block: column state: AggregateFunction\(sum, UInt64\) has no lossless way"):
+        export(("state", "AggregateFunction(sum, UInt64)"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "then"),
+    [
+        ("Int64", "int", "long"),
+        ("Int32", "long", "long"),
+        ("Float64", "float", "double"),
+        ("Float32", "double", "double"),
+        ("UInt64", "long", "long"),
+        ("FixedString(66)", "fixed[66]", "fixed[66]"),
+        ("Decimal(20, 2)", "decimal(9, 2)", "decimal(20, 2)"),
+        ("Array(UInt64)", "list<long>", "list<long>"),
+    ],
+)
+def test_the_tables_type_wins_or_is_widened(kind, there, then):
+    assert str(export(("x", kind), existing={"x": there})["x"].iceberg) == then
+
+
+@pytest.mark.parametrize(("kind", "there"), [("String", "long"), ("DateTime", "string"), ("Array(String)", "string")])
+def test_a_change_that_the_table_cannot_follow_says_what_changed(kind, there):
+    with pytest.raises(SchemaConflict, match="^block: column x is .* in the Iceberg table, and .* at the source"):
+        export(("x", kind), existing={"x": there})
+
+
+def test_config_that_contradicts_the_table_is_refused():
+    with pytest.raises(SchemaConflict, match="^block: column x is long in the Iceberg table, and config says string"):
+        export(("x", "UInt64"), config=replace(CONFIG, types={"x": "string"}), existing={"x": "long"})
+
+
+def test_a_new_column_is_added_and_a_dropped_one_stays_out():
+    columns = export(("new", "String"), existing={"at": "timestamptz", "old": "string"})
+    assert list(columns) == ["at", "meta_network_name", "new"]

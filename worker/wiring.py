@@ -1,0 +1,153 @@
+"""The one place that knows how clients and activities are built from config."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from nats.aio.client import RawCredentials
+from temporalio.client import Client
+from temporalio.contrib.opentelemetry import TracingInterceptor
+
+from activities.clients.bus import Bus, BusSettings
+from activities.clients.clickhouse import ClickHouse, ClickHouseSettings
+from activities.clients.objectstore import ObjectStore, StoreSettings
+from activities.context import ExportContext
+from activities.contracts.export import ExportLimits
+from activities.lake.catalog import Lake
+from worker.config import Settings
+from worker.config_models import Environment
+
+
+async def connect_temporal(environment: Environment) -> Client:
+    """A client of the environment's Temporal."""
+    temporal = environment.temporal
+    return await Client.connect(
+        temporal.address,
+        namespace=temporal.namespace,
+        tls=temporal.tls,
+        api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
+        interceptors=[TracingInterceptor()],
+    )
+
+
+def open_lake(environment: Environment) -> Lake:
+    """The environment's catalog, with the storage that holds metadata and data."""
+    catalog, storage = environment.catalog, environment.storage
+    properties = {
+        "type": "rest",
+        "uri": catalog.uri,
+        "warehouse": catalog.warehouse,
+        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "s3.endpoint": storage.endpoint,
+        "s3.region": storage.region,
+        "s3.access-key-id": storage.access_key.get_secret_value(),
+        "s3.secret-access-key": storage.secret_key.get_secret_value(),
+        "s3.connect-timeout": "10",
+        "s3.request-timeout": "60",
+        **catalog.properties,
+    }
+    if catalog.credential:
+        properties["credential"] = catalog.credential.get_secret_value()
+    if catalog.token:
+        properties["token"] = catalog.token.get_secret_value()
+    if catalog.oauth2_server_uri:
+        properties["oauth2-server-uri"] = catalog.oauth2_server_uri
+    return Lake(properties)
+
+
+def open_clickhouse(settings: Settings, source: str) -> ClickHouse:
+    """The client of one cluster, `<environment>.<cluster>`."""
+    cluster = settings.cluster(source)
+    return ClickHouse(
+        ClickHouseSettings(
+            name=source,
+            host=cluster.host,
+            port=cluster.port,
+            secure=cluster.secure,
+            user=cluster.user,
+            password=cluster.password.get_secret_value(),
+            limits={
+                "max_execution_time": cluster.max_execution_time,
+                "max_memory_usage": cluster.max_memory_usage,
+                "max_threads": cluster.max_threads,
+            },
+        )
+    )
+
+
+def open_store(environment: Environment) -> ObjectStore:
+    """The bucket that holds the Parquet files; enter it before use."""
+    storage = environment.storage
+    return ObjectStore(
+        StoreSettings(
+            endpoint=storage.endpoint,
+            bucket=storage.bucket,
+            region=storage.region,
+            access_key=storage.access_key.get_secret_value(),
+            secret_key=storage.secret_key.get_secret_value(),
+        )
+    )
+
+
+def bus_settings(environment: Environment) -> BusSettings:
+    """How to reach the environment's NATS."""
+    nats = environment.nats
+    login: dict[str, Any] = {}
+    if nats.user is not None:
+        login["user"] = nats.user
+    for name in ("password", "token"):
+        if secret := getattr(nats, name):
+            login[name] = secret.get_secret_value()
+    if nats.credentials:
+        login["user_credentials"] = RawCredentials(nats.credentials.get_secret_value())
+    return BusSettings(url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login)
+
+
+def export_limits(environment: Environment) -> ExportLimits:
+    """What config allows a loop."""
+    export = environment.export
+    return ExportLimits(
+        parallel_partitions=export.parallel_partitions,
+        partitions_per_commit=export.partitions_per_commit,
+        pages_per_run=export.pages_per_run,
+        heartbeat_seconds=export.heartbeat_seconds,
+        partition_timeout_seconds=export.partition_timeout_seconds,
+        partition_attempts=export.partition_attempts,
+        commit_attempts=export.commit_attempts,
+        retry_initial_seconds=export.retry_initial_seconds,
+    )
+
+
+@asynccontextmanager
+async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncIterator[ExportContext]:
+    """Everything that the export activities of one environment need, closed at the end."""
+    environment = settings.environment(name)
+    clusters: dict[str, ClickHouse] = {}
+
+    def find_source(source: str) -> ClickHouse:
+        if source not in clusters:
+            clusters[source] = open_clickhouse(settings, source)
+        return clusters[source]
+
+    async with AsyncExitStack() as stack:
+        bus = Bus(bus_settings(environment))
+        stack.push_async_callback(bus.close)
+        store = await stack.enter_async_context(open_store(environment))
+        yield ExportContext(
+            environment=name,
+            find_table=lambda table, network: settings.table(name, table, network),
+            find_source=find_source,
+            store=store,
+            lake=open_lake(environment),
+            bus=bus,
+            temporal=temporal,
+            limits=export_limits(environment),
+            key_prefix=environment.storage.prefix,
+            public_url=environment.storage.public_url,
+            partitions_per_plan=environment.export.partitions_per_plan,
+            part_size_bytes=environment.export.part_size_bytes,
+            look_back_days=environment.export.look_back_days,
+            recheck_empty_days=environment.export.recheck_empty_days,
+        )
+        for cluster in clusters.values():
+            await cluster.close()

@@ -1,0 +1,128 @@
+"""What an export loop knows of the requests it serves. Plain state, no commands."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from activities.contracts.export import (
+    CommitReport,
+    ExportLimits,
+    ExportReport,
+    ExportRequest,
+    FailedPartition,
+    Plan,
+    PlannedPartition,
+    SubmittedRequest,
+)
+from activities.contracts.inputs import read_input
+
+LISTED_FAILURES = 100
+LISTED_SNAPSHOTS = 1000
+REMEMBERED_REQUESTS = 200
+
+
+@dataclass
+class ActiveRequest:
+    """One request under way: what was asked, how far it is, what has come of it."""
+
+    submitted: SubmittedRequest
+    request: ExportRequest
+    plan: Plan | None = None
+    todo: list[PlannedPartition] = field(default_factory=list)
+    empty_ranges: list[list[str]] = field(default_factory=list)
+    """Newly seen empty partitions, to be remembered with the next commit."""
+    report: ExportReport = field(default_factory=ExportReport)
+    withdrawn: bool = False
+
+    @property
+    def priority(self) -> int:
+        """Lower is served earlier; what is due goes before ranges, unless the request says otherwise."""
+        if self.request.priority is not None:
+            return self.request.priority
+        return 2 if self.request.from_ != "" or self.request.to != "" else 1
+
+    def planned(self, plan: Plan) -> None:
+        """Take a page of the plan."""
+        self.plan = plan
+        self.todo = list(plan.todo)
+        self.empty_ranges = [] if self.request.dry_run else list(plan.empty_ranges)
+        report = self.report
+        report.expected += plan.expected
+        report.present += plan.present
+        report.missing += plan.missing
+        report.stale += plan.stale
+        report.forced += plan.forced
+        report.empty += plan.empty
+        report.open = max(report.open, plan.open)
+        report.shrunk.extend(plan.shrunk)
+
+    def committed(self, commit: CommitReport) -> None:
+        """Count a commit."""
+        report = self.report
+        report.exported += commit.committed
+        report.already_there += commit.already_there
+        report.rows += commit.rows
+        report.bytes += commit.bytes
+        if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
+            report.snapshots.append(commit.snapshot_id)
+
+    def failed(self, partition: str, cause: str, message: str) -> None:
+        """Count a partition that was given up."""
+        self.report.failed += 1
+        if len(self.report.failures) < LISTED_FAILURES:
+            self.report.failures.append(FailedPartition(partition, cause, message))
+
+    @property
+    def needs_plan(self) -> bool:
+        """Whether the page of the plan is used up and another one is to come."""
+        return not self.todo and (self.plan is None or bool(self.plan.cursor))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last page of the plan is done."""
+        return self.plan is not None and not self.todo and not self.plan.cursor
+
+    def dump(self) -> dict[str, object]:
+        """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,000 names)."""
+        return {
+            "submitted": asdict(self.submitted),
+            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[])) if self.plan else None,
+            "todo": [asdict(planned) for planned in self.todo],
+            "report": asdict(self.report),
+            "withdrawn": self.withdrawn,
+        }
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> "ActiveRequest":
+        """What `dump` gave, read back."""
+        submitted = SubmittedRequest(**dumped["submitted"])
+        report = ExportReport(**dumped["report"])
+        report.failures = [FailedPartition(**failure) for failure in dumped["report"]["failures"]]
+        plan = dumped["plan"]
+        return cls(
+            submitted=submitted,
+            request=read_input(ExportRequest, submitted.request),
+            plan=Plan(**{**plan, "limits": ExportLimits(**plan["limits"])}) if plan else None,
+            todo=[PlannedPartition(**planned) for planned in dumped["todo"]],
+            report=report,
+            withdrawn=dumped["withdrawn"],
+        )
+
+
+def closing_message(identifier: str, report: ExportReport) -> str:
+    """One sentence for people: what became of the request."""
+    if report.status == "nothing_to_do":
+        parts = [f"nothing to do: {identifier} holds all {report.present} of the closed partitions asked for"]
+        parts += [f"{report.empty} empty"] if report.empty else []
+        parts += [f"{report.open} still open"] if report.open else []
+        return ", ".join(parts)
+    if report.status == "dry_run":
+        return (
+            f"{identifier} would get {report.missing} missing, {report.stale} stale and {report.forced} forced "
+            f"partitions; {report.present} are there, {report.empty} empty, {report.open} open; nothing was written"
+        )
+    text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
+    if report.already_there:
+        text += f", {report.already_there} were there already"
+    if report.failed:
+        text += f", {report.failed} failed"
+    return text

@@ -1,0 +1,334 @@
+"""The durable loop of one Iceberg table: the only writer it has."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
+
+from activities.contracts.export import (
+    ENVIRONMENT_ATTRIBUTE,
+    LOOP_WORKFLOW,
+    NETWORK_ATTRIBUTE,
+    PROGRESS_QUERY,
+    REPORT_SIGNAL,
+    REQUEST_WORKFLOW,
+    SUBMIT_SIGNAL,
+    TABLE_ATTRIBUTE,
+    WITHDRAW_SIGNAL,
+    CommitInput,
+    ExportActivities,
+    ExportedPartition,
+    ExportRequest,
+    LoopState,
+    PartitionInput,
+    PlanInput,
+    PlannedPartition,
+    SubmittedRequest,
+    TableInput,
+    loop_id,
+    table_identifier,
+)
+from activities.contracts.inputs import read_input
+from workflows.announcer import Announcer
+from workflows.export_requests import REMEMBERED_REQUESTS, ActiveRequest, closing_message
+from workflows.failures import cause_of
+from workflows.policies import PLAN, commit_policy, export_policy
+
+
+@workflow.defn(name=LOOP_WORKFLOW)
+class ExportTable:
+    """Serve requests page by page until there is nothing left to do.
+
+    Requests arrive by signal. Between two pages the loop looks at what has arrived, so that a long range never
+    keeps what is due waiting for more than one page.
+    """
+
+    def __init__(self) -> None:
+        self._inbox: list[SubmittedRequest] = []
+        self._withdrawn: set[str] = set()
+        self._active: list[ActiveRequest] = []
+        self._served: list[str] = []
+        self._state = LoopState("", "", "")
+        self._announcer: Announcer | None = None
+        self._page: asyncio.Task[None] | None = None
+        self._serving: ActiveRequest | None = None
+        self._in_flight: dict[str, str] = {}
+        self._pages = 0
+
+    @workflow.run
+    async def run(self, payload: Any = None) -> None:
+        """Run until nothing is left to do, or continue as new when the history has grown."""
+        self._open(payload)
+        table = TableInput(self._state.environment, self._state.table, self._state.network)
+        self._announcer = Announcer(table)
+        try:
+            await self._serve(self._announcer)
+        except asyncio.CancelledError:
+            await self._close_all("cancelled", "the export loop was cancelled")
+            raise
+        finally:
+            await self._announcer.stop()
+
+    def _open(self, payload: Any) -> None:
+        self._state = state = read_input(LoopState, payload)
+        expected = loop_id(state.environment, state.network, state.table)
+        if workflow.info().workflow_id != expected:
+            raise ApplicationError(
+                f"{LOOP_WORKFLOW} runs only as {expected!r}, so that a table has one writer; this is "
+                f"{workflow.info().workflow_id!r}. Start {REQUEST_WORKFLOW}: it brings your request to that loop",
+                type="WrongDoor",
+                non_retryable=True,
+            )
+        self._active = [ActiveRequest.load(dumped) for dumped in state.active]
+        self._served = [*state.served, *self._served]
+        workflow.upsert_search_attributes(
+            [
+                ENVIRONMENT_ATTRIBUTE.value_set(state.environment),
+                TABLE_ATTRIBUTE.value_set(state.table),
+                NETWORK_ATTRIBUTE.value_set(state.network),
+            ]
+        )
+
+    async def _serve(self, announcer: Announcer) -> None:
+        while True:
+            await self._admit()
+            request = min(self._active, key=lambda active: active.priority, default=None)
+            if request is None:
+                # No await between this look and the return: a signal that arrives later starts the next run.
+                if not self._inbox and announcer.idle:
+                    return
+                await workflow.wait_condition(lambda: bool(self._inbox) or announcer.idle)
+                continue
+            if self._pages and self._history_is_long(request):
+                await announcer.stop()
+                workflow.continue_as_new(args=[asdict(self._carried())])
+            await self._serve_page(request)
+
+    def _history_is_long(self, request: ActiveRequest) -> bool:
+        if workflow.info().is_continue_as_new_suggested():
+            return True
+        return request.plan is not None and self._pages >= request.plan.limits.pages_per_run
+
+    def _carried(self) -> LoopState:
+        state = self._state
+        state.active = [request.dump() for request in self._active]
+        state.active += [ActiveRequest(s, read_request(s)).dump() for s in self._inbox if not self._knows(s.id)]
+        state.served = self._served[-REMEMBERED_REQUESTS:]
+        return state
+
+    def _knows(self, request_id: str) -> bool:
+        return request_id in self._served or any(a.submitted.id == request_id for a in self._active)
+
+    async def _admit(self) -> None:
+        while self._inbox:
+            submitted = self._inbox.pop(0)
+            if self._knows(submitted.id):
+                continue
+            try:
+                self._active.append(ActiveRequest(submitted, read_request(submitted)))
+            except ApplicationError as refused:
+                workflow.logger.warning("request %s refused: %s", submitted.id, refused)
+        for request in [active for active in self._active if active.submitted.id in self._withdrawn]:
+            await self._close(request, "cancelled", "the request was withdrawn")
+
+    async def _serve_page(self, request: ActiveRequest) -> None:
+        """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
+        if self._announcer is not None and not request.request.dry_run:
+            self._announcer.look()
+        self._serving = request
+        self._page = asyncio.create_task(self._page_of(request))
+        try:
+            await self._page
+        except asyncio.CancelledError:
+            if request.submitted.id not in self._withdrawn:
+                self._page.cancel()
+                await asyncio.gather(self._page, return_exceptions=True)
+                raise
+            await self._close(request, "cancelled", "the request was withdrawn")
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise asyncio.CancelledError from failure
+            cause, message = cause_of(failure)
+            request.failed("", cause, message)
+            await self._close(request, "failed", message)
+        finally:
+            self._page = self._serving = None
+            self._pages += 1
+            self._show()
+
+    async def _page_of(self, request: ActiveRequest) -> None:
+        if request.needs_plan:
+            await self._plan(request)
+        plan = request.plan
+        if plan is None:
+            raise RuntimeError("a page without a plan")
+        if request.request.dry_run:
+            request.todo = []
+        page = request.todo[: plan.limits.partitions_per_commit]
+        if page or request.empty_ranges:
+            await self._export_page(request, page)
+        del request.todo[: len(page)]
+        if request.finished:
+            await self._close(request, *outcome(request))
+
+    async def _plan(self, request: ActiveRequest) -> None:
+        state = self._state
+        plan = await workflow.execute_activity_method(
+            ExportActivities.plan_partitions,
+            PlanInput(
+                environment=state.environment,
+                table=state.table,
+                network=state.network,
+                request_id=request.submitted.id,
+                request=request.submitted.request,
+                cursor=request.plan.cursor if request.plan else "",
+            ),
+            summary="look at table and source",
+            **PLAN,
+        )
+        request.planned(plan)
+        self._show()
+
+    async def _export_page(self, request: ActiveRequest, page: list[PlannedPartition]) -> None:
+        plan = request.plan
+        if plan is None:
+            raise RuntimeError("a page without a plan")
+        slots = asyncio.Semaphore(plan.limits.parallel_partitions)
+        # Every one of them is waited for, also when the page is cancelled: none may outlive its page.
+        ended = await asyncio.gather(
+            *(self._export(request, planned, slots) for planned in page), return_exceptions=True
+        )
+        for broken in ended:
+            if isinstance(broken, BaseException):
+                raise broken
+        files = [file for file in ended if isinstance(file, ExportedPartition)]
+        empty_ranges, request.empty_ranges = request.empty_ranges, []
+        if not files and not empty_ranges:
+            return
+        try:
+            commit = await workflow.execute_activity_method(
+                ExportActivities.commit_partitions,
+                CommitInput(self._state.environment, self._state.table, self._state.network, files, empty_ranges),
+                summary=f"{len(files)} partitions",
+                **commit_policy(plan.limits),
+            )
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            cause, message = cause_of(failure)
+            for file in files:
+                request.failed(file.partition, cause, f"uploaded, not committed: {message}")
+            if not files:
+                raise
+            return
+        request.committed(commit)
+        if self._announcer is not None and commit.snapshot_id:
+            self._announcer.look()
+
+    async def _export(
+        self, request: ActiveRequest, planned: PlannedPartition, slots: asyncio.Semaphore
+    ) -> ExportedPartition | None:
+        """One partition; None when it failed after every retry, which the report then says."""
+        state, plan = self._state, request.plan
+        if plan is None:
+            raise RuntimeError("a partition without a plan")
+        async with slots:
+            self._in_flight[planned.partition] = planned.reason
+            try:
+                return await workflow.execute_activity_method(
+                    ExportActivities.export_partition,
+                    PartitionInput(state.environment, state.table, state.network, request.submitted.id, planned),
+                    summary=f"{planned.partition} ({planned.reason})",
+                    **export_policy(plan.limits),
+                )
+            except ActivityError as failure:
+                if is_cancelled_exception(failure):
+                    raise
+                request.failed(planned.partition, *cause_of(failure))
+                return None
+            finally:
+                self._in_flight.pop(planned.partition, None)
+                self._show()
+
+    async def _close(self, request: ActiveRequest, status: str, message: str = "") -> None:
+        """Report to whoever asked, and remember that this request was served."""
+        report = request.report
+        report.status = status
+        report.message = message or closing_message(table_identifier(self._state.network, self._state.table), report)
+        if request in self._active:
+            self._active.remove(request)
+        self._served.append(request.submitted.id)
+        self._withdrawn.discard(request.submitted.id)
+        if request.submitted.requester:
+            requester = workflow.get_external_workflow_handle(request.submitted.requester)
+            try:
+                await requester.signal(REPORT_SIGNAL, args=[request.submitted.id, report])
+            except (ApplicationError, CancelledError) as gone:
+                workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
+
+    async def _close_all(self, status: str, message: str) -> None:
+        for request in list(self._active):
+            await self._close(request, status, message)
+
+    @workflow.signal(name=SUBMIT_SIGNAL)
+    def submit(self, submitted: SubmittedRequest) -> None:
+        """Take a request; it is looked at before the next page."""
+        self._inbox.append(submitted)
+
+    @workflow.signal(name=WITHDRAW_SIGNAL)
+    def withdraw(self, request_id: str) -> None:
+        """Give up a request; what is in flight for it is cancelled."""
+        self._withdrawn.add(request_id)
+        if self._serving is not None and self._page is not None and self._serving.submitted.id == request_id:
+            self._page.cancel()
+
+    @workflow.query(name=PROGRESS_QUERY)
+    def progress(self) -> dict[str, Any]:
+        """Requests under way with their reports so far, partitions in flight, and what waits to be announced."""
+        return {
+            "table": table_identifier(self._state.network, self._state.table),
+            "requests": [progress_of(request) for request in self._active],
+            "in_flight": list(self._in_flight),
+            "waiting": len(self._inbox),
+            "announcing": self._announcer is not None and not self._announcer.idle,
+            "announced": self._announcer.announced if self._announcer else 0,
+        }
+
+    def _show(self) -> None:
+        """The same for people: the current details that the Temporal UI renders."""
+        lines = [f"**{table_identifier(self._state.network, self._state.table)}**"]
+        for request in self._active:
+            report = request.report
+            planned = report.missing + report.stale + report.forced
+            lines.append(
+                f"- `{request.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
+                f"{report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
+            )
+            lines += [f"  - {f.partition}: {f.cause}: {f.message}" for f in report.failures[:5]]
+        if self._in_flight:
+            lines.append(f"- in flight: {', '.join(self._in_flight)}")
+        workflow.set_current_details("\n".join(lines))
+
+
+def read_request(submitted: SubmittedRequest) -> ExportRequest:
+    """The request inside its envelope."""
+    return read_input(ExportRequest, submitted.request)
+
+
+def outcome(request: ActiveRequest) -> tuple[str]:
+    """The status that a request ends with when every page of it is done."""
+    report = request.report
+    if request.request.dry_run:
+        return ("dry_run",)
+    if report.failed:
+        return ("partial",)
+    if report.exported or report.already_there:
+        return ("complete",)
+    return ("nothing_to_do",)
+
+
+def progress_of(request: ActiveRequest) -> dict[str, Any]:
+    """One request as the progress query shows it."""
+    return {"id": request.submitted.id, "planned_next": len(request.todo), **asdict(request.report)}

@@ -1,0 +1,66 @@
+"""How long each activity may take and how often it is tried again.
+
+| activity           | tried                | why                                                               |
+|--------------------|----------------------|-------------------------------------------------------------------|
+| deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
+| plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
+| export_partition   | `partition_attempts` | then the partition is listed as failed and the others go on       |
+| commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
+| announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
+
+What must not be retried says so itself (`activities.errors`).
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+from activities.contracts.export import ExportLimits
+
+PLAN_ATTEMPTS = 5
+DELIVER: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+}
+PLAN: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
+}
+ANNOUNCE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=5),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+    # An announcement can be dropped at any point: the next run derives what is missing.
+    "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+}
+
+
+def export_policy(limits: ExportLimits) -> dict[str, Any]:
+    """Timeouts and retries of `export_partition`; a cancelled one is waited for, so that its query is gone."""
+    return {
+        "start_to_close_timeout": timedelta(seconds=limits.partition_timeout_seconds),
+        "heartbeat_timeout": timedelta(seconds=limits.heartbeat_seconds),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=limits.retry_initial_seconds),
+            maximum_interval=timedelta(minutes=5),
+            maximum_attempts=limits.partition_attempts,
+        ),
+        "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
+
+
+def commit_policy(limits: ExportLimits) -> dict[str, Any]:
+    """Timeouts and retries of `commit_partitions`."""
+    return {
+        "start_to_close_timeout": timedelta(minutes=30),
+        "heartbeat_timeout": timedelta(seconds=max(limits.heartbeat_seconds, 10)),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=limits.retry_initial_seconds),
+            maximum_interval=timedelta(minutes=1),
+            maximum_attempts=limits.commit_attempts,
+        ),
+        "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
