@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from deploy.local import control, logs
@@ -144,13 +143,21 @@ def _report(directory: Path, headline: str, as_json: bool) -> None:
 
 
 def _print_table(parts: Sequence[control.PartStatus]) -> None:
-    table = Table.grid(padding=(0, 3))
-    for part in parts:
-        about = Text(part.state, STATE_STYLES[part.state]), Text(f"pid {part.pid}", "dim")
-        for name, address in part.addresses.items() or [(part.name, "")]:
-            table.add_row(Text(LABELS[name]), Text(address, "cyan"), *about)
-            about = Text(""), Text("")
-    out.print(table)
+    """One line per address; a part's state and process stand on its first line."""
+    rows = [
+        (LABELS[name], address, part if line == 0 else None)
+        for part in parts
+        for line, (name, address) in enumerate(part.addresses.items() or [(part.name, "")])
+    ]
+    wide = [max(len(cells[column]) for cells in rows) for column in (0, 1)]
+    state_width = max(len(part.state) for part in parts)
+    for label, address, part in rows:
+        line = Text.assemble(f"{label:<{wide[0]}}   ", (f"{address:<{wide[1]}}", "cyan"))
+        if part:
+            state = (f"   {part.state:<{state_width}}", STATE_STYLES[part.state])
+            line = Text.assemble(line, state, (f"   pid {part.pid}", "dim"))
+        line.rstrip()
+        out.print(line)
 
 
 def _print_json(directory: Path, parts: Sequence[control.PartStatus], ready: bool) -> None:

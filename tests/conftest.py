@@ -1,11 +1,12 @@
 """Fixtures that every room may ask for."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.local.stack import Stack
+from support.fleet import Fleet
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory: Path = tmp_path_factory.mktemp("stack")
     with Stack(directory) as running:
         yield running
+
+
+@pytest.fixture
+async def fleet(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
+    """An environment of the test's own; its name, network, database and task queue meet no other test's."""
+    monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
+    async with Fleet(stack, tmp_path / "config") as own:
+        yield own

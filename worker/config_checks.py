@@ -171,8 +171,8 @@ def environment_problems(node: Node) -> Iterator[Problem]:
                 "a secret is never written into a file; use `credential_env` or `token_env` of the catalog"
             )
     for part, one, other in (("catalog", "credential_env", "token_env"), ("nats", "password_env", "token_env")):
-        both = node.get(part, other)
-        if both is not None and node.get(part, one) is not None:
+        first, both = node.get(part, one), node.get(part, other)
+        if both is not None and first is not None and both.value is not None and first.value is not None:
             yield both.problem(f"given beside `{one}`; choose one of the two")
 
 

@@ -89,6 +89,11 @@ def open_store(environment: Environment) -> ObjectStore:
     )
 
 
+def open_bus(environment: Environment) -> Bus:
+    """The environment's NATS; it connects when it is first used."""
+    return Bus(bus_settings(environment))
+
+
 def bus_settings(environment: Environment) -> BusSettings:
     """How to reach the environment's NATS."""
     nats = environment.nats
@@ -130,7 +135,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
         return clusters[source]
 
     async with AsyncExitStack() as stack:
-        bus = Bus(bus_settings(environment))
+        bus = open_bus(environment)
         stack.push_async_callback(bus.close)
         store = await stack.enter_async_context(open_store(environment))
         yield ExportContext(

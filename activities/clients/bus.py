@@ -9,7 +9,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig
+from nats.js.api import DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from activities.core.faults import BusUnavailable
@@ -120,6 +120,20 @@ class Bus:
                     raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
                 raise
         return int(acknowledged.seq)
+
+    async def events(self, subject: str, *, from_start: bool) -> AsyncIterator[bytes]:
+        """Bodies of the messages on `subject` (wildcards allowed), in order, as they come; it never ends by itself."""
+        async with self._named():
+            jetstream = await self._open()
+            policy = DeliverPolicy.ALL if from_start else DeliverPolicy.NEW
+            subscription = await jetstream.subscribe(
+                subject, stream=self._settings.stream, ordered_consumer=True, deliver_policy=policy
+            )
+            try:
+                async for message in subscription.messages:
+                    yield message.data
+            finally:
+                await subscription.unsubscribe()
 
     @contextlib.asynccontextmanager
     async def _named(self) -> AsyncIterator[None]:

@@ -77,7 +77,12 @@ def up(directory: Path, parts: Sequence[str], ports: Mapping[str, int]) -> bool:
             _wait_for(directory, token, state.pid)
         else:
             _end_leftovers(directory)
-            _wait_for(directory, token, _spawn_supervisor(directory))
+            supervisor = _spawn_supervisor(directory)
+            try:
+                _wait_for(directory, token, supervisor)
+            except KeyboardInterrupt:
+                end(supervisor, identity(supervisor) or "", DOWN_SECONDS)
+                raise
     return True
 
 

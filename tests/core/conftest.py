@@ -25,12 +25,24 @@ _CONFIG = """<clickhouse>
 class Engine:
     """Queries with the pinned settings, unless others are given."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._anchor = chdb.connect(address)
+        self._connection = chdb.connect(address)
 
     def run(self, text: str, parameters: Mapping[str, Any] | None = None, form: str = "TSV", **settings: Any) -> bytes:
         with_settings = f"{text} SETTINGS {_clause({**PINNED_SETTINGS, **settings})}" if _reads(text) else text
-        return self._connection.query(with_settings, form, params=dict(parameters or {})).bytes()
+        try:
+            return self._connection.query(with_settings, form, params=dict(parameters or {})).bytes()
+        except chdb.ChdbError:
+            # What a failed query had written would stand before the next result of the same connection.
+            self._connection.close()
+            self._connection = chdb.connect(self._address)
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+        self._anchor.close()
 
     def text(self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any) -> str:
         return self.run(text, parameters, **settings).decode().strip()
@@ -59,6 +71,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (directory / "config.xml").write_text(_CONFIG.format(port=port))
-    connection = chdb.connect(f"{directory / 'data'}?config-file={directory / 'config.xml'}")
-    yield Engine(connection)
-    connection.close()
+    engine = Engine(f"{directory / 'data'}?config-file={directory / 'config.xml'}")
+    yield engine
+    engine.close()

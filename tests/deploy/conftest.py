@@ -1,5 +1,6 @@
 """A ClickHouse for the endpoint's tests: the server named by CLICKHOUSE_URL, or the embedded endpoint of this tree."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -80,6 +81,26 @@ class Http:
     async def rows_in(self, table: str) -> int:
         return int(await self.ask(f"SELECT count() FROM {table}"))
 
+    async def runs(self, query_id: str) -> bool:
+        return await self.ask(f"SELECT count() FROM system.processes WHERE query_id = '{query_id}'") == "1\n"
+
+    async def until_it_runs(self, query_id: str) -> None:
+        await self.until(lambda: self.runs(query_id), 5)
+
+    async def until_it_is_gone(self, query_id: str, seconds: float) -> None:
+        async def is_gone() -> bool:
+            return not await self.runs(query_id)
+
+        await self.until(is_gone, seconds)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
+        """Poll until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not await condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not so within {seconds} s")
+            await asyncio.sleep(0.02)
+
 
 def start_endpoint(data: Path, *options: str) -> Server:
     """The embedded endpoint over `data` on a free port, ready to serve; its log is `data`.log."""
@@ -135,3 +156,19 @@ async def clickhouse_database(clickhouse_server: Server) -> AsyncIterator[str]:
 async def http(clickhouse_server: Server, clickhouse_database: str) -> AsyncIterator[Http]:
     async with aiohttp.ClientSession() as session:
         yield Http(clickhouse_server, session)
+
+
+@pytest.fixture
+async def own_endpoint(tmp_path: Path) -> AsyncIterator[Callable[..., Http]]:
+    """Starts embedded endpoints over one directory, one after the other, with the options given."""
+    started: list[Server] = []
+    async with aiohttp.ClientSession() as session:
+
+        def start(*options: str) -> Http:
+            started.append(start_endpoint(tmp_path / "data", *options))
+            return Http(started[-1], session)
+
+        yield start
+    for server in started:
+        if server.process is not None and server.process.poll() is None:
+            server.stop(signal.SIGKILL)

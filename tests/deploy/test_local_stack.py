@@ -22,6 +22,7 @@ from deploy.local import environment, parts, ports, process
 from deploy.local.stack import Stack, StartFailed
 
 BIN = Path(sys.executable).parent
+LOCAL = "from starter.local import app; app(prog_name='icefleet local')"
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Local:
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.room / "home"), "COLUMNS": "100", **variables}
         return subprocess.run(
-            [BIN / "icefleet", "local", *words],
+            [sys.executable, "-c", LOCAL, *words],
             cwd=self.room / "cwd",
             env=env,
             capture_output=True,
@@ -282,6 +283,20 @@ def test_nothing_outlives_a_killed_supervisor_and_up_starts_again(local):
     assert done.returncode == 1
     assert "s3 is dead: ended with its supervisor" in done.stdout
     assert local.up("--only", "nats")["nats"]["state"] == "ready"
+
+
+def test_an_interrupted_up_leaves_nothing_running(local):
+    command = subprocess.Popen(
+        [sys.executable, "-c", LOCAL, "up"],
+        env={"PATH": os.environ["PATH"], "ICEFLEET_LOCAL_DIR": str(local.directory)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    eventually(lambda: len(local.processes()) > 2)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.wait(20) != 0
+    assert local.processes() == []
 
 
 def test_logs_prints_the_last_lines_of_a_part(local):

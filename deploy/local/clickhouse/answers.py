@@ -91,7 +91,7 @@ class PipedResult:
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(reading, "rb", 0)
         )
-        sql = self._statement.into(f"/dev/fd/{writing}", self._default_format)
+        sql = self._statement.into(f"/dev/fd/{writing}")
         self._query = self._connection.submit(
             lambda connection: self._connection.query_here(connection, sql, self._default_format)
         )

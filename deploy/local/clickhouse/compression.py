@@ -88,5 +88,7 @@ def decoder(content_encoding: str) -> Decoder:
     make = _DECODERS.get(content_encoding.strip().lower())
     if make is None:
         known = ", ".join(name for name in _DECODERS if name)
-        raise EngineFault(48, f"Content-Encoding {content_encoding} is not served, use one of {known}. (NOT_IMPLEMENTED)")
+        raise EngineFault(
+            48, f"Content-Encoding {content_encoding} is not served, use one of {known}. (NOT_IMPLEMENTED)"
+        )
     return make()

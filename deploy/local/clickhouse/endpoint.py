@@ -117,7 +117,9 @@ class Endpoint:
         await answers.insert(connection, running, head, text[head.data_start :], call.body)
         return web.Response(headers=envelope.headers(connection.progress))
 
-    async def _run(self, statement: bytes, call: Call, connection: EngineConnection, envelope: Envelope) -> web.Response:
+    async def _run(
+        self, statement: bytes, call: Call, connection: EngineConnection, envelope: Envelope
+    ) -> web.Response:
         # Shielded: a client that goes away does not undo a statement that changes something.
         data = await asyncio.shield(connection.query(statement, call.default_format))
         return web.Response(

@@ -57,7 +57,7 @@ _USERS = """<clickhouse>
 _VIEW = """CREATE OR REPLACE VIEW system.http_{table} AS SELECT * REPLACE (
     if(t.Settings['{marker}'] != '' AND t.is_initial_query, t.Settings['{marker}'], t.query_id) AS query_id,
     if(t.Settings['{marker}'] != '', t.Settings['{marker}'], t.initial_query_id) AS initial_query_id,
-    replaceRegexpOne(t.query, '\\nINTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND FORMAT', '\\nFORMAT') AS query,
+    replaceRegexpOne(t.query, '\\\\sINTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND ?', '') AS query,
     mapFilter((k, v) -> k != '{marker}', t.Settings) AS Settings
 ) FROM system.{table} AS t"""
 # The engine never listens: the port only tells it that the clusters' replicas are itself.
@@ -143,6 +143,8 @@ class EngineConnection:
         Raises:
             EngineFault: an unknown setting (115), a bad value, an unknown database (81).
         """
+        if setup.database and setup.database != "default":
+            await self.query(f"USE {quote_name(setup.database)}".encode())
         # A server takes no bare expression for a statement; the embedded engine does unless told otherwise.
         values = {"implicit_select": "0", "log_queries": "1", **setup.settings, MARKER: setup.query_id}
         values |= {f"param_{name}": value for name, value in setup.params.items()}
@@ -151,8 +153,6 @@ class EngineConnection:
                 raise EngineFault(115, f"Unknown setting '{name}'. (UNKNOWN_SETTING)")
         statement = "SET " + ", ".join(f"{name} = {quote(value)}" for name, value in values.items())
         await self.run(lambda connection: connection.query(statement))
-        if setup.database and setup.database != "default":
-            await self.query(f"USE {quote_name(setup.database)}".encode())
 
     async def query(self, statement: bytes, output_format: str = "TabSeparated") -> bytes:
         """The whole result of a statement; `progress` holds its figures afterwards.

@@ -74,4 +74,9 @@ def new_tag() -> str:
 def trailer(text: str, tag: str) -> bytes:
     """The block that ends a broken body since ClickHouse 25.11; `text` must end in a line break."""
     message = text.encode()
-    return b"\r\n__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (tag.encode(), message, len(message), tag.encode())
+    return b"\r\n__exception__\r\n%b\r\n%b%d %b\r\n__exception__\r\n" % (
+        tag.encode(),
+        message,
+        len(message),
+        tag.encode(),
+    )

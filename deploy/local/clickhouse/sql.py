@@ -59,10 +59,11 @@ class Reading:
     format: str
     tail: bytes
 
-    def into(self, path: str, default_format: str) -> bytes:
-        """The same statement with its result sent to the file `path`, in its own format or in `default_format`."""
-        output = f"\nINTO OUTFILE '{path}' APPEND FORMAT {self.format or default_format} ".encode()
-        return self.body + output + self.tail
+    def into(self, path: str) -> bytes:
+        """The same statement with its result sent to the file `path`."""
+        # A line break before it, since the statement may end in a comment; the views of the engine take it out again.
+        output = f"\nINTO OUTFILE '{path}' APPEND ".encode()
+        return self.body + output + (f"FORMAT {self.format}".encode() if self.format else b"") + self.tail
 
 
 @dataclass(frozen=True)

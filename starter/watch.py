@@ -1,0 +1,56 @@
+"""`icefleet watch`: events as they come."""
+
+import contextlib
+import json as jsonlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from starter.common import EnvironmentOption, JsonOption, load, run, say
+from worker.wiring import open_bus
+
+
+def watch(
+    environment: EnvironmentOption = "local",
+    table: Annotated[str, typer.Argument(help="<network>.<table>; * and > as NATS takes them.")] = ">",
+    everything: Annotated[bool, typer.Option("--all", help="Begin with the oldest event that is kept.")] = False,
+    count: Annotated[int, typer.Option(help="Leave after so many events; 0 never.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Print an event for every snapshot that is committed, until Ctrl-C.
+
+    \b
+    icefleet watch
+    icefleet watch mainnet.beacon_api_eth_v1_events_block --all
+    icefleet watch 'mainnet.*' --json
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        run(_watch(environment, table, everything=everything, count=count, json=json))
+
+
+async def _watch(environment: str, table: str, *, everything: bool, count: int, json: bool) -> None:
+    bus = open_bus(load().environment(environment))
+    seen = 0
+    async for event in bus.events(f"icefleet.{environment}.snapshot.{table}", from_start=everything):
+        if json:
+            sys.stdout.write(event.decode() + "\n")
+            sys.stdout.flush()
+        else:
+            say(line_of(jsonlib.loads(event)))
+        seen += 1
+        if seen == count:
+            break
+    await bus.close()
+
+
+def line_of(event: dict[str, Any]) -> str:
+    """One event as a line for people."""
+    partitions = event.get("partitions", [])
+    names = ", ".join(partition["partition"] for partition in partitions[:3])
+    more = len(partitions) - 3
+    added = event.get("added", {})
+    return (
+        f"{event.get('committedAt', '')[:19]}  {event['table']}  {event['operation']} #{event['sequenceNumber']}  "
+        f"{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{f' and {more} more' if more > 0 else ''}"
+    )

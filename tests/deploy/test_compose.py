@@ -1,0 +1,142 @@
+"""docker-compose.yml: valid by the Compose specification, on loopback only, and started without a single variable."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from compose_spec import ComposeSpecification, PyCompose
+
+from worker.config import load_settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z0-9_]+)([^}]*)\}")
+
+ONE_SHOTS = {"lakekeeper-migrate", "lakekeeper-warehouse", "temporal-schema", "temporal-namespace", "temporal-init"}
+SERVERS = {
+    "clickhouse",
+    "seaweedfs",
+    "lakekeeper-postgres",
+    "lakekeeper",
+    "nats",
+    "temporal-postgres",
+    "temporal",
+    "temporal-ui",
+    "worker",
+}
+
+
+def with_defaults(text: str) -> str:
+    return VARIABLE.sub(lambda match: match.group(2).removeprefix(":-"), text).replace("$$", "$")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict:
+    return yaml.safe_load(with_defaults(TEXT))
+
+
+def test_it_is_valid_by_the_compose_specification(compose):
+    parsed = PyCompose.from_json(json.dumps(compose))
+    parsed.validate()
+    specification = ComposeSpecification.model_validate(compose)
+    assert specification.services is not None
+    assert set(parsed.service_names()) == set(specification.services) == SERVERS | ONE_SHOTS
+
+
+def test_the_check_refuses_what_the_specification_does_not_know(compose):
+    broken = {**compose, "services": {**compose["services"], "nats": {"image": "nats", "portz": []}}}
+    with pytest.raises(ValueError, match="portz"):
+        PyCompose.from_json(json.dumps(broken))
+
+
+def test_every_variable_has_a_default():
+    without = [name for name, rest in VARIABLE.findall(TEXT) if not rest.startswith(":-") or rest == ":-"]
+    assert without == []
+    assert len(VARIABLE.findall(TEXT)) > 10
+    unbraced = re.findall(r"(?<!\$)\$(?![\${])\w+", TEXT)
+    assert unbraced == []
+
+
+def test_every_port_is_bound_to_loopback(compose):
+    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert published == {
+        "clickhouse": ["127.0.0.1:8123:8123"],
+        "seaweedfs": ["127.0.0.1:8333:8333"],
+        "lakekeeper": ["127.0.0.1:8181:8181"],
+        "nats": ["127.0.0.1:4222:4222"],
+        "temporal": ["127.0.0.1:7233:7233"],
+        "temporal-ui": ["127.0.0.1:8233:8080"],
+    }
+    assert not [name for name, service in compose["services"].items() if "network_mode" in service]
+
+
+def test_every_image_is_official_and_pinned(compose):
+    images = {service["image"] for service in compose["services"].values()}
+    names = {image.rpartition(":")[0] for image in images}
+    assert names == {
+        "clickhouse/clickhouse-server",
+        "chrislusf/seaweedfs",
+        "quay.io/lakekeeper/catalog",
+        "curlimages/curl",
+        "nats",
+        "postgres",
+        "temporalio/admin-tools",
+        "temporalio/server",
+        "temporalio/ui",
+        "icefleet",
+    }
+    assert not [image for image in images if "latest" in image or not image.rpartition(":")[2]]
+
+
+def test_whoever_is_waited_for_says_when_it_is_ready_or_done(compose):
+    services = compose["services"]
+    for name, service in services.items():
+        for other, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for {other}, which has no health check"
+            else:
+                assert wait["condition"] == "service_completed_successfully"
+                assert services[other]["restart"] == "no", f"{name} waits for the end of {other}, which restarts"
+    assert {name for name, service in services.items() if service["restart"] == "no"} == ONE_SHOTS
+
+
+def test_data_lives_in_named_volumes(compose):
+    mounted = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
+    assert {volume.partition(":")[0] for volume in mounted} == set(compose["volumes"])
+    assert len(mounted) == len(compose["volumes"])
+
+
+def test_the_worker_is_built_here_and_its_config_is_whole(compose, tmp_path, monkeypatch):
+    worker = compose["services"]["worker"]
+    assert (ROOT / worker["build"]["dockerfile"]).is_file()
+    override = tmp_path / "compose.yaml"
+    override.write_text(compose["configs"]["worker-config"]["content"], encoding="utf-8")
+    monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(tmp_path / "no-stack"))
+    monkeypatch.delenv("ICEFLEET_CONFIG_OVERRIDE", raising=False)
+    for name, value in worker["environment"].items():
+        if name.startswith("ICEFLEET_LOCAL_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ICEFLEET_LOCAL_CATALOG_CREDENTIAL", raising=False)
+    local = load_settings(ROOT / "config", override=[override]).environment("local")
+    services = compose["services"]
+    assert local.clickhouse["default"].host in services
+    assert (
+        local.clickhouse["default"].password.get_secret_value()
+        == (services["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD"])
+    )
+    assert local.storage.secret_key.get_secret_value() == services["seaweedfs"]["environment"]["AWS_SECRET_ACCESS_KEY"]
+    assert (local.catalog.uri, local.catalog.credential) == ("http://lakekeeper:8181/catalog", None)
+    assert (local.nats.url, local.temporal.address) == ("nats://nats:4222", "temporal:7233")
+
+
+def test_the_warehouse_lies_where_the_config_looks_for_it(compose):
+    warehouse = json.loads(compose["configs"]["warehouse"]["content"])
+    local = load_settings(ROOT / "config").environments["local"]
+    buckets = next(part for part in compose["services"]["seaweedfs"]["command"] if part.startswith("-bucket="))
+    assert warehouse["warehouse-name"] == local.catalog.warehouse
+    assert {warehouse["storage-profile"]["bucket"], local.storage.bucket} == set(
+        buckets.removeprefix("-bucket=").split(",")
+    )
+    assert warehouse["storage-profile"]["endpoint"] == "http://seaweedfs:8333"

@@ -1,0 +1,372 @@
+"""One test's own environment on the shared stack: its own database, network, task queue and workflow ids."""
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from temporalio.client import Client, WorkflowHandle
+
+from activities import failpoints
+from activities.clients.clickhouse import ClickHouse
+from activities.context import ExportContext
+from activities.contracts.export import REQUEST_WORKFLOW, ExportReport, loop_id
+from activities.core.query import Query
+from deploy.local.stack import Stack
+from worker.config import Settings, load_settings
+from worker.main import export_worker
+from worker.wiring import connect_temporal, open_clickhouse, open_export, open_lake
+
+DAY = "2024-03-20"
+COLUMNS = {
+    "updated": "DateTime",
+    "at": "DateTime",
+    "number": "UInt64",
+    "name": "LowCardinality(String)",
+    "network": "LowCardinality(String)",
+}
+"""The small table that tests export when the schema is not the point."""
+_numbers = itertools.count(1)
+
+
+async def eventually(check: Callable[[], Any], *, seconds: float = 30, every: float = 0.1) -> Any:
+    """Wait for a condition: answers its first true value. `check` may be a coroutine function."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = check()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never came true in {seconds} s: {check}")
+        await asyncio.sleep(every)
+
+
+class Fleet:
+    """An environment called `name` with one network called `network` and one source database called `database`.
+
+    `export` and `endpoints` override config: limits (`heartbeat_seconds`, `partitions_per_commit` …), and where a
+    part is found (`catalog`, `s3`, `nats`, `clickhouse` → port, such as that of a proxy).
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        directory: Path,
+        *,
+        export: Mapping[str, Any] | None = None,
+        endpoints: Mapping[str, int] | None = None,
+    ) -> None:
+        self.stack = stack
+        mark = f"{next(_numbers)}x{uuid.uuid4().hex[:6]}"
+        self.name, self.network, self.database = f"env{mark}", f"net{mark}", f"db{mark}"
+        self.queue = f"queue-{mark}"
+        self.directory = directory
+        self.tables: list[tuple[str, dict[str, Any]]] = []
+        self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
+        self._endpoints = dict(endpoints or {})
+        self._stack = AsyncExitStack()
+        self.temporal: Client
+        self.clickhouse: ClickHouse
+        self.write_config()
+
+    # --- config -----------------------------------------------------------------------------------------------
+
+    def write_config(self) -> None:
+        """(Re)write environments.yaml and tables.yaml from what this object holds."""
+        port = {
+            name: self._endpoints.get(name, self.stack.ports[name]) for name in ("clickhouse", "s3", "catalog", "nats")
+        }
+        environment = {
+            "clickhouse": {
+                "default": {
+                    "host": "127.0.0.1",
+                    "port": port["clickhouse"],
+                    "user": "icefleet",
+                    "password_env": "ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD",
+                    "max_threads": 2,
+                }
+            },
+            "storage": {
+                "endpoint": f"http://127.0.0.1:{port['s3']}",
+                "bucket": "icefleet",
+                "access_key_env": "ICEFLEET_LOCAL_S3_ACCESS_KEY",
+                "secret_key_env": "ICEFLEET_LOCAL_S3_SECRET_KEY",
+                "public_url": f"http://127.0.0.1:{self.stack.ports['s3']}/icefleet",
+            },
+            "catalog": {
+                "uri": f"http://127.0.0.1:{port['catalog']}",
+                "warehouse": "lake",
+                "credential_env": "ICEFLEET_LOCAL_CATALOG_CREDENTIAL",
+                "oauth2_server_uri": f"http://127.0.0.1:{port['catalog']}/v1/oauth/tokens",
+            },
+            "nats": {"url": f"nats://127.0.0.1:{port['nats']}"},
+            "temporal": {"address": f"127.0.0.1:{self.stack.ports['temporal']}", "task_queue": self.queue},
+            "export": self._export,
+        }
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "environments.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "environments": {self.name: environment},
+                    "export_mappings": [{"source": f"{self.name}.default", "destination": self.name}],
+                }
+            )
+        )
+        kinds = {
+            "daily": {"type": "daily"},
+            "hourly": {"type": "hourly"},
+            "chunked": {"type": "integer", "chunk_size": 1000},
+        }
+        groups: dict[str, Any] = {
+            group: {
+                "defaults": {"partition": kind, "lag": 0},
+                "tables": [table for own, table in self.tables if own == group],
+            }
+            for group, kind in kinds.items()
+        }
+        (self.directory / "tables.yaml").write_text(yaml.safe_dump({"groups": groups}))
+
+    def settings(self) -> Settings:
+        """The config as a worker reads it."""
+        return load_settings(self.directory)
+
+    def set_export(self, **limits: Any) -> None:
+        """Change limits of the environment; workers started later see them."""
+        self._export |= limits
+        self.write_config()
+
+    def point(self, **ports: int) -> None:
+        """Send a part's traffic to another port, such as a proxy's; workers started later see it."""
+        self._endpoints |= ports
+        self.write_config()
+
+    def add_table(self, group: str, name: str, column: str, **more: Any) -> None:
+        """Put a table into tables.yaml. `group` is `daily`, `hourly` or `chunked`; `more` are its further keys."""
+        network = {"name": self.network, **({"start_index": 0} if group == "chunked" else {"start_date": "2024-03-01"})}
+        network |= more.pop("network", {})
+        partition = {"column": column, **more.pop("partition", {})}
+        table = {
+            "name": name,
+            "database": self.database,
+            "networks": [network],
+            "partition": partition,
+            "network_column": "network",
+            **more,
+        }
+        self.tables = [entry for entry in self.tables if entry[1]["name"] != name]
+        self.tables.append((group, table))
+        self.write_config()
+
+    # --- source -----------------------------------------------------------------------------------------------
+
+    async def sql(self, text: str) -> list[dict[str, Any]]:
+        """Ask the source."""
+        return await self.clickhouse.rows(Query(text))
+
+    async def run_sql(self, text: str) -> None:
+        """Change the source."""
+        await self.clickhouse.command(text)
+
+    async def make_days(self, name: str = "events", days: int = 3, rows: int = 100, **more: Any) -> str:
+        """A small daily table: `days` days up to 2024-03-20, `rows` rows each. Answers its Iceberg identifier."""
+        return await self._make("daily", name, 86_400, days, rows, {"network": {"end_date": DAY}, **more})
+
+    async def make_hours(self, name: str = "events", hours: int = 6, rows: int = 10, **more: Any) -> str:
+        """A small hourly table: the last `hours` hours of 2024-03-20."""
+        return await self._make("hourly", name, 3_600, hours, rows, {"network": {"end_date": DAY}, **more})
+
+    async def _make(self, group: str, name: str, step: int, count: int, rows: int, more: dict[str, Any]) -> str:
+        columns = ", ".join(f"{column} {kind}" for column, kind in COLUMNS.items())
+        await self.run_sql(
+            f"CREATE TABLE {self.database}.{name} ({columns}) ENGINE = ReplacingMergeTree(updated) "
+            "ORDER BY (network, at, number)"
+        )
+        await self.insert(
+            name, f"toDateTime('2024-03-21 00:00:00', 'UTC') - ({step} * (1 + intDiv(number, {rows})))", count * rows
+        )
+        self.add_table(group, name, "at", **more)
+        return f"{self.network}.{name}"
+
+    async def insert(
+        self, name: str, at: str, rows: int, *, updated: str = "2024-04-01 00:00:00", offset: int = 0
+    ) -> None:
+        """Insert `rows` rows; `at` is SQL over `number`."""
+        await self.run_sql(
+            f"INSERT INTO {self.database}.{name} (updated, at, number, name, network) SELECT "
+            f"toDateTime('{updated}', 'UTC'), {at}, number + {offset}, concat('n', toString(number % 7)), '{self.network}' "
+            f"FROM numbers({rows})"
+        )
+
+    async def queries(self, marker: str) -> list[dict[str, Any]]:
+        """The source's query log: finished or failed queries whose comment contains `marker`."""
+        await self.run_sql("SYSTEM FLUSH LOGS")
+        return await self.sql(
+            "SELECT query_id, query, log_comment, type, read_rows FROM system.query_log "
+            f"WHERE type != 'QueryStart' AND position(log_comment, '{marker}') > 0 ORDER BY event_time_microseconds"
+        )
+
+    # --- work -------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def worker(self, *, slots: int = 8) -> AsyncIterator[ExportContext]:
+        """A worker in this process."""
+        settings = self.settings()
+        async with open_export(settings, self.name, self.temporal) as context:
+            async with export_worker(context, task_queue=self.queue, activity_slots=slots):
+                yield context
+
+    @asynccontextmanager
+    async def context(self) -> AsyncIterator[ExportContext]:
+        """What activities work with, without a worker: to call their rooms directly."""
+        async with open_export(self.settings(), self.name, self.temporal) as context:
+            yield context
+
+    @contextmanager
+    def worker_process(self, *, failpoint: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker in a process of its own, which dies at `failpoint`; ended at the end if it still lives."""
+        command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", self.name]
+        if failpoint:
+            command += ["--failpoint", failpoint]
+        log = self.directory / f"worker-{uuid.uuid4().hex[:6]}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env=self.variables(), stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables of a command that is to work with this fleet."""
+        ours = {
+            "ICEFLEET_LOCAL_DIR": str(self.stack.directory),
+            "ICEFLEET_CONFIG_DIR": str(self.directory),
+            "ICEFLEET_ENVIRONMENT": self.name,
+        }
+        return {**os.environ, **ours}
+
+    async def command(self, *words: str, seconds: float = 60) -> tuple[int, str, str]:
+        """Run `icefleet …` and answer exit code, output and errors."""
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("icefleet")),
+            *words,
+            env=self.variables(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), seconds)
+        return process.returncode or 0, output.decode(), errors.decode()
+
+    async def start(self, table: str = "events", **fields: Any) -> WorkflowHandle[Any, ExportReport]:
+        """Start a RequestExport; `from_` stands for `from`."""
+        payload = {"environment": self.name, "network": self.network, "table": table}
+        payload |= {name.rstrip("_"): value for name, value in fields.items()}
+        return await self.temporal.start_workflow(
+            REQUEST_WORKFLOW, payload, id=f"request-{uuid.uuid4()}", task_queue=self.queue, result_type=ExportReport
+        )
+
+    async def request(self, table: str = "events", *, seconds: float = 60, **fields: Any) -> ExportReport:
+        """Ask for an export and wait for its report."""
+        return await asyncio.wait_for((await self.start(table, **fields)).result(), seconds)
+
+    def loop(self, table: str = "events") -> WorkflowHandle[Any, Any]:
+        """The table's loop."""
+        return self.temporal.get_workflow_handle(loop_id(self.name, self.network, table))
+
+    async def loop_ended(self, table: str = "events", *, seconds: float = 30) -> str:
+        """Wait until the loop has nothing left to do; answers its status."""
+
+        async def ended() -> str:
+            status = (await self.loop(table).describe()).status
+            return status.name if status is not None and status.name != "RUNNING" else ""
+
+        return str(await eventually(ended, seconds=seconds))
+
+    # --- results ----------------------------------------------------------------------------------------------
+
+    def table(self, table: str = "events") -> Any:
+        """The PyIceberg table as it is now; None when there is none."""
+        environment = self.settings().environment(self.name)
+        direct = replace_ports(environment, self.stack)
+        return open_lake(direct).load(f"{self.network}.{table}")
+
+    def files(self, table: str = "events") -> list[tuple[str, int]]:
+        """Path below the table's prefix and row count of every live file, sorted."""
+        loaded = self.table(table)
+        if loaded is None or loaded.current_snapshot() is None:
+            return []
+        found = loaded.inspect.files().to_pylist()
+        return sorted((file["file_path"].split(f"/{table}/")[-1], file["record_count"]) for file in found)
+
+    async def events(self, table: str = "events") -> list[dict[str, Any]]:
+        """Every event of the table that the stream holds, in order, with its id as `_id`."""
+        import nats  # noqa: PLC0415 - a reader that is not ours
+
+        client = await nats.connect(f"nats://127.0.0.1:{self.stack.ports['nats']}")
+        try:
+            stream = client.jetstream()
+            subject = f"icefleet.{self.name}.snapshot.{self.network}.{table}"
+            found = []
+            count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
+            subscription = await stream.subscribe(subject, ordered_consumer=True)
+            for _ in range(count.get(subject, 0)):
+                message = await subscription.next_msg(timeout=5)
+                found.append({**json.loads(message.data), "_id": message.headers["Nats-Msg-Id"]})
+            return found
+        finally:
+            await client.close()
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        settings = self.settings()
+        direct = replace_ports(settings.environment(self.name), self.stack)
+        self.temporal = await connect_temporal(direct)
+        self.clickhouse = open_clickhouse(replace(settings, environments={self.name: direct}), f"{self.name}.default")
+        self._stack.push_async_callback(self.clickhouse.close)
+        await self.run_sql(f"CREATE DATABASE {self.database}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        failpoints.disarm()
+        query = f"TaskQueue = '{self.queue}' AND ExecutionStatus = 'Running'"
+        async for left in self.temporal.list_workflows(query):
+            await self.temporal.get_workflow_handle(left.id).terminate("the test is over")
+        await self.run_sql(f"DROP DATABASE {self.database}")
+        await self._stack.aclose()
+
+
+def replace_ports(environment: Any, stack: Stack) -> Any:
+    """The environment with every part at its own port: what a test looks with must not go through a proxy."""
+    clusters = {
+        name: cluster.model_copy(update={"port": stack.ports["clickhouse"]})
+        for name, cluster in environment.clickhouse.items()
+    }
+    catalog = f"http://127.0.0.1:{stack.ports['catalog']}"
+    return environment.model_copy(
+        update={
+            "clickhouse": clusters,
+            "storage": environment.storage.model_copy(update={"endpoint": f"http://127.0.0.1:{stack.ports['s3']}"}),
+            "catalog": environment.catalog.model_copy(
+                update={"uri": catalog, "oauth2_server_uri": f"{catalog}/v1/oauth/tokens"}
+            ),
+        }
+    )
+
+
+def rows_of(reports: Sequence[ExportReport]) -> int:
+    """Rows committed by several requests together."""
+    return sum(report.rows for report in reports)

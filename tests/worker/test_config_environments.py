@@ -1,0 +1,148 @@
+"""Every kind of bad environment and mapping, and the exact words that say so."""
+
+import pytest
+
+CLUSTER = "environments.local.clickhouse.default"
+
+ENVIRONMENT_CASES = {
+    "a literal password": (
+        "host: 127.0.0.1",
+        "host: 127.0.0.1\n        password: hunter2",
+        [
+            (
+                f"environments.yaml:6 {CLUSTER}.password: "
+                "a secret is never written into a file; name the variable that holds it with `password_env`"
+            )
+        ],
+    ),
+    "a secret where a variable's name belongs": (
+        "access_key_env: TEST_ACCESS_KEY",
+        "access_key_env: hunter2+/=",
+        [
+            (
+                "environments.yaml:9 environments.local.storage.access_key_env: "
+                "expected the name of an environment variable (letters, digits, `_`)"
+            )
+        ],
+    ),
+    "a secret among free properties": (
+        "warehouse: lake",
+        "warehouse: lake\n      properties: {s3.secret-access-key: hunter2}",
+        [
+            (
+                "environments.yaml:14 environments.local.catalog.properties.s3.secret-access-key: "
+                "a secret is never written into a file; use `credential_env` or `token_env` of the catalog"
+            )
+        ],
+    ),
+    "a login in an address": (
+        "nats://127.0.0.1:4222",
+        "nats://me:hunter2@127.0.0.1:4222",
+        [
+            (
+                "environments.yaml:15 environments.local.nats.url: "
+                "holds a login; name a variable with one of the `*_env` keys instead"
+            )
+        ],
+    ),
+    "two ways to log in": (
+        "warehouse: lake",
+        "warehouse: lake\n      credential_env: TEST_A\n      token_env: TEST_B",
+        [
+            (
+                "environments.yaml:15 environments.local.catalog.token_env: "
+                "given beside `credential_env`; choose one of the two"
+            )
+        ],
+    ),
+    "a port that cannot be": (
+        "host: 127.0.0.1",
+        "host: 127.0.0.1\n        port: 70000",
+        [f"environments.yaml:6 {CLUSTER}.port: must be below 65536, and is 70000"],
+    ),
+    "a truth that is none": (
+        "host: 127.0.0.1",
+        "host: 127.0.0.1\n        secure: perhaps",
+        [f"environments.yaml:6 {CLUSTER}.secure: expected true or false, not 'perhaps'"],
+    ),
+    "an empty value": (
+        "host: 127.0.0.1",
+        "host:",
+        [f"environments.yaml:5 {CLUSTER}.host: expected text, not nothing"],
+    ),
+    "a section that is missing": (
+        "    temporal:\n      address: 127.0.0.1:7233\n",
+        "",
+        ["environments.yaml:2 environments.local.temporal: is missing"],
+    ),
+    "parts that S3 does not take": (
+        "    temporal:",
+        "    export: {part_size_bytes: 1024}\n    temporal:",
+        ["environments.yaml:16 environments.local.export.part_size_bytes: must be at least 5242880, and is 1024"],
+    ),
+    "an environment name with a dot": (
+        "  local:\n",
+        "  lo.cal:\n",
+        [
+            (
+                "environments.yaml:2 environments.lo.cal: "
+                "'lo.cal' cannot be a name: letters, digits, `_` and `-` only, not starting with `-`"
+            ),
+            "environments.yaml:19 export_mappings.0.destination: no environment 'local'; did you mean `lo.cal`?",
+            "environments.yaml:19 export_mappings.0.source: no environment 'local'; did you mean `lo.cal`?",
+        ],
+    ),
+    "a cluster name with a dot": (
+        "      default:\n        host: 127.0.0.1",
+        "      default:\n        host: 127.0.0.1\n      a.b:\n        host: 127.0.0.1",
+        [
+            (
+                "environments.yaml:6 environments.local.clickhouse.a.b: "
+                "'a.b' cannot be a name: letters, digits, `_` and `-` only, not starting with `-`"
+            )
+        ],
+    ),
+    "a mapping to an unknown environment": (
+        "destination: local",
+        "destination: loca1",
+        ["environments.yaml:19 export_mappings.0.destination: no environment 'loca1'; did you mean `local`?"],
+    ),
+    "a mapping from an unknown environment": (
+        "source: local.default",
+        "source: stage.default",
+        ["environments.yaml:19 export_mappings.0.source: no environment 'stage'; known: `local`"],
+    ),
+    "a mapping from an unknown cluster": (
+        "source: local.default",
+        "source: local.defualt",
+        [
+            (
+                "environments.yaml:19 export_mappings.0.source: "
+                "environment 'local' has no cluster 'defualt'; did you mean `local.default`?"
+            )
+        ],
+    ),
+    "a mapping from no cluster": (
+        "source: local.default",
+        "source: local",
+        ["environments.yaml:19 export_mappings.0.source: expected `<environment>.<cluster>`, not 'local'"],
+    ),
+    "a mapping listed twice": (
+        "  - {source: local.default, destination: local}",
+        "  - {source: local.default, destination: local}\n  - {source: local.default, destination: local}",
+        ["environments.yaml:20 export_mappings.1: this mapping is listed twice"],
+    ),
+    "mappings that are no list": (
+        "  - {source: local.default, destination: local}",
+        "  local.default: local",
+        ["environments.yaml:18 export_mappings: expected a list"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENVIRONMENT_CASES)
+def test_bad_environments_are_refused_with_file_line_key_and_reason(refused, case):
+    old, new, expected = ENVIRONMENT_CASES[case]
+    found = refused(environments=[(old, new)])
+    assert found == expected
+    assert "hunter2" not in "\n".join(found)
