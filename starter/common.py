@@ -27,8 +27,8 @@ EnvironmentOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
-# A line that a script or a log reads is not folded to some terminal's width.
-console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+# What a script or a log reads is not folded to some terminal's width.
+console = Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Self
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -15,7 +17,14 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 
-from activities.contracts.export import PROGRESS_QUERY, REQUEST_WORKFLOW, ExportReport, ExportRequest, loop_id
+from activities.contracts.export import (
+    PROGRESS_QUERY,
+    REQUEST_WORKFLOW,
+    ExportReport,
+    ExportRequest,
+    loop_id,
+    table_identifier,
+)
 from activities.contracts.inputs import write_input
 from starter.common import (
     FAILED,
@@ -90,7 +99,8 @@ async def _export(environment: Any, request: ExportRequest, *, wait: bool, json:
             say(f"requested as {handle.id}; follow it with: temporal workflow show -w '{handle.id}' --follow")
         return 0
     await _warn_without_worker(client, queue)
-    report = await follow(client, handle, request, quiet=json)
+    with Shown(quiet=json) as shown:
+        report = await follow(client, handle, request, shown)
     if report is None:
         return INTERRUPTED
     if json:
@@ -108,21 +118,26 @@ async def start_request(client: Client, queue: str, request: ExportRequest) -> H
     )
 
 
-async def follow(client: Client, handle: Handle, request: ExportRequest, *, quiet: bool = False) -> ExportReport | None:
+async def follow(client: Client, handle: Handle, request: ExportRequest, shown: "Shown") -> ExportReport | None:
     """Wait for the report and show progress meanwhile; None when the request was withdrawn."""
     loop = client.get_workflow_handle(loop_id(request.environment, request.network, request.table))
     waiting = asyncio.create_task(handle.result())
     try:
-        async with _shown(request, quiet=quiet) as show:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=POLL_SECONDS)
-                with contextlib.suppress(RPCError):  # no loop yet, or none any more: the report will say
-                    show(await _progress(loop, handle))
-        return await waiting
+        show = shown.add(request)
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=POLL_SECONDS)
+            with contextlib.suppress(RPCError):  # no loop yet, or none any more: the report will say
+                show(await _progress(loop, handle))
+        report = await waiting
+        show({"in_flight": [], **asdict(report)})
     except asyncio.CancelledError:
-        return await _withdraw(handle)
+        await _withdraw(handle)
+        return None
     except WorkflowFailureError as failed:
-        return _explain(failed)
+        _explain(failed)
+        return None
+    else:
+        return report
 
 
 async def _progress(loop: WorkflowHandle[Any, Any], handle: Handle) -> dict[str, Any]:
@@ -143,9 +158,9 @@ def _explain(failed: WorkflowFailureError) -> None:
     if isinstance(failed.cause, CancelledError):
         errors.print("the request was cancelled")
         return
-    cause = failed.cause
+    cause: BaseException | None = failed.cause
     while cause is not None and not isinstance(cause, ApplicationError) and cause.__cause__ is not None:
-        cause = cause.__cause__  # type: ignore[assignment] - an activity's failure wraps what it says
+        cause = cause.__cause__  # an activity's failure wraps what it says
     if isinstance(cause, ApplicationError):
         fail(f"{cause.type}: {cause.message}", USAGE if cause.type == "BadRequest" else FAILED)
     fail(str(failed.cause))
@@ -160,21 +175,38 @@ async def _warn_without_worker(client: Client, queue: str) -> None:
         )
     )
     if not answer.pollers:
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one; start it with icefleet worker")
+        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
 
 
-@contextlib.asynccontextmanager
-async def _shown(request: ExportRequest, *, quiet: bool) -> AsyncIterator[Show]:
-    if quiet:
-        yield lambda _: None
-    elif console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(f"{request.network}.{request.table}", total=None, words="planning")
-            yield lambda seen: _bar(progress, task, seen)
-    else:
-        last = [""]
-        yield lambda seen: _line(last, seen)
+class Shown(contextlib.AbstractContextManager["Shown"]):
+    """Progress of requests for people: a bar each on a terminal, a line for every change elsewhere."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}"),
+            TimeElapsedColumn(),
+        )
+        self._bars = Progress(*columns, console=console) if console.is_terminal and not quiet else None
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def add(self, request: ExportRequest) -> Show:
+        """One more request; what is answered takes its progress."""
+        name = table_identifier(request.network, request.table)
+        if self._bars is not None:
+            task = self._bars.add_task(name, total=None, words="planning")
+            return functools.partial(_bar, self._bars, task)
+        return functools.partial(_line, [""], "" if self._quiet else name)
 
 
 def _words(seen: dict[str, Any]) -> tuple[int, int, str]:
@@ -191,16 +223,16 @@ def _bar(progress: Progress, task: TaskID, seen: dict[str, Any]) -> None:
         return
     done, planned, words = _words(seen)
     flight = ", ".join(seen["in_flight"][:4])
-    progress.update(task, completed=done, total=planned or None, words=f"{words}  [dim]{flight}[/dim]")
+    progress.update(task, completed=done if planned else 1, total=planned or 1, words=f"{words}  [dim]{flight}[/dim]")
 
 
-def _line(last: list[str], seen: dict[str, Any]) -> None:
-    if "missing" not in seen:
+def _line(last: list[str], name: str, seen: dict[str, Any]) -> None:
+    if not name or "missing" not in seen:
         return
     _, _, words = _words(seen)
     if words != last[0]:
         last[0] = words
-        say(words)
+        say(f"{name}: {words}")
 
 
 def print_report(report: ExportReport) -> None:

@@ -145,14 +145,15 @@ def _report(directory: Path, headline: str, as_json: bool) -> None:
 def _print_table(parts: Sequence[control.PartStatus]) -> None:
     """One line per address; a part's state and process stand on its first line."""
     rows = [
-        (LABELS[name], address, part if line == 0 else None)
+        (LABELS[name], address, None if below else part)
         for part in parts
-        for line, (name, address) in enumerate(part.addresses.items() or [(part.name, "")])
+        for below, (name, address) in enumerate(part.addresses.items() or [(part.name, "")])
     ]
-    wide = [max(len(cells[column]) for cells in rows) for column in (0, 1)]
+    label_width = max(len(label) for label, _, _ in rows)
+    address_width = max(len(address) for _, address, _ in rows)
     state_width = max(len(part.state) for part in parts)
     for label, address, part in rows:
-        line = Text.assemble(f"{label:<{wide[0]}}   ", (f"{address:<{wide[1]}}", "cyan"))
+        line = Text.assemble(f"{label:<{label_width}}   ", (f"{address:<{address_width}}", "cyan"))
         if part:
             state = (f"   {part.state:<{state_width}}", STATE_STYLES[part.state])
             line = Text.assemble(line, state, (f"   pid {part.pid}", "dim"))

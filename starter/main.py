@@ -2,25 +2,51 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from starter import config, local, temporal
-from starter.seed import seed
-from starter.worker import worker
+COMMANDS = {
+    "demo": "demo",
+    "local": "app",
+    "seed": "seed",
+    "worker": "worker",
+    "export": "export",
+    "tables": "tables",
+    "watch": "watch",
+    "sql": "sql",
+    "config": "app",
+    "temporal": "app",
+}
+"""Command, which is also its module in this folder → what the module calls it: a function, or an app of several."""
 
-app = typer.Typer(
-    name="icefleet",
-    help="ClickHouse tables and change streams become Apache Iceberg tables.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.add_typer(local.app, name="local")
-app.add_typer(config.app, name="config")
-app.add_typer(temporal.app, name="temporal")
-app.command()(worker)
-app.command()(seed)
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The command line for these arguments: with one command if they name it, else with all of them for the help.
+
+    Some commands load drivers and a lake library, which takes a second and 200 MB that the others need not spend.
+    """
+    app = typer.Typer(
+        name="icefleet",
+        help="ClickHouse tables and change streams become Apache Iceberg tables.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def icefleet() -> None:
+        """ClickHouse tables and change streams become Apache Iceberg tables."""
+
+    named = arguments[0] if arguments else ""
+    for name in [named] if named in COMMANDS else COMMANDS:
+        found = getattr(import_module(f"starter.{name}"), COMMANDS[name])
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
 
 
 def main() -> None:
@@ -31,7 +57,7 @@ def main() -> None:
     """
     code = 1
     try:
-        app()
+        build(sys.argv[1:])()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

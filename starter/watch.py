@@ -32,15 +32,17 @@ def watch(
 async def _watch(environment: str, table: str, *, everything: bool, count: int, json: bool) -> None:
     bus = open_bus(load().environment(environment))
     seen = 0
-    async for event in bus.events(f"icefleet.{environment}.snapshot.{table}", from_start=everything):
-        if json:
-            sys.stdout.write(event.decode() + "\n")
-            sys.stdout.flush()
-        else:
-            say(line_of(jsonlib.loads(event)))
-        seen += 1
-        if seen == count:
-            break
+    subject = f"icefleet.{environment}.snapshot.{table}"
+    async with contextlib.aclosing(bus.events(subject, from_start=everything)) as events:
+        async for event in events:
+            if json:
+                sys.stdout.write(event.decode() + "\n")
+                sys.stdout.flush()
+            else:
+                say(line_of(jsonlib.loads(event)))
+            seen += 1
+            if seen == count:
+                break
     await bus.close()
 
 
@@ -50,7 +52,8 @@ def line_of(event: dict[str, Any]) -> str:
     names = ", ".join(partition["partition"] for partition in partitions[:3])
     more = len(partitions) - 3
     added = event.get("added", {})
+    rest = f" and {more} more" if more > 0 else ""
     return (
         f"{event.get('committedAt', '')[:19]}  {event['table']}  {event['operation']} #{event['sequenceNumber']}  "
-        f"{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{f' and {more} more' if more > 0 else ''}"
+        f"{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{rest}"
     )

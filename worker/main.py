@@ -27,6 +27,9 @@ GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)
 """Heartbeats bring cancellations: they leave at least this often."""
+STICKY = timedelta(seconds=3)
+"""How long a loop's next step waits for the worker that remembers the loop: when that one was killed, another
+replays it this soon."""
 
 log = structlog.get_logger("icefleet.worker")
 
@@ -40,6 +43,7 @@ def export_worker(context: ExportContext, *, task_queue: str, activity_slots: in
         activities=activities_of(Export(context), ExportActivities),
         max_concurrent_activities=activity_slots,
         graceful_shutdown_timeout=GRACE,
+        sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=THROTTLE,
         default_heartbeat_throttle_interval=THROTTLE,
     )

@@ -2,9 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
-from nats.aio.client import RawCredentials
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
@@ -14,8 +12,7 @@ from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.context import ExportContext
 from activities.contracts.export import ExportLimits
 from activities.lake.catalog import Lake
-from worker.config import Settings
-from worker.config_models import Environment
+from worker.config import Environment, Settings
 
 
 async def connect_temporal(environment: Environment) -> Client:
@@ -97,14 +94,14 @@ def open_bus(environment: Environment) -> Bus:
 def bus_settings(environment: Environment) -> BusSettings:
     """How to reach the environment's NATS."""
     nats = environment.nats
-    login: dict[str, Any] = {}
+    login: dict[str, str] = {}
     if nats.user is not None:
         login["user"] = nats.user
     for name in ("password", "token"):
         if secret := getattr(nats, name):
             login[name] = secret.get_secret_value()
     if nats.credentials:
-        login["user_credentials"] = RawCredentials(nats.credentials.get_secret_value())
+        login["credentials"] = nats.credentials.get_secret_value()
     return BusSettings(url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login)
 
 

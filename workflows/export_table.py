@@ -56,6 +56,7 @@ class ExportTable:
         self._serving: ActiveRequest | None = None
         self._in_flight: dict[str, str] = {}
         self._pages = 0
+        self._looked = False
 
     @workflow.run
     async def run(self, payload: Any = None) -> None:
@@ -135,7 +136,9 @@ class ExportTable:
 
     async def _serve_page(self, request: ActiveRequest) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
-        if self._announcer is not None and not request.request.dry_run:
+        if self._announcer is not None and not self._looked and not request.request.dry_run:
+            # A run before this one may have ended between its commit and the announcement.
+            self._looked = True
             self._announcer.look()
         self._serving = request
         self._page = asyncio.create_task(self._page_of(request))

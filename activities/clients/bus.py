@@ -1,13 +1,13 @@
 """NATS JetStream: one stream of snapshot events, of which the last message on a subject is remembered for us."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import nats
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from nats.js.api import DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NotFoundError
@@ -27,8 +27,8 @@ class BusSettings:
     stream: str
     replicas: int
     subjects: tuple[str, ...] = ("icefleet.*.snapshot.>",)
-    login: Mapping[str, Any] = field(default_factory=dict)
-    """How nats-py is to log in: `user` and `password`, `token`, or `user_credentials`."""
+    login: Mapping[str, str] = field(default_factory=dict)
+    """How to log in: `user` and `password`, `token`, or `credentials` (the text of a `.creds` file)."""
 
     def __repr__(self) -> str:
         return f"BusSettings({self.url}, {self.stream})"
@@ -60,8 +60,11 @@ class Bus:
         if self._client is not None and self._client.is_connected and self._jetstream is not None:
             return self._jetstream
         await self.close()
+        login: dict[str, Any] = dict(self._settings.login)
+        if credentials := login.pop("credentials", ""):
+            login["user_credentials"] = RawCredentials(credentials)
         self._client = await nats.connect(
-            self._settings.url, connect_timeout=5, allow_reconnect=False, error_cb=_quiet, **self._settings.login
+            self._settings.url, connect_timeout=5, allow_reconnect=False, error_cb=_quiet, **login
         )
         self._jetstream = self._client.jetstream(timeout=10)
         await self._ensure(self._jetstream)
@@ -121,7 +124,7 @@ class Bus:
                 raise
         return int(acknowledged.seq)
 
-    async def events(self, subject: str, *, from_start: bool) -> AsyncIterator[bytes]:
+    async def events(self, subject: str, *, from_start: bool) -> AsyncGenerator[bytes]:
         """Bodies of the messages on `subject` (wildcards allowed), in order, as they come; it never ends by itself."""
         async with self._named():
             jetstream = await self._open()

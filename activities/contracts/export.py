@@ -249,7 +249,7 @@ class ExportActivities:
 
     @activity.defn(name="withdraw_request")
     async def withdraw_request(self, submitted: SubmittedRequest) -> None:
-        """Tell the table's loop that a request is not wanted any more."""
+        """Tell the table's loop that a request is not wanted any more; a loop that has ended has nothing to stop."""
         raise NotImplementedError
 
     @activity.defn(name="plan_partitions")

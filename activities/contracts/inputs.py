@@ -15,7 +15,14 @@ from temporalio.exceptions import ApplicationError
 
 T = TypeVar("T")
 
-_JSON_NAMES = {bool: "true or false", int: "a whole number", str: "a text", type(None): "null", dict: "an object"}
+_JSON_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "a text",
+    type(None): "null",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def bad_request(message: str) -> ApplicationError:

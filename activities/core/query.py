@@ -28,6 +28,7 @@ __all__ = [
     "count_query",
     "export_query",
     "head_query",
+    "invalid_text_query",
     "read_distributed",
     "read_engine",
     "sorting_expressions",
@@ -122,6 +123,29 @@ def head_query(config: TableConfig, facts: SourceFacts, network: str) -> Query:
     network_column = _column(config, facts, config.network_column, "network column")
     where = f"{quote_identifier(network_column.name)} = {{network:String}}"
     return Query(_select(f"{head} AS `head`", _source(config, final=False), where), {"network": network})
+
+
+def invalid_text_query(
+    config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
+) -> Query | None:
+    """Rows of the partition whose text is not UTF-8, one count under the name of each String column; None without any.
+
+    ClickHouse lets a String hold any bytes and writes them as they are, under Parquet's promise of UTF-8, which other
+    readers then fail on.
+    """
+    kinds = {column.name: column.type for column in facts.columns}
+    texts = [
+        column
+        for column in columns
+        if str(column.iceberg) == "string" and bare_type(kinds[column.name])[0] in {"String", "FixedString"}
+    ]
+    if not texts:
+        return None
+    counts = ", ".join(
+        f"countIf(NOT isValidUTF8({column.expression})) AS {quote_identifier(column.name)}" for column in texts
+    )
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    return Query(_select(counts, _source(config, final=facts.final), where), parameters)
 
 
 def _select(what: str, source: str, where: str, *rest: str) -> str:

@@ -117,24 +117,8 @@ _RAW = {
     "UInt256": "fixed[32]",
 }
 """What Parquet holds when a type is written as it is."""
-_AS_TEXT = frozenset(
-    [
-        "Enum8",
-        "Enum16",
-        "JSON",
-        "Object",
-        "Variant",
-        "Dynamic",
-        "Point",
-        "Ring",
-        "LineString",
-        "MultiLineString",
-        "Polygon",
-        "MultiPolygon",
-        "Time",
-        "Time64",
-    ]
-)
+_SHAPES = frozenset({"Point", "Ring", "LineString", "MultiLineString", "Polygon", "MultiPolygon"})
+_AS_TEXT = _SHAPES | {"Enum8", "Enum16", "JSON", "Object", "Variant", "Dynamic", "Time", "Time64"}
 """Types that Parquet or Iceberg cannot hold, but text can."""
 _HOLDS_NULL = frozenset({"Variant", "Dynamic"})
 

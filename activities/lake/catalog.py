@@ -118,16 +118,16 @@ class Lake:
         schema = iceberg_schema(columns)
 
         def create() -> Table:
-            return catalog.create_table(
+            made: Table = catalog.create_table(
                 identifier,
                 schema=schema,
                 partition_spec=partition_spec(schema, rule),
                 properties=table_properties(schema),
             )
+            return made
 
         with contextlib.suppress(TableAlreadyExistsError):  # another worker was first
-            created: Table = self.ask(create)
-            return created
+            return self.ask(create)
         table = self.load(identifier)
         if table is None:
             raise CatalogUnavailable(f"{self._where} says both that table {identifier} exists and that it does not")

@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 from pyiceberg.types import DateType
 
-from activities.core.faults import ObjectRefused, SchemaConflict
+from activities.core.faults import ObjectRefused, SchemaConflict, UnsupportedType
 from activities.core.partitions import Span, bounds_of, label_of
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
@@ -121,6 +121,11 @@ def data_file(
     if unknown := [name for name in footer.columns if name not in known]:
         raise ObjectRefused(
             f"object {footer.key} has columns that table {'.'.join(table.name())} lacks: {', '.join(unknown)}"
+        )
+    if too_large := footer.beyond_long():
+        raise UnsupportedType(
+            f"object {footer.key}: {', '.join(too_large)} holds values above 2^63-1, which the table's long cannot; "
+            "choose decimal(20, 0) for it under `types` in tables.yaml, before the table is made"
         )
     statistics = data_file_statistics_from_parquet_metadata(
         footer.metadata, compute_statistics_plan(schema, table.properties), parquet_path_to_id_mapping(schema)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from activities.core.faults import ObjectRefused
 
 MAGIC = b"PAR1"
+LONG = 2**63 - 1
 _TRAILER = 8
 """Length of the footer (4 bytes, little endian) and the magic."""
 
@@ -30,6 +31,18 @@ class Footer:
     def columns(self) -> tuple[str, ...]:
         """Names of the top-level columns, in order."""
         return tuple(self.metadata.schema.to_arrow_schema().names)
+
+    def beyond_long(self) -> list[str]:
+        """Columns of unsigned 64-bit integers whose largest value an Iceberg long would show as a negative number."""
+        found = []
+        for position in range(self.metadata.num_columns):
+            column = self.metadata.schema.column(position)
+            if "isSigned=false" not in str(column.logical_type) or column.physical_type != "INT64":
+                continue
+            chunks = (self.metadata.row_group(group).column(position) for group in range(self.metadata.num_row_groups))
+            if any(chunk.is_stats_set and chunk.statistics.has_min_max and chunk.statistics.max > LONG for chunk in chunks):
+                found.append(column.path)
+        return found
 
 
 def footer_bytes(key: str, tail: bytes) -> int:

@@ -131,6 +131,7 @@ class Stack:
             (self.directory / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         # Ports of a part that ran before are known to others: they are not given up.
         known = set(self.children)
+        self._end(parts)  # what died of itself is tidied up, too
         for part in parts:
             self._choose_ports(part, keep=part in known)
         try:

@@ -1,10 +1,9 @@
-"""The real engine, in this process, with a cluster of two shards that are two databases of it."""
+"""The real engine, in this process, with a cluster of one shard for Distributed tables."""
 
 import io
 import re
-import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import chdb
@@ -13,36 +12,37 @@ import pytest
 
 from activities.core.settings import PINNED_SETTINGS
 
+# A replica at the engine's own port is the engine itself, and is asked without a connection: nothing listens there.
 _CONFIG = """<clickhouse>
-  <tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host>
-  <remote_servers><two>
-    <shard><replica><host>127.0.0.1</host><port>{port}</port><default_database>one</default_database></replica></shard>
-    <shard><replica><host>127.0.0.1</host><port>{port}</port><default_database>two</default_database></replica></shard>
-  </two></remote_servers>
+  <tcp_port>9000</tcp_port><listen_host>127.0.0.1</listen_host>
+  <remote_servers><here><shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard></here></remote_servers>
 </clickhouse>"""
 
 
 class Engine:
-    """Queries with the pinned settings, unless others are given."""
+    """Runs statements; what reads, reads with the pinned settings unless others are given."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._anchor = chdb.connect(address)
-        self._connection = chdb.connect(address)
 
-    def run(self, text: str, parameters: Mapping[str, Any] | None = None, form: str = "TSV", **settings: Any) -> bytes:
-        with_settings = f"{text} SETTINGS {_clause({**PINNED_SETTINGS, **settings})}" if _reads(text) else text
-        try:
-            return self._connection.query(with_settings, form, params=dict(parameters or {})).bytes()
-        except chdb.ChdbError:
-            # What a failed query had written would stand before the next result of the same connection.
-            self._connection.close()
-            self._connection = chdb.connect(self._address)
-            raise
-
-    def close(self) -> None:
-        self._connection.close()
-        self._anchor.close()
+    def run(
+        self,
+        text: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        form: str = "TSV",
+        profile: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> bytes:
+        """The answer as bytes; `profile` is set for the session first, as a user's profile would be."""
+        if re.match(r"\s*(SELECT|EXPLAIN)", text):
+            text = f"{text} SETTINGS {_clause({**PINNED_SETTINGS, **settings})}"
+        # A connection for each statement: what a failed one had written would stand before the next one's result.
+        with closing(chdb.connect(self._address)) as connection:
+            if profile:
+                connection.query(f"SET {_clause(profile)}")
+            return connection.query(text, form, params=dict(parameters or {})).bytes()
 
     def text(self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any) -> str:
         return self.run(text, parameters, **settings).decode().strip()
@@ -51,11 +51,10 @@ class Engine:
         return self.table(text, parameters, **settings).to_pylist()
 
     def table(self, text: str, parameters: Mapping[str, Any] | None = None, **settings: Any) -> Any:
-        return pq.read_table(io.BytesIO(self.run(text, parameters, "Parquet", **settings)))
+        return pq.read_table(io.BytesIO(self.run(text, parameters, form="Parquet", **settings)))
 
-
-def _reads(text: str) -> bool:
-    return re.match(r"\s*(SELECT|EXPLAIN)", text) is not None
+    def close(self) -> None:
+        self._anchor.close()
 
 
 def _clause(settings: Mapping[str, Any]) -> str:
@@ -66,11 +65,8 @@ def _clause(settings: Mapping[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    directory: Path = tmp_path_factory.mktemp("engine")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (directory / "config.xml").write_text(_CONFIG.format(port=port))
+    directory = tmp_path_factory.mktemp("engine")
+    (directory / "config.xml").write_text(_CONFIG)
     engine = Engine(f"{directory / 'data'}?config-file={directory / 'config.xml'}")
     yield engine
     engine.close()

@@ -44,13 +44,15 @@ def test_names_that_hold_a_pattern_as_whole_words_look_sensitive(name):
     assert looks_sensitive(name)
 
 
-@pytest.mark.parametrize("name", ["description", "tip", "ship_date", "zip_code", "client_identifier", "geography", "relations"])
+@pytest.mark.parametrize(
+    "name", ["description", "tip", "ship_date", "zip_code", "client_identifier", "geography", "relations"]
+)
 def test_names_that_only_contain_the_letters_do_not(name):
     assert not looks_sensitive(name)
 
 
 def test_all_undecided_columns_are_named_at_once():
-    with pytest.raises(PrivacyUndecided, match="^block: meta_client_ip, meta_client_geo_city, where, addr may say"):
+    with pytest.raises(PrivacyUndecided, match=r"^block: meta_client_ip, meta_client_geo_city, where, addr may say"):
         export(
             ("meta_client_ip", "Nullable(IPv6)"),
             ("meta_client_geo_city", "String"),
@@ -113,12 +115,14 @@ def test_a_redaction_without_a_blank_value_is_refused():
     ],
 )
 def test_config_that_names_what_is_not_there_is_refused(config, complaint):
-    with pytest.raises(BadConfig, match=f"^block: .*{complaint}"):
+    with pytest.raises(BadConfig, match=rf"^block: .*{complaint}"):
         export(config=config)
 
 
 def test_a_type_without_a_policy_names_table_and_column():
-    with pytest.raises(UnsupportedType, match=r"^block: column state: AggregateFunction\(sum, UInt64\) has no lossless way"):
+    with pytest.raises(
+        UnsupportedType, match=r"^block: column state: AggregateFunction\(sum, UInt64\) has no lossless way"
+    ):
         export(("state", "AggregateFunction(sum, UInt64)"))
 
 
@@ -141,12 +145,12 @@ def test_the_tables_type_wins_or_is_widened(kind, there, then):
 
 @pytest.mark.parametrize(("kind", "there"), [("String", "long"), ("DateTime", "string"), ("Array(String)", "string")])
 def test_a_change_that_the_table_cannot_follow_says_what_changed(kind, there):
-    with pytest.raises(SchemaConflict, match="^block: column x is .* in the Iceberg table, and .* at the source"):
+    with pytest.raises(SchemaConflict, match=r"^block: column x is .* in the Iceberg table, and .* at the source"):
         export(("x", kind), existing={"x": there})
 
 
 def test_config_that_contradicts_the_table_is_refused():
-    with pytest.raises(SchemaConflict, match="^block: column x is long in the Iceberg table, and config says string"):
+    with pytest.raises(SchemaConflict, match=r"^block: column x is long in the Iceberg table, and config says string"):
         export(("x", "UInt64"), config=replace(CONFIG, types={"x": "string"}), existing={"x": "long"})
 
 

@@ -15,8 +15,16 @@ KEEPER = "'/clickhouse/{installation}/{cluster}/tables/{shard}', '{replica}'"
         ("MergeTree", "MergeTree ORDER BY a", (False, "")),
         ("ReplicatedMergeTree", f"ReplicatedMergeTree({KEEPER}) ORDER BY a", (False, "")),
         ("ReplacingMergeTree", "ReplacingMergeTree ORDER BY a", (True, "")),
-        ("ReplacingMergeTree", "ReplacingMergeTree(updated, is_deleted) PARTITION BY f(a) ORDER BY a", (True, "updated")),
-        ("ReplicatedReplacingMergeTree", f"ReplicatedReplacingMergeTree({KEEPER}, updated) ORDER BY a", (True, "updated")),
+        (
+            "ReplacingMergeTree",
+            "ReplacingMergeTree(updated, is_deleted) PARTITION BY f(a) ORDER BY a",
+            (True, "updated"),
+        ),
+        (
+            "ReplicatedReplacingMergeTree",
+            f"ReplicatedReplacingMergeTree({KEEPER}, updated) ORDER BY a",
+            (True, "updated"),
+        ),
         ("ReplicatedReplacingMergeTree", f"ReplicatedReplacingMergeTree({KEEPER}) ORDER BY a", (True, "")),
         ("ReplicatedReplacingMergeTree", "ReplicatedReplacingMergeTree(updated) ORDER BY a", (True, "updated")),
         ("SharedReplacingMergeTree", f"SharedReplacingMergeTree({KEEPER}, `up``dated`) ORDER BY a", (True, "up`dated")),
@@ -36,7 +44,10 @@ def test_an_engine_says_whether_rows_collapse_and_by_which_version(engine, full,
     ("full", "expected"),
     [
         ("Distributed('c', 'default', 't_local', cityHash64(a, b))", ("c", "default", "t_local", "cityHash64(a, b)")),
-        ("Distributed('{cluster}', 'default', 't_local', rand(), 'policy')", ("{cluster}", "default", "t_local", "rand()")),
+        (
+            "Distributed('{cluster}', 'default', 't_local', rand(), 'policy')",
+            ("{cluster}", "default", "t_local", "rand()"),
+        ),
         ("Distributed('c', '', 't') SETTINGS fsync_after_insert = 1", ("c", "", "t", "")),
     ],
 )
@@ -49,7 +60,9 @@ def test_another_engine_is_no_distributed_one():
         read_distributed("MergeTree ORDER BY a")
 
 
-@pytest.mark.parametrize("sharding", ["cityHash64(a, b)", "a", "`b` % 2", "", "intHash64(a) + cityHash64('c', b)", "sipHash64(c)"])
+@pytest.mark.parametrize(
+    "sharding", ["cityHash64(a, b)", "a", "`b` % 2", "", "intHash64(a) + cityHash64('c', b)", "sipHash64(c)"]
+)
 def test_versions_of_a_row_meet_when_shards_follow_the_sorting_key(sharding):
     check_sharding("t", sharding, ("a", "b", "sipHash64(c)"), ("a", "b", "c"))
 

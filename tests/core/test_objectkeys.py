@@ -38,7 +38,9 @@ def test_keys_are_those_the_public_already_uses(config, label, key):
     assert replacement_key(config, "mainnet", index, "00c0ffee") == f"{key}-00c0ffee.parquet"
 
 
-@pytest.mark.parametrize("name", ["", "..", ".", "a/b", "a\\b", "../x", "a..b", "a\nb", "a b", "a%2fb", "-a", "é", "a?b"])
+@pytest.mark.parametrize(
+    "name", ["", "..", ".", "a/b", "a\\b", "../x", "a..b", "a\nb", "a b", "a%2fb", "-a", "é", "a?b"]
+)
 def test_no_name_escapes_its_prefix(name):
     with pytest.raises(BadConfig, match="cannot be part of an object key"):
         public_key(DAILY, name, 1)

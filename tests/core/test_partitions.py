@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -185,7 +186,7 @@ def test_equal_sets_of_ranges_are_equal_and_canonical(left, right):
     assert hash(joined) == hash(Ranges.from_indices(left | right))
     pairs = joined.pairs()
     assert all(first < stop for first, stop in pairs)
-    assert all(before[1] < after[0] for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(pairs))
     assert Ranges.from_pairs(reversed(pairs)) == joined
 
 

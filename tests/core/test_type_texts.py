@@ -53,7 +53,9 @@ def test_only_what_iceberg_allows_is_a_widening(old, new, allowed):
     assert widens(parse_iceberg(old), parse_iceberg(new)) is allowed
 
 
-@pytest.mark.parametrize("text", ["", "list<>", "list<int", "map<int>", "struct<>", "struct<a>", "decimal(39, 0)", "fixed[0]"])
+@pytest.mark.parametrize(
+    "text", ["", "list<>", "list<int", "map<int>", "struct<>", "struct<a>", "decimal(39, 0)", "fixed[0]"]
+)
 def test_what_is_no_iceberg_type_is_refused(text):
     with pytest.raises(BadConfig, match="no Iceberg type"):
         parse_iceberg(text)
@@ -79,7 +81,9 @@ def test_fields_of_a_tuple_keep_their_names_and_odd_names_are_quoted():
     assert tree.elements[1].elements[1].fields == ("1", "x.y")
 
 
-@pytest.mark.parametrize("text", ["", "Array(", "Array()", "Array(Int8) x", "Nullable(Int8, Int8)", "Map(String)", "1", "Tuple()"])
+@pytest.mark.parametrize(
+    "text", ["", "Array(", "Array()", "Array(Int8) x", "Nullable(Int8, Int8)", "Map(String)", "1", "Tuple()"]
+)
 def test_what_is_no_clickhouse_type_is_refused(text):
     with pytest.raises(UnsupportedType, match="no ClickHouse type"):
         parse_type(text)

@@ -78,7 +78,12 @@ POLICY = [
         ("list<decimal(20, 0)>", "list<element: decimal128(20, 0)>", [Decimal(LARGEST), None]),
         ...,
     ),
-    ("Array(LowCardinality(Nullable(String)))", "['a', NULL]", ("list<string>", "list<element: string>", ["a", None]), ...),
+    (
+        "Array(LowCardinality(Nullable(String)))",
+        "['a', NULL]",
+        ("list<string>", "list<element: string>", ["a", None]),
+        ...,
+    ),
     (
         "Map(String, UInt64)",
         f"map('a', {LARGEST})",
@@ -187,7 +192,7 @@ def test_a_column_takes_the_type_that_config_gives_it(engine, kind, value, overr
 )
 def test_a_value_that_does_not_fit_its_override_is_an_error_not_another_value(engine, kind, value, override):
     carried = carry(kind, "`c`", "portable", override)
-    with pytest.raises(RuntimeError, match="cannot be safely converted|Too many digits"):
+    with pytest.raises(RuntimeError, match=r"cannot be safely converted|Too many digits"):
         read_back(engine, carried, kind, value)
 
 
@@ -205,7 +210,7 @@ def test_a_value_that_does_not_fit_its_override_is_an_error_not_another_value(en
     ],
 )
 def test_a_type_without_a_policy_is_refused(profile, kind):
-    with pytest.raises(UnsupportedType, match="no lossless way into Iceberg"):
+    with pytest.raises(UnsupportedType, match=r"no lossless way into Iceberg"):
         carry(kind, "`c`", profile)
 
 
@@ -227,7 +232,7 @@ def test_a_type_without_a_policy_is_refused(profile, kind):
     ],
 )
 def test_an_override_that_would_lose_something_is_refused(kind, override):
-    with pytest.raises(UnsupportedType, match="cannot be"):
+    with pytest.raises(UnsupportedType, match=r"cannot be"):
         carry(kind, "`c`", "portable", override)
 
 

@@ -18,7 +18,7 @@ async def test_eight_parquet_and_native_streams_run_side_by_side_and_arrive_whol
     ids = [f"{fmt}-{uuid.uuid4()}" for fmt in ("Parquet", "Native") for _ in range(4)]
 
     async def stream(query_id: str) -> bytes:
-        sql = f"SELECT number, toString(number) AS s FROM numbers(2000000) FORMAT {query_id.split('-')[0]}"
+        sql = f"SELECT number, toString(number) AS s FROM numbers(2000000) FORMAT {query_id.partition('-')[0]}"
         async with http.open(sql, query_id=query_id, max_threads="1") as response:
             first = await response.content.read(1)
             await all_started.wait()

@@ -95,8 +95,7 @@ async def test_kill_query_reaches_a_query_whose_client_does_not_read(http):
         await http.until_it_is_gone(query_id, 2)
         assert time.monotonic() - began < 1.5
         with pytest.raises(aiohttp.ClientPayloadError):
-            while await response.content.read(1 << 20):
-                pass
+            await response.read()
 
 
 async def test_kill_query_of_nothing_kills_nothing(http):

@@ -59,6 +59,8 @@ async def _serve(engine: Engine, arguments: argparse.Namespace, password: str) -
             await runner.cleanup()
     except TimeoutError:
         print("Queries were still running when the time to stop was over", flush=True)  # noqa: T201 - its log
+    # At once, past the teardown of loop and interpreter: the engine's threads outlive both and may abort in it.
+    os._exit(0)
 
 
 def main() -> None:
@@ -69,9 +71,6 @@ def main() -> None:
         sys.exit(f"{arguments.password_env} is not set: put the password of user {arguments.user} into it")
     settings = dict(setting.partition("=")[::2] for setting in arguments.settings)
     asyncio.run(_serve(Engine(arguments.data, settings), arguments, password))
-    sys.stdout.flush()
-    # The engine's threads outlive the interpreter's own teardown and may abort in it.
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from aiohttp import web
 from deploy.local.clickhouse import compression
 from deploy.local.clickhouse.call import Body
 from deploy.local.clickhouse.engine import EngineConnection, Progress
-from deploy.local.clickhouse.faults import EngineFault, trailer
+from deploy.local.clickhouse.faults import EngineError, trailer
 from deploy.local.clickhouse.running import Running
 from deploy.local.clickhouse.sql import InsertHead, Reading
 
@@ -63,7 +63,7 @@ class Envelope:
             headers["X-ClickHouse-Format"] = output_format
         return headers
 
-    def fault(self, fault: EngineFault) -> web.Response:
+    def fault(self, fault: EngineError) -> web.Response:
         """The answer to a query that failed before its first byte."""
         headers = self.headers(Progress()) | {"X-ClickHouse-Exception-Code": str(fault.code)}
         return web.Response(status=fault.status, headers=headers, body=fault.text(self.version).encode())
@@ -106,7 +106,7 @@ class PipedResult:
         """Wait for the query's end.
 
         Raises:
-            EngineFault: the query failed.
+            EngineError: the query failed.
         """
         await asyncio.wrap_future(self._query)
 
@@ -123,7 +123,7 @@ async def stream_result(
     """Send a result as the engine produces it; with `whole`, send nothing before the query has ended well.
 
     Raises:
-        EngineFault: the query failed before anything was sent.
+        EngineError: the query failed before anything was sent.
     """
     name, encoder = coding
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY) as held:
@@ -143,7 +143,7 @@ async def stream_result(
                 await running.unless_killed(response.write(encoder.compress(piece)))
                 piece = await running.unless_killed(result.read())
             await running.unless_killed(result.finish())
-        except EngineFault as fault:
+        except EngineError as fault:
             await _break_off(request, response, encoder, trailer(fault.text(envelope.version), envelope.tag))
             raise
         await response.write(encoder.flush())
@@ -173,12 +173,13 @@ async def insert(connection: EngineConnection, running: Running, head: InsertHea
     """Stream the data of an INSERT into the engine; the connection's progress tells what was written.
 
     Raises:
-        EngineFault: the statement or its data are wrong, or the query was killed; nothing is committed then but the
+        EngineError: the statement or its data are wrong, or the query was killed; nothing is committed then but the
             blocks that the engine had already written.
     """
     # chDB takes bytes for SQL as well.
     statement: Any = head.statement
-    stream = await connection.run(lambda engine: engine.send_insert(statement, head.format))
+    # chDB leaves the stream's methods untyped.
+    stream: Any = await connection.run(lambda engine: engine.send_insert(statement, head.format))
     try:
         piece = first or await running.unless_killed(body.next())
         while piece:

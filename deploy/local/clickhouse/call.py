@@ -11,7 +11,7 @@ from aiohttp import BodyPartReader, web
 
 from deploy.local.clickhouse import compression
 from deploy.local.clickhouse.engine import QuerySetup
-from deploy.local.clickhouse.faults import AUTHENTICATION_FAILED, EngineFault
+from deploy.local.clickhouse.faults import AUTHENTICATION_FAILED, EngineError
 
 # Parameters of the HTTP interface itself; everything else in the URL is a setting or a query parameter.
 # Sessions are accepted and hold nothing: every request has a connection of its own.
@@ -71,13 +71,13 @@ def authenticate(request: web.Request, user: str, password: str) -> None:
     """Check the user's name and password in headers, basic authentication or URL, in ClickHouse's order.
 
     Raises:
-        EngineFault: they are wrong or missing (516).
+        EngineError: they are wrong or missing (516).
     """
     given_user, given_password = _credentials(request)
     same_user = hmac.compare_digest(given_user.encode(), user.encode())
     same_password = hmac.compare_digest(given_password.encode(), password.encode())
     if not (same_user and same_password):
-        raise EngineFault(
+        raise EngineError(
             AUTHENTICATION_FAILED,
             f"{given_user}: Authentication failed: password is incorrect, or there is no user with such name. "
             "(AUTHENTICATION_FAILED)",
@@ -93,7 +93,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise EngineFault(
+            raise EngineError(
                 AUTHENTICATION_FAILED, "Authorization header is not basic authentication. (AUTHENTICATION_FAILED)"
             ) from error
         return user, password
@@ -104,7 +104,7 @@ async def understand(request: web.Request) -> Call:
     """Take a request apart; its body is read only when it is a multipart form.
 
     Raises:
-        EngineFault: a content coding or a form field that is not served (48).
+        EngineError: a content coding or a form field that is not served (48).
     """
     values = dict(request.query)
     is_form = request.content_type.startswith("multipart/")
@@ -120,10 +120,10 @@ async def understand(request: web.Request) -> Call:
         query=values.get("query", "").encode(),
         body=Body(None if is_form else request),
         setup=QuerySetup(
-            query_id=values.get("query_id") or headers.get("X-ClickHouse-Query-Id") or str(uuid.uuid4()),
+            query_id=values.get("query_id") or str(uuid.uuid4()),
             settings=settings,
             params={k.removeprefix("param_"): v for k, v in values.items() if k.startswith("param_")},
-            database=values.get("database") or headers.get("X-ClickHouse-Database", ""),
+            database=values.get("database") or headers.get("X-ClickHouse-Database") or "",
         ),
         default_format=values.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
         wait_end_of_query=values.get("wait_end_of_query", "0") not in ("0", "false", ""),
@@ -136,6 +136,6 @@ async def _form_fields(request: web.Request) -> dict[str, str]:
     async for part in await request.multipart():
         name = part.name if isinstance(part, BodyPartReader) else None
         if not isinstance(part, BodyPartReader) or not name or part.filename:
-            raise EngineFault(48, f"External table {name} in a form is not served. (NOT_IMPLEMENTED)")
+            raise EngineError(48, f"External table {name} in a form is not served. (NOT_IMPLEMENTED)")
         fields[name] = await part.text()
     return fields

@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped] # it has no stubs
 import zstandard
 
-from deploy.local.clickhouse.faults import EngineFault
+from deploy.local.clickhouse.faults import EngineError
 
 
 class Encoder(Protocol):
@@ -83,12 +83,12 @@ def decoder(content_encoding: str) -> Decoder:
     """The decoder of a request's body.
 
     Raises:
-        EngineFault: a coding that is not served (48, status 501).
+        EngineError: a coding that is not served (48, status 501).
     """
     make = _DECODERS.get(content_encoding.strip().lower())
     if make is None:
         known = ", ".join(name for name in _DECODERS if name)
-        raise EngineFault(
+        raise EngineError(
             48, f"Content-Encoding {content_encoding} is not served, use one of {known}. (NOT_IMPLEMENTED)"
         )
     return make()

@@ -1,6 +1,8 @@
 """The HTTP endpoint: one request in, one statement through the engine, one answer out."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from aiohttp import web
 
@@ -8,11 +10,13 @@ from deploy.local.clickhouse import answers, compression, sql
 from deploy.local.clickhouse.answers import Envelope, PipedResult
 from deploy.local.clickhouse.call import Call, authenticate, understand
 from deploy.local.clickhouse.engine import Engine, EngineConnection, Progress, quote
-from deploy.local.clickhouse.faults import EngineFault, new_tag
+from deploy.local.clickhouse.faults import EngineError, new_tag
 from deploy.local.clickhouse.running import Registry, Running
 
 _HEAD_LIMIT = 1 << 20
 _SYNC_KILL_SECONDS = 30
+_KILLED = """SELECT '{state}' AS kill_status, query_id, user, query FROM system.http_processes
+WHERE is_initial_query AND query_id IN ({wanted})"""
 
 
 class Endpoint:
@@ -50,7 +54,7 @@ class Endpoint:
             call = await understand(request)
             envelope = Envelope(call.setup.query_id, envelope.timezone, envelope.version, envelope.tag)
             return await self._serve(request, call, envelope)
-        except EngineFault as fault:
+        except EngineError as fault:
             return envelope.fault(fault)
 
     async def _serve(self, request: web.Request, call: Call, envelope: Envelope) -> web.StreamResponse:
@@ -98,7 +102,7 @@ class Endpoint:
         await self._engine.kill([query_id])
         await result.discard()
 
-    def _in_background(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -113,7 +117,8 @@ class Endpoint:
             head = sql.insert_head(text, complete=False)
         head = head or sql.insert_head(text, complete=True)
         if head is None:
-            return await self._run(text + await call.body.rest(), call, connection, envelope)
+            statement = sql.through_views(text) + await call.body.rest()
+            return await self._run(statement, call, connection, envelope)
         await answers.insert(connection, running, head, text[head.data_start :], call.body)
         return web.Response(headers=envelope.headers(connection.progress))
 
@@ -135,11 +140,7 @@ class Endpoint:
         state = {"SYNC": "finished", "ASYNC": "waiting", "TEST": "waiting"}[kill.mode]
         output_format = kill.format or call.default_format
         wanted = ", ".join(quote(query_id) for query_id in ["", *ids])
-        table = await connection.query(
-            f"SELECT '{state}' AS kill_status, query_id, user, query FROM system.http_processes "
-            f"WHERE is_initial_query AND query_id IN ({wanted})".encode(),
-            output_format,
-        )
+        table = await connection.query(_KILLED.format(state=state, wanted=wanted).encode(), output_format)
         if kill.mode != "TEST":
             await self._engine.kill(ids)
             killed = self._registry.kill(ids)

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 import chdb
 from chdb.state.sqlitelike import Connection
 
-from deploy.local.clickhouse.faults import EngineFault
+from deploy.local.clickhouse.faults import EngineError
 
 T = TypeVar("T")
 MARKER = "chdb_client_name"
@@ -60,6 +60,9 @@ _VIEW = """CREATE OR REPLACE VIEW system.http_{table} AS SELECT * REPLACE (
     replaceRegexpOne(t.query, '\\\\sINTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND ?', '') AS query,
     mapFilter((k, v) -> k != '{marker}', t.Settings) AS Settings
 ) FROM system.{table} AS t"""
+_KILL = """KILL QUERY WHERE query_id IN (
+    SELECT query_id FROM system.processes WHERE Settings['{marker}'] IN ({wanted})
+) ASYNC"""
 # The engine never listens: the port only tells it that the clusters' replicas are itself.
 _TCP_PORT = 9000
 
@@ -120,7 +123,7 @@ class EngineConnection:
         """The result of `work`, done in the connection's thread.
 
         Raises:
-            EngineFault: the engine's exception.
+            EngineError: the engine's exception.
         """
         return await asyncio.wrap_future(self.submit(work))
 
@@ -131,17 +134,17 @@ class EngineConnection:
     def _work(self, work: Callable[[Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = chdb.connect(self._target)
+                self._connection = _connect(self._target)
                 self._connection.set_progress_callback(self.progress.told)
             return work(self._connection)
         except (RuntimeError, chdb.ChdbError) as error:
-            raise EngineFault.of(error) from error
+            raise EngineError.of(error) from error
 
     async def prepare(self, setup: QuerySetup) -> None:
         """Apply a request's settings, parameters and database.
 
         Raises:
-            EngineFault: an unknown setting (115), a bad value, an unknown database (81).
+            EngineError: an unknown setting (115), a bad value, an unknown database (81).
         """
         if setup.database and setup.database != "default":
             await self.query(f"USE {quote_name(setup.database)}".encode())
@@ -150,7 +153,7 @@ class EngineConnection:
         values |= {f"param_{name}": value for name, value in setup.params.items()}
         for name in values:
             if not name.isidentifier():
-                raise EngineFault(115, f"Unknown setting '{name}'. (UNKNOWN_SETTING)")
+                raise EngineError(115, f"Unknown setting '{name}'. (UNKNOWN_SETTING)")
         statement = "SET " + ", ".join(f"{name} = {quote(value)}" for name, value in values.items())
         await self.run(lambda connection: connection.query(statement))
 
@@ -158,7 +161,7 @@ class EngineConnection:
         """The whole result of a statement; `progress` holds its figures afterwards.
 
         Raises:
-            EngineFault: the engine's exception.
+            EngineError: the engine's exception.
         """
         return await self.run(lambda connection: self.query_here(connection, statement, output_format))
 
@@ -207,7 +210,7 @@ class Engine:
         # log_queries is off until a request's settings are in place, so that only clients' queries are logged.
         self._target = f"{store.resolve()}?config-file={(conf / 'config.xml').resolve()}&log_queries=0"
         # The first connection keeps the engine alive; the last one to close would end it.
-        self._anchor = chdb.connect(self._target)
+        self._anchor = _connect(self._target)
         self.version = self._ask("SELECT version()")
         self.timezone = self._ask("SELECT timezone()")
         self._ask("SET log_queries = 1")
@@ -232,16 +235,18 @@ class Engine:
         wanted = ", ".join(quote(query_id) for query_id in query_ids)
         connection = self.connect()
         try:
-            await connection.query(
-                f"KILL QUERY WHERE query_id IN (SELECT query_id FROM system.processes "
-                f"WHERE Settings['{MARKER}'] IN ({wanted})) ASYNC".encode()
-            )
+            await connection.query(_KILL.format(marker=MARKER, wanted=wanted).encode())
         finally:
             connection.close()
 
     def flush(self) -> None:
         """Write what the query log still holds in memory."""
         self._ask("SYSTEM FLUSH LOGS")
+
+
+def _connect(target: str) -> Connection:
+    connection: Connection = chdb.connect(target)  # type: ignore[no-untyped-call] # chDB leaves it untyped
+    return connection
 
 
 def _as_xml(profile: Mapping[str, str]) -> str:

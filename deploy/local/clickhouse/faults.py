@@ -27,7 +27,7 @@ _CODES_OF_STATUS = {
 _STATUS_OF_CODE = {code: status for status, codes in _CODES_OF_STATUS.items() for code in codes}
 
 
-class EngineFault(Exception):
+class EngineError(Exception):
     """An exception of the engine: its code, and ClickHouse's text from `DB::Exception` on.
 
     Attributes:
@@ -41,9 +41,9 @@ class EngineFault(Exception):
         self.detail = detail
 
     @classmethod
-    def of(cls, error: Exception) -> "EngineFault":
+    def of(cls, error: Exception) -> "EngineError":
         """The fault that one of chDB's exceptions speaks of; text without a code becomes UNKNOWN_EXCEPTION (1002)."""
-        if isinstance(error, EngineFault):
+        if isinstance(error, EngineError):
             return error
         match = _CODE.search(str(error))
         if match is None:
@@ -61,9 +61,9 @@ class EngineFault(Exception):
         return f"{self} (version {version} (embedded build))\n"
 
 
-def cancelled() -> EngineFault:
+def cancelled() -> EngineError:
     """What the client of a killed query is told."""
-    return EngineFault(QUERY_WAS_CANCELLED, "Query was cancelled. (QUERY_WAS_CANCELLED)")
+    return EngineError(QUERY_WAS_CANCELLED, "Query was cancelled. (QUERY_WAS_CANCELLED)")
 
 
 def new_tag() -> str:

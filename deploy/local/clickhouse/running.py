@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from deploy.local.clickhouse.engine import EngineConnection
-from deploy.local.clickhouse.faults import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, EngineFault, cancelled
+from deploy.local.clickhouse.faults import QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING, EngineError, cancelled
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class Running:
         """The result of `work`, unless the query is killed first.
 
         Raises:
-            EngineFault: the query was killed (394); `work` is cancelled then.
+            EngineError: the query was killed (394); `work` is cancelled then.
         """
         task = asyncio.ensure_future(work)
         killed = asyncio.ensure_future(self.killed.wait())
@@ -46,10 +46,10 @@ class Registry:
         """Register a query.
 
         Raises:
-            EngineFault: a query with this id is running (216).
+            EngineError: a query with this id is running (216).
         """
         if query_id in self._queries:
-            raise EngineFault(
+            raise EngineError(
                 QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING,
                 f"Query with id = {query_id} is already running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)",
             )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deploy.local.clickhouse.faults import EngineFault
+from deploy.local.clickhouse.faults import EngineError
 
 _TOKEN = re.compile(
     rb"""(?P<blank>\s+|--[^\n]*|/\*.*?\*/|\#[!\s][^\n]*)
@@ -22,7 +22,8 @@ _LOGGED_TABLES = re.compile(
     rb"""('(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/)|\b[`"]?system[`"]?\s*\.\s*[`"]?(processes|query_log)\b[`"]?""",
     re.DOTALL,
 )
-_READING = {b"SELECT", b"WITH", b"FROM", b"SHOW", b"DESCRIBE", b"DESC", b"EXPLAIN", b"EXISTS", b"CHECK", b"("}
+# EXPLAIN is not among them: an INTO OUTFILE after it would belong to the query that it explains.
+_READING = {b"SELECT", b"WITH", b"FROM", b"SHOW", b"DESCRIBE", b"DESC", b"EXISTS", b"CHECK", b"("}
 _WITHOUT_DATA = {b"SELECT", b"WITH", b"FROM", b"WATCH"}
 MULTI_STATEMENT = "Syntax error (Multi-statements are not allowed): only one statement is served per request"
 
@@ -118,19 +119,14 @@ def _data_start(text: bytes, position: int) -> int:
     return match.end() if match else position
 
 
-def is_insert_without_data(text: bytes) -> bool:
-    """Whether an INSERT takes its rows from a query or a file of the server."""
-    return any(token.says(*_WITHOUT_DATA) for token in tokens(text))
-
-
 def reading(text: bytes) -> Reading | None:
     """The statement split around its FORMAT clause when it returns rows; None for DDL, SET, SYSTEM and the like.
 
     Raises:
-        EngineFault: more than one statement (62).
+        EngineError: no statement, or more than one (62).
     """
     parts = single_statement(text)
-    if not parts or parts[0].text.upper() not in _READING or any(part.says(b"INSERT") for part in parts):
+    if parts[0].text.upper() not in _READING or any(part.says(b"INSERT") for part in parts):
         return None
     end = parts[-1].end
     for here, following, after in zip(
@@ -147,13 +143,15 @@ def single_statement(text: bytes) -> list[Token]:
     """The tokens of the one statement in `text`, without closing semicolons.
 
     Raises:
-        EngineFault: more than one statement (62).
+        EngineError: no statement, or more than one (62).
     """
     parts = list(tokens(text))
     while parts and parts[-1].says(b";"):
         parts.pop()
     if any(part.says(b";") for part in parts):
-        raise EngineFault(62, f"{MULTI_STATEMENT}. (SYNTAX_ERROR)")
+        raise EngineError(62, f"{MULTI_STATEMENT}. (SYNTAX_ERROR)")
+    if not parts:
+        raise EngineError(62, "Syntax error: Empty query. (SYNTAX_ERROR)")
     return parts
 
 

@@ -12,6 +12,6 @@ with any number of threads. What the sample promises, and its tests check:
 
 from deploy.local.sample.sql import Statement
 from deploy.local.sample.statements import drops, late_rows, mark, statements
-from deploy.local.sample.tables import TABLES, SampleTable
+from deploy.local.sample.tables import COMMENT, TABLES, SampleTable
 
-__all__ = ["TABLES", "SampleTable", "Statement", "drops", "late_rows", "mark", "statements"]
+__all__ = ["COMMENT", "TABLES", "SampleTable", "Statement", "drops", "late_rows", "mark", "statements"]

@@ -15,7 +15,7 @@ _EXTRA = (
     "Grüße aus Zürich, ça va?",
     "Ω≈ç√∫ — €",
     "تعدين",
-    "it's \"quoted\" \\ with\ta tab\nand a line",
+    'it\'s "quoted" \\ with\ta tab\nand a line',
     "👩‍🚀👨‍👩‍👧",
 )
 _LARGEST = 2**64 - 1

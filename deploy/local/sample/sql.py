@@ -44,7 +44,9 @@ def insert(
     """
     if tuple(columns) != tuple(table.columns):
         odd = [name for name in {**columns, **table.columns} if (name in columns) != (name in table.columns)]
-        raise ValueError(f"{table.name}: the generator's columns are not the table's: {', '.join(odd) or 'their order'}")
+        raise ValueError(
+            f"{table.name}: the generator's columns are not the table's: {', '.join(odd) or 'their order'}"
+        )
     known = ",\n    ".join(f"{expression} AS {name}" for name, expression in aliases.items())
     # Aliases of their own: a column's name must not hide an alias that another expression uses.
     values = ",\n    ".join(columns.values())

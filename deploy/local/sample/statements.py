@@ -16,7 +16,7 @@ from deploy.local.sample.networks import (
     seconds,
 )
 from deploy.local.sample.sql import Statement, literal
-from deploy.local.sample.tables import ATTESTATIONS, BLOCK_EVENTS, EXECUTION_BLOCKS, TABLES, SampleTable
+from deploy.local.sample.tables import ATTESTATIONS, BLOCK_EVENTS, COMMENT, EXECUTION_BLOCKS, TABLES, SampleTable
 
 _REPORTED_PERCENT = 17
 """Block events that a client sends: of one slot in six."""
@@ -33,23 +33,20 @@ def statements(*, cluster: str, scale: float = 1.0, database: str = "default") -
         database: Where the tables go.
     """
     for table in TABLES:
-        yield Statement(f"{table.local}: create", table.create_local(database))
+        yield Statement(f"{table.name}: create the local table", table.create_local(database))
         yield Statement(f"{table.name}: create", table.create_distributed(database, cluster))
-    for table in TABLES:
         for version in (FIRST, CORRECTIONS):
             yield from _inserts(table, version, scale, database)
-        yield Statement(f"{table.local}: merge", f"OPTIMIZE TABLE {database}.{table.local} FINAL")
+        yield Statement(f"{table.name}: merge", f"OPTIMIZE TABLE {database}.{table.local} FINAL")
         for version in UNMERGED:
             yield from _inserts(table, version, scale, database)
         comment = literal(mark(scale))
-        yield Statement(
-            f"{table.local}: mark as whole", f"ALTER TABLE {database}.{table.local} MODIFY COMMENT {comment}"
-        )
+        yield Statement(f"{table.name}: mark", f"ALTER TABLE {database}.{table.local} MODIFY COMMENT {comment}")
 
 
 def mark(scale: float) -> str:
     """The comment of a local table that holds the whole sample at this scale."""
-    return f"icefleet sample 1, scale {float(scale):g}"
+    return f"{COMMENT} 1, scale {float(scale):g}"
 
 
 def drops(*, database: str = "default") -> Iterator[Statement]:
@@ -92,7 +89,9 @@ def late_rows(
 
 def _inserts(table: SampleTable, version: Version, scale: float, database: str) -> Iterator[Statement]:
     for network in NETWORKS:
-        yield Statement(f"{table.name}: {network.name}, {version.title}", _insert(table, network, version, scale, database))
+        yield Statement(
+            f"{table.name}: {network.name}, {version.title}", _insert(table, network, version, scale, database)
+        )
 
 
 def _insert(table: SampleTable, network: Network, version: Version, scale: float, database: str) -> str:
@@ -102,9 +101,7 @@ def _insert(table: SampleTable, network: Network, version: Version, scale: float
     first, count = network.slots(seconds(start), seconds(end))
     roster = clients.roster(network.name, max(1, round(network.clients * scale)))
     if table is BLOCK_EVENTS:
-        return beacon.block_events(
-            database, Reports(network, first, count, roster, version, percent=_REPORTED_PERCENT)
-        )
+        return beacon.block_events(database, Reports(network, first, count, roster, version, percent=_REPORTED_PERCENT))
     return beacon.attestations(
         database, Reports(network, first, count, roster, version, without_hour=network.empty_hour)
     )

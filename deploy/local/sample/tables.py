@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+COMMENT = "icefleet sample"
+"""What the comments of the sample's tables begin with: nothing else may be dropped."""
+
 _CLIENT: Mapping[str, str] = {
     "meta_client_name": "LowCardinality(String)",
     "meta_client_version": "LowCardinality(String)",
@@ -57,14 +60,14 @@ class SampleTable:
             f"CREATE TABLE {database}.{self.local} (\n    {columns}\n)\n"
             f"ENGINE = ReplacingMergeTree(updated_date_time)\nPARTITION BY {self.partition_by}\n"
             f"ORDER BY ({', '.join(self.order_by)})\n"
-            f"SETTINGS {', '.join(f'{name} = {value}' for name, value in settings.items())}"
+            f"SETTINGS {', '.join(f'{name} = {value}' for name, value in settings.items())}\nCOMMENT '{COMMENT}'"
         )
 
     def create_distributed(self, database: str, cluster: str) -> str:
         """SQL that makes the table which is queried."""
         return (
             f"CREATE TABLE {database}.{self.name} AS {database}.{self.local}\n"
-            f"ENGINE = Distributed('{cluster}', '{database}', '{self.local}', {self.sharding_key})"
+            f"ENGINE = Distributed('{cluster}', '{database}', '{self.local}', {self.sharding_key})\nCOMMENT '{COMMENT}'"
         )
 
 

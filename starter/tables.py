@@ -1,0 +1,71 @@
+"""`icefleet tables`: what is there."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from activities.contracts.export import table_identifier
+from starter.common import EnvironmentOption, JsonOption, console, load, run, say_json
+from worker.config import Settings
+from worker.overview import TableOverview, overview
+from worker.wiring import open_lake
+
+
+def tables(
+    pattern: Annotated[str, typer.Argument(help="Only tables whose name contains this.")] = "",
+    environment: EnvironmentOption = "local",
+    json: JsonOption = False,
+) -> None:
+    """List every table and network of config: partitions, rows, newest, gaps.
+
+    \b
+    icefleet tables
+    icefleet tables mainnet. --json
+    """
+    seen = run(_look(load(), environment, pattern))
+    if json:
+        say_json([asdict(table) for table in seen])
+    else:
+        console.print(_table_of(seen))
+
+
+async def _look(settings: Settings, environment: str, pattern: str) -> list[TableOverview]:
+    lake = open_lake(settings.environment(environment))
+    found = []
+    for config, name in settings.exports(environment):
+        if pattern in table_identifier(name, config.name):
+            network = next(network for network in config.networks if network.name == name)
+            found.append(overview(lake, config, network))
+    return found
+
+
+def _table_of(seen: list[TableOverview]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table", no_wrap=True)
+    for name in ("partitions", "rows", "empty", "missing"):
+        table.add_column(name, justify="right")
+    for name in ("oldest", "newest", "gaps"):
+        table.add_column(name, no_wrap=True)
+    for one in seen:
+        if not one.exists:
+            table.add_row(one.table, "-", "-", "-", "-", "", "", "not exported yet")
+            continue
+        table.add_row(
+            one.table,
+            f"{one.partitions:,}",
+            f"{one.rows:,}",
+            f"{one.empty:,}",
+            f"{one.missing:,}",
+            one.oldest,
+            one.newest,
+            _gaps(one.gaps),
+        )
+    return table
+
+
+def _gaps(gaps: list[list[str]]) -> str:
+    shown = [first if first == last else f"{first} … {last}" for first, last in gaps[-3:]]
+    more = len(gaps) - len(shown)
+    return ", ".join(shown) + (f" and {more} older" if more else "")

@@ -1,0 +1,64 @@
+"""Every stub of the seam has one implementation, of the same name and form, and workers register it."""
+
+import inspect
+from typing import Any, get_type_hints
+
+import pytest
+from temporalio import activity
+from temporalio.worker import Worker
+
+from activities.contracts import export as contract
+from activities.contracts.export import ExportActivities
+from activities.export import Export
+from worker import main as worker_main
+from workflows.export_table import ExportTable
+from workflows.request_export import RequestExport
+
+STUBS = {name: stub for name, stub in vars(ExportActivities).items() if callable(stub) and name[0] != "_"}
+
+
+def activity_name(method: Any) -> str | None:
+    definition = activity._Definition.from_callable(method)
+    return definition.name if definition else None
+
+
+def test_every_stub_is_an_activity_under_its_own_name():
+    assert STUBS, "the contract declares no activity"
+    assert {name: activity_name(stub) for name, stub in STUBS.items()} == {name: name for name in STUBS}
+
+
+@pytest.mark.parametrize("name", STUBS)
+def test_the_implementation_of_a_stub_has_its_name_and_signature(name):
+    stub, implementation = STUBS[name], vars(Export)[name]
+    assert activity_name(implementation) == name
+    assert inspect.signature(implementation) == inspect.signature(stub)
+    assert get_type_hints(implementation) == get_type_hints(stub)
+    assert inspect.iscoroutinefunction(inspect.unwrap(implementation)), "a thread cannot hear a cancellation"
+
+
+@pytest.mark.parametrize("name", STUBS)
+def test_the_implementation_of_a_stub_is_described_like_the_stub(name):
+    assert inspect.getdoc(vars(Export)[name]) == inspect.getdoc(STUBS[name])
+
+
+async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monkeypatch):
+    registered: dict[str, list[Any]] = {}
+
+    class Recorder(Worker):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            registered.update(options)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(worker_main, "Worker", Recorder)
+    async with fleet.worker():
+        pass
+    assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
+    assert all(type(method.__self__) is Export for method in registered["activities"])
+    assert list(registered["workflows"]) == [RequestExport, ExportTable]
+
+
+def test_workflows_are_known_by_the_names_that_people_type():
+    assert RequestExport.__temporal_workflow_definition.name == contract.REQUEST_WORKFLOW == "RequestExport"  # type: ignore[attr-defined]
+    assert ExportTable.__temporal_workflow_definition.name == contract.LOOP_WORKFLOW == "ExportTable"  # type: ignore[attr-defined]
+    assert contract.TASK_QUEUE == "icefleet-export"
+    assert contract.loop_id("local", "mainnet", "blocks") == "export/local/mainnet.blocks"

@@ -1,0 +1,69 @@
+"""What is there: every table of an environment, as the lake holds it."""
+
+from dataclasses import dataclass, field
+
+from activities.core.empties import PROPERTY, known_empty
+from activities.core.partitions import Ranges, Span, bounds_of, index_of, label_of
+from activities.core.query import Query
+from activities.core.sqltext import quote_identifier
+from activities.core.tables import NetworkRange, TableConfig
+from activities.lake.catalog import Lake
+from activities.lake.files import existing_files
+
+
+@dataclass(frozen=True)
+class TableOverview:
+    """One table of one network.
+
+    A gap is a run of partitions before the newest one that have no file and are not known to be empty.
+    """
+
+    table: str
+    exists: bool
+    partitions: int = 0
+    rows: int = 0
+    oldest: str = ""
+    newest: str = ""
+    empty: int = 0
+    missing: int = 0
+    gaps: list[list[str]] = field(default_factory=list)
+    """First and last partition of each gap, oldest first."""
+
+
+def overview(lake: Lake, config: TableConfig, network: NetworkRange) -> TableOverview:
+    """Look at one table; this blocks."""
+    identifier = f"{network.name}.{config.name}"
+    table = lake.load(identifier)
+    if table is None:
+        return TableOverview(identifier, exists=False)
+    rule = config.partition
+    files = existing_files(table, rule, "")
+    empty = known_empty(table.properties.get(PROPERTY, ""))
+    if not files:
+        return TableOverview(identifier, exists=True, empty=len(empty))
+    oldest, newest = min(files), max(files)
+    start = min(oldest, index_of(rule, network.first))
+    gaps = Ranges.from_span(Span(start, newest + 1)).difference(Ranges.from_indices(files)).difference(empty)
+    return TableOverview(
+        table=identifier,
+        exists=True,
+        partitions=len(files),
+        rows=sum(file.rows for file in files.values()),
+        oldest=label_of(rule, oldest),
+        newest=label_of(rule, newest),
+        empty=len(empty),
+        missing=len(gaps),
+        gaps=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in gaps.pairs()],
+    )
+
+
+def exported_rows(config: TableConfig, network: str, seen: TableOverview) -> Query:
+    """What the source counts, duplicates collapsed, up to the end of the newest exported partition: `rows`."""
+    _, stop = bounds_of(config.partition, index_of(config.partition, seen.newest))
+    bound = "{stop:UInt64}" if config.partition.kind == "integer" else "toDateTime({stop:UInt32}, 'UTC')"
+    return Query(
+        f"SELECT count() AS `rows` FROM {quote_identifier(config.database)}.{quote_identifier(config.name)} FINAL "
+        f"WHERE {quote_identifier(config.network_column)} = {{network:String}} "
+        f"AND {quote_identifier(config.partition.column)} < {bound}",
+        {"network": network, "stop": stop},
+    )
