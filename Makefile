@@ -25,7 +25,7 @@ test: $(STAMP) ## set everything up and pass the tests
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }
-	@CLICKHOUSE_URL="$(CLICKHOUSE_URL)" $(BIN)/pytest tests/deploy/test_clickhouse_endpoint.py
+	@CLICKHOUSE_URL="$(CLICKHOUSE_URL)" $(BIN)/pytest tests/deploy/test_clickhouse_endpoint*.py
 
 lint: $(STAMP) ## ruff, mypy strict, import contracts
 	@$(BIN)/ruff check .

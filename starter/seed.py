@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from activities.clients.clickhouse import ClickHouse
 from activities.core.faults import BadRequest, SourceRefused
 from activities.core.query import Query
 from deploy.local.sample import COMMENT, TABLES, SampleTable, Statement, drops, mark, statements
@@ -21,14 +20,22 @@ _CLUSTER = """SELECT cluster FROM system.clusters
 GROUP BY cluster HAVING count() = 1 AND min(is_local) = 1 ORDER BY cluster LIMIT 1"""
 _FOUND = """SELECT name, comment FROM system.tables
 WHERE database = 'default' AND has(splitByChar(',', {names:String}), name)"""
-# The names are the sample's own, so nothing in them needs quoting.
-_COUNT = """SELECT meta_network_name AS network, count() AS rows, uniqExact({key}) AS keys
-FROM default.{table} GROUP BY network ORDER BY network"""
+_COUNT = "SELECT meta_network_name AS network, count() AS rows FROM default.{table} GROUP BY network ORDER BY network"
 
 SourceOption = Annotated[
     str, typer.Option(metavar="ENVIRONMENT.CLUSTER", help="The ClickHouse that gets the tables, as config names it.")
 ]
 ScaleOption = Annotated[float, typer.Option(min=0.1, max=10, help="Multiplies how many clients report.")]
+
+
+class ClickHouse(Protocol):
+    """What this command needs of the client that worker.wiring opens."""
+
+    async def rows(self, query: Query) -> list[dict[str, Any]]:
+        """A small answer, one dict a row."""
+
+    async def command(self, sql: str) -> None:
+        """Run a statement that answers nothing."""
 
 
 def seed(
@@ -42,8 +49,8 @@ def seed(
 ) -> None:
     """Fill ClickHouse with a small, fixed piece of two Ethereum networks: block events, attestations, blocks.
 
-    The rows are the same on every server. A second run changes nothing, and tables that `seed` did not make are never
-    touched.
+    The rows are the same on every server. A second run changes nothing.
+    Tables that `seed` did not make are never touched.
 
     Examples:
       icefleet seed
@@ -65,7 +72,8 @@ async def _seed(
 ) -> dict[str, Any]:
     if source.partition(".")[0] != "local" and not allowed:
         raise BadRequest(
-            f"{source} is not of the environment `local`, and `seed` makes tables: add --yes-create-tables if you mean it"
+            f"{source} is not in the environment `local`, and `seed` makes tables: "
+            "add --yes-create-tables if you mean it"
         )
     clickhouse = open_clickhouse(settings, source)
     try:
@@ -159,10 +167,13 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 async def _count(clickhouse: ClickHouse, table: SampleTable) -> dict[str, dict[str, int]]:
-    """Per network: rows as they are stored, and how many of them FINAL leaves."""
-    query = _COUNT.format(key=", ".join(table.order_by), table=table.name)
-    found = await clickhouse.rows(Query(query))
-    return {row["network"]: {"rows": int(row["rows"]), "keys": int(row["keys"])} for row in found}
+    """Per network: the rows as they are stored, and the `latest`, which FINAL leaves."""
+    stored = await clickhouse.rows(Query(_COUNT.format(table=table.name)))
+    latest = await clickhouse.rows(Query(_COUNT.format(table=f"{table.name} FINAL")))
+    return {
+        one["network"]: {"rows": int(one["rows"]), "latest": int(other["rows"])}
+        for one, other in zip(stored, latest, strict=True)
+    }
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -170,9 +181,9 @@ def _show(report: dict[str, Any]) -> None:
     done = f"seeded {source}" if report["created"] else f"{source} holds the sample already; --replace makes it anew"
     say(f"{done} (scale {scale:g})")
     table = Table(
-        "table", "network", Column("rows", justify="right"), Column("versions replaced", justify="right"), box=None
+        "table", "network", Column("rows", justify="right"), Column("older versions", justify="right"), box=None
     )
     for name, networks in report["tables"].items():
         for network, count in networks.items():
-            table.add_row(name, network, f"{count['keys']:,}", f"{count['rows'] - count['keys']:,}")
+            table.add_row(name, network, f"{count['latest']:,}", f"{count['rows'] - count['latest']:,}")
     console.print(table)

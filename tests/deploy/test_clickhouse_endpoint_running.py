@@ -1,6 +1,7 @@
 """What a ClickHouse does with running queries, and the embedded one with its process."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -61,29 +62,32 @@ async def test_a_second_query_with_the_id_of_a_running_one_is_refused(http):
 async def test_kill_query_ends_a_query_and_its_client_hears_of_it_within_a_second(http, sql, mode):
     await http.ask("CREATE TABLE IF NOT EXISTS newest (a UInt64, b UInt64) ENGINE = ReplacingMergeTree ORDER BY a")
     await http.ask("INSERT INTO newest SELECT number, 1 FROM numbers(100000)")
-    query_id = f"it's-{uuid.uuid4()}".replace("'", "_")
+    query_id = f"killed-{uuid.uuid4()}"
+    tail = b""
 
     async def client() -> str:
+        """The exception's code, from a header or from the end of the body, once the answer has ended."""
+        nonlocal tail
         async with http.open(sql, query_id=query_id) as response:
-            while piece := await response.content.read(65536):
-                tail.append(piece)
-            return response.headers.get("X-ClickHouse-Exception-Code", "")
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                while piece := await response.content.readany():
+                    tail = (tail + piece)[-1000:]
+        heard.append(time.monotonic())
+        return response.headers.get("X-ClickHouse-Exception-Code", "")
 
-    tail: list[bytes] = []
+    heard: list[float] = []
     task = asyncio.ensure_future(client())
     await http.until_it_runs(query_id)
     began = time.monotonic()
-    killed = await http.ask(f"KILL QUERY WHERE query_id = '{query_id}' {mode}")
+    killed = await http.ask(f"KILL QUERY WHERE query_id = {{id:String}} {mode}", param_id=query_id)
     assert killed.split("\t")[:2] == [{"SYNC": "finished", "ASYNC": "waiting"}[mode], query_id]
     if mode == "SYNC":
         assert not await http.runs(query_id)
-    try:
-        code = await asyncio.wait_for(task, 5)
-    except aiohttp.ClientPayloadError:
-        code = ""
-    assert time.monotonic() - began < 1
-    assert code == "394" or b"Code: 394. DB::Exception: Query was cancelled" in b"".join(tail[-3:])
-    await http.until_it_is_gone(query_id, 1)
+    code = await asyncio.wait_for(task, 5)
+    assert heard[0] - began < 1
+    assert code == "394" or b"Code: 394. DB::Exception: Query was cancelled" in tail
+    # The embedded engine still encodes the Parquet row group in hand before it lets go of the query.
+    await http.until_it_is_gone(query_id, 3 if "Parquet" in sql else 1)
 
 
 async def test_kill_query_reaches_a_query_whose_client_does_not_read(http):

@@ -110,10 +110,14 @@ class PipedResult:
         """
         await asyncio.wrap_future(self._query)
 
-    async def discard(self) -> None:
-        """Read and forget what is left, so that a query that is being killed is not stuck in writing."""
-        while await self.read():
-            pass
+    async def ends_within(self, seconds: float) -> bool:
+        """Read on and forget what comes, so that the engine is not stuck in writing; whether the query has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while await self.read():
+                    pass
+                return True
+        return False
 
 
 async def stream_result(

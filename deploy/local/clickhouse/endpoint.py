@@ -15,6 +15,7 @@ from deploy.local.clickhouse.running import Registry, Running
 
 _HEAD_LIMIT = 1 << 20
 _SYNC_KILL_SECONDS = 30
+_KILL_AGAIN_SECONDS = 0.5
 _KILLED = """SELECT '{state}' AS kill_status, query_id, user, query FROM system.http_processes
 WHERE is_initial_query AND query_id IN ({wanted})"""
 
@@ -100,7 +101,9 @@ class Endpoint:
 
     async def _abandon(self, result: PipedResult, query_id: str) -> None:
         await self._engine.kill([query_id])
-        await result.discard()
+        # A query that has just been sent may not be known to the engine yet, and escape the first time.
+        while not await result.ends_within(_KILL_AGAIN_SECONDS):
+            await self._engine.kill([query_id])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

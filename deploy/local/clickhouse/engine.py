@@ -57,7 +57,8 @@ _USERS = """<clickhouse>
 _VIEW = """CREATE OR REPLACE VIEW system.http_{table} AS SELECT * REPLACE (
     if(t.Settings['{marker}'] != '' AND t.is_initial_query, t.Settings['{marker}'], t.query_id) AS query_id,
     if(t.Settings['{marker}'] != '', t.Settings['{marker}'], t.initial_query_id) AS initial_query_id,
-    replaceRegexpOne(t.query, '\\\\sINTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND ?', '') AS query,
+    replaceRegexpAll(replaceRegexpOne(t.query, '\\\\sINTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND ?', ''),
+        'system\\\\.http_(processes|query_log)', 'system.\\\\1') AS query,
     mapFilter((k, v) -> k != '{marker}', t.Settings) AS Settings
 ) FROM system.{table} AS t"""
 _KILL = """KILL QUERY WHERE query_id IN (

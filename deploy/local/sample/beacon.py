@@ -11,7 +11,7 @@ from deploy.local.sample.tables import ATTESTATIONS, BLOCK_EVENTS
 # Soon after the slot began; one row in 400 comes between two hours and two days late.
 _PROMPT = "600 + lot % 5000"
 _DELAY = f"if(intDiv(lot, 100) % 400 = 0, (7200 + intDiv(lot, 1000) % 165600) * 1000 + lot % 1000, {_PROMPT})"
-_MEMBERS = 3
+_MEMBERS = "values('member UInt8', 0, 1, 2)"
 """Attestations of a slot that a client sends: one aggregate, and the votes of two validators."""
 
 
@@ -94,7 +94,7 @@ def attestations(database: str, reports: Reports) -> str:
             **clients.columns(network.name, reports.version.number),
         },
         rows=f"numbers({reports.first_slot}, {reports.slots}) AS slots\n"
-        f"CROSS JOIN (SELECT toUInt8(number) AS member FROM numbers({_MEMBERS})) AS members\n"
+        f"CROSS JOIN {_MEMBERS} AS members\n"
         f"CROSS JOIN {reports.clients}\nWHERE {_kept(reports)}",
     )
 

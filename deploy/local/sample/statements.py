@@ -72,7 +72,7 @@ def late_rows(
         count: Slots, or blocks, from the beginning of the partition.
         database: Where the tables are.
     """
-    chain = next(known for known in NETWORKS if known.name == network)
+    chain = {known.name: known for known in NETWORKS}[network]
     title = f"{table}: late rows for {network} {partition}"
     arrival = _LATE + serial * 3600
     if table == EXECUTION_BLOCKS.name:
