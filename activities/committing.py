@@ -1,8 +1,7 @@
 """Objects become part of the table: footers read here, one snapshot, nothing twice."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,19 +37,27 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
         return data_file(table, rule, file.index, file.path, by_path[file.path], facts.version_column)
 
     await failpoints.reach("before-commit")
-    async with _heartbeats():
-        done = await asyncio.to_thread(
-            commit_files,
-            context.lake,
-            table_identifier(commit.network, commit.table),
-            rule,
-            files,
-            describe,
-            summary=_summary(commit),
-            properties=lambda properties: _properties(rule, commit, files, properties),
-        )
+    done = await _to_its_end(
+        commit_files,
+        context.lake,
+        table_identifier(commit.network, commit.table),
+        rule,
+        files,
+        describe,
+        summary=_summary(commit),
+        properties=lambda properties: _properties(rule, commit, files, properties),
+    )
     await failpoints.reach("after-commit")
     return _report(done, by_path)
+
+
+async def _to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
+    """Run a commit in a thread, which cannot be interrupted: one that is cancelled meanwhile says what it did."""
+    running = asyncio.create_task(asyncio.to_thread(commit, *args, **options))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        return await running
 
 
 def _new_file(context: ExportContext, rule: PartitionRule, file: ExportedPartition) -> NewFile:
@@ -102,20 +109,3 @@ def _report(done: Commit, footers: Mapping[str, Footer]) -> CommitReport:
         rows=sum(footer.rows for footer in committed),
         bytes=sum(footer.size for footer in committed),
     )
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Say that this worker lives while a thread commits; the commit itself cannot be interrupted."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat("committing")
-            await asyncio.sleep(1)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)

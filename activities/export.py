@@ -6,7 +6,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.announcing import announce
 from activities.committing import commit_page
-from activities.context import ExportContext, network_range
+from activities.context import ExportContext
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     LOOP_WORKFLOW,
@@ -30,6 +30,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import read_input
 from activities.core.partitions import span_of
 from activities.errors import faults_named
+from activities.heartbeats import heartbeats
 from activities.partition import export_one
 from activities.plan import plan_page
 
@@ -47,10 +48,9 @@ class Export(ExportActivities):
         request = read_input(ExportRequest, submitted.request)
         table = TableInput(request.environment, request.table, request.network)
         config = self._context.table(table)
-        known = network_range(config, request.network)
-        if request.from_ != "" or request.to != "":
-            first, last = str(request.from_), str(request.to)
-            span_of(config.partition, first or known.first, last or first)
+        first, last = str(request.from_), str(request.to)
+        if first or last:
+            span_of(config.partition, first or last, last or first)
         identity = loop_id(request.environment, request.network, request.table)
         await self._context.temporal.start_workflow(
             LOOP_WORKFLOW,
@@ -85,7 +85,8 @@ class Export(ExportActivities):
     @faults_named
     async def plan_partitions(self, plan: PlanInput) -> Plan:
         """Compare what is expected with the table and the source."""
-        return await plan_page(self._context, plan)
+        async with heartbeats("planning"):
+            return await plan_page(self._context, plan)
 
     @activity.defn(name="export_partition")
     @faults_named
@@ -97,10 +98,12 @@ class Export(ExportActivities):
     @faults_named
     async def commit_partitions(self, commit: CommitInput) -> CommitReport:
         """Commit objects against the head, leaving out what it already holds."""
-        return await commit_page(self._context, commit)
+        async with heartbeats("committing"):
+            return await commit_page(self._context, commit)
 
     @activity.defn(name="announce_snapshots")
     @faults_named
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
-        return await announce(self._context, table)
+        async with heartbeats("announcing"):
+            return await announce(self._context, table)

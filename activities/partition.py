@@ -5,6 +5,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from temporalio import activity
 
@@ -14,12 +15,13 @@ from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
 from activities.core.columns import export_columns
-from activities.core.faults import ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
+from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.partitions import index_of
 from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
-from activities.core.recipes import forced_id, recipe_of, short_id
+from activities.core.recipes import forced_ids, recipe_of, short_ids
 from activities.core.tables import TableConfig
+from activities.heartbeats import heartbeats
 from activities.lake.footers import Footer, footer_bytes, read_footer
 from activities.lake.schema import column_types
 from activities.source import read_facts
@@ -50,17 +52,19 @@ class _Job:
 
 async def export_one(context: ExportContext, task: PartitionInput) -> ExportedPartition:
     """Carry one partition into one object, or adopt the object that an earlier attempt left."""
-    job = await _prepare(context, task)
+    async with heartbeats({"partition": task.planned.partition}):
+        job = await _prepare(context, task)
     await failpoints.reach("before-upload")
     for key in _keys(context, job):
         stored = await context.store.head(key)
-        if stored is None and await _upload(context, job, key):
-            stored = await context.store.head(key)
-            return await _verified(context, job, key, stored, adopted=False)
+        if stored is None and (footer := await _upload(context, job, key)):
+            return _exported(job, footer, adopted=False)
         # Somebody was faster, or an earlier attempt was: its object will do if it was made by the same recipe.
         stored = stored or await context.store.head(key)
         if stored is not None and stored.recipe == job.recipe:
-            return await _verified(context, job, key, stored, adopted=True)
+            # Rows of a version that was there before may have come since: then it is nothing but another object.
+            with contextlib.suppress(ResultIncomplete):
+                return await _adopt(context, job, key, stored)
     raise ObjectRefused(f"{job.name}: every object key for it is taken by an object of another origin")
 
 
@@ -90,37 +94,42 @@ async def _version(
     clickhouse: ClickHouse, config: TableConfig, facts: SourceFacts, network: str, index: int
 ) -> int | None:
     answer = await clickhouse.rows(version_query(config, facts, network, index))
-    return None if answer[0]["version"] is None else int(answer[0]["version"])
+    return _integer(answer[0]["version"])
+
+
+def _integer(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _keys(context: ExportContext, job: _Job) -> list[str]:
     """Where the object may go: the public key for a partition that has no file yet, else one beside it."""
     planned, network = job.task.planned, job.task.network
-    suffix = short_id(job.recipe)
-    if planned.reason == "forced":
-        suffix = forced_id(job.task.request_id, planned.partition)
-    beside = context.key(replacement_key(job.config, network, job.index, suffix))
+    forced = planned.reason == "forced"
+    ids = forced_ids(job.task.request_id, planned.partition) if forced else short_ids(job.recipe)
+    beside = [context.key(replacement_key(job.config, network, job.index, one)) for one in ids]
     if planned.replaces:
-        return [beside]
-    return [context.key(public_key(job.config, network, job.index)), beside]
+        return beside
+    return [context.key(public_key(job.config, network, job.index)), *beside]
 
 
-async def _upload(context: ExportContext, job: _Job, key: str) -> bool:
-    """Stream the partition into `key`; False when an object appeared there meanwhile."""
+async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
+    """Stream the partition into `key`, and answer its footer; None when an object appeared there meanwhile."""
     query_id = f"icefleet-{uuid.uuid4()}"
-    async with PendingObject(context.store, key, job.recipe, context.part_size_bytes) as pending:
-        async with _progress(job, query_id, pending):
-            try:
-                await pending.take(_chunks(job, query_id), lambda _: None)
-            except BaseException:
-                # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
-                await asyncio.shield(_kill(job, query_id))
-                raise
+    async with (
+        PendingObject(context.store, key, job.recipe, context.part_size_bytes) as pending,
+        _progress(job, query_id, pending),
+    ):
+        try:
+            await pending.take(_chunks(job, query_id), lambda _: None)
+        except BaseException:
+            # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
+            await asyncio.shield(_kill(job, query_id))
+            raise
         footer = _whole(job, key, pending)
         await _check_source(job, footer)
         created = await pending.create()
     await failpoints.reach("after-upload")
-    return created
+    return footer if created else None
 
 
 def _chunks(job: _Job, query_id: str) -> AsyncIterator[bytes]:
@@ -144,30 +153,30 @@ async def _check_source(job: _Job, footer: Footer) -> None:
         raise SourceMoved(f"{job.name}: it had rows when it was planned and has none now")
     answer = await job.clickhouse.rows(count_query(job.config, job.facts, job.task.network, job.index))
     rows = int(answer[0]["rows"])
-    version = await _version(job.clickhouse, job.config, job.facts, job.task.network, job.index)
+    version = _integer(answer[0]["version"]) if job.facts.version_column else rows
     if version != job.version:
         raise SourceMoved(f"{job.name}: newer rows arrived while it was exported ({job.version} became {version})")
     if rows != footer.rows:
         raise ResultIncomplete(f"{job.name}: the file holds {footer.rows} rows, the source counts {rows}")
 
 
-async def _verified(
-    context: ExportContext, job: _Job, key: str, stored: StoredObject | None, *, adopted: bool
-) -> ExportedPartition:
-    """The object that is there now, by its own footer."""
-    if stored is None:
-        raise ObjectRefused(f"{job.name}: object {key} was created and is gone; somebody deletes from this bucket")
-    footer = await stored_footer(context, key, stored.size)
-    if adopted:
+async def _adopt(context: ExportContext, job: _Job, key: str, stored: StoredObject) -> ExportedPartition:
+    """The object that an earlier attempt left, by its own footer."""
+    async with heartbeats({"partition": job.task.planned.partition, "adopting": key}):
+        footer = await stored_footer(context, key, stored.size)
         await _check_source(job, footer)
+    return _exported(job, footer, adopted=True)
+
+
+def _exported(job: _Job, footer: Footer, *, adopted: bool) -> ExportedPartition:
     planned = job.task.planned
     return ExportedPartition(
         partition=planned.partition,
         reason=planned.reason,
         replaces=planned.replaces,
-        key=key,
+        key=footer.key,
         rows=footer.rows,
-        bytes=stored.size,
+        bytes=footer.size,
         adopted=adopted,
     )
 
@@ -206,6 +215,7 @@ async def _beat(job: _Job, query_id: str, pending: PendingObject) -> None:
     while True:
         activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size})
         await asyncio.sleep(pause)
-        with contextlib.suppress(SourceUnavailable):  # the work itself will say so
-            rows = await job.clickhouse.rows_read(query_id)
+        # How far the server is, is worth knowing and not worth a partition: a user may not see system.processes.
+        with contextlib.suppress(Fault, TimeoutError):
+            rows = await asyncio.wait_for(job.clickhouse.rows_read(query_id), pause)
             activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows})

@@ -1,8 +1,9 @@
 """Planning: what is expected, held against what the table has and what the source holds."""
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedP
 from activities.contracts.inputs import read_input
 from activities.core.columns import export_columns
 from activities.core.empties import PROPERTY, known_empty
+from activities.core.faults import StoreUnavailable
 from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
     Classified,
@@ -20,8 +22,8 @@ from activities.core.planning import (
     classify,
     partitions_to_survey,
 )
-from activities.core.query import SourceFacts, head_query, survey_query
-from activities.core.recipes import forced_id
+from activities.core.query import SourceFacts, check_columns, head_query, survey_query
+from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig
 from activities.lake.files import existing_files
 from activities.lake.schema import column_types
@@ -57,11 +59,16 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     clickhouse = context.find_source(config.source)
     subject = _Subject(config, plan.network, request, await read_facts(clickhouse, config), clickhouse)
     identifier = table_identifier(plan.network, plan.table)
+    if not plan.cursor:
+        # Said once for the whole request, instead of by every partition after it has been read.
+        with contextlib.suppress(StoreUnavailable):
+            await context.store.check()
     closed, still_open = await _expected(subject, plan.cursor)
     existing, empties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
     known = known_empty(empties, since=datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days))
     # Whoever names a range wants it looked at, also where it was empty last time.
-    skip = Ranges.from_pairs(()) if subject.is_range else known
+    skip = Ranges.from_pairs(()) if subject.is_range or request.force else known
+    unasked = skip
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     covered, found = await _survey(context, subject, closed, existing, skip)
@@ -80,7 +87,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         missing=found.missing,
         stale=found.stale,
         forced=found.forced,
-        empty=len(found.empty) + len(known.intersection(Ranges.from_span(covered)).difference(found.empty)),
+        empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
         open=len(still_open),
         shrunk=[label(index) for index in found.shrunk],
         empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
@@ -100,11 +107,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     )
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
-        asked = span_of(
-            rule,
-            str(request.from_) if request.from_ != "" else label_of(rule, everything.first),
-            str(request.to) if request.to != "" else label_of(rule, max(everything.first, everything.stop - 1)),
-        )
+        asked = _asked(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
     if cursor:
         edge = index_of(rule, cursor)
@@ -115,12 +118,23 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     return closed, still_open
 
 
+def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
+    """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
+    if first and last:
+        return span_of(rule, first, last)
+    named = span_of(rule, first or last, first or last)
+    if first:
+        return Span(named.first, max(named.first, everything.stop))
+    return Span(min(everything.first, named.stop), named.stop)
+
+
 def _look_at_table(
     context: ExportContext, subject: _Subject, identifier: str, span: Span
 ) -> tuple[dict[int, ExistingFile], str]:
     """The files of `span` and the remembered empties; the table is made, or its columns checked, on the way."""
     table = context.lake.load(identifier)
     columns = export_columns(subject.config, subject.facts.columns, column_types(table) if table is not None else None)
+    check_columns(subject.config, subject.facts)
     if not subject.request.dry_run:
         table = context.lake.ensure(identifier, columns, subject.rule)
     if table is None:
@@ -134,7 +148,7 @@ def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: Pa
     return Ranges.from_indices(
         index
         for index, file in existing.items()
-        if file.key.endswith(f"-{forced_id(request_id, label_of(rule, index))}.parquet")
+        if file.key.endswith(tuple(f"-{name}.parquet" for name in forced_ids(request_id, label_of(rule, index))))
     )
 
 
@@ -177,7 +191,7 @@ def _classify(
     surveyed: dict[int, SurveyedPartition],
     seen: Ranges,
 ) -> Classified:
-    return classify(
+    found = classify(
         covered,
         existing,
         surveyed,
@@ -186,6 +200,9 @@ def _classify(
         has_version=bool(subject.facts.version_column),
         newest_first=not subject.request.oldest_first,
     )
+    # `force` alone does not allow a table to shrink: what the source has lost is named, and left as it is.
+    todo = tuple(planned for planned in found.todo if planned.index not in found.shrunk)
+    return replace(found, todo=todo, forced=sum(planned.reason == "forced" for planned in todo))
 
 
 def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:

@@ -1,9 +1,10 @@
 """What every command shares: options, config, output, exit codes."""
 
 import asyncio
+import contextlib
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -11,7 +12,7 @@ from rich.console import Console
 from temporalio.service import RPCError
 
 from activities.core.faults import BadRequest, Fault
-from worker.config import ConfigError, Settings, load_settings
+from worker.config import ConfigError, Environment, Settings, load_settings
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ USAGE = 2
 """The command or the config asks for something that cannot be."""
 PARTIAL = 3
 """The work ended, and some partitions failed."""
+INTERRUPTED = 130
+"""The request was withdrawn or cancelled."""
 
 EnvironmentOption = Annotated[
     str, typer.Option("--environment", "-e", envvar="ICEFLEET_ENVIRONMENT", help="Which environment of config.")
@@ -56,14 +59,30 @@ def load() -> Settings:
         fail(str(wrong), USAGE)
 
 
+def load_environment(name: str) -> Environment:
+    """One environment of the config; what is wrong with it, or with its name, is said, and that is the end."""
+    with one_line():
+        return load().environment(name)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; faults and a Temporal that is away become one line and an exit code."""
-    try:
+    """Run a command's work; a fault, or a part that is away, becomes one line and an exit code."""
+    with one_line():
         return asyncio.run(work)
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Say what went wrong in one line, and leave with the exit code that says who must act."""
+    try:
+        yield
+    except typer.Exit:
+        raise  # somebody has said it already; typer derives this from RuntimeError
     except BadRequest as wrong:
         fail(str(wrong), USAGE)
     except Fault as fault:
-        fail(f"{fault}")
+        fail(str(fault))
+    except OSError as away:
+        fail(f"storage: {away}")  # PyArrow's word for an object store that cannot be read
     except (RPCError, RuntimeError) as away:
-        # The SDK raises a bare RuntimeError when it cannot connect.
-        fail(f"Temporal: {away}")
+        fail(f"Temporal: {away}")  # the SDK raises a bare RuntimeError when it cannot connect

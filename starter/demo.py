@@ -12,19 +12,20 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from activities.contracts.export import ExportReport, ExportRequest
-from starter.common import FAILED, console, errors, load, run, say
+from activities.contracts.export import ExportRequest
+from activities.core.faults import Fault
+from starter.common import FAILED, console, errors, load, load_environment, run, say
 from starter.counts import count_both
 from starter.duck import Duck
-from starter.export import Shown, follow, start_request
+from starter.export import Ended, Shown, connect, follow, start_request
 from starter.sql import table_of
 from starter.watch import line_of
 from worker.config import Environment, Settings
-from worker.wiring import connect_temporal, open_bus
+from worker.wiring import open_bus
 
 TABLES = ("beacon_api_eth_v1_events_block", "beacon_api_eth_v1_events_attestation", "canonical_execution_block")
 NETWORKS = ("mainnet", "holesky")
-QUIET_SECONDS = 1.0
+EVENT_SECONDS = 10
 """How long after the last report the demo waits for events that are still on their way."""
 
 QUESTION = """SELECT meta_consensus_implementation AS client, count(*) AS blocks,
@@ -44,16 +45,16 @@ def demo() -> None:
     _title("2", "Sample data: real Xatu schemas, two networks, made here")
     _command("seed")
     settings = load()
-    environment = settings.environment("local")
+    environment = load_environment("local")
     _title("3", "The exports: one durable loop a table; events as they arrive")
-    reports = run(_export_all(environment))
+    ended = run(_export_all(environment))
     _title("4", "The result: DuckDB through the catalog, beside ClickHouse's own counts")
     agreed = run(_compare(settings))
     with Duck(environment) as duck:
         say(f"\n{QUESTION}")
         console.print(table_of(*duck.query(QUESTION)))
-    _closing(reports)
-    if not agreed or any(report is None or report.status not in ("complete", "nothing_to_do") for report in reports):
+    _closing(ended)
+    if not agreed or any(one.code for one in ended):
         raise typer.Exit(FAILED)
 
 
@@ -71,9 +72,9 @@ def _command(*words: str) -> None:
         raise typer.Exit(ended.returncode)
 
 
-async def _export_all(environment: Environment) -> list[ExportReport | None]:
-    client = await connect_temporal(environment)
-    heard = asyncio.Event()
+async def _export_all(environment: Environment) -> list[Ended]:
+    client = await connect(environment)
+    heard: set[str] = set()
     listening = asyncio.create_task(_print_events(environment, heard))
     requests = [ExportRequest(table=table, network=network) for table in TABLES for network in NETWORKS]
     for request in requests:
@@ -81,29 +82,37 @@ async def _export_all(environment: Environment) -> list[ExportReport | None]:
     started = time.monotonic()
     handles = [await start_request(client, environment.temporal.task_queue, request) for request in requests]
     with Shown() as shown:
-        reports = await asyncio.gather(
+        ended = await asyncio.gather(
             *(follow(client, handle, request, shown) for handle, request in zip(handles, requests, strict=True))
         )
-    seconds = time.monotonic() - started
-    while heard.is_set():  # an event came since the last look: there may be another
-        heard.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait(), QUIET_SECONDS)
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
+        seconds = time.monotonic() - started
+        reports = [one.report for one in ended if one.report is not None]
+        await _hear(heard, {snapshot for report in reports for snapshot in report.snapshots}, listening)
     for report in reports:
-        if report is not None:
-            say(report.message)
+        say(report.message)
     say(f"{seconds:.1f} s")
-    return reports
+    return ended
 
 
-async def _print_events(environment: Environment, heard: asyncio.Event) -> None:
+async def _hear(heard: set[str], committed: set[str], listening: "asyncio.Task[None]") -> None:
+    """Wait for the events of what was committed: they follow the commit, and need not come before the report."""
+    deadline = time.monotonic() + EVENT_SECONDS
+    while not committed <= heard and not listening.done() and time.monotonic() < deadline:
+        await asyncio.wait([listening], timeout=0.1)
+    listening.cancel()
+    (failure,) = await asyncio.gather(listening, return_exceptions=True)
+    if missing := len(committed - heard):
+        why = f" ({failure})" if isinstance(failure, Fault) else ""
+        errors.print(f"{missing} events have not come yet{why}: they follow by themselves", style="yellow")
+
+
+async def _print_events(environment: Environment, heard: set[str]) -> None:
     bus = open_bus(environment)
     async with contextlib.aclosing(bus.events("icefleet.local.snapshot.>", from_start=False)) as events:
-        async for event in events:
-            heard.set()
-            console.print(f"[green]event[/] {line_of(json.loads(event))}")
+        async for body in events:
+            event = json.loads(body)
+            console.print(f"[green]event[/] {line_of(event)}")
+            heard.add(event["snapshotId"])
 
 
 async def _compare(settings: Settings) -> bool:
@@ -131,7 +140,7 @@ async def _compare(settings: Settings) -> bool:
     return agreed
 
 
-def _closing(reports: list[ExportReport | None]) -> None:
+def _closing(ended: list[Ended]) -> None:
     status = json.loads(
         subprocess.run(
             [str(Path(sys.executable).with_name("icefleet")), "local", "status", "--json"],
@@ -143,7 +152,7 @@ def _closing(reports: list[ExportReport | None]) -> None:
     for part in status["parts"].values():
         addresses |= part["addresses"]
     _title("5", "Yours now")
-    if all(report is not None and report.status == "nothing_to_do" for report in reports):
+    if all(one.report is not None and one.report.status == "nothing_to_do" for one in ended):
         say("Nothing was left to do: every closed partition had been exported before.\n")
     else:
         say("Run it again: it will find nothing left to do.\n")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
+from activities.core.faults import BadRequest
 from worker.config import Environment
 
 EXTENSIONS = ("avro", "httpfs", "iceberg")
@@ -19,6 +20,8 @@ class Duck:
 
     def __init__(self, environment: Environment) -> None:
         self._duck = duckdb.connect()
+        # Times are UTC everywhere; DuckDB would read and show them in this machine's zone.
+        self._duck.execute("SET TimeZone = 'UTC'")
         for name in EXTENSIONS:
             self._load(name)
         self._attach(environment)
@@ -41,14 +44,38 @@ class Duck:
         return [column[0] for column in answer.description], answer.fetchall()
 
     def name_tables(self, identifiers: list[str], as_of: str = "") -> None:
-        """Let `<network>.<table>` stand for each table, as it is now or was then (a snapshot id or a UTC time)."""
+        """Let `<network>.<table>` stand for each table, as it is now or was then (a snapshot id or a UTC time).
+
+        Raises:
+            BadRequest: a table had no snapshot then, or has it no more.
+        """
         for identifier in identifiers:
             network, _, table = identifier.partition(".")
-            when = f" AT ({_moment(as_of)})" if as_of else ""
+            own = f"{_name(network)}.{_name(table)}"
+            when = f" AT (VERSION => {self._snapshot(own, as_of)})" if as_of else ""
             self._duck.execute(f"CREATE SCHEMA IF NOT EXISTS {_name(network)}")
-            self._duck.execute(
-                f"CREATE VIEW {_name(network)}.{_name(table)} AS FROM lake.{_name(network)}.{_name(table)}{when}"
+            self._duck.execute(f"CREATE VIEW {own} AS FROM lake.{own}{when}")
+
+    def _snapshot(self, table: str, as_of: str) -> int:
+        """The snapshot that was the table's newest then. DuckDB itself finds no rows where it finds no snapshot."""
+        known = f"FROM iceberg_snapshots(lake.{table})"
+        if as_of.isdigit():
+            _, found = self.query(f"SELECT snapshot_id {known} WHERE snapshot_id = {int(as_of)}")
+        else:
+            then = f"CAST({_text(as_of)} AS TIMESTAMPTZ)"
+            try:
+                _, found = self.query(
+                    f"SELECT arg_max(snapshot_id, sequence_number) {known} "
+                    f"WHERE timestamp_ms AT TIME ZONE 'UTC' <= {then} HAVING count(*) > 0"
+                )
+            except duckdb.ConversionException as wrong:
+                raise BadRequest(f"{as_of!r} is neither a snapshot id nor a time: 2024-03-20 12:00:00") from wrong
+        if not found:
+            _, oldest = self.query(f"SELECT CAST(min(timestamp_ms) AS VARCHAR) {known}")
+            raise BadRequest(
+                f"table {table.replace(chr(34), '')} has no snapshot {as_of}; its oldest is of {oldest[0][0]} UTC"
             )
+        return int(found[0][0])
 
     def _load(self, name: str) -> None:
         package = f"duckdb-extension-{name}"
@@ -84,12 +111,8 @@ class Duck:
 
 def mentioned(sql: str, identifiers: list[str]) -> list[str]:
     """Those of the tables that a query names, quoted or not."""
-    words = re.sub(r'"', "", sql)
-    return [identifier for identifier in identifiers if identifier in words]
-
-
-def _moment(as_of: str) -> str:
-    return f"VERSION => {int(as_of)}" if as_of.isdigit() else f"TIMESTAMP => TIMESTAMP {_text(as_of)}"
+    words = sql.replace('"', "")
+    return [name for name in identifiers if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words, re.IGNORECASE)]
 
 
 def _text(value: str) -> str:

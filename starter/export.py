@@ -5,15 +5,17 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 
@@ -28,6 +30,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import write_input
 from starter.common import (
     FAILED,
+    INTERRUPTED,
     PARTIAL,
     USAGE,
     EnvironmentOption,
@@ -35,17 +38,30 @@ from starter.common import (
     console,
     errors,
     fail,
-    load,
+    load_environment,
     run,
     say,
     say_json,
 )
+from worker.config import Environment
 from worker.wiring import connect_temporal
 
-INTERRUPTED = 130
+CODES = {"complete": 0, "nothing_to_do": 0, "dry_run": 0, "partial": PARTIAL, "cancelled": INTERRUPTED}
 POLL_SECONDS = 0.5
+QUERY_SECONDS = 5
+WITHDRAW_SECONDS = 120
+POLL_LASTS_SECONDS = 70
+"""How long after its last poll a worker may still be there: it asks again at least once a minute."""
 Handle = WorkflowHandle[Any, ExportReport]
 Show = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a request ended: the command's exit code, and the report if there is one."""
+
+    code: int
+    report: ExportReport | None = None
 
 
 def export(
@@ -83,31 +99,40 @@ def export(
         dry_run=dry_run,
         oldest_first=oldest_first,
     )
-    resolved = load().environment(environment)
+    resolved = load_environment(environment)
     code = run(_export(resolved, request, wait=wait or dry_run, json=json))
     raise typer.Exit(code)
 
 
-async def _export(environment: Any, request: ExportRequest, *, wait: bool, json: bool) -> int:
-    client = await connect_temporal(environment)
+async def _export(environment: Environment, request: ExportRequest, *, wait: bool, json: bool) -> int:
+    client = await connect(environment)
     queue = environment.temporal.task_queue
     handle = await start_request(client, queue, request)
+    if not await _has_worker(client, queue):
+        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
     if not wait:
         if json:
             say_json({"workflow_id": handle.id, "loop": loop_id(request.environment, request.network, request.table)})
         else:
             say(f"requested as {handle.id}; follow it with: temporal workflow show -w '{handle.id}' --follow")
         return 0
-    await _warn_without_worker(client, queue)
     with Shown(quiet=json) as shown:
-        report = await follow(client, handle, request, shown)
-    if report is None:
-        return INTERRUPTED
-    if json:
-        say_json(report)
-    else:
-        print_report(report)
-    return PARTIAL if report.status == "partial" else 0
+        ended = await follow(client, handle, request, shown)
+    if ended.report is not None:
+        if json:
+            say_json(asdict(ended.report))
+        else:
+            print_report(ended.report)
+    return ended.code
+
+
+async def connect(environment: Environment) -> Client:
+    """A client of the environment's Temporal, or one line that says where it was looked for."""
+    temporal = environment.temporal
+    try:
+        return await connect_temporal(environment)
+    except RuntimeError as away:
+        fail(f"Temporal {temporal.address} (namespace {temporal.namespace}) cannot be reached: {away}")
 
 
 async def start_request(client: Client, queue: str, request: ExportRequest) -> Handle:
@@ -118,55 +143,63 @@ async def start_request(client: Client, queue: str, request: ExportRequest) -> H
     )
 
 
-async def follow(client: Client, handle: Handle, request: ExportRequest, shown: "Shown") -> ExportReport | None:
-    """Wait for the report and show progress meanwhile; None when the request was withdrawn."""
+async def follow(client: Client, handle: Handle, request: ExportRequest, shown: "Shown") -> Ended:
+    """Wait for the report and show progress meanwhile. Cancelling this withdraws the request."""
     loop = client.get_workflow_handle(loop_id(request.environment, request.network, request.table))
     waiting = asyncio.create_task(handle.result())
     try:
         show = shown.add(request)
         while not waiting.done():
             await asyncio.wait([waiting], timeout=POLL_SECONDS)
-            with contextlib.suppress(RPCError):  # no loop yet, or none any more: the report will say
+            # No loop yet, or none any more, or no worker that could answer: the report will say.
+            with contextlib.suppress(RPCError, WorkflowQueryFailedError):
                 show(await _progress(loop, handle))
         report = await waiting
-        show({"in_flight": [], **asdict(report)})
     except asyncio.CancelledError:
-        await _withdraw(handle)
-        return None
+        await _withdraw(client, handle)
+        return Ended(INTERRUPTED)
     except WorkflowFailureError as failed:
-        _explain(failed)
-        return None
-    else:
-        return report
+        return Ended(_explain(failed))
+    show({"in_flight": [], **asdict(report)})
+    return Ended(CODES.get(report.status, FAILED), report)
 
 
 async def _progress(loop: WorkflowHandle[Any, Any], handle: Handle) -> dict[str, Any]:
-    progress: dict[str, Any] = await loop.query(PROGRESS_QUERY, rpc_timeout=None)
+    progress: dict[str, Any] = await loop.query(PROGRESS_QUERY, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
     mine = [request for request in progress["requests"] if request["id"].startswith(handle.id)]
     return {**(mine[0] if mine else {}), "in_flight": progress["in_flight"]}
 
 
-async def _withdraw(handle: Handle) -> None:
+async def _withdraw(client: Client, handle: Handle) -> None:
     errors.print("withdrawing the request …")
     await handle.cancel()
-    with contextlib.suppress(WorkflowFailureError):
-        await handle.result()
-    errors.print("withdrawn: nothing of it is running any more")
+    worked_on = await _has_worker(client, (await handle.describe()).task_queue)
+    try:
+        await asyncio.wait_for(handle.result(), WITHDRAW_SECONDS if worked_on else QUERY_SECONDS)
+    except WorkflowFailureError:
+        errors.print("withdrawn: nothing of it is running any more")
+    except TimeoutError:
+        errors.print("withdrawn: no worker has confirmed it yet; the next one to take the request ends it")
+    else:
+        errors.print("the request had ended before it could be withdrawn")
 
 
-def _explain(failed: WorkflowFailureError) -> None:
+def _explain(failed: WorkflowFailureError) -> int:
+    """Say why a request failed, and answer the exit code."""
     if isinstance(failed.cause, CancelledError):
         errors.print("the request was cancelled")
-        return
+        return INTERRUPTED
     cause: BaseException | None = failed.cause
     while cause is not None and not isinstance(cause, ApplicationError) and cause.__cause__ is not None:
         cause = cause.__cause__  # an activity's failure wraps what it says
     if isinstance(cause, ApplicationError):
-        fail(f"{cause.type}: {cause.message}", USAGE if cause.type == "BadRequest" else FAILED)
-    fail(str(failed.cause))
+        errors.print(f"error: {cause.type}: {cause.message}", markup=False)
+        return USAGE if cause.type == "BadRequest" else FAILED
+    errors.print(f"error: {failed.cause}", markup=False)
+    return FAILED
 
 
-async def _warn_without_worker(client: Client, queue: str) -> None:
+async def _has_worker(client: Client, queue: str) -> bool:
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,
@@ -174,8 +207,8 @@ async def _warn_without_worker(client: Client, queue: str) -> None:
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
     )
-    if not answer.pollers:
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    recently = datetime.now(UTC) - timedelta(seconds=POLL_LASTS_SECONDS)
+    return any(poller.last_access_time.ToDatetime(UTC) > recently for poller in answer.pollers)
 
 
 class Shown(contextlib.AbstractContextManager["Shown"]):
@@ -185,9 +218,9 @@ class Shown(contextlib.AbstractContextManager["Shown"]):
         self._quiet = quiet
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[words]}"),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
         )
         self._bars = Progress(*columns, console=console) if console.is_terminal and not quiet else None
 
@@ -210,8 +243,13 @@ class Shown(contextlib.AbstractContextManager["Shown"]):
 
 
 def _words(seen: dict[str, Any]) -> tuple[int, int, str]:
+    """Partitions done, partitions planned, and both in words; none are planned while the loop still plans."""
     planned = seen["missing"] + seen["stale"] + seen["forced"]
     done = seen["exported"] + seen["already_there"] + seen["failed"]
+    if seen["message"] and seen["status"] == "dry_run":
+        return 0, planned, f"{planned} partitions to do"
+    if not planned:
+        return 0, 0, "nothing to do" if seen["message"] else "planning"
     text = f"{done}/{planned} partitions, {seen['rows']:,} rows, {seen['bytes'] / 1e6:,.1f} MB"
     if seen["failed"]:
         text += f", {seen['failed']} failed"
@@ -222,8 +260,15 @@ def _bar(progress: Progress, task: TaskID, seen: dict[str, Any]) -> None:
     if "missing" not in seen:
         return
     done, planned, words = _words(seen)
-    flight = ", ".join(seen["in_flight"][:4])
-    progress.update(task, completed=done if planned else 1, total=planned or 1, words=f"{words}  [dim]{flight}[/dim]")
+    first, *others = seen["in_flight"] or [""]
+    flight = f"{first} and {len(others)} more" if others else first
+    ended = bool(seen["message"])
+    progress.update(
+        task,
+        completed=1 if ended and not planned else done,
+        total=planned or (1 if ended else None),
+        words=f"{words}  [dim]{flight}[/dim]",
+    )
 
 
 def _line(last: list[str], name: str, seen: dict[str, Any]) -> None:

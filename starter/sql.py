@@ -6,12 +6,15 @@ import duckdb
 import typer
 from rich.table import Table
 
-from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say_json
+from activities.core.faults import BadRequest
+from starter.common import FAILED, USAGE, EnvironmentOption, JsonOption, console, fail, load_environment, run, say_json
 from starter.duck import Duck, mentioned
 from worker.config import Environment
 from worker.wiring import open_lake
 
 SHOWN_ROWS = 200
+AWAY = (duckdb.IOException, duckdb.HTTPException)
+"""What DuckDB raises when catalog or storage do not answer; everything else is the query's fault."""
 
 
 def sql(
@@ -27,7 +30,7 @@ def sql(
     icefleet sql "FROM mainnet.canonical_execution_block LIMIT 5" --json
     icefleet sql "SELECT count(*) FROM mainnet.canonical_execution_block" --as-of '2026-01-01 00:00:00'
     """
-    columns, rows = run(_ask(load().environment(environment), query, as_of))
+    columns, rows = run(_ask(load_environment(environment), query, as_of))
     if json:
         say_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
@@ -37,12 +40,15 @@ def sql(
 
 
 async def _ask(environment: Environment, query: str, as_of: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    named = mentioned(query, open_lake(environment).identifiers())
+    if as_of and (not named or mentioned(query, [f"lake.{identifier}" for identifier in named])):
+        raise BadRequest("--as-of is for tables that the query names as <network>.<table>")
     try:
         with Duck(environment) as duck:
-            duck.name_tables(mentioned(query, open_lake(environment).identifiers()), as_of)
+            duck.name_tables(named, as_of)
             return duck.query(query)
     except duckdb.Error as wrong:
-        fail(str(wrong), USAGE)
+        fail(str(wrong), FAILED if isinstance(wrong, AWAY) else USAGE)
 
 
 def table_of(columns: list[str], rows: list[tuple[Any, ...]]) -> Table:

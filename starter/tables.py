@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from activities.contracts.export import table_identifier
-from starter.common import EnvironmentOption, JsonOption, console, load, run, say_json
+from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say_json
 from worker.config import Settings
 from worker.overview import TableOverview, overview
 from worker.wiring import open_lake
@@ -25,6 +25,8 @@ def tables(
     icefleet tables mainnet. --json
     """
     seen = run(_look(load(), environment, pattern))
+    if not seen and not json:
+        fail(f"no table of environment {environment} has {pattern!r} in its name", USAGE)
     if json:
         say_json([asdict(table) for table in seen])
     else:

@@ -2,20 +2,25 @@
 
 import contextlib
 import json as jsonlib
+import re
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from starter.common import EnvironmentOption, JsonOption, load, run, say
+from starter.common import USAGE, EnvironmentOption, JsonOption, fail, load_environment, run, say
+from worker.config import Environment
 from worker.wiring import open_bus
+
+SUBJECT = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+"""What NATS takes as the end of a subject: words between dots."""
 
 
 def watch(
     environment: EnvironmentOption = "local",
     table: Annotated[str, typer.Argument(help="<network>.<table>; * and > as NATS takes them.")] = ">",
     everything: Annotated[bool, typer.Option("--all", help="Begin with the oldest event that is kept.")] = False,
-    count: Annotated[int, typer.Option(help="Leave after so many events; 0 never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="Leave after so many events; 0 never.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Print an event for every snapshot that is committed, until Ctrl-C.
@@ -25,14 +30,17 @@ def watch(
     icefleet watch mainnet.beacon_api_eth_v1_events_block --all
     icefleet watch 'mainnet.*' --json
     """
-    with contextlib.suppress(KeyboardInterrupt):
-        run(_watch(environment, table, everything=everything, count=count, json=json))
-
-
-async def _watch(environment: str, table: str, *, everything: bool, count: int, json: bool) -> None:
-    bus = open_bus(load().environment(environment))
-    seen = 0
+    if not SUBJECT.fullmatch(table):
+        fail(f"{table!r} is no table: write <network>.<table>, where * stands for one word and > for the rest", USAGE)
+    resolved = load_environment(environment)
     subject = f"icefleet.{environment}.snapshot.{table}"
+    with contextlib.suppress(KeyboardInterrupt):
+        run(_watch(resolved, subject, everything=everything, count=count, json=json))
+
+
+async def _watch(environment: Environment, subject: str, *, everything: bool, count: int, json: bool) -> None:
+    bus = open_bus(environment)
+    seen = 0
     async with contextlib.aclosing(bus.events(subject, from_start=everything)) as events:
         async for event in events:
             if json:
@@ -43,6 +51,8 @@ async def _watch(environment: str, table: str, *, everything: bool, count: int, 
             seen += 1
             if seen == count:
                 break
+        else:
+            fail(f"NATS {environment.nats.url} has closed the connection")
     await bus.close()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -35,7 +36,11 @@ log = structlog.get_logger("icefleet.worker")
 
 
 def export_worker(context: ExportContext, *, task_queue: str, activity_slots: int) -> Worker:
-    """The worker of one environment's exports."""
+    """The worker of one environment's exports; to be made in the loop in which it will run."""
+    # Catalog and footers are read in threads. Python has a handful of them, which a catalog that hangs for some
+    # tables would soon hold all; an attempt that was given up keeps its thread until the catalog's time is up.
+    threads = ThreadPoolExecutor(2 * activity_slots, thread_name_prefix="icefleet")
+    asyncio.get_running_loop().set_default_executor(threads)
     return Worker(
         context.temporal,
         task_queue=task_queue,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from activities.core.empties import PROPERTY, known_empty
-from activities.core.partitions import Ranges, Span, bounds_of, index_of, label_of
+from activities.core.partitions import Ranges, Span, bounds_of, index_of, label_of, span_of
 from activities.core.query import Query
 from activities.core.sqltext import quote_identifier
 from activities.core.tables import NetworkRange, TableConfig
@@ -42,7 +42,7 @@ def overview(lake: Lake, config: TableConfig, network: NetworkRange) -> TableOve
     if not files:
         return TableOverview(identifier, exists=True, empty=len(empty))
     oldest, newest = min(files), max(files)
-    start = min(oldest, index_of(rule, network.first))
+    start = min(oldest, span_of(rule, network.first, network.first).first)
     gaps = Ranges.from_span(Span(start, newest + 1)).difference(Ranges.from_indices(files)).difference(empty)
     return TableOverview(
         table=identifier,

@@ -44,6 +44,7 @@ class Announcer:
                     raise asyncio.CancelledError from failure
                 # Only a fault that no retry can mend ends here, such as a table that is gone.
                 workflow.logger.error("announcing %s failed: %s", self._table, failure.cause)
+                self._due = False
                 return
             self.announced += report.announced
 

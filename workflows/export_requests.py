@@ -31,7 +31,6 @@ class ActiveRequest:
     empty_ranges: list[list[str]] = field(default_factory=list)
     """Newly seen empty partitions, to be remembered with the next commit."""
     report: ExportReport = field(default_factory=ExportReport)
-    withdrawn: bool = False
 
     @property
     def priority(self) -> int:
@@ -88,7 +87,6 @@ class ActiveRequest:
             "plan": asdict(replace(self.plan, todo=[], empty_ranges=[])) if self.plan else None,
             "todo": [asdict(planned) for planned in self.todo],
             "report": asdict(self.report),
-            "withdrawn": self.withdrawn,
         }
 
     @classmethod
@@ -104,7 +102,6 @@ class ActiveRequest:
             plan=Plan(**{**plan, "limits": ExportLimits(**plan["limits"])}) if plan else None,
             todo=[PlannedPartition(**planned) for planned in dumped["todo"]],
             report=report,
-            withdrawn=dumped["withdrawn"],
         )
 
 

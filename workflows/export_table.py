@@ -30,7 +30,7 @@ from activities.contracts.export import (
     loop_id,
     table_identifier,
 )
-from activities.contracts.inputs import read_input
+from activities.contracts.inputs import bad_request, read_input, read_only_input
 from workflows.announcer import Announcer
 from workflows.export_requests import REMEMBERED_REQUESTS, ActiveRequest, closing_message
 from workflows.failures import cause_of
@@ -59,9 +59,9 @@ class ExportTable:
         self._looked = False
 
     @workflow.run
-    async def run(self, payload: Any = None) -> None:
+    async def run(self, *payloads: Any) -> None:
         """Run until nothing is left to do, or continue as new when the history has grown."""
-        self._open(payload)
+        self._open(read_only_input(LoopState, payloads))
         table = TableInput(self._state.environment, self._state.table, self._state.network)
         self._announcer = Announcer(table)
         try:
@@ -72,8 +72,8 @@ class ExportTable:
         finally:
             await self._announcer.stop()
 
-    def _open(self, payload: Any) -> None:
-        self._state = state = read_input(LoopState, payload)
+    def _open(self, state: LoopState) -> None:
+        self._state = state
         expected = loop_id(state.environment, state.network, state.table)
         if workflow.info().workflow_id != expected:
             raise ApplicationError(
@@ -82,7 +82,12 @@ class ExportTable:
                 type="WrongDoor",
                 non_retryable=True,
             )
-        self._active = [ActiveRequest.load(dumped) for dumped in state.active]
+        try:
+            self._active = [ActiveRequest.load(dumped) for dumped in state.active]
+        except (AttributeError, KeyError, TypeError) as wrong:
+            raise bad_request(
+                f"field 'active' is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
+            ) from wrong
         self._served = [*state.served, *self._served]
         workflow.upsert_search_attributes(
             [
@@ -95,6 +100,9 @@ class ExportTable:
     async def _serve(self, announcer: Announcer) -> None:
         while True:
             await self._admit()
+            if workflow.cancellation_reason() is not None:
+                # A commit that landed in spite of its cancellation answers as if there had been none.
+                raise asyncio.CancelledError
             request = min(self._active, key=lambda active: active.priority, default=None)
             if request is None:
                 # No await between this look and the return: a signal that arrives later starts the next run.
@@ -113,9 +121,9 @@ class ExportTable:
         return request.plan is not None and self._pages >= request.plan.limits.pages_per_run
 
     def _carried(self) -> LoopState:
+        self._take_inbox()
         state = self._state
         state.active = [request.dump() for request in self._active]
-        state.active += [ActiveRequest(s, read_request(s)).dump() for s in self._inbox if not self._knows(s.id)]
         state.served = self._served[-REMEMBERED_REQUESTS:]
         return state
 
@@ -123,16 +131,19 @@ class ExportTable:
         return request_id in self._served or any(a.submitted.id == request_id for a in self._active)
 
     async def _admit(self) -> None:
+        """Take in what has arrived. Reporting takes time, in which more may arrive: afterwards nothing is left."""
+        while True:
+            self._take_inbox()
+            withdrawn = next((active for active in self._active if active.submitted.id in self._withdrawn), None)
+            if withdrawn is None:
+                return
+            await self._close(withdrawn, "cancelled", "the request was withdrawn")
+
+    def _take_inbox(self) -> None:
         while self._inbox:
             submitted = self._inbox.pop(0)
-            if self._knows(submitted.id):
-                continue
-            try:
+            if not self._knows(submitted.id):
                 self._active.append(ActiveRequest(submitted, read_request(submitted)))
-            except ApplicationError as refused:
-                workflow.logger.warning("request %s refused: %s", submitted.id, refused)
-        for request in [active for active in self._active if active.submitted.id in self._withdrawn]:
-            await self._close(request, "cancelled", "the request was withdrawn")
 
     async def _serve_page(self, request: ActiveRequest) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
@@ -144,18 +155,16 @@ class ExportTable:
         self._page = asyncio.create_task(self._page_of(request))
         try:
             await self._page
-        except asyncio.CancelledError:
-            if request.submitted.id not in self._withdrawn:
-                self._page.cancel()
-                await asyncio.gather(self._page, return_exceptions=True)
-                raise
-            await self._close(request, "cancelled", "the request was withdrawn")
-        except ActivityError as failure:
-            if is_cancelled_exception(failure):
+        except (asyncio.CancelledError, ActivityError) as failure:
+            # A cancelled page ends in either way, depending on what it was waiting for.
+            if isinstance(failure, ActivityError) and not is_cancelled_exception(failure):
+                cause, message = cause_of(failure)
+                request.failed("", cause, message)
+                await self._close(request, "failed", message)
+            elif request.submitted.id in self._withdrawn:
+                await self._close(request, "cancelled", "the request was withdrawn")
+            else:
                 raise asyncio.CancelledError from failure
-            cause, message = cause_of(failure)
-            request.failed("", cause, message)
-            await self._close(request, "failed", message)
         finally:
             self._page = self._serving = None
             self._pages += 1
@@ -227,7 +236,8 @@ class ExportTable:
                 raise
             return
         request.committed(commit)
-        if self._announcer is not None and commit.snapshot_id:
+        if self._announcer is not None and (commit.snapshot_id or commit.already_there):
+            # What was there already may be this very commit, made by a worker that died before it could say so.
             self._announcer.look()
 
     async def _export(
@@ -239,6 +249,7 @@ class ExportTable:
             raise RuntimeError("a partition without a plan")
         async with slots:
             self._in_flight[planned.partition] = planned.reason
+            self._show()
             try:
                 return await workflow.execute_activity_method(
                     ExportActivities.export_partition,
@@ -276,15 +287,22 @@ class ExportTable:
             await self._close(request, status, message)
 
     @workflow.signal(name=SUBMIT_SIGNAL)
-    def submit(self, submitted: SubmittedRequest) -> None:
-        """Take a request; it is looked at before the next page."""
-        self._inbox.append(submitted)
+    def submit(self, *payloads: Any) -> None:
+        """Take a request; it is looked at before the next page. One that cannot be read is refused in the log."""
+        try:
+            submitted = read_only_input(SubmittedRequest, payloads)
+            read_request(submitted)
+        except ApplicationError as refused:
+            # Whoever came through the door was checked there; an error here would stop the loop for everybody.
+            workflow.logger.warning("a request was refused: %s", refused)
+        else:
+            self._inbox.append(submitted)
 
     @workflow.signal(name=WITHDRAW_SIGNAL)
-    def withdraw(self, request_id: str) -> None:
-        """Give up a request; what is in flight for it is cancelled."""
-        self._withdrawn.add(request_id)
-        if self._serving is not None and self._page is not None and self._serving.submitted.id == request_id:
+    def withdraw(self, *request_ids: Any) -> None:
+        """Give up requests; what is in flight for one of them is cancelled."""
+        self._withdrawn.update(str(request_id) for request_id in request_ids)
+        if self._serving is not None and self._page is not None and self._serving.submitted.id in self._withdrawn:
             self._page.cancel()
 
     @workflow.query(name=PROGRESS_QUERY)
@@ -301,6 +319,8 @@ class ExportTable:
 
     def _show(self) -> None:
         """The same for people: the current details that the Temporal UI renders."""
+        if not workflow.in_workflow():
+            return  # the coroutines of a run that left the worker's cache are closed outside of it
         lines = [f"**{table_identifier(self._state.network, self._state.table)}**"]
         for request in self._active:
             report = request.report

@@ -20,18 +20,22 @@ from temporalio.workflow import ActivityCancellationType
 from activities.contracts.export import ExportLimits
 
 PLAN_ATTEMPTS = 5
+HEARTBEAT = timedelta(seconds=10)
+"""Planning and announcing say every second that their worker lives, however long the source or the bus takes."""
 DELIVER: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=20),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+    # A delivery that is given up while it is under way may arrive after the withdrawal that follows it.
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=30),
-    "heartbeat_timeout": timedelta(seconds=30),
+    "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
 }
 ANNOUNCE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),
-    "heartbeat_timeout": timedelta(seconds=30),
+    "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # An announcement can be dropped at any point: the next run derives what is missing.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
@@ -56,7 +60,7 @@ def commit_policy(limits: ExportLimits) -> dict[str, Any]:
     """Timeouts and retries of `commit_partitions`."""
     return {
         "start_to_close_timeout": timedelta(minutes=30),
-        "heartbeat_timeout": timedelta(seconds=max(limits.heartbeat_seconds, 10)),
+        "heartbeat_timeout": timedelta(seconds=limits.heartbeat_seconds),
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=limits.retry_initial_seconds),
             maximum_interval=timedelta(minutes=1),

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
@@ -20,7 +20,8 @@ from activities.contracts.export import (
     SubmittedRequest,
     loop_id,
 )
-from activities.contracts.inputs import read_input, write_input
+from activities.contracts.inputs import read_only_input, write_input
+from workflows.failures import cause_of
 from workflows.policies import DELIVER
 
 FIRST_REMINDER = timedelta(seconds=30)
@@ -38,9 +39,9 @@ class RequestExport:
         self._loop = ""
 
     @workflow.run
-    async def run(self, payload: Any = None) -> ExportReport:
-        """Run to the report; a report of a request that failed as a whole fails this run with its cause."""
-        request = read_input(ExportRequest, payload)
+    async def run(self, *payloads: Any) -> ExportReport:
+        """Run to the report; a request that failed as a whole fails this run with its cause, the report beside it."""
+        request = read_only_input(ExportRequest, payloads)
         info = workflow.info()
         self._submitted = SubmittedRequest(
             id=f"{info.workflow_id}/{info.run_id}", requester=info.workflow_id, request=write_input(request)
@@ -60,7 +61,7 @@ class RequestExport:
             raise
         if report.status == "failed":
             cause = report.failures[0].cause if report.failures else "Failed"
-            raise ApplicationError(report.message, type=cause, non_retryable=True)
+            raise ApplicationError(report.message, report, type=cause, non_retryable=True)
         return report
 
     async def _wait_for_report(self, submitted: SubmittedRequest) -> ExportReport:
@@ -68,7 +69,7 @@ class RequestExport:
         # the requests it has, and brings a terminated loop back.
         reminder = FIRST_REMINDER
         while True:
-            await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
+            await self._deliver(submitted)
             workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
             try:
                 await workflow.wait_condition(lambda: self._report is not None, timeout=reminder)
@@ -76,6 +77,16 @@ class RequestExport:
                 reminder = min(reminder * 2, LAST_REMINDER)
             if self._report is not None:
                 return self._report
+
+    async def _deliver(self, submitted: SubmittedRequest) -> None:
+        try:
+            await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise asyncio.CancelledError from failure
+            # Said by this run itself: what stands first in the UI is what is wrong, not that an activity failed.
+            cause, message = cause_of(failure)
+            raise ApplicationError(message, type=cause, non_retryable=True) from failure
 
     async def _withdraw(self, submitted: SubmittedRequest) -> None:
         await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)

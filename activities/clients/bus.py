@@ -1,5 +1,6 @@
 """NATS JetStream: one stream of snapshot events, of which the last message on a subject is remembered for us."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 from nats.js.api import DeliverPolicy, StreamConfig
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from activities.core.faults import BusUnavailable
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NAME_IN_USE = 10058
+NO_STREAM = 10059
 DUPLICATE_WINDOW_SECONDS = 2 * 60
 
 
@@ -49,6 +51,7 @@ class Bus:
         self._settings = settings
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         """Flush and leave."""
@@ -57,6 +60,11 @@ class Bus:
             self._client = self._jetstream = None
 
     async def _open(self) -> JetStreamContext:
+        # Announcements of several tables share this connection: one of them makes it, the others wait.
+        async with self._opening:
+            return await self._connected()
+
+    async def _connected(self) -> JetStreamContext:
         if self._client is not None and self._client.is_connected and self._jetstream is not None:
             return self._jetstream
         await self.close()
@@ -64,11 +72,19 @@ class Bus:
         if credentials := login.pop("credentials", ""):
             login["user_credentials"] = RawCredentials(credentials)
         self._client = await nats.connect(
-            self._settings.url, connect_timeout=5, allow_reconnect=False, error_cb=_quiet, **login
+            self._settings.url,
+            connect_timeout=5,
+            allow_reconnect=False,
+            # Connecting for the first time goes by these alone, and takes two minutes by default.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.2,
+            error_cb=_quiet,
+            **login,
         )
-        self._jetstream = self._client.jetstream(timeout=10)
-        await self._ensure(self._jetstream)
-        return self._jetstream
+        jetstream = self._client.jetstream(timeout=10)
+        await self._ensure(jetstream)
+        self._jetstream = jetstream
+        return jetstream
 
     async def _ensure(self, jetstream: JetStreamContext) -> None:
         config = StreamConfig(
@@ -94,7 +110,9 @@ class Bus:
             jetstream = await self._open()
             try:
                 message = await jetstream.get_last_msg(self._settings.stream, subject)
-            except NotFoundError:
+            except NotFoundError as absent:
+                if absent.err_code == NO_STREAM:
+                    self._jetstream = None  # somebody deleted the stream: the next call makes it anew
                 return None
         return LastMessage(int(message.seq or 0), message.data or b"")
 
@@ -122,6 +140,12 @@ class Bus:
                 if refused.err_code == WRONG_LAST_SEQUENCE:
                     raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
                 raise
+            except NoStreamResponseError:
+                self._jetstream = None
+                raise
+        if acknowledged.duplicate:
+            # It was published once, by whom and whether the stream still holds it is for the stream to say.
+            raise BusUnavailable(f"{subject}: {message_id} was published a short while ago; look at the stream again")
         return int(acknowledged.seq)
 
     async def events(self, subject: str, *, from_start: bool) -> AsyncGenerator[bytes]:
@@ -143,7 +167,9 @@ class Bus:
         try:
             yield
         except (nats.errors.Error, OSError, TimeoutError) as away:
-            raise BusUnavailable(f"NATS {self._settings.url}, stream {self._settings.stream}: {away!r}") from away
+            raise BusUnavailable(
+                f"NATS {self._settings.url}, stream {self._settings.stream}: {str(away) or repr(away)}"
+            ) from away
 
 
 async def _quiet(_: Exception) -> None:

@@ -12,14 +12,18 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
 from activities.core.faults import Fault, ResultIncomplete, SourceRefused, SourceUnavailable
-from activities.core.query import Query
+from activities.core.query import PINNED_SETTINGS, Query
 
 # ClickHouse's numbers for what asking again cannot mend: rights, names, types, syntax, constraints.
 REFUSALS = frozenset(
     {6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 53, 60, 62, 69, 70, 72, 81, 115, 117, 164, 192, 193, 194, 195, 215}
     | {349, 386, 407, 452, 457, 497, 516}
+    # A profile's limits on what a query may read: for the operator to lift.
+    | {158, 307, 396}
 )
 KILL_SECONDS = 10
+FAILURE_BYTES = 64 * 1024
+"""Bytes of a broken stream's end in which ClickHouse's exception is looked for."""
 CUT = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -83,7 +87,10 @@ class ClickHouse:
         with self._named():
             client = await self._open()
             result = await client.query(
-                query.text, parameters=dict(query.parameters), settings=self._tags(query_id, comment)
+                query.text,
+                parameters=dict(query.parameters),
+                # A survey that a profile cuts short would make partitions look empty.
+                settings={**PINNED_SETTINGS, **self._tags(query_id, comment)},
             )
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
@@ -94,7 +101,11 @@ class ClickHouse:
 
         That the stream ended does not prove that it is whole: a failure after the first byte still answers 200.
         The caller checks the footer, and asks `failure_in` about a tail that has none.
+
+        Raises:
+            ResultIncomplete: the connection broke; with ClickHouse's own words when it left some.
         """
+        last = b""
         with self._named():
             client = await self._open()
             stream = await client.raw_stream(
@@ -103,9 +114,19 @@ class ClickHouse:
                 settings={**self._tags(query_id, comment), **settings},
                 fmt="Parquet",
             )
-            async with stream:
-                async for chunk in stream:
-                    yield bytes(chunk)
+            try:
+                async with stream:
+                    async for chunk in stream:
+                        last = (
+                            bytes(chunk[-FAILURE_BYTES:])
+                            if len(chunk) >= FAILURE_BYTES
+                            else (last + chunk)[-FAILURE_BYTES:]
+                        )
+                        yield bytes(chunk)
+            except aiohttp.ClientPayloadError as cut:
+                if said := failure_in(last):
+                    raise ResultIncomplete(f"{self._where}: it failed in the middle of a result: {said}") from cut
+                raise
 
     async def command(self, sql: str) -> None:
         """Run a statement that answers nothing: DDL, or an INSERT from a SELECT."""
@@ -161,7 +182,7 @@ def failure_in(tail: bytes) -> str:
 
     Since 25.11 it stands between `__exception__` marks, before that as plain text.
     """
-    text = tail[-65_536:].decode("utf-8", "replace")
+    text = tail[-FAILURE_BYTES:].decode("utf-8", "replace")
     marked = text.rfind("__exception__", 0, text.rfind("__exception__"))
     start = marked if marked >= 0 else text.rfind("Code: ")
     if start < 0:

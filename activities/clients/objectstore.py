@@ -125,14 +125,30 @@ class ObjectStore:
             )
         return Upload(self, key, str(answer["UploadId"]))
 
+    async def check(self) -> None:
+        """See that the bucket is there and may be used, before anything is carried to it.
+
+        Raises:
+            StoreRefused: it is not, or the credentials are refused.
+            StoreUnavailable: the object store does not answer.
+        """
+        async with self._named(""):
+            await self._has_bucket()
+
     async def _has_bucket(self) -> bool:
+        where = f"object store {self._settings.endpoint}"
         try:
             await self._s3.head_bucket(Bucket=self._settings.bucket)
         except ClientError as failed:
             if _code(failed) in ABSENT:
                 raise StoreRefused(
-                    f"object store {self._settings.endpoint}: there is no bucket {self._settings.bucket!r}; "
+                    f"{where}: there is no bucket {self._settings.bucket!r}; "
                     "create it, or mend storage.bucket in environments.yaml"
+                ) from failed
+            if _code(failed) in REFUSALS:
+                raise StoreRefused(
+                    f"{where} refuses bucket {self._settings.bucket!r}: {failed}; "
+                    "mend storage.access_key_env and storage.secret_key_env in environments.yaml, or grant the rights"
                 ) from failed
             raise
         return True

@@ -7,7 +7,7 @@ field.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -56,6 +56,18 @@ def read_input(shape: type[T], payload: object) -> T:
     if problems:
         raise bad_request("; ".join(problems))
     return shape(**values)
+
+
+def read_only_input(shape: type[T], payloads: Sequence[object]) -> T:
+    """Read everything that a workflow was started with: one JSON object, or it is refused as `read_input` does.
+
+    A workflow that declared its one argument would stay Running for ever when it is given two.
+    """
+    if len(payloads) > 1:
+        raise bad_request(
+            f"the input must be one JSON object with the fields {_names(shape)}; there are {len(payloads)} inputs"
+        )
+    return read_input(shape, payloads[0] if payloads else None)
 
 
 def write_input(value: Any) -> dict[str, Any]:

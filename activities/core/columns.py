@@ -65,7 +65,19 @@ def export_columns(
     """
     _check_names(config, columns)
     _check_privacy(config, columns)
-    return tuple(_export(config, column, (existing or {}).get(column.name)) for column in columns)
+    exported = tuple(_export(config, column, (existing or {}).get(column.name)) for column in columns)
+    _check_chunks(config, exported)
+    return exported
+
+
+def _check_chunks(config: TableConfig, exported: Sequence[ExportColumn]) -> None:
+    """Chunks are counted in Iceberg as well, by a transform of the column, which knows whole numbers only."""
+    column = next(column for column in exported if column.name == config.partition.column)
+    if config.partition.kind == "integer" and str(column.iceberg) not in {"int", "long"}:
+        raise BadConfig(
+            f"{config.name}: partition column {column.name} would be {column.iceberg} in Iceberg, and integer "
+            f"partitions need int or long; write `types: {{{column.name}: long}}` for the table in tables.yaml"
+        )
 
 
 def looks_sensitive(name: str) -> bool:

@@ -40,14 +40,16 @@ def plan_commit(head: Mapping[int, ExistingFile], files: Sequence[NewFile]) -> C
     else was put there by a commit that the planner had not seen, and is at least as new.
     """
     add: dict[int, NewFile] = {}
-    replace: list[tuple[NewFile, ExistingFile]] = []
+    replace: dict[int, tuple[NewFile, ExistingFile]] = {}
     there: list[NewFile] = []
     for file in files:
         held = head.get(file.index)
-        if held is None and file.index not in add:
+        if file.index in add or file.index in replace:
+            there.append(file)
+        elif held is None:
             add[file.index] = file
-        elif held is not None and held.key != file.path and held.key == file.replaces:
-            replace.append((file, held))
+        elif held.key == file.replaces != file.path:
+            replace[file.index] = (file, held)
         else:
             there.append(file)
-    return CommitPlan(tuple(add.values()), tuple(replace), tuple(there))
+    return CommitPlan(tuple(add.values()), tuple(replace.values()), tuple(there))

@@ -20,6 +20,7 @@ def known_empty(text: str, *, since: date | None = None) -> Ranges:
 def remember_empty(text: str, found: Ranges, held: Ranges, today: date) -> str:
     """The property's new value: `found` was empty today, and what the table holds by now is empty no more."""
     days: dict[str, list[tuple[int, int]]] = {}
+    found = found.difference(held)
     for day, pairs in _read(text).items():
         older = Ranges.from_pairs((first, stop) for first, stop in pairs).difference(held)
         older = older.union(found) if day == today.isoformat() else older.difference(found)

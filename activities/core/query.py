@@ -83,10 +83,10 @@ def count_query(config: TableConfig, facts: SourceFacts, network: str, index: in
 
 
 def version_query(config: TableConfig, facts: SourceFacts, network: str, index: int) -> Query:
-    """A cheap mark of the partition's state: `version`, the newest version, or the raw row count without one."""
+    """A cheap mark of the partition's state: `version`, the newest version, or the row count without one."""
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     version = _newest_version(config, facts) or "toInt64(count())"
-    return Query(_select(f"{version} AS `version`", _source(config, final=False), where), parameters)
+    return Query(_select(f"{version} AS `version`", _counted(config, facts), where), parameters)
 
 
 def survey_query(
@@ -94,7 +94,7 @@ def survey_query(
 ) -> Query:
     """The partitions of `span` that have rows: `partition` (index), raw `rows`, newest `version` (or NULL).
 
-    One query without FINAL, whatever the range; at most `limit` partitions, from the newest or the oldest.
+    One query, whatever the range; at most `limit` partitions, from the newest or the oldest.
     """
     low, high = bounds_of(config.partition, span.first)[0], bounds_of(config.partition, span.stop)[0]
     where, parameters = _filter(config, facts, network, (low, high))
@@ -103,7 +103,7 @@ def survey_query(
     # The expression is repeated, not its alias: a source may have a column called `partition`.
     text = _select(
         f"{partition} AS `partition`, count() AS `rows`, {version} AS `version`",
-        _source(config, final=False),
+        _counted(config, facts),
         where,
         f"GROUP BY {partition} ORDER BY {partition} {'DESC' if newest_first else 'ASC'} LIMIT {{limit:UInt64}}",
     )
@@ -148,6 +148,17 @@ def invalid_text_query(
     return Query(_select(counts, _source(config, final=facts.final), where), parameters)
 
 
+def check_columns(config: TableConfig, facts: SourceFacts) -> None:
+    """Refuse a network, partition or version column that queries cannot use, before a table is made for them.
+
+    Raises:
+        BadConfig: The column does not exist at the source, or has a type that its role cannot have.
+    """
+    _column(config, facts, config.network_column, "network column")
+    _family(config, _column(config, facts, config.partition.column, "partition column"))
+    _newest_version(config, facts)
+
+
 def _select(what: str, source: str, where: str, *rest: str) -> str:
     return " ".join(("SELECT", what, "FROM", source, "WHERE", where, *rest))
 
@@ -155,6 +166,14 @@ def _select(what: str, source: str, where: str, *rest: str) -> str:
 def _source(config: TableConfig, *, final: bool) -> str:
     table = f"{quote_identifier(config.database)}.{quote_identifier(config.name)}"
     return f"{table} FINAL" if final else table
+
+
+def _counted(config: TableConfig, facts: SourceFacts) -> str:
+    """What is counted to see whether something changed: raw rows, since FINAL costs many times as much.
+
+    But where no version tells new rows from old ones the count itself must, and merges change raw counts.
+    """
+    return _source(config, final=facts.final and not facts.version_column)
 
 
 def _filter(

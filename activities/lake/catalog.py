@@ -85,13 +85,17 @@ class Lake:
         except REFUSALS as refused:
             raise self.refusal(refused) from refused
         except (requests.RequestException, RESTError) as away:
-            raise CatalogUnavailable(f"{self._where} did not answer as it should: {away}") from away
+            raise self.unavailable("", away) from away
 
     def refusal(self, refused: Exception) -> CatalogRefused:
         """What to tell the operator when the catalog says no."""
         return CatalogRefused(
             f"{self._where} refused: {refused}; check its credential, warehouse and rights in environments.yaml"
         )
+
+    def unavailable(self, what: str, away: Exception) -> CatalogUnavailable:
+        """What to tell the operator when the catalog gives no good answer; `what` came of it."""
+        return CatalogUnavailable(f"{what + ': ' if what else ''}{self._where} did not answer as it should: {away}")
 
     @property
     def _where(self) -> str:

@@ -17,12 +17,13 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update import AssertTableUUID
 
 from activities.core.commits import CommitPlan, NewFile, plan_commit
-from activities.core.faults import CommitConflict, SchemaConflict
+from activities.core.faults import CommitConflict, Fault, SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
 from activities.lake.catalog import REFUSALS, Lake
 from activities.lake.files import live_files
+from activities.lake.storage import metadata_named
 
 TRIES = 20
 """Races against other writers that one call may lose."""
@@ -39,6 +40,7 @@ class Commit:
     plan: CommitPlan
 
 
+@metadata_named()
 def commit_files(
     lake: Lake,
     identifier: str,
@@ -56,28 +58,37 @@ def commit_files(
 
     Raises:
         CommitConflict: other writers won every try.
-        CatalogUnavailable: the outcome of the last try could not be learnt, since the catalog cannot be reached.
+        CatalogUnavailable: the catalog cannot be reached, or answers every try with an error.
     """
-    sent: dict[int | None, _Staged] = {}
-    for attempt in range(TRIES):
+    sent: list[_Staged] = []
+    for attempt in range(TRIES + 1):
         if attempt:
             time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
         table = _load(lake, identifier)
-        for snapshot_id, staged in sent.items():
-            if snapshot_id is not None and table.snapshot_by_id(snapshot_id) is not None:
-                return Commit(snapshot_id, staged.plan)
-            staged.clean_if_refused()
+        landed = [staged for staged in sent if staged.is_in(table)]
+        for staged in sent:
+            if staged not in landed:
+                staged.clean_if_refused()
+        if landed:
+            return Commit(landed[0].snapshot_id, landed[0].plan)
         plan = plan_commit(_head(table, rule, files), files)
         changes = {
             name: value for name, value in properties(table.properties).items() if table.properties.get(name) != value
         }
         if not plan.files and not changes:
             return Commit(None, plan)
-        staged = _Staged(table, rule, plan, describe, summary, changes)
-        sent[staged.snapshot_id] = staged
-        if staged.send(lake):
-            return Commit(staged.snapshot_id, plan)
-    raise CommitConflict(
+        # The last round only looks: what became of the last try is known before anybody is told.
+        if attempt < TRIES:
+            sent.append(_Staged(table, rule, plan, describe, summary, changes))
+            if sent[-1].send(lake):
+                return Commit(sent[-1].snapshot_id, plan)
+    raise _given_up(lake, identifier, sent[-1])
+
+
+def _given_up(lake: Lake, identifier: str, last: "_Staged") -> Fault:
+    if last.unanswered is not None:
+        return lake.unavailable(f"table {identifier}: none of {TRIES} commits landed", last.unanswered)
+    return CommitConflict(
         f"table {identifier}: {TRIES} commits in a row lost against other writers; look for a foreign writer, "
         "then ask for the same range again: the objects are there and will be adopted"
     )
@@ -118,6 +129,8 @@ class _Staged:
         changes: Mapping[str, str],
     ) -> None:
         self.plan = plan
+        self.unanswered: Exception | None = None
+        """What came instead of an answer; None when there was one."""
         self._refused = False
         self._table = table
         self._transaction = Transaction(table)
@@ -147,10 +160,15 @@ class _Staged:
             return False
         except REFUSALS as refused:
             raise lake.refusal(refused) from refused
-        except (requests.RequestException, RESTError):
+        except (requests.RequestException, RESTError) as doubt:
             # Cut off, timed out or 5xx: it may have landed. The next round looks.
+            self.unanswered = doubt
             return False
         return True
+
+    def is_in(self, table: Table) -> bool:
+        """Whether the table holds this try's snapshot."""
+        return self.snapshot_id is not None and table.snapshot_by_id(self.snapshot_id) is not None
 
     def clean_if_refused(self) -> None:
         """Delete the manifests of a try that was refused; call it once a newer head is seen not to hold them.

@@ -18,6 +18,7 @@ from activities.core.partitions import Span, bounds_of, label_of
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
 from activities.lake.footers import Footer
+from activities.lake.storage import metadata_named
 
 SECONDS = 1_000_000
 """Microseconds, in which Iceberg counts, per second."""
@@ -44,6 +45,7 @@ def live_files(table: Table, rule: PartitionRule, span: Span | None = None) -> I
                 yield index, file
 
 
+@metadata_named()
 def existing_files(
     table: Table, rule: PartitionRule, version_column: str, span: Span | None = None
 ) -> dict[int, ExistingFile]:

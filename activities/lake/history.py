@@ -8,6 +8,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from activities.core.tables import PartitionRule
 from activities.lake.files import index_of_file
+from activities.lake.storage import metadata_named
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def snapshots_after(table: Table, snapshot_id: int | None, sequence_number: int)
     return newer[::-1]
 
 
+@metadata_named()
 def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> SnapshotFacts:
     """What one snapshot added and removed, from the manifests that it wrote itself."""
     added: list[DataFile] = []

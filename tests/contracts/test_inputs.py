@@ -122,8 +122,10 @@ def test_an_unknown_field_is_named(name):
         ({"table": "t", "network": "n", "from_": 1}, "unknown field 'from_': did you mean 'from'?"),
         (
             {"tabel": "t", "network": "n", "force": None},
-            "unknown field 'tabel': did you mean 'table'?; field 'table' is missing; it must be a text; field 'force' "
-            "must be true or false; it is None",
+            (
+                "unknown field 'tabel': did you mean 'table'?; field 'table' is missing; it must be a text; "
+                "field 'force' must be true or false; it is None"
+            ),
         ),
     ],
 )

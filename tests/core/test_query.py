@@ -130,10 +130,12 @@ def test_a_partition_without_rows_counts_nothing_and_has_no_version(filled):
     assert filled.rows(query.text, query.parameters) == [{"rows": 0, "version": None}]
 
 
-def test_a_version_is_the_newest_or_the_raw_row_count(filled):
+def test_a_version_is_the_newest_or_the_count_of_collapsed_rows(filled):
     query = version_query(CONFIG, FACTS, "mainnet", DAY)
     assert filled.rows(query.text, query.parameters) == [{"version": 2_000_000_000_000_000}]
     query = version_query(CONFIG, replace(FACTS, version_column=""), "mainnet", DAY)
+    assert filled.rows(query.text, query.parameters) == [{"version": 7200}]
+    query = version_query(CONFIG, replace(FACTS, version_column="", final=False), "mainnet", DAY)
     assert filled.rows(query.text, query.parameters) == [{"version": 10_800}]
     query = version_query(CONFIG, replace(FACTS, version_column="version"), "mainnet", DAY)
     assert filled.rows(query.text, query.parameters) == [{"version": 8}]

@@ -7,8 +7,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-
 from support.fleet import Fleet
+from temporalio.api.failure.v1 import Failure
+from temporalio.service import RPCError
 
 Rows = list[tuple[int, str]]
 
@@ -31,7 +32,8 @@ async def make_bulky(fleet: Fleet, days: int = 1, rows: int = 8_000, *, name: st
 async def source_rows(fleet: Fleet, table: str = "events", text: str = "name") -> Rows:
     """Every row of the source: its number, and a digest of its text."""
     found = await fleet.sql(
-        f"SELECT number, lower(hex(MD5(toString({text})))) AS digest FROM {fleet.database}.{table} FINAL ORDER BY number"
+        f"SELECT number, lower(hex(MD5(toString({text})))) AS digest FROM {fleet.database}.{table} FINAL "
+        "ORDER BY number"
     )
     return [(int(row["number"]), str(row["digest"])) for row in found]
 
@@ -77,3 +79,52 @@ def open_uploads(fleet: Fleet) -> list[str]:
     with _bucket(fleet) as client:
         listed = client.list_multipart_uploads(Bucket="icefleet").get("Uploads", [])
     return sorted(entry["Key"] for entry in listed if entry["Key"].startswith(prefix_of(fleet)))
+
+
+async def retried(fleet: Fleet, activity: str, table: str = "events") -> str:
+    """Why an activity of the table's loop is being tried again; empty while none is."""
+    try:
+        described = await fleet.loop(table).describe()
+    except RPCError:  # no loop yet
+        return ""
+    for pending in described.raw_description.pending_activities:
+        if pending.activity_type.name == activity and pending.attempt > 1:
+            return said(pending.last_failure) or "failed without a word"
+    return ""
+
+
+def said(failure: Failure) -> str:
+    """The messages of a failure and of what caused it; the server puts its own before one that is long."""
+    messages = [failure.message]
+    while failure.HasField("cause"):
+        failure = failure.cause
+        messages.append(failure.message)
+    return "; ".join(messages)
+
+
+async def make_slow(fleet: Fleet, seconds_per_row: float = 0.02, *, table: str = "slow") -> str:
+    """A view of the rows of `events` that takes its time for every row that is read, and counts them at once.
+
+    Made again with 0 seconds it is quick.
+    """
+    text = f"concat(name, if(sleepEachRow({seconds_per_row}) = 0, '', '?'))" if seconds_per_row else "name"
+    # A server sleeps for three seconds a block at most, and looks between two blocks whether it is to stop.
+    await fleet.run_sql(
+        f"CREATE TABLE IF NOT EXISTS {fleet.database}.{table}_rows ENGINE = MergeTree ORDER BY at "
+        f"SETTINGS index_granularity = 10 AS SELECT * FROM {fleet.database}.events"
+    )
+    await fleet.run_sql(
+        f"CREATE OR REPLACE VIEW {fleet.database}.{table} AS SELECT updated, at, number, {text} AS name, network "
+        f"FROM {fleet.database}.{table}_rows SETTINGS max_block_size = 10"
+    )
+    fleet.add_table("daily", table, "at", network={"start_date": "2024-03-18", "end_date": "2024-03-20"})
+    return table
+
+
+async def running_exports(fleet: Fleet) -> list[str]:
+    """Ids of the source's running queries that fetch partitions for this fleet."""
+    found = await fleet.sql(
+        "SELECT query_id FROM system.processes WHERE startsWith(query_id, 'icefleet-') "
+        f"AND position(Settings['log_comment'], '{fleet.network}') > 0"
+    )
+    return [str(row["query_id"]) for row in found]

@@ -12,6 +12,7 @@ A proxy serves in the test's own event loop: what blocks that loop must not talk
 """
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,8 +20,6 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
-
 from support.tcpproxy import TcpFaults
 from support.wirefaults import (
     Answer,
@@ -37,6 +36,7 @@ from support.wirefaults import (
     Rule,
     Seen,
 )
+from yarl import URL
 
 __all__ = [
     "Answer",
@@ -58,6 +58,9 @@ __all__ = [
 HOST = "127.0.0.1"
 CHUNK = 64 * 1024
 REMEMBERED = 20_000
+# A connection that we cut is no error of the server that we are.
+_quiet = logging.getLogger("icefleet.tests.faultproxy")
+_quiet.disabled = True
 # These belong to one connection, and aiohttp writes its own.
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
@@ -88,7 +91,9 @@ class HttpFaults:
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
         # A client that leaves must be noticed by the part behind, too.
-        self._runner = web.ServerRunner(web.Server(self._serve, handler_cancellation=True), shutdown_timeout=1)
+        self._runner = web.ServerRunner(
+            web.Server(self._serve, handler_cancellation=True, access_log=None, logger=_quiet), shutdown_timeout=1
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, 0)
         await site.start()
@@ -131,6 +136,9 @@ class HttpFaults:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         seen = Seen(request.method, request.raw_path, dict(request.headers))
         self.seen.append(seen)
+        if "Expect" in request.headers:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         rule = next((rule for rule in self._rules if rule.takes(seen)), None)
         try:
             return await self._strike(request, rule)

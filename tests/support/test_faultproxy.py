@@ -4,8 +4,6 @@ import asyncio
 
 import aiohttp
 import pytest
-
-from activities.core.faults import BusUnavailable, StoreUnavailable
 from support.faultproxy import (
     Answer,
     AnswerInstead,
@@ -42,25 +40,17 @@ async def test_signed_requests_pass_unchanged_whatever_their_size(fleet, s3):
         assert not await context.store.create(f"{fleet.name}/whole", b"other", "r")
 
 
-async def test_a_request_cut_before_it_was_forwarded_has_not_landed_and_one_cut_after_has(fleet, s3):
-    before, after = s3.on(CutBefore(), method="PUT", path="/before$", times=None), s3.on(CutAfter(), path="/after$")
+async def test_what_is_cut_before_it_was_forwarded_has_not_landed_and_what_is_cut_after_has(fleet, s3):
+    before = s3.on(CutBefore(), method="PUT", path="/before$")
+    torn = s3.on(CutUpload(100_000), method="PUT", path="/torn$")
+    after = s3.on(CutAfter(), method="PUT", path="/after$")
     async with fleet.context() as context:
-        with pytest.raises(StoreUnavailable):
-            await context.store.create(f"{fleet.name}/before", b"x", "r")
-        assert before.times_struck > 1  # the client tries again
-        assert await context.store.head(f"{fleet.name}/before") is None
-        # Its second try meets the object of the first.
+        # The client tries again, and its second try creates the object, unless the first one has.
+        assert await context.store.create(f"{fleet.name}/before", b"x", "r")
+        assert await context.store.create(f"{fleet.name}/torn", b"x" * 1_000_000, "r")
         assert not await context.store.create(f"{fleet.name}/after", b"x", "r")
-        assert (after.times_struck, after.landed.is_set()) == (1, True)
-
-
-async def test_an_upload_that_is_cut_leaves_no_object(fleet, s3):
-    s3.on(CutUpload(100_000), method="PUT", path="/torn$", times=None)
-    async with fleet.context() as context:
-        with pytest.raises(StoreUnavailable):
-            await context.store.create(f"{fleet.name}/torn", b"x" * 1_000_000, "r")
-        s3.mend()
-        assert await context.store.head(f"{fleet.name}/torn") is None
+    assert [rule.times_struck for rule in (before, torn, after)] == [1, 1, 1]
+    assert [rule.landed.is_set() for rule in (before, torn, after)] == [False, False, True]
 
 
 async def test_a_body_can_be_cut_and_an_answer_replaced(fleet, s3):
@@ -68,13 +58,13 @@ async def test_a_body_can_be_cut_and_an_answer_replaced(fleet, s3):
     async with aiohttp.ClientSession() as client:
         whole = await (await client.get(url)).read()
         s3.on(CutBody(5))
-        answer = await client.get(url)
         with pytest.raises(aiohttp.ClientError):
-            await answer.read()
+            await (await client.get(url)).read()
         s3.on(AnswerInstead(502))
         s3.on(Answer(418))
         assert [(await client.get(url)).status for _ in range(2)] == [502, 418]
-        assert await (await client.get(url)).read() == whole.replace(b"", b"") or whole
+        assert len(await (await client.get(url)).read()) == len(whole) > 5
+    assert s3.count("GET", "^/$") >= 4
 
 
 async def test_a_late_request_lands_after_its_client_has_given_up(fleet, s3):
@@ -86,28 +76,32 @@ async def test_a_late_request_lands_after_its_client_has_given_up(fleet, s3):
         assert (await context.store.head(f"{fleet.name}/late")).recipe == "second"
 
 
-async def test_a_query_ends_at_the_source_when_the_client_behind_the_proxy_leaves(fleet):
-    async with HttpFaults(fleet.stack.ports["clickhouse"]) as proxy:
-        fleet.point(clickhouse=proxy.port)
-        async with fleet.context() as context:
-            source = context.find_source(f"{fleet.name}.default")
-            assert await source.rows(__import__("activities.core.query").core.query.Query("SELECT 1 AS x")) == [
-                {"x": 1}
-            ]
-        assert proxy.count("POST") >= 1
+async def test_a_tcp_part_refuses_hangs_is_cut_and_comes_back_under_its_port():
+    async def echo(reader, writer):
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
 
-
-async def test_nats_refused_cut_and_hanging_is_unavailable_and_comes_back(fleet):
-    async with TcpFaults(fleet.stack.ports["nats"]) as nats:
-        fleet.point(nats=nats.port)
-        async with fleet.context() as context:
-            subject = f"icefleet.{fleet.name}.snapshot.a.b"
-            assert await context.bus.last(subject) is None
-            await nats.refuse()
-            with pytest.raises(BusUnavailable):
-                await context.bus.last(subject)
-            await nats.mend()
-            assert await context.bus.last(subject) is None
-            nats.cut()
-            await asyncio.sleep(0)
-            await nats.mend()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, TcpFaults(server.sockets[0].getsockname()[1]) as wire:
+        port = wire.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"one\n")
+        assert await reader.readline() == b"one\n"
+        wire.hang()
+        writer.write(b"two\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.2)
+        await wire.mend()
+        assert await reader.readline() == b"two\n"
+        wire.cut()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        await wire.refuse()
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await wire.mend()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"three\n")
+        assert await reader.readline() == b"three\n"
+        writer.close()

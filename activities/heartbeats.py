@@ -1,0 +1,24 @@
+"""Saying that a worker lives while an activity waits for something that reports no progress of its own."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from temporalio import activity
+
+
+@contextlib.asynccontextmanager
+async def heartbeats(doing: str | dict[str, str]) -> AsyncIterator[None]:
+    """Heartbeat every second, so that only a worker that is gone misses its heartbeat timeout."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(doing)
+            await asyncio.sleep(1)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

@@ -1,0 +1,252 @@
+"""Record the histories that `test_replay.py` replays.
+
+Run it by hand, whenever workflow code has changed on purpose in a way that old histories cannot follow:
+
+    python tests/replay/record.py
+
+It starts the embedded stack in a temporary directory, lets requests and loops live through their typical lives, and
+writes each of their histories to `tests/replay/histories/<workflow>-<case>.json` (the files there before are removed).
+It takes less than a minute. A history that holds a credential is not written: the run ends with an error.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
+from support.gate import failing_at, gate_at  # noqa: E402
+from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
+
+from activities.contracts.export import LOOP_WORKFLOW, REQUEST_WORKFLOW  # noqa: E402
+from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
+from deploy.local.stack import Stack  # noqa: E402
+
+HISTORIES = HERE / "histories"
+Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]
+"""A typical life: answers the handle of its request. Every run of the request and of its loop is recorded."""
+
+
+async def plain(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Three days cross, and a dry run looks again."""
+    await fleet.make_days(days=3, rows=10)
+    async with fleet.worker():
+        request = await fleet.start()
+        await request.result()
+        await fleet.request(dry_run=True)
+        await fleet.loop_ended()
+    return request
+
+
+async def stale_and_forced(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Late rows make a day stale while another is forced."""
+    await fleet.make_days(days=3, rows=10)
+    async with fleet.worker():
+        await fleet.request()
+        late = "toDateTime('2024-03-20 12:00:00', 'UTC')"
+        await fleet.insert("events", late, 5, updated="2024-04-02 00:00:00", offset=1000)
+        async with gate_at("before-commit") as gate:
+            request = await fleet.start(from_="2024-03-18", to="2024-03-19", force=True)
+            await gate.reached()
+            due = await fleet.start()
+            gate.open()
+            await asyncio.gather(request.result(), due.result())
+        await fleet.loop_ended()
+    return request
+
+
+async def failures(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A partition and then a commit fail for good."""
+    fleet.set_export(partition_attempts=1, commit_attempts=1, partitions_per_commit=1, parallel_partitions=1)
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        async with failing_at("before-upload", lambda: StoreUnavailable("no answer"), times=1) as failed:
+            request = await fleet.start()
+            await eventually(lambda: failed)
+            async with failing_at("before-commit", lambda: CatalogUnavailable("no answer"), times=1):
+                await request.result()
+        await fleet.loop_ended()
+    return request
+
+
+async def refused(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """The plan fails, and with it the request."""
+    fleet.add_table("daily", "absent", "at")
+    async with fleet.worker():
+        request = await fleet.start("absent")
+        await ended(request)
+        await fleet.loop_ended("absent")
+    return request
+
+
+async def at_the_door(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """The request cannot be: no loop hears of it."""
+    async with fleet.worker():
+        request = await fleet.start("nothing")
+        await ended(request)
+    return request
+
+
+async def continued(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Every page is a run of its own, and a second request joins on the way."""
+    fleet.set_export(partitions_per_commit=1, pages_per_run=1, partitions_per_plan=2)
+    await fleet.make_days(days=3, rows=10)
+    async with fleet.worker():
+        async with gate_at("before-commit") as gate:
+            request = await fleet.start()
+            await gate.reached()
+            other = await fleet.start(from_="2024-03-18")
+            gate.open()
+            await asyncio.gather(request.result(), other.result())
+        await fleet.loop_ended()
+    return request
+
+
+async def withdrawn(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """The request is cancelled in the middle of an upload, and another one goes on."""
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        async with gate_at("before-upload") as gate:
+            request = await fleet.start()
+            await gate.reached()
+            other = await fleet.start(from_="2024-03-20")
+            await request.cancel()
+            await ended(request)
+            gate.open()
+            await other.result()
+        await fleet.loop_ended()
+    return request
+
+
+async def loop_cancelled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Somebody cancels the loop itself."""
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        async with gate_at("before-upload") as gate:
+            request = await fleet.start()
+            await gate.reached()
+            await fleet.loop().cancel()
+            await fleet.loop_ended()
+            gate.open()
+        await request.result()
+    return request
+
+
+CASES: tuple[Case, ...] = (
+    plain,
+    stale_and_forced,
+    failures,
+    refused,
+    at_the_door,
+    continued,
+    withdrawn,
+    loop_cancelled,
+)
+
+
+async def ended(request: WorkflowHandle[Any, Any]) -> None:
+    """Wait for a request that fails or is cancelled."""
+    try:
+        await request.result()
+    except WorkflowFailureError:
+        return
+    raise AssertionError(f"{request.id} was to fail")
+
+
+@asynccontextmanager
+async def one_fleet(stack: Stack, directory: Path) -> AsyncIterator[Fleet]:
+    """An environment of its own for each case."""
+    async with Fleet(stack, directory) as fleet:
+        yield fleet
+
+
+async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[tuple[str, str]]:
+    """Name and JSON of every run: the request's, and all of its loop's in order."""
+    found = [(REQUEST_WORKFLOW, (await request.fetch_history()).to_json())]
+    query = f"TaskQueue = '{fleet.queue}' AND WorkflowType = '{LOOP_WORKFLOW}'"
+
+    async def closed() -> list[Any]:
+        runs = [run async for run in fleet.temporal.list_workflows(query)]
+        return [] if any(run.close_time is None for run in runs) else sorted(runs, key=lambda run: run.start_time)
+
+    runs = await eventually(closed) if await started(fleet, request) else []
+    for run in runs:
+        handle = fleet.temporal.get_workflow_handle(run.id, run_id=run.run_id)
+        found.append((LOOP_WORKFLOW, (await handle.fetch_history()).to_json()))
+    return found
+
+
+async def started(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> bool:
+    """Whether a loop was started for the request."""
+    async for event in request.fetch_history_events():
+        if event.activity_task_completed_event_attributes.scheduled_event_id:
+            return True
+    return False
+
+
+def secrets_of(stack: Stack) -> list[str]:
+    """Every credential of the stack, and the halves of those that are pairs."""
+    values = (
+        value
+        for name, value in stack.environment.items()
+        if name.endswith(("PASSWORD", "ACCESS_KEY", "SECRET_KEY", "CREDENTIAL"))
+    )
+    return [part for value in values for part in {value, *value.split(":")} if part]
+
+
+def readable(text: str) -> str:
+    """A history's JSON with its payloads, which are base64 there, as text at the end."""
+    payloads = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
+    return "\n".join([text, *(base64.b64decode(payload).decode("utf-8", "replace") for payload in payloads)])
+
+
+def tidy(value: Any) -> Any:
+    """A history without what only this machine has: stack traces with its paths, and the names of its processes."""
+    if isinstance(value, list):
+        return [tidy(item) for item in value]
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if key not in {"stackTrace", "workerVersion"}}
+        return {key: "worker" if key == "identity" else tidy(item) for key, item in kept.items()}
+    return value
+
+
+async def record() -> None:
+    """Live through every case, and write down what happened."""
+    with tempfile.TemporaryDirectory() as place, Stack(Path(place) / "stack") as stack:
+        os.environ["ICEFLEET_LOCAL_DIR"] = str(stack.directory)
+        written: dict[str, str] = {}
+        for case in CASES:
+            async with one_fleet(stack, Path(place) / case.__name__) as fleet:
+                request = await case(fleet)
+                numbers: dict[str, int] = {}
+                for workflow, history in await histories_of(fleet, request):
+                    numbers[workflow] = numbers.get(workflow, 0) + 1
+                    suffix = f"-{numbers[workflow]}" if workflow == LOOP_WORKFLOW else ""
+                    name = f"{workflow}-{case.__name__.replace('_', '-')}{suffix}.json"
+                    written[name] = json.dumps(tidy(json.loads(history)), indent=1)
+        secrets = secrets_of(stack)
+        leaked = [name for name, text in written.items() if any(secret in readable(text) for secret in secrets)]
+        if leaked:
+            raise SystemExit(f"credentials in {', '.join(leaked)}: nothing was written")
+    HISTORIES.mkdir(exist_ok=True)
+    for old in HISTORIES.glob("*.json"):
+        old.unlink()
+    for name, text in written.items():
+        (HISTORIES / name).write_text(text + "\n")
+    sys.stdout.write(f"{len(written)} histories, {sum(map(len, written.values())) // 1024} KiB\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())
+    sys.stdout.flush()
+    os._exit(0)  # a process that used a Temporal client can abort while the interpreter shuts down

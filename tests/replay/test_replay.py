@@ -1,0 +1,56 @@
+"""Histories of yesterday still fit today's workflow code: loops that run while workers are renewed go on."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.opentelemetry import TracingInterceptor
+from temporalio.worker import Replayer
+
+from worker.main import WORKFLOWS
+
+HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
+SECRET = re.compile(r"secret|password|credential|access.?key|bearer", re.IGNORECASE)
+
+
+def cases_of(workflow: str) -> set[str]:
+    return {re.sub(r"-\d+$", "", file.stem.removeprefix(f"{workflow}-")) for file in HISTORIES if workflow in file.stem}
+
+
+def payloads_of(text: str) -> list[str]:
+    found = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
+    return [base64.b64decode(payload).decode("utf-8", "replace") for payload in found]
+
+
+def test_there_is_a_history_of_every_workflow_and_typical_life():
+    lives = {"plain", "stale-and-forced", "failures", "refused", "continued", "withdrawn", "loop-cancelled"}
+    assert cases_of("ExportTable") == lives
+    assert cases_of("RequestExport") == lives | {"at-the-door"}
+    assert {file.stem.split("-")[0] for file in HISTORIES} == {workflow.__name__ for workflow in WORKFLOWS}
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+async def test_a_recorded_history_replays_with_the_code_of_today(file):
+    text = file.read_text()
+    # Both workflows look at the id that they run under.
+    started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
+    history = WorkflowHistory.from_json(started["workflowId"], text)
+    # Workers trace, so replays do as well: what an interceptor adds must not matter either.
+    await Replayer(workflows=WORKFLOWS, interceptors=[TracingInterceptor()]).replay_workflow(history)
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+def test_a_recorded_history_holds_no_credential_and_nothing_of_the_machine(file):
+    text = file.read_text()
+    for said in (text, *payloads_of(text)):
+        assert SECRET.findall(said) == []
+        assert str(Path(__file__).parents[2]) not in said
+    assert '"stackTrace"' not in text
+
+
+def test_the_histories_stay_small():
+    assert sum(file.stat().st_size for file in HISTORIES) < 600_000
+    assert all(json.loads(file.read_text())["events"] for file in HISTORIES)

@@ -1,0 +1,103 @@
+"""The export activities called directly, as a worker would, without a loop that keeps their order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from support.fleet import Fleet
+from temporalio.testing import ActivityEnvironment
+
+from activities.context import ExportContext
+from activities.contracts.export import (
+    AnnounceReport,
+    CommitInput,
+    CommitReport,
+    ExportedPartition,
+    PartitionInput,
+    Plan,
+    PlanInput,
+    PlannedPartition,
+    TableInput,
+)
+from activities.export import Export
+
+COMMIT = {"method": "POST", "path": r"/tables/events$"}
+"""The catalog's requests that commit to the table called `events`."""
+
+
+class Hands:
+    """One worker's hands on one table, for a test that plays the loop itself."""
+
+    def __init__(self, fleet: Fleet, context: ExportContext, *, table: str = "events", request_id: str = "r") -> None:
+        self.fleet = fleet
+        self.context = context
+        self.table = table
+        self.request_id = request_id
+        self._export = Export(context)
+
+    @property
+    def _where(self) -> dict[str, str]:
+        return {"environment": self.fleet.name, "table": self.table, "network": self.fleet.network}
+
+    async def plan(self, **request: Any) -> Plan:
+        """Plan a request; without fields it is for whatever is due."""
+        asked = {name.rstrip("_"): value for name, value in request.items()} | self._where
+        plan: Plan = await ActivityEnvironment().run(
+            self._export.plan_partitions, PlanInput(**self._where, request_id=self.request_id, request=asked)
+        )
+        return plan
+
+    async def export(self, planned: PlannedPartition) -> ExportedPartition:
+        """Make one partition's object."""
+        exported: ExportedPartition = await ActivityEnvironment().run(
+            self._export.export_partition, PartitionInput(**self._where, request_id=self.request_id, planned=planned)
+        )
+        return exported
+
+    async def export_all(self, plan: Plan) -> list[ExportedPartition]:
+        """Make the object of every partition of a plan, one after the other."""
+        return [await self.export(planned) for planned in plan.todo]
+
+    async def commit(self, files: Sequence[ExportedPartition], empty_ranges: Sequence[list[str]] = ()) -> CommitReport:
+        """Commit a page."""
+        report: CommitReport = await ActivityEnvironment().run(
+            self._export.commit_partitions,
+            CommitInput(**self._where, files=list(files), empty_ranges=list(empty_ranges)),
+        )
+        return report
+
+    async def announce(self) -> AnnounceReport:
+        """Announce what is to be announced."""
+        report: AnnounceReport = await ActivityEnvironment().run(
+            self._export.announce_snapshots, TableInput(**self._where)
+        )
+        return report
+
+    async def run(self, **request: Any) -> CommitReport:
+        """A page from plan to commit."""
+        plan = await self.plan(**request)
+        return await self.commit(await self.export_all(plan), plan.empty_ranges)
+
+
+def metadata_files(fleet: Fleet, table: str = "events") -> tuple[set[str], set[str]]:
+    """Manifests and manifest lists of a table: those that its snapshots name, and those that lie there unnamed."""
+    loaded = fleet.table(table)
+    named = set()
+    for snapshot in loaded.snapshots():
+        named.add(snapshot.manifest_list)
+        named |= {manifest.manifest_path for manifest in snapshot.manifests(loaded.io)}
+    storage = fleet.settings().environment(fleet.name).storage
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{fleet.stack.ports['s3']}",
+        aws_access_key_id=storage.access_key.get_secret_value(),
+        aws_secret_access_key=storage.secret_key.get_secret_value(),
+        region_name=storage.region,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    bucket, _, prefix = loaded.location().removeprefix("s3://").partition("/")
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/metadata/")
+    there = {f"s3://{bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])}
+    client.close()
+    return named, {path for path in there - named if path.endswith(".avro")}

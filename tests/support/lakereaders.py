@@ -1,0 +1,170 @@
+"""A table of the lake as three engines that are not ours read it: PyIceberg, DuckDB and ClickHouse.
+
+Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch),
+decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), text as
+it is. ClickHouse runs in a process of its own, since one process has room for one engine.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import load_catalog
+
+from worker.config import Environment
+
+Rows = list[tuple[Any, ...]]
+MICROSECONDS = pa.timestamp("us", "UTC")
+
+
+def split_credential(environment: Environment) -> tuple[str, str]:
+    """Key and secret of the catalog."""
+    assert environment.catalog.credential is not None
+    key, _, secret = environment.catalog.credential.get_secret_value().partition(":")
+    return key, secret
+
+
+def open_pyiceberg(environment: Environment) -> Any:
+    """The catalog as a stranger's PyIceberg opens it, by what the README says."""
+    storage = environment.storage
+    return load_catalog(
+        "lake",
+        type="rest",
+        uri=environment.catalog.uri,
+        warehouse=environment.catalog.warehouse,
+        credential=":".join(split_credential(environment)),
+        **{
+            "oauth2-server-uri": environment.catalog.oauth2_server_uri,
+            "s3.endpoint": storage.endpoint,
+            "s3.region": storage.region,
+            "s3.access-key-id": storage.access_key.get_secret_value(),
+            "s3.secret-access-key": storage.secret_key.get_secret_value(),
+        },
+    )
+
+
+def by_pyiceberg(environment: Environment, tables: Sequence[str], snapshot: int | None = None) -> list[Rows]:
+    """Every row of each `<network>.<table>`."""
+    lake = open_pyiceberg(environment)
+    return [plain(lake.load_table(table).scan(snapshot_id=snapshot).to_arrow()) for table in tables]
+
+
+def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through the REST catalog."""
+    key, secret = split_credential(environment)
+    storage, catalog = environment.storage, environment.catalog
+    with duckdb.connect() as duck:
+        for name in ("avro", "httpfs", "iceberg"):
+            [found] = [
+                file for file in metadata.files(f"duckdb-extension-{name}") or [] if file.suffix == ".duckdb_extension"
+            ]
+            duck.execute(f"INSTALL '{found.locate()}'; LOAD {name}")
+        duck.execute("SET TimeZone = 'UTC'")
+        duck.execute(
+            f"CREATE SECRET store (TYPE s3, KEY_ID '{storage.access_key.get_secret_value()}', "
+            f"SECRET '{storage.secret_key.get_secret_value()}', ENDPOINT '{storage.endpoint.partition('//')[2]}', "
+            "URL_STYLE 'path', USE_SSL false)"
+        )
+        duck.execute(
+            f"CREATE SECRET ice (TYPE iceberg, CLIENT_ID '{key}', CLIENT_SECRET '{secret}', "
+            f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
+        )
+        duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
+        return [plain(duck.execute(f"FROM lake.{table}").to_arrow_table()) for table in tables]
+
+
+def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
+    key, secret = split_credential(environment)
+    catalog, storage = environment.catalog, environment.storage
+    setup = [
+        "SET allow_experimental_database_iceberg = 1",
+        f"CREATE DATABASE lake ENGINE = DataLakeCatalog('{catalog.uri}/v1', '{storage.access_key.get_secret_value()}', "
+        f"'{storage.secret_key.get_secret_value()}') SETTINGS catalog_type = 'rest', "
+        f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
+        f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'",
+    ]
+    return _ask_clickhouse(setup, [f"SELECT * FROM lake.`{table}`" for table in tables])
+
+
+def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:
+    """Every row of a table by its metadata file alone (`s3://bucket/…/metadata/….metadata.json`)."""
+    storage = environment.storage
+    place, _, name = metadata_file.removeprefix("s3://").rpartition("/metadata/")
+    source = (
+        f"icebergS3('{storage.endpoint}/{place}/', '{storage.access_key.get_secret_value()}', "
+        f"'{storage.secret_key.get_secret_value()}', SETTINGS iceberg_metadata_file_path = 'metadata/{name}')"
+    )
+    [rows] = _ask_clickhouse([], [f"SELECT * FROM {source}"])
+    return rows
+
+
+def _ask_clickhouse(setup: Sequence[str], queries: Sequence[str]) -> list[Rows]:
+    with tempfile.TemporaryDirectory() as directory:
+        asked = json.dumps({"directory": directory, "setup": setup, "queries": queries})
+        subprocess.run(
+            [sys.executable, __file__], input=asked, text=True, check=True, timeout=60, stdout=subprocess.DEVNULL
+        )
+        answers = []
+        for number in range(len(queries)):
+            with pa.memory_map(str(Path(directory, f"{number}.arrow"))) as file:
+                answers.append(plain(pa.ipc.open_file(file).read_all()))
+        return answers
+
+
+def plain(table: pa.Table) -> Rows:
+    """Rows of an Arrow table as plain values."""
+    return list(zip(*(_values(column) for column in table.columns), strict=True))
+
+
+def _values(column: pa.ChunkedArray) -> Iterable[Any]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _values(column.cast(kind.value_type))
+    if pa.types.is_timestamp(kind):
+        assert kind == MICROSECONDS, f"a time in {kind}"
+        return [None if one is None else ("time", one) for one in column.cast(pa.int64()).to_pylist()]
+    values = column.to_pylist()
+    if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return values
+    return [plain_value(one) for one in values]
+
+
+def plain_value(value: Any) -> Any:
+    """One value that is neither a time nor text nor an integer."""
+    match value:
+        case bool():
+            return ("bool", value)
+        case float():
+            return ("float", repr(value))
+        case bytes():
+            return ("bytes", value.hex())
+        case Decimal() if value == value.to_integral_value():
+            return int(value)
+        case Decimal():
+            return ("decimal", str(value))
+    return value
+
+
+def _serve() -> None:
+    """In the process of its own: answer what was asked on standard input into files."""
+    import chdb  # noqa: PLC0415 - the engine lives in this process only
+
+    asked = json.load(sys.stdin)
+    connection = chdb.connect(":memory:")
+    for statement in asked["setup"]:
+        connection.query(statement)
+    for number, query in enumerate(asked["queries"]):
+        Path(asked["directory"], f"{number}.arrow").write_bytes(connection.query(query, "Arrow").bytes())
+
+
+if __name__ == "__main__":
+    _serve()
