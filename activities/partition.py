@@ -135,7 +135,7 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
 def _chunks(job: _Job, query_id: str) -> AsyncIterator[bytes]:
     info = activity.info()
     comment = f"icefleet {job.name} workflow {info.workflow_id} attempt {info.attempt}"
-    return job.clickhouse.parquet(job.query, PINNED_SETTINGS, query_id=query_id, comment=comment)
+    return job.clickhouse.parquet(job.query, query_id=query_id, comment=comment)
 
 
 def _whole(job: _Job, key: str, pending: PendingObject) -> Footer:
@@ -217,5 +217,7 @@ async def _beat(job: _Job, query_id: str, pending: PendingObject) -> None:
         await asyncio.sleep(pause)
         # How far the server is, is worth knowing and not worth a partition: a user may not see system.processes.
         with contextlib.suppress(Fault, TimeoutError):
-            rows = await asyncio.wait_for(job.clickhouse.rows_read(query_id), pause)
+            # Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends this task.
+            async with asyncio.timeout(pause):
+                rows = await job.clickhouse.rows_read(query_id)
             activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows})

@@ -61,9 +61,8 @@ def exported_rows(config: TableConfig, network: str, seen: TableOverview) -> Que
     """What the source counts, duplicates collapsed, up to the end of the newest exported partition: `rows`."""
     _, stop = bounds_of(config.partition, index_of(config.partition, seen.newest))
     bound = "{stop:UInt64}" if config.partition.kind == "integer" else "toDateTime({stop:UInt32}, 'UTC')"
-    return Query(
-        f"SELECT count() AS `rows` FROM {quote_identifier(config.database)}.{quote_identifier(config.name)} FINAL "
-        f"WHERE {quote_identifier(config.network_column)} = {{network:String}} "
-        f"AND {quote_identifier(config.partition.column)} < {bound}",
-        {"network": network, "stop": stop},
-    )
+    source = f"{quote_identifier(config.database)}.{quote_identifier(config.name)} FINAL"
+    network_column, column = quote_identifier(config.network_column), quote_identifier(config.partition.column)
+    where = f"{network_column} = {{network:String}} AND {column} < {bound}"
+    text = " ".join(("SELECT count() AS `rows` FROM", source, "WHERE", where))
+    return Query(text, {"network": network, "stop": stop})

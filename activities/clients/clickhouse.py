@@ -12,7 +12,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
 from activities.core.faults import Fault, ResultIncomplete, SourceRefused, SourceUnavailable
-from activities.core.query import PINNED_SETTINGS, Query
+from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
 
 # ClickHouse's numbers for what asking again cannot mend: rights, names, types, syntax, constraints.
 REFUSALS = frozenset(
@@ -90,13 +90,11 @@ class ClickHouse:
                 query.text,
                 parameters=dict(query.parameters),
                 # A survey that a profile cuts short would make partitions look empty.
-                settings={**PINNED_SETTINGS, **self._tags(query_id, comment)},
+                settings=self._settings_of(client, query_id, comment),
             )
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
-    async def parquet(
-        self, query: Query, settings: Mapping[str, Any], *, query_id: str, comment: str
-    ) -> AsyncIterator[bytes]:
+    async def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncIterator[bytes]:
         """The result as ClickHouse's own Parquet, in chunks as they arrive.
 
         That the stream ended does not prove that it is whole: a failure after the first byte still answers 200.
@@ -111,7 +109,7 @@ class ClickHouse:
             stream = await client.raw_stream(
                 query.text,
                 parameters=dict(query.parameters),
-                settings={**self._tags(query_id, comment), **settings},
+                settings=self._settings_of(client, query_id, comment),
                 fmt="Parquet",
             )
             try:
@@ -139,7 +137,8 @@ class ClickHouse:
         query = Query("KILL QUERY WHERE query_id = {id:String} SYNC", {"id": query_id})
         with self._named():
             client = await self._open()
-            await asyncio.wait_for(client.command(query.text, parameters=dict(query.parameters)), KILL_SECONDS)
+            async with asyncio.timeout(KILL_SECONDS):
+                await client.command(query.text, parameters=dict(query.parameters))
 
     async def rows_read(self, query_id: str) -> int | None:
         """Rows that a running query has read so far; None when it does not run."""
@@ -147,8 +146,11 @@ class ClickHouse:
         found = await self.rows(query)
         return int(found[0]["read_rows"]) if found else None
 
-    def _tags(self, query_id: str, comment: str) -> dict[str, Any]:
-        tags: dict[str, Any] = dict(self._settings.limits)
+    def _settings_of(self, client: AsyncClient, query_id: str, comment: str) -> dict[str, Any]:
+        """What goes with every query: pinned settings that this server knows, limits, and who is asking."""
+        known = client.server_settings
+        tags = {name: value for name, value in PINNED_SETTINGS.items() if name in known or name not in NEWER_SETTINGS}
+        tags |= self._settings.limits
         if query_id:
             tags["query_id"] = query_id
         if comment:

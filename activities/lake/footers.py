@@ -39,9 +39,11 @@ class Footer:
             column = self.metadata.schema.column(position)
             if "isSigned=false" not in str(column.logical_type) or column.physical_type != "INT64":
                 continue
-            chunks = (self.metadata.row_group(group).column(position) for group in range(self.metadata.num_row_groups))
-            if any(chunk.is_stats_set and chunk.statistics.has_min_max and chunk.statistics.max > LONG for chunk in chunks):
-                found.append(column.path)
+            for group in range(self.metadata.num_row_groups):
+                chunk = self.metadata.row_group(group).column(position)
+                if chunk.is_stats_set and chunk.statistics.has_min_max and chunk.statistics.max > LONG:
+                    found.append(column.path)
+                    break
         return found
 
 

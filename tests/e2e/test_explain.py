@@ -95,12 +95,16 @@ async def test_an_export_reads_only_its_partitions_granules_in_the_keys_order_wi
     assert re.search(r"Prefix sort description: cut ASC, network ASC, name ASC", plan), "nothing is left to sort"
 
 
-async def test_without_the_pinned_setting_the_cast_would_hide_the_key(fleet):
-    """The control: what the tests above look at does change when the guarantee is gone."""
+async def test_the_pinned_setting_keeps_the_key_where_a_cast_would_hide_it(fleet):
+    """The control: what these tests look at does change when the setting is gone, with a cast that keys cannot follow."""
     query = await make(fleet, CUTS["integer"])
-    plan = await explain(fleet, query, "SETTINGS prefer_column_name_to_alias = 0")
-    read, every = granules(plan)
-    assert read > every / 3
+    text = query.text.replace("accurateCast(`cut`, 'Int64')", "CAST(`cut` AS Decimal(20, 0))")
+    assert text != query.text
+    cast = Query(text, query.parameters)
+    kept, every = granules(await explain(fleet, cast))
+    hidden, _ = granules(await explain(fleet, cast, "SETTINGS prefer_column_name_to_alias = 0"))
+    assert kept <= 2 * ROWS / GRANULARITY / 100 * 1.5
+    assert hidden > every / 2
 
 
 async def test_an_export_reads_about_as_many_rows_as_it_writes(fleet):

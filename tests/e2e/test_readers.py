@@ -309,14 +309,21 @@ async def test_late_rows_replace_their_partition_and_the_old_snapshot_keeps_the_
         # Nothing of the snapshot before has been touched: its readers still find every row.
         [rows] = await asyncio.to_thread(by_pyiceberg, sample.environment, [identifier], old.snapshot_id)
         assert_same(rows, expected[identifier], f"{identifier} as of {old.snapshot_id}")
-        moment = datetime.fromtimestamp(old.timestamp_ms / 1000, UTC) + timedelta(milliseconds=1)
-        query = f"SELECT count(*) AS n FROM {identifier}"
-        for as_of in (str(old.snapshot_id), f"{moment:%Y-%m-%d %H:%M:%S.%f}"):
-            code, output, errors = await sample.command("sql", query, "--as-of", as_of, "--json", TZ="Asia/Tokyo")
-            assert (code, json.loads(output or "null")) == (0, [{"n": expected[identifier].total()}]), errors
         event = (await events_of(sample, identifier))[-1]
         assert event["operation"] == "overwrite"
         assert [one["objectKey"] for one in event["partitions"]] == [replaced.removeprefix("s3://icefleet/")]
+
+
+    # By id, and by time: a moment after the old snapshot, in a place where the clocks say something else.
+    by_id, _, by_time = tables
+    moment = datetime.fromtimestamp(before[by_time].timestamp_ms / 1000, UTC) + timedelta(milliseconds=1)
+    for identifier, as_of in (
+        (by_id, str(before[by_id].snapshot_id)),
+        (by_time, f"{moment:%Y-%m-%d %H:%M:%S.%f}"),
+    ):
+        query = f"SELECT count(*) AS n FROM {identifier}"
+        code, output, errors = await sample.command("sql", query, "--as-of", as_of, "--json", TZ="Asia/Tokyo")
+        assert (code, json.loads(output or "null")) == (0, [{"n": expected[identifier].total()}]), errors
 
 
 async def test_rows_that_arrive_in_an_hour_known_to_be_empty_are_found_when_it_is_named(sample):

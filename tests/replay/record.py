@@ -66,15 +66,16 @@ async def stale_and_forced(fleet: Fleet) -> WorkflowHandle[Any, Any]:
 
 
 async def failures(fleet: Fleet) -> WorkflowHandle[Any, Any]:
-    """A partition and then a commit fail for good."""
-    fleet.set_export(partition_attempts=1, commit_attempts=1, partitions_per_commit=1, parallel_partitions=1)
+    """A partition fails for good, and then the commit of the other one."""
+    fleet.set_export(partition_attempts=1, commit_attempts=1, parallel_partitions=1)
     await fleet.make_days(days=2, rows=10)
     async with fleet.worker():
-        async with failing_at("before-upload", lambda: StoreUnavailable("no answer"), times=1) as failed:
+        async with (
+            failing_at("before-upload", lambda: StoreUnavailable("no answer"), times=1),
+            failing_at("before-commit", lambda: CatalogUnavailable("no answer"), times=1),
+        ):
             request = await fleet.start()
-            await eventually(lambda: failed)
-            async with failing_at("before-commit", lambda: CatalogUnavailable("no answer"), times=1):
-                await request.result()
+            await request.result()
         await fleet.loop_ended()
     return request
 

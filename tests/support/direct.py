@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import boto3
-from botocore.config import Config
+from support.evidence import _bucket
 from support.fleet import Fleet
 from temporalio.testing import ActivityEnvironment
 
@@ -87,17 +86,8 @@ def metadata_files(fleet: Fleet, table: str = "events") -> tuple[set[str], set[s
     for snapshot in loaded.snapshots():
         named.add(snapshot.manifest_list)
         named |= {manifest.manifest_path for manifest in snapshot.manifests(loaded.io)}
-    storage = fleet.settings().environment(fleet.name).storage
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{fleet.stack.ports['s3']}",
-        aws_access_key_id=storage.access_key.get_secret_value(),
-        aws_secret_access_key=storage.secret_key.get_secret_value(),
-        region_name=storage.region,
-        config=Config(s3={"addressing_style": "path"}),
-    )
     bucket, _, prefix = loaded.location().removeprefix("s3://").partition("/")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/metadata/")
-    there = {f"s3://{bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])}
-    client.close()
+    with _bucket(fleet) as client:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/metadata/")
+        there = {f"s3://{bucket}/{entry['Key']}" for page in pages for entry in page.get("Contents", [])}
     return named, {path for path in there - named if path.endswith(".avro")}

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import yaml
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import failpoints
 from activities.clients.clickhouse import ClickHouse
@@ -223,9 +224,11 @@ class Fleet:
     async def worker(self, *, slots: int = 8) -> AsyncIterator[ExportContext]:
         """A worker in this process."""
         settings = self.settings()
-        async with open_export(settings, self.name, self.temporal) as context:
-            async with export_worker(context, task_queue=self.queue, activity_slots=slots):
-                yield context
+        async with (
+            open_export(settings, self.name, self.temporal) as context,
+            export_worker(context, task_queue=self.queue, activity_slots=slots),
+        ):
+            yield context
 
     @asynccontextmanager
     async def context(self) -> AsyncIterator[ExportContext]:
@@ -344,7 +347,11 @@ class Fleet:
         failpoints.disarm()
         query = f"TaskQueue = '{self.queue}' AND ExecutionStatus = 'Running'"
         async for left in self.temporal.list_workflows(query):
-            await self.temporal.get_workflow_handle(left.id).terminate("the test is over")
+            try:
+                await self.temporal.get_workflow_handle(left.id).terminate("the test is over")
+            except RPCError as ended:  # the list lags behind
+                if ended.status != RPCStatusCode.NOT_FOUND:
+                    raise
         await self.run_sql(f"DROP DATABASE {self.database}")
         await self._stack.aclose()
 

@@ -1,0 +1,76 @@
+"""A part that is away is one line on standard error that says where it was looked for, and exit code 1."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from starter.main import build
+
+
+@dataclass(frozen=True)
+class Said:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def run(*words: str) -> Said:
+    if words[0] == "worker":  # it sets up the logs and traces of its whole process
+        command = [str(Path(sys.executable).with_name("icefleet")), *words]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return Said(ended.returncode, ended.stdout, ended.stderr)
+    said = CliRunner().invoke(build(words), list(words))
+    assert said.exception is None or isinstance(said.exception, SystemExit), said.exception
+    return Said(said.exit_code, said.stdout, said.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("export", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
+        (("temporal", "init"), "TEMPORAL"),
+        (("worker",), "TEMPORAL"),
+        (("tables",), "CATALOG"),
+        (("sql", "SELECT 1"), "CATALOG"),
+        (("seed",), "CLICKHOUSE"),
+        (("watch",), "NATS"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, part):
+    said = run(*words)
+    assert said.exit_code == 1
+    assert said.stdout == ""
+    [line] = said.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "127.0.0.1" in line
+    assert str(nothing_runs[part]) in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "canonical_execution_block", "-n", "mainnet"),
+        ("temporal", "init"),
+        ("worker",),
+        ("tables",),
+        ("sql", "SELECT 1"),
+        ("watch",),
+    ],
+    ids=" ".join,
+)
+def test_an_unknown_environment_is_one_line_and_exit_code_2(nothing_runs, words):
+    said = run(*words, "-e", "stagin")
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert said.stderr == "error: no environment 'stagin'; did you mean `staging`?\n"
+
+
+def test_an_environment_without_its_secrets_names_each_variable(nothing_runs):
+    said = run("tables", "-e", "staging")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "STAGING_CATALOG_CREDENTIAL" in said.stderr
+    assert "STAGING_CLICKHOUSE_PASSWORD" in said.stderr
