@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
-from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
 
 from activities import failpoints
 from activities.clients.bus import LastMessage
@@ -15,6 +14,7 @@ from activities.contracts.export import AnnounceReport, TableInput, table_identi
 from activities.core.partitions import label_of
 from activities.core.tables import TableConfig
 from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
+from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
 
 EVENT_TYPE = "icefleet.snapshot.committed.v1"
 LISTED_PARTITIONS = 1500

@@ -71,8 +71,8 @@ class Export(ExportActivities):
 
     @activity.defn(name="withdraw_request")
     @faults_named
-    async def withdraw_request(self, submitted: SubmittedRequest) -> None:
-        """Tell the table's loop that a request is not wanted any more; a loop that has ended has nothing to stop."""
+    async def withdraw_request(self, submitted: SubmittedRequest) -> bool:
+        """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
         request = read_input(ExportRequest, submitted.request)
         loop = self._context.temporal.get_workflow_handle(loop_id(request.environment, request.network, request.table))
         try:
@@ -80,6 +80,8 @@ class Export(ExportActivities):
         except RPCError as gone:
             if gone.status != RPCStatusCode.NOT_FOUND:
                 raise
+            return False
+        return True
 
     @activity.defn(name="plan_partitions")
     @faults_named

@@ -29,6 +29,8 @@ from activities.lake.files import existing_files
 from activities.lake.schema import column_types
 from activities.source import read_facts
 
+LISTED_FINDINGS = 100
+"""Partitions that a page names because the source holds less than the table."""
 SURVEY_WINDOW = 20_000
 """Partitions that one survey may ask about, so that the cost of planning follows the range and not its square."""
 
@@ -89,7 +91,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         forced=found.forced,
         empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
         open=len(still_open),
-        shrunk=[label(index) for index in found.shrunk],
+        shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
         empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
     )
 

@@ -71,7 +71,10 @@ def up(
     _report(directory, f"The local stack is up ({seconds:.1f} s)" if changed else "Everything is up already", as_json)
 
 
-@app.command(epilog="Exit code 0 when all parts are ready, 1 when one is not, 3 when nothing runs.")
+@app.command(
+    epilog="Examples:\n\n[cyan]icefleet local status[/]\n\n[cyan]icefleet local status --json[/]\n\n"
+    "Exit code 0 when all parts are ready, 1 when one is not, 3 when nothing runs."
+)
 def status(as_json: JsonFlag = False) -> None:
     """Ask every part how it is."""
     _report(local_directory(), "", as_json)
@@ -101,7 +104,7 @@ def show_logs(
             return
 
 
-@app.command()
+@app.command(epilog="Example: [cyan]icefleet local down[/]")
 def down() -> None:
     """Stop what `up` started, and nothing else. The data are kept."""
     directory = local_directory()
@@ -110,7 +113,7 @@ def down() -> None:
     out.print(f"The local stack is down; its data stay in {_short(directory)}" if ran else _nothing_runs(directory))
 
 
-@app.command()
+@app.command(epilog="Example: [cyan]icefleet local reset --yes[/]")
 def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Stop the stack, and delete its data, logs, ports and credentials."""
     directory = local_directory()

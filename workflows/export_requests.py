@@ -52,7 +52,7 @@ class ActiveRequest:
         report.forced += plan.forced
         report.empty += plan.empty
         report.open = max(report.open, plan.open)
-        report.shrunk.extend(plan.shrunk)
+        report.shrunk.extend(plan.shrunk[: LISTED_FAILURES - len(report.shrunk)])
 
     def committed(self, commit: CommitReport) -> None:
         """Count a commit."""

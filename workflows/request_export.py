@@ -89,7 +89,9 @@ class RequestExport:
             raise ApplicationError(message, type=cause, non_retryable=True) from failure
 
     async def _withdraw(self, submitted: SubmittedRequest) -> None:
-        await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
+        told = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
+        if told is False:  # histories older than this answer hold none, and waited
+            return  # cancelled before it was delivered, or after its loop had ended: nobody will confirm it
         try:
             await workflow.wait_condition(lambda: self._report is not None, timeout=WITHDRAWAL)
         except TimeoutError:

@@ -89,6 +89,7 @@ class ExportReport:
     stale: int = 0
     forced: int = 0
     shrunk: list[str] = field(default_factory=list)
+    """The first hundred partitions of which the source holds less than the table."""
     empty: int = 0
     open: int = 0
     exported: int = 0
@@ -248,8 +249,8 @@ class ExportActivities:
         raise NotImplementedError
 
     @activity.defn(name="withdraw_request")
-    async def withdraw_request(self, submitted: SubmittedRequest) -> None:
-        """Tell the table's loop that a request is not wanted any more; a loop that has ended has nothing to stop."""
+    async def withdraw_request(self, submitted: SubmittedRequest) -> bool:
+        """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
         raise NotImplementedError
 
     @activity.defn(name="plan_partitions")

@@ -5,10 +5,10 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.fleet import Fleet
-from support.refusals import asking, refusal
 
 from activities.contracts.export import LOOP_WORKFLOW
+from support.fleet import Fleet
+from support.refusals import asking, refusal
 
 FIELDS = "table, network, environment, from, to, force, dry_run, oldest_first, priority"
 ONE_OBJECT = f"the input must be one JSON object with the fields {FIELDS}"

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import yaml
+
 from support.fleet import Fleet
 from support.refusals import SECONDS, asking, refusal
 

@@ -65,7 +65,9 @@ async def test_a_partition_that_fails_is_named_and_the_exit_code_is_3(fleet):
         code, said, errors = await fleet.command("export", "events", "-n", fleet.network, "--wait")
     assert (code, errors) == (3, "")
     assert "2 partitions with 20 rows committed" in said
-    assert re.search(r"^  failed 2024-03-19: \w+: .*events.*2024-03-19", said, re.MULTILINE), said
+    assert re.search(
+        r"^  failed 2024-03-19: SourceRefused: ClickHouse .*cannot be safely converted", said, re.MULTILINE
+    ), said
 
 
 async def test_what_cannot_be_is_refused_by_name_with_exit_code_2(fleet):
@@ -157,7 +159,14 @@ async def test_sql_answers_rows_and_refuses_what_is_wrong(fleet):
     assert said[0][0] == 0
     assert json.loads(said[0][1]) == [{"n": 5, "top": "4", "oldest": "2024-03-20 00:00:00+00:00"}]
     assert said[1][:2] == (0, "n\n5\n")
-    wrong = ["nonsense", "nothing", "has no snapshot 2020-01-01", "has no snapshot 12", "'last week' is neither", "--as-of"]
+    wrong = [
+        "nonsense",
+        "nothing",
+        "has no snapshot 2020-01-01",
+        "has no snapshot 12",
+        "'last week' is neither",
+        "--as-of",
+    ]
     for words, (code, output, errors) in zip(wrong, said[2:], strict=True):
         assert (code, output) == (2, ""), errors
         assert words in errors
@@ -183,9 +192,7 @@ async def test_config_check_says_what_is_wrong_and_where(fleet):
 async def test_a_worker_in_a_namespace_that_is_not_prepared_names_the_command_that_prepares_it(fleet):
     namespace = f"bare-{fleet.name}"
     await fleet.temporal.workflow_service.register_namespace(
-        RegisterNamespaceRequest(
-            namespace=namespace, workflow_execution_retention_period=_duration(timedelta(days=1))
-        )
+        RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=_duration(timedelta(days=1)))
     )
     path = fleet.directory / "environments.yaml"
     written = yaml.safe_load(path.read_text())

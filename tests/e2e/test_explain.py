@@ -29,9 +29,7 @@ class Cut:
 
 CUTS = {
     "daily": Cut("daily", "DateTime", "toDateTime('2024-03-20', 'UTC') - number * 20", "2024-03-10", 23),
-    "hourly": Cut(
-        "hourly", "DateTime64(3)", "toDateTime64('2024-03-20', 3, 'UTC') - number * 2", "2024-03-19T05", 55
-    ),
+    "hourly": Cut("hourly", "DateTime64(3)", "toDateTime64('2024-03-20', 3, 'UTC') - number * 2", "2024-03-19T05", 55),
     "integer": Cut("chunked", "UInt64", "number", "42000", 100, (("types", {"cut": "long"}),)),
 }
 

@@ -154,7 +154,9 @@ async def test_the_sample_holds_what_is_hard_to_carry(sample, expected):
 
     fees = values(EXECUTION, "base_fee_per_gas")
     assert {2**64 - 1, 2**63 + 1, None} <= fees
-    assert {None, "", "以太坊矿工", "👩‍🚀👨‍👩‍👧", 'it\'s "quoted" \\ with\ta tab\nand a line'} <= values(EXECUTION, "extra_data_string")
+    assert {None, "", "以太坊矿工", "👩‍🚀👨‍👩‍👧", 'it\'s "quoted" \\ with\ta tab\nand a line'} <= values(
+        EXECUTION, "extra_data_string"
+    )
     assert {len(block) for block in values(BLOCKS, "block")} == {66}
     assert any(time[1] % 1_000_000 for time in values(BLOCKS, "event_date_time"))
     assert None in values(ATTESTATIONS, "attesting_validator_index")
@@ -312,7 +314,6 @@ async def test_late_rows_replace_their_partition_and_the_old_snapshot_keeps_the_
         event = (await events_of(sample, identifier))[-1]
         assert event["operation"] == "overwrite"
         assert [one["objectKey"] for one in event["partitions"]] == [replaced.removeprefix("s3://icefleet/")]
-
 
     # By id, and by time: a moment after the old snapshot, in a place where the clocks say something else.
     by_id, _, by_time = tables

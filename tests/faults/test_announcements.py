@@ -5,14 +5,14 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import failpoints
 from support.direct import Hands
 from support.faultproxy import TcpFaults
 from support.fleet import eventually
 from support.gate import gate_at
 from support.ownnats import own_nats
-from temporalio.exceptions import ApplicationError
-
-from activities import failpoints
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import CancelledError
+
 from support.evidence import (
     make_bulky,
     make_slow,
@@ -18,8 +21,6 @@ from support.evidence import (
 )
 from support.faultproxy import Hold, HttpFaults
 from support.fleet import eventually
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.exceptions import CancelledError
 
 GONE_SECONDS = 5
 """How soon the query of a cancelled export must be gone from the server."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.evidence import Rows, make_bulky, objects, open_uploads, source_rows, table_rows
-from support.fleet import Fleet
 
 from activities.contracts.export import ExportReport
+from support.evidence import Rows, make_bulky, objects, open_uploads, source_rows, table_rows
+from support.fleet import Fleet
 
 LETHAL = [
     "before-upload",

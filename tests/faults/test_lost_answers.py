@@ -4,15 +4,15 @@ import asyncio
 from collections import Counter
 
 import pytest
-from support.direct import COMMIT, Hands, metadata_files
-from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Hold, HoldAnswer, HttpFaults, Late
-from support.fleet import replace_ports
-from support.lakereaders import by_duckdb, by_pyiceberg
 from temporalio.exceptions import ApplicationError
 
 from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.lake import commit as protocol
 from activities.lake.catalog import Lake
+from support.direct import COMMIT, Hands, metadata_files
+from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Hold, HoldAnswer, HttpFaults, Late
+from support.fleet import replace_ports
+from support.lakereaders import by_duckdb, by_pyiceberg
 
 LANDED = [
     *(

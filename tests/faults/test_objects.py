@@ -3,9 +3,6 @@
 import re
 
 import pytest
-from support.direct import Hands
-from support.evidence import objects, source_rows, table_rows
-from support.gate import failing_at
 from temporalio.exceptions import ApplicationError
 
 from activities import failpoints
@@ -14,6 +11,9 @@ from activities.core.partitions import index_of
 from activities.lake.commit import commit_files
 from activities.lake.files import data_file
 from activities.partition import stored_footer
+from support.direct import Hands
+from support.evidence import objects, source_rows, table_rows
+from support.gate import failing_at
 
 ROWS = 20
 NOON = "toDateTime('2024-03-20 12:00:00', 'UTC')"

@@ -3,14 +3,14 @@
 import asyncio
 from datetime import timedelta
 
-from support.evidence import make_slow, retried, running_exports, source_rows, table_rows
-from support.faultproxy import Hold, HttpFaults, TcpFaults
-from support.fleet import eventually
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.contracts.export import ExportActivities
 from activities.export import Export
+from support.evidence import make_slow, retried, running_exports, source_rows, table_rows
+from support.faultproxy import Hold, HttpFaults, TcpFaults
+from support.fleet import eventually
 from worker.main import activities_of
 from workflows import request_export
 from workflows.export_table import ExportTable

@@ -5,10 +5,6 @@ import contextlib
 from collections import Counter
 
 import pytest
-from support.direct import Hands, metadata_files
-from support.evidence import source_rows, table_rows
-from support.fleet import eventually
-from support.gate import gate_at
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -17,6 +13,10 @@ from activities.core.partitions import index_of
 from activities.lake.commit import commit_files
 from activities.lake.files import data_file
 from activities.partition import stored_footer
+from support.direct import Hands, metadata_files
+from support.evidence import source_rows, table_rows
+from support.fleet import eventually
+from support.gate import gate_at
 from worker.main import export_worker
 from worker.wiring import open_export, open_lake
 

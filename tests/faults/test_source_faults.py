@@ -9,12 +9,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.evidence import make_bulky, objects, open_uploads, retried, source_rows, table_rows
-from support.faultproxy import Answer, CutBefore, CutBody, Delay, HttpFaults, Seen, TcpFaults
-from support.fleet import eventually
 from temporalio.client import WorkflowFailureError
 
 from deploy.local.ports import free_port
+from support.evidence import make_bulky, objects, open_uploads, retried, source_rows, table_rows
+from support.faultproxy import Answer, CutBefore, CutBody, Delay, HttpFaults, Seen, TcpFaults
+from support.fleet import eventually
 
 GROUP = 1_000_000
 """Rows of a Parquet row group: the first is sent while the next is made."""

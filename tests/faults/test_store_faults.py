@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 import yaml
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
 from support.evidence import make_bulky, objects, open_uploads, retried, source_rows, table_rows
 from support.faultproxy import Answer, HttpFaults, TcpFaults
 from support.fleet import eventually
-from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import ApplicationError
 
 PART_BYTES = 5 * 2**20
 ROWS = 16_000

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from support.direct import COMMIT, Hands, metadata_files
 from support.evidence import make_bulky, objects, open_uploads, source_rows, table_rows
 from support.faultproxy import Hold, HttpFaults

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.manifest import ManifestFile
-from support.direct import Hands
 
 from activities.core.faults import ObjectRefused
 from activities.core.partitions import Span, index_of
 from activities.core.tables import PartitionRule
 from activities.lake.files import data_file, existing_files, live_files
 from activities.lake.footers import read_footer
+from support.direct import Hands
 
 DAILY = PartitionRule("daily", "at")
 DAY = index_of(DAILY, "2024-03-20")

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from support.direct import Hands
 
 from activities.core.partitions import label_of
 from activities.lake.history import snapshot_facts, snapshots_after
+from support.direct import Hands
 
 HOURS = 23
 

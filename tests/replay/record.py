@@ -24,13 +24,13 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
-from support.gate import failing_at, gate_at  # noqa: E402
 from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
 from activities.contracts.export import LOOP_WORKFLOW, REQUEST_WORKFLOW  # noqa: E402
 from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
+from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
+from support.gate import failing_at, gate_at  # noqa: E402
 
 HISTORIES = HERE / "histories"
 Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]

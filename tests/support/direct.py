@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from support.evidence import _bucket
-from support.fleet import Fleet
 from temporalio.testing import ActivityEnvironment
 
 from activities.context import ExportContext
@@ -20,6 +18,8 @@ from activities.contracts.export import (
     TableInput,
 )
 from activities.export import Export
+from support.evidence import _bucket
+from support.fleet import Fleet
 
 COMMIT = {"method": "POST", "path": r"/tables/events$"}
 """The catalog's requests that commit to the table called `events`."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from support.fleet import Fleet
 from temporalio.api.failure.v1 import Failure
 from temporalio.service import RPCError
+
+from support.fleet import Fleet
 
 Rows = list[tuple[int, str]]
 

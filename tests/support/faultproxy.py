@@ -20,6 +20,8 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
+
 from support.tcpproxy import TcpFaults
 from support.wirefaults import (
     Answer,
@@ -36,7 +38,6 @@ from support.wirefaults import (
     Rule,
     Seen,
 )
-from yarl import URL
 
 __all__ = [
     "Answer",

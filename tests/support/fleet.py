@@ -206,8 +206,8 @@ class Fleet:
         """Insert `rows` rows; `at` is SQL over `number`."""
         await self.run_sql(
             f"INSERT INTO {self.database}.{name} (updated, at, number, name, network) SELECT "
-            f"toDateTime('{updated}', 'UTC'), {at}, number + {offset}, concat('n', toString(number % 7)), '{self.network}' "
-            f"FROM numbers({rows})"
+            f"toDateTime('{updated}', 'UTC'), {at}, number + {offset}, concat('n', toString(number % 7)), "
+            f"'{self.network}' FROM numbers({rows})"
         )
 
     async def queries(self, marker: str) -> list[dict[str, Any]]:

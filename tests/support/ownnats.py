@@ -13,9 +13,9 @@ from typing import Any
 import nats
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
-from support.fleet import Fleet, eventually
 
 from deploy.local.parts import program
+from support.fleet import Fleet, eventually
 
 STREAM = "ICEFLEET"
 

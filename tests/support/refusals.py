@@ -5,11 +5,11 @@ import uuid
 from typing import Any
 
 import pytest
-from support.fleet import Fleet
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities.contracts.export import REQUEST_WORKFLOW
+from support.fleet import Fleet
 
 SECONDS = 5
 """How long a person waits to hear that something cannot be."""

@@ -4,6 +4,7 @@ import asyncio
 
 import aiohttp
 import pytest
+
 from support.faultproxy import (
     Answer,
     AnswerInstead,

@@ -5,8 +5,6 @@ import threading
 from typing import Any
 
 import pytest
-from support.fleet import Fleet, eventually
-from support.gate import Gate, failing_at, gate_at
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError
@@ -17,6 +15,8 @@ from activities.contracts.export import ExportReport, Plan, PlanInput
 from activities.core.faults import CatalogRefused, CatalogUnavailable, SchemaConflict, StoreRefused, StoreUnavailable
 from activities.lake.commit import Commit, commit_files
 from activities.plan import plan_page
+from support.fleet import Fleet, eventually
+from support.gate import Gate, failing_at, gate_at
 from workflows.failures import cause_of
 
 PENDING_CANCEL = PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED

@@ -5,8 +5,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fleet import eventually
-from support.gate import failing_at, gate_at
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from activities.contracts.export import (
@@ -21,6 +19,8 @@ from activities.contracts.export import (
 )
 from activities.contracts.inputs import write_input
 from activities.core.faults import StoreRefused
+from support.fleet import eventually
+from support.gate import failing_at, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest, closing_message
 
 LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1)

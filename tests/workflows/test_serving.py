@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-from support.fleet import Fleet, eventually
-from support.gate import gate_at
 from temporalio.client import WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
@@ -18,6 +16,8 @@ from activities.contracts.export import (
     SubmittedRequest,
 )
 from activities.export import Export
+from support.fleet import Fleet, eventually
+from support.gate import gate_at
 
 ONE_AT_A_TIME = {"partitions_per_commit": 1, "pages_per_run": 1, "parallel_partitions": 1}
 """Every partition is a page, and after every page the loop continues as new."""
