@@ -203,7 +203,8 @@ def _classify(
         newest_first=not subject.request.oldest_first,
     )
     # `force` alone does not allow a table to shrink: what the source has lost is named, and left as it is.
-    todo = tuple(planned for planned in found.todo if planned.index not in found.shrunk)
+    lost = frozenset(found.shrunk)
+    todo = tuple(planned for planned in found.todo if planned.index not in lost)
     return replace(found, todo=todo, forced=sum(planned.reason == "forced" for planned in todo))
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,7 +86,7 @@ async def sample(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         await own.open()
     command = [str(Path(sys.executable).with_name("icefleet")), "worker"]
     with own.log.open("wb") as log:
-        worker = subprocess.Popen(command, env=own.variables, stdout=log, stderr=log)
+        worker = await asyncio.create_subprocess_exec(*command, env=own.variables, stdout=log, stderr=log)
     try:
         code, output, errors = await own.command("seed", "--scale", "0.34")
         assert code == 0, output + errors
@@ -98,8 +97,4 @@ async def sample(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     finally:
         await own.clickhouse.close()
         worker.terminate()
-        try:
-            worker.wait(20)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+        await asyncio.wait_for(worker.wait(), 30)

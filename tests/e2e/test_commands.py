@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import yaml
+from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from support.fleet import eventually
@@ -77,8 +78,11 @@ async def test_what_cannot_be_is_refused_by_name_with_exit_code_2(fleet):
             "no table 'event' in config; did you mean `events`?": ("event", "-n", fleet.network),
             "table 'events' has no network 'nonet'": ("events", "-n", "nonet"),
             "'2024-13-01' is not a date": ("events", "-n", fleet.network, "--date", "2024-13-01"),
-            "the range ends before it starts": ("events", "-n", fleet.network, "--from", "2024-03-20", "--to", "2024-03-19"),
-        }  # fmt: skip
+            "the range ends before it starts": (
+                *("events", "-n", fleet.network),
+                *("--from", "2024-03-20", "--to", "2024-03-19"),
+            ),
+        }
         answers = await asyncio.gather(*(fleet.command("export", *words, "--wait") for words in asked.values()))
     for wrong, (code, said, errors) in zip(asked, answers, strict=True):
         assert (code, said) == (2, ""), errors
@@ -215,9 +219,7 @@ async def test_a_worker_in_a_namespace_that_is_not_prepared_names_the_command_th
     ]
 
 
-def _duration(time: timedelta):
-    from google.protobuf.duration_pb2 import Duration  # noqa: PLC0415 - one number
-
+def _duration(time: timedelta) -> Duration:
     duration = Duration()
     duration.FromTimedelta(time)
     return duration

@@ -94,7 +94,7 @@ async def test_an_export_reads_only_its_partitions_granules_in_the_keys_order_wi
 
 
 async def test_the_pinned_setting_keeps_the_key_where_a_cast_would_hide_it(fleet):
-    """The control: what these tests look at does change when the setting is gone, with a cast that keys cannot follow."""
+    """The control: what these tests look at does change when the setting is gone, if keys cannot follow the cast."""
     query = await make(fleet, CUTS["integer"])
     text = query.text.replace("accurateCast(`cut`, 'Int64')", "CAST(`cut` AS Decimal(20, 0))")
     assert text != query.text

@@ -85,14 +85,15 @@ def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]
     """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
-    setup = [
-        "SET allow_experimental_database_iceberg = 1",
+    database = (
         f"CREATE DATABASE lake ENGINE = DataLakeCatalog('{catalog.uri}/v1', '{storage.access_key.get_secret_value()}', "
         f"'{storage.secret_key.get_secret_value()}') SETTINGS catalog_type = 'rest', "
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
-        f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'",
-    ]
-    return _ask_clickhouse(setup, [f"SELECT * FROM lake.`{table}`" for table in tables])
+        f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
+    )
+    return _ask_clickhouse(
+        ["SET allow_experimental_database_iceberg = 1", database], [f"SELECT * FROM lake.`{table}`" for table in tables]
+    )
 
 
 def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:
