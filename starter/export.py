@@ -175,7 +175,7 @@ async def _withdraw(client: Client, handle: Handle) -> None:
     await handle.cancel()
     worked_on = await _has_worker(client, (await handle.describe()).task_queue)
     try:
-        await asyncio.wait_for(handle.result(), WITHDRAW_SECONDS if worked_on else QUERY_SECONDS)
+        await asyncio.wait_for(handle.result(), WITHDRAW_SECONDS if worked_on else POLL_SECONDS)
     except WorkflowFailureError:
         errors.print("withdrawn: nothing of it is running any more")
     except TimeoutError:

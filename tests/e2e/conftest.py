@@ -84,7 +84,9 @@ async def sample(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
         await own.open()
-    command = [str(Path(sys.executable).with_name("icefleet")), "worker"]
+    # Leashed as the stack is: a test run that is killed leaves no worker behind.
+    leash = [sys.executable, "-I", "-S", str(ROOT / "deploy" / "local" / "leash.py"), str(os.getpid())]
+    command = [*leash, str(Path(sys.executable).with_name("icefleet")), "worker"]
     with own.log.open("wb") as log:
         worker = await asyncio.create_subprocess_exec(*command, env=own.variables, stdout=log, stderr=log)
     try:

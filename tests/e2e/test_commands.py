@@ -44,18 +44,16 @@ async def test_an_export_says_what_it_did_and_a_second_one_that_nothing_is_left(
         report = await fleet.temporal.get_workflow_handle(asked["workflow_id"]).result()
         assert report["status"] == "nothing_to_do"
 
-    code, said, _ = await fleet.command("tables", "--json")
-    shown = {"table": table, "exists": True, "partitions": 3, "rows": 300, "newest": "2024-03-20", "empty": 17}
-    [seen] = json.loads(said)
-    assert code == 0
-    assert shown.items() <= seen.items()
-    code, said, _ = await fleet.command("tables")
-    assert (code, len(said.splitlines())) == (0, 2)
-    assert re.search(rf"^{re.escape(table)} +3 +300 +17 +0 +2024-03-18 +2024-03-20", said, re.MULTILINE)
-    assert (await fleet.command("tables", "nonesuch"))[::2] == (
-        2,
-        f"error: no table of environment {fleet.name} has 'nonesuch' in its name\n",
+    as_json, shown, none = await asyncio.gather(
+        *(fleet.command("tables", *words) for words in (("--json",), (), ("nonesuch",)))
     )
+    [seen] = json.loads(as_json[1])
+    wanted = {"table": table, "exists": True, "partitions": 3, "rows": 300, "newest": "2024-03-20", "empty": 17}
+    assert as_json[0] == 0
+    assert wanted.items() <= seen.items()
+    assert (shown[0], len(shown[1].splitlines())) == (0, 2)
+    assert re.search(rf"^{re.escape(table)} +3 +300 +17 +0 +2024-03-18 +2024-03-20", shown[1], re.MULTILINE)
+    assert none == (2, "", f"error: no table of environment {fleet.name} has 'nonesuch' in its name\n")
 
 
 async def test_a_partition_that_fails_is_named_and_the_exit_code_is_3(fleet):
