@@ -26,7 +26,7 @@ FOOTERS_AT_ONCE = 16
 
 async def commit_page(context: ExportContext, commit: CommitInput) -> CommitReport:
     """Commit a page of objects, in one snapshot, leaving out what the head holds already."""
-    config = context.table(commit)  # type: ignore[arg-type]
+    config = context.table(commit)
     rule = config.partition
     facts = await read_facts(context.find_source(config.source), config)
     files = [_new_file(context, rule, file) for file in commit.files]

@@ -26,6 +26,7 @@ from activities.contracts.export import (
     SubmittedRequest,
     TableInput,
     loop_id,
+    table_identifier,
 )
 from activities.contracts.inputs import read_input
 from activities.core.partitions import span_of
@@ -57,6 +58,7 @@ class Export(ExportActivities):
             {"environment": request.environment, "table": request.table, "network": request.network},
             id=identity,
             task_queue=activity.info().task_queue,
+            static_summary=f"exports of {table_identifier(request.network, request.table)}",
             start_signal=SUBMIT_SIGNAL,
             start_signal_args=[submitted],
             search_attributes=TypedSearchAttributes(

@@ -69,7 +69,7 @@ async def export_one(context: ExportContext, task: PartitionInput) -> ExportedPa
 
 
 async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
-    config = context.table(task)  # type: ignore[arg-type]
+    config = context.table(task)
     clickhouse = context.find_source(config.source)
     facts = await read_facts(clickhouse, config)
     table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))

@@ -245,12 +245,15 @@ class Shown(contextlib.AbstractContextManager["Shown"]):
 def _words(seen: dict[str, Any]) -> tuple[int, int, str]:
     """Partitions done, partitions planned, and both in words; none are planned while the loop still plans."""
     planned = seen["missing"] + seen["stale"] + seen["forced"]
-    done = seen["exported"] + seen["already_there"] + seen["failed"]
+    done = seen["exported"] + seen["already_there"] + seen["failed"] + seen.get("uploaded", 0)
     if seen["message"] and seen["status"] == "dry_run":
         return 0, planned, f"{planned} partitions to do"
     if not planned:
         return 0, 0, "nothing to do" if seen["message"] else "planning"
-    text = f"{done}/{planned} partitions, {seen['rows']:,} rows, {seen['bytes'] / 1e6:,.1f} MB"
+    committed = done - seen.get("uploaded", 0)
+    text = f"{committed}/{planned} partitions, {seen['rows']:,} rows, {seen['bytes'] / 1e6:,.1f} MB"
+    if seen.get("uploaded"):
+        text += f", {seen['uploaded']} more uploaded"
     if seen["failed"]:
         text += f", {seen['failed']} failed"
     return done, planned, text

@@ -31,6 +31,8 @@ class ActiveRequest:
     empty_ranges: list[list[str]] = field(default_factory=list)
     """Newly seen empty partitions, to be remembered with the next commit."""
     report: ExportReport = field(default_factory=ExportReport)
+    uploaded: int = 0
+    """Partitions of the page at hand whose objects are there and not committed yet."""
 
     @property
     def priority(self) -> int:
@@ -56,6 +58,7 @@ class ActiveRequest:
 
     def committed(self, commit: CommitReport) -> None:
         """Count a commit."""
+        self.uploaded = 0
         report = self.report
         report.exported += commit.committed
         report.already_there += commit.already_there
@@ -126,3 +129,46 @@ def closing_message(identifier: str, report: ExportReport) -> str:
     if report.failed:
         text += f", {report.failed} failed"
     return text
+
+
+def read_request(submitted: SubmittedRequest) -> ExportRequest:
+    """The request inside its envelope."""
+    return read_input(ExportRequest, submitted.request)
+
+
+def outcome(request: ActiveRequest) -> str:
+    """The status that a request ends with when every page of it is done."""
+    report = request.report
+    if request.request.dry_run:
+        return "dry_run"
+    if report.failed:
+        return "partial"
+    if report.exported or report.already_there:
+        return "complete"
+    return "nothing_to_do"
+
+
+def progress_of(request: ActiveRequest) -> dict[str, Any]:
+    """One request as the progress query shows it."""
+    return {
+        "id": request.submitted.id,
+        "planned_next": len(request.todo),
+        "uploaded": request.uploaded,
+        **asdict(request.report),
+    }
+
+
+def details_of(identifier: str, active: list[ActiveRequest], in_flight: list[str]) -> str:
+    """The state of a loop as Markdown: the current details that the Temporal UI renders."""
+    lines = [f"**{identifier}**"]
+    for request in active:
+        report = request.report
+        planned = report.missing + report.stale + report.forced
+        lines.append(
+            f"- `{request.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
+            f"{request.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
+        )
+        lines += [f"  - {failed.partition}: {failed.cause}: {failed.message}" for failed in report.failures[:5]]
+    if in_flight:
+        lines.append(f"- in flight: {', '.join(in_flight)}")
+    return "\n".join(lines)

@@ -20,7 +20,6 @@ from activities.contracts.export import (
     CommitInput,
     ExportActivities,
     ExportedPartition,
-    ExportRequest,
     LoopState,
     PartitionInput,
     PlanInput,
@@ -30,9 +29,17 @@ from activities.contracts.export import (
     loop_id,
     table_identifier,
 )
-from activities.contracts.inputs import bad_request, read_input, read_only_input
+from activities.contracts.inputs import bad_request, read_only_input
 from workflows.announcer import Announcer
-from workflows.export_requests import REMEMBERED_REQUESTS, ActiveRequest, closing_message
+from workflows.export_requests import (
+    REMEMBERED_REQUESTS,
+    ActiveRequest,
+    closing_message,
+    details_of,
+    outcome,
+    progress_of,
+    read_request,
+)
 from workflows.failures import cause_of
 from workflows.policies import PLAN, commit_policy, export_policy
 
@@ -183,7 +190,7 @@ class ExportTable:
             await self._export_page(request, page)
         del request.todo[: len(page)]
         if request.finished:
-            await self._close(request, *outcome(request))
+            await self._close(request, outcome(request))
 
     async def _plan(self, request: ActiveRequest) -> None:
         state = self._state
@@ -207,6 +214,7 @@ class ExportTable:
         plan = request.plan
         if plan is None:
             raise RuntimeError("a page without a plan")
+        request.uploaded = 0
         slots = asyncio.Semaphore(plan.limits.parallel_partitions)
         # Every one of them is waited for, also when the page is cancelled: none may outlive its page.
         ended = await asyncio.gather(
@@ -251,7 +259,7 @@ class ExportTable:
             self._in_flight[planned.partition] = planned.reason
             self._show()
             try:
-                return await workflow.execute_activity_method(
+                exported: ExportedPartition = await workflow.execute_activity_method(
                     ExportActivities.export_partition,
                     PartitionInput(state.environment, state.table, state.network, request.submitted.id, planned),
                     summary=f"{planned.partition} ({planned.reason})",
@@ -262,6 +270,9 @@ class ExportTable:
                     raise
                 request.failed(planned.partition, *cause_of(failure))
                 return None
+            else:
+                request.uploaded += 1
+                return exported
             finally:
                 self._in_flight.pop(planned.partition, None)
                 self._show()
@@ -321,37 +332,5 @@ class ExportTable:
         """The same for people: the current details that the Temporal UI renders."""
         if not workflow.in_workflow():
             return  # the coroutines of a run that left the worker's cache are closed outside of it
-        lines = [f"**{table_identifier(self._state.network, self._state.table)}**"]
-        for request in self._active:
-            report = request.report
-            planned = report.missing + report.stale + report.forced
-            lines.append(
-                f"- `{request.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
-                f"{report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
-            )
-            lines += [f"  - {f.partition}: {f.cause}: {f.message}" for f in report.failures[:5]]
-        if self._in_flight:
-            lines.append(f"- in flight: {', '.join(self._in_flight)}")
-        workflow.set_current_details("\n".join(lines))
-
-
-def read_request(submitted: SubmittedRequest) -> ExportRequest:
-    """The request inside its envelope."""
-    return read_input(ExportRequest, submitted.request)
-
-
-def outcome(request: ActiveRequest) -> tuple[str]:
-    """The status that a request ends with when every page of it is done."""
-    report = request.report
-    if request.request.dry_run:
-        return ("dry_run",)
-    if report.failed:
-        return ("partial",)
-    if report.exported or report.already_there:
-        return ("complete",)
-    return ("nothing_to_do",)
-
-
-def progress_of(request: ActiveRequest) -> dict[str, Any]:
-    """One request as the progress query shows it."""
-    return {"id": request.submitted.id, "planned_next": len(request.todo), **asdict(request.report)}
+        identifier = table_identifier(self._state.network, self._state.table)
+        workflow.set_current_details(details_of(identifier, self._active, list(self._in_flight)))

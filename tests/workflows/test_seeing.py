@@ -61,7 +61,7 @@ async def test_progress_and_current_details_show_what_is_planned_done_and_in_fli
         "failed": 0,
     }
     assert text.splitlines()[0] == f"**{fleet.network}.events**"
-    assert f"`{mine['id']}`: 2 of 4 partitions, 20 rows, {mine['bytes']:,} bytes, 0 failed" in text
+    assert f"`{mine['id']}`: 2 of 4 partitions, 0 more uploaded, 20 rows, {mine['bytes']:,} bytes, 0 failed" in text
     assert "in flight: 2024-03-18, 2024-03-17" in text
     assert fleet.loop().id in door
     assert (report.exported, report.rows) == (4, 40)
