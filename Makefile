@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live lint format proto lock up down clean
+.PHONY: help demo test test-live bench-export lint format proto lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ proto: $(STAMP) ## generate the Python beside the .proto files
 lock: $(STAMP) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
+
+bench-export: $(STAMP) ## measure an export beside the engine's own; SCALE=0.1 shrinks the run
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/export.py
 
 up: $(STAMP) ## start the embedded stack and a worker
 	@$(BIN)/icefleet local up --worker

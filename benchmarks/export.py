@@ -1,0 +1,289 @@
+"""`make bench-export`: an export end to end, beside what the engine and plainer ways take for the same rows.
+
+Everything runs in one go on this machine: the embedded stack, one worker process, partitions of 5 and 50 million rows
+of 37 columns, and 1,000 partitions of 1,000 rows. Contenders take turns; figures are medians.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import attestations
+import pyarrow.parquet as pq
+import yaml
+from harness import Figure, Memory, alternate, median, report, scale, timed
+
+from activities.clients.clickhouse import ClickHouse
+from activities.clients.objectstore import ObjectStore
+from activities.contracts.export import ExportReport, ExportRequest
+from activities.core.columns import export_columns
+from activities.core.partitions import index_of
+from activities.core.query import Query, export_query
+from activities.source import read_facts
+from deploy.local.stack import Stack
+from starter.export import start_request
+from worker.config import Settings, load_settings
+from worker.wiring import connect_temporal, open_clickhouse, open_store
+
+COMMAND = "make bench-export"
+PART = 8 * 2**20
+RUNS = 3
+SMALL = "small"
+SMALL_ROWS = 1000
+IDLE_SECONDS = 3
+
+
+@dataclass
+class Bench:
+    """The stack, a worker's process, and the clients that contenders use."""
+
+    stack: Stack
+    settings: Settings
+    worker: subprocess.Popen[bytes]
+    loop: asyncio.AbstractEventLoop
+    clickhouse: ClickHouse
+    store: ObjectStore
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+        return self.loop.run_until_complete(work)
+
+    def sql(self, text: str) -> None:
+        """Change the source."""
+        self.wait(self.clickhouse.command(text))
+
+    def query(self, hour: str) -> Query:
+        """The very query that an export of this hour sends."""
+
+        async def make() -> Query:
+            config = self.settings.table("local", attestations.TABLE, attestations.NETWORK)
+            facts = await read_facts(self.clickhouse, config)
+            columns = export_columns(config, facts.columns)
+            return export_query(config, facts, columns, attestations.NETWORK, index_of(config.partition, hour))
+
+        query: Query = self.wait(make())
+        return query
+
+    def literal(self, hour: str) -> str:
+        """The same with its values written in, for statements that cannot carry parameters."""
+        query = self.query(hour)
+        text = query.text
+        for name, value in query.parameters.items():
+            start = text.index("{" + name + ":")
+            kind = text[start + len(name) + 2 : text.index("}", start)]
+            text = text.replace(text[start : text.index("}", start) + 1], f"CAST('{value}' AS {kind})")
+        return text
+
+
+def icefleet(bench: Bench, table: str, **fields: Any) -> Callable[[], float]:
+    """The whole job: request, plan, transfer, verification, commit and event."""
+
+    def run() -> float:
+        async def export() -> ExportReport:
+            environment = bench.settings.environment("local")
+            client = await connect_temporal(environment)
+            request = ExportRequest(table=table, network=attestations.NETWORK, force=True, **fields)
+            handle = await start_request(client, environment.temporal.task_queue, request)
+            return await handle.result()
+
+        started = time.perf_counter()
+        ended = bench.wait(export())
+        if ended.status != "complete":
+            raise RuntimeError(f"{ended.status}: {ended.message} {ended.failures[:1]}")
+        return time.perf_counter() - started
+
+    return run
+
+
+def native(bench: Bench, hour: str) -> Callable[[], float]:
+    """(a) The engine alone: INSERT INTO FUNCTION s3 of the same rows, nothing counted, nothing committed."""
+    environment = bench.settings.environment("local").storage
+    number = iter(range(1_000_000))
+    select = bench.literal(hour)
+
+    def run() -> float:
+        url = f"{environment.endpoint}/{environment.bucket}/bench/native-{hour}-{next(number)}.parquet"
+        keys = f"'{environment.access_key.get_secret_value()}', '{environment.secret_key.get_secret_value()}'"
+        pinned = "prefer_column_name_to_alias = 1, output_format_parquet_compression_method = 'zstd', max_threads = 2"
+        return timed(
+            lambda: bench.sql(f"INSERT INTO FUNCTION s3('{url}', {keys}, 'Parquet') {select} SETTINGS {pinned}")
+        )
+
+    return run
+
+
+def arrow(bench: Bench, hour: str) -> Callable[[], float]:
+    """(b) Arrow batches over HTTP, encoded by pyarrow, uploaded at the end."""
+    query = bench.query(hour)
+    number = iter(range(1_000_000))
+
+    def run() -> float:
+        async def carry() -> None:
+            client = await bench.clickhouse._open()  # noqa: SLF001 - a peer that is not ours to tidy
+            settings = {"prefer_column_name_to_alias": 1, "max_threads": 2, "output_format_arrow_string_as_string": 1}
+            sink, writer = io.BytesIO(), None
+            stream = await client.query_arrow_stream(query.text, parameters=dict(query.parameters), settings=settings)
+            async with stream:
+                async for batch in stream:
+                    writer = writer or pq.ParquetWriter(sink, batch.schema, compression="zstd")
+                    writer.write_batch(batch) if hasattr(batch, "num_columns") and not hasattr(
+                        batch, "to_batches"
+                    ) else writer.write_table(batch)
+            if writer is not None:
+                writer.close()
+            await bench.store.create(f"bench/arrow-{hour}-{next(number)}.parquet", sink.getvalue(), "")
+
+        return timed(lambda: bench.wait(carry()))
+
+    return run
+
+
+def in_memory(bench: Bench, hour: str) -> Callable[[], float]:
+    """(c) The whole result in memory, to a file, uploaded, and counted at the source by a query of its own."""
+    query = bench.query(hour)
+    number = iter(range(1_000_000))
+
+    def run() -> float:
+        async def carry() -> None:
+            client = await bench.clickhouse._open()  # noqa: SLF001
+            settings = {"prefer_column_name_to_alias": 1, "max_threads": 2}
+            table = await client.query_arrow(query.text, parameters=dict(query.parameters), settings=settings)
+            with tempfile.TemporaryFile() as file:
+                pq.write_table(table, file, compression="zstd")
+                file.seek(0)
+                body = file.read()
+            await bench.store.create(f"bench/memory-{hour}-{next(number)}.parquet", body, "")
+            where = query.text[query.text.index(" FROM ") : query.text.index(" ORDER BY ")]
+            await bench.clickhouse.rows(Query(f"SELECT count() AS rows{where}", dict(query.parameters)))
+
+        return timed(lambda: bench.wait(carry()))
+
+    return run
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["5m", "50m", "small"], action="append")
+    chosen = parser.parse_args().only or ["5m", "50m", "small"]
+    with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory:
+        figures = measure(Path(directory), chosen)
+    report("export", figures)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def measure(directory: Path, chosen: list[str]) -> list[Figure]:
+    """Start everything, and run what was chosen."""
+    config = directory / "config"
+    config.mkdir()
+    tables: Any = attestations.tables_yaml(last="2024-05-01")
+    small = dict(tables["groups"]["hourly"]["tables"][0], name=SMALL)
+    tables["groups"]["hourly"]["tables"].append(small)
+    (config / "tables.yaml").write_text(yaml.safe_dump(tables))
+    shipped = yaml.safe_load(Path("config/environments.yaml").read_text())
+    local = shipped["environments"]["local"]
+    local.pop("tables", None)
+    (config / "environments.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "environments": {"local": local},
+                "export_mappings": [{"source": "local.default", "destination": "local"}],
+            }
+        )
+    )
+    os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
+    os.environ["ICEFLEET_CONFIG_DIR"] = str(config)
+    with Stack(directory / "local") as stack:
+        settings = load_settings()
+        loop = asyncio.new_event_loop()
+        log = (directory / "worker.log").open("wb")
+        program = str(Path(sys.executable).with_name("icefleet"))
+        worker = subprocess.Popen([program, "worker"], stdout=log, stderr=log)
+        try:
+            store = loop.run_until_complete(open_store(settings.environment("local")).__aenter__())
+            clickhouse = open_clickhouse(settings, "local.default")
+            figures = Benchmarks(Bench(stack, settings, worker, loop, clickhouse, store)).run(chosen)
+            loop.run_until_complete(clickhouse.close())
+            loop.run_until_complete(store.__aexit__())
+            return figures
+        finally:
+            worker.terminate()
+            worker.wait()
+
+
+class Benchmarks:
+    """The measurements, one method each."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._figures: list[Figure] = []
+
+    def run(self, chosen: list[str]) -> list[Figure]:
+        """Fill the tables that are needed, measure, answer the figures."""
+        for statement in attestations.create():
+            self._bench.sql(statement)
+        time.sleep(IDLE_SECONDS)  # the worker imports its clients
+        with Memory(self._bench.worker.pid) as memory:
+            pass
+        self._figure("worker.idle_rss_mb", memory.idle / 1e6, "MB", "lower", None)
+        for name in chosen:
+            {"5m": self._five, "50m": self._fifty, "small": self._small}[name]()
+        return self._figures
+
+    def _figure(self, name: str, value: float, unit: str, better: Any, aim: float | None) -> None:
+        self._figures.append(Figure(name, round(value, 4), unit, better, aim, COMMAND))
+        print(f"  {name}: {value:.3f} {unit}", flush=True)
+
+    def _fill(self, hour: int, rows: int) -> str:
+        label = f"2024-03-20T{hour:02d}"
+        print(f"filling {label} with {rows:,} rows …", flush=True)
+        for statement in attestations.fill(hour, rows):
+            self._bench.sql(statement)
+        return label
+
+    def _five(self) -> None:
+        bench, hour = self._bench, self._fill(1, int(5_000_000 * scale()))
+        ours = icefleet(bench, attestations.TABLE, from_=hour, to=hour)
+        ours()  # the first run makes the table
+        seconds = alternate(RUNS, ours, native(bench, hour), arrow(bench, hour), in_memory(bench, hour))
+        mine, engine, arrows, memory = (median(one) for one in seconds)
+        print(f"  seconds: icefleet {mine:.2f}, engine {engine:.2f}, arrow {arrows:.2f}, in memory {memory:.2f}")
+        self._figure("export.5m.time_ratio_vs_native", mine / engine, "times", "lower", 1.15)
+        self._figure("export.5m.time_ratio_vs_arrow", mine / arrows, "times", "lower", None)
+        self._figure("export.5m.time_ratio_vs_in_memory", mine / memory, "times", "lower", None)
+
+    def _fifty(self) -> None:
+        bench, hour = self._bench, self._fill(2, int(50_000_000 * scale()))
+        ours = icefleet(bench, attestations.TABLE, from_=hour, to=hour)
+        with Memory(bench.worker.pid) as memory:
+            first = ours()
+        seconds = alternate(1, native(bench, hour), ours)
+        print(f"  seconds: icefleet {first:.1f} and {seconds[1][0]:.1f}, engine {seconds[0][0]:.1f}")
+        ratio = median([first, seconds[1][0]]) / seconds[0][0]
+        self._figure("export.50m.time_ratio_vs_native", ratio, "times", "lower", 1.15)
+        self._figure("export.50m.worker_growth_mb", memory.growth_mb, "MB", "lower", 150)
+
+    def _small(self) -> None:
+        count = max(10, int(1000 * scale()))
+        for statement in attestations.create(SMALL):
+            self._bench.sql(statement)
+        start = attestations.FIRST_HOUR
+        at = f"toDateTime({start} + intDiv(number, {SMALL_ROWS}) * 3600 + (number % 300) * 12)"
+        self._bench.sql(attestations.made(SMALL, count * SMALL_ROWS, at))
+        seconds = icefleet(self._bench, SMALL)()
+        print(f"  {count} partitions in {seconds:.1f} s")
+        self._figure("export.small_partitions_per_second", count / seconds, "partitions/s", "higher", 50)
+
+
+if __name__ == "__main__":
+    main()

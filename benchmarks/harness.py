@@ -1,0 +1,113 @@
+"""What every benchmark needs: medians, memory over idle, a table for people and JSON for machines."""
+
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import psutil
+
+RESULTS = Path(__file__).with_name("results")
+SAMPLE_SECONDS = 0.02
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value beside what it is meant to be."""
+
+    name: str
+    value: float
+    unit: str
+    better: Literal["lower", "higher"]
+    aim: float | None
+    command: str
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim is met; None without one."""
+        if self.aim is None:
+            return None
+        return self.value <= self.aim if self.better == "lower" else self.value >= self.aim
+
+
+class Memory:
+    """Peak resident memory of a process while the block runs, as growth over what it was before."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.idle = self._process.memory_info().rss
+        self.peak = self.idle
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    @property
+    def growth_mb(self) -> float:
+        """Megabytes over idle."""
+        return (self.peak - self.idle) / MEGABYTE
+
+
+def alternate(runs: int, *contenders: Callable[[], float]) -> list[list[float]]:
+    """Seconds of each contender, measured in turn, so that what disturbs one disturbs all."""
+    measured: list[list[float]] = [[] for _ in contenders]
+    for _ in range(runs):
+        for seconds, contender in zip(measured, contenders, strict=True):
+            seconds.append(contender())
+    return measured
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def scale() -> float:
+    """`SCALE=0.1` shrinks a run."""
+    return float(os.environ.get("SCALE", "1"))
+
+
+def report(name: str, figures: Sequence[Figure]) -> None:
+    """Print the figures and write `benchmarks/results/<name>.json`."""
+    machine = {
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "scale": scale(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    width = max(len(figure.name) for figure in figures)
+    print(f"\n{'figure':<{width}}  {'value':>10}  {'aim':>12}")
+    for figure in figures:
+        aim = "" if figure.aim is None else f"{'≤' if figure.better == 'lower' else '≥'} {figure.aim:g}"
+        mark = {True: "met", False: "missed", None: ""}[figure.met]
+        print(f"{figure.name:<{width}}  {figure.value:>10.3g}  {aim:>12}  {figure.unit:<14} {mark}")
+    print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
