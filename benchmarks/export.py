@@ -135,9 +135,7 @@ def arrow(bench: Bench, hour: str) -> Callable[[], float]:
             async with stream:
                 async for batch in stream:
                     writer = writer or pq.ParquetWriter(sink, batch.schema, compression="zstd")
-                    writer.write_batch(batch) if hasattr(batch, "num_columns") and not hasattr(
-                        batch, "to_batches"
-                    ) else writer.write_table(batch)
+                    writer.write(batch)
             if writer is not None:
                 writer.close()
             await bench.store.create(f"bench/arrow-{hour}-{next(number)}.parquet", sink.getvalue(), "")
