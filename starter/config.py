@@ -75,7 +75,11 @@ def _report(settings: Settings | None, problems: Sequence[Problem]) -> dict[str,
         report["environments"] = {name: {"unset": len(settings.unset(name))} for name in settings.names()}
         report["export_mappings"] = [mapping.model_dump() for mapping in settings.export_mappings]
         report["tables"] = {
-            name: {"partition": table.partition.type, "networks": [network.name for network in table.networks]}
+            name: {
+                "partition": table.partition.type,
+                "enabled": table.enabled,
+                "networks": [network.name for network in table.networks],
+            }
             for name, table in settings.tables.items()
         }
     return report
@@ -91,7 +95,7 @@ def _show(settings: Settings) -> None:
     tables = Table("table", "files", "networks", box=None, pad_edge=False)
     for name, table in settings.tables.items():
         chunk = f" by {table.partition.chunk_size}" if table.partition.chunk_size else ""
-        networks = ", ".join(network.name for network in table.networks)
+        networks = ", ".join(network.name for network in table.networks) if table.enabled else "disabled"
         tables.add_row(name, f"{table.partition.type}{chunk}", networks)
     console = Console()
     console.print(environments)
