@@ -164,3 +164,17 @@ async def test_a_table_that_is_disabled_is_refused_by_the_door_and_by_no_list_na
     assert (code, [table["table"] for table in json.loads(said)]) == (0, [f"{fleet.network}.open"])
     code, said, _ = await fleet.command("config", "check", "--source")
     assert (code, said) == (0, f"{fleet.name}.default: 1 table, nothing wrong\n")
+
+
+async def test_the_sample_is_what_the_shipped_config_says_of_it_and_what_is_not_there_is_summed_up(sample):
+    code, said, _ = await sample.command("config", "check", "--source", "--json")
+    report = json.loads(said)["sources"]["local.default"]
+    seeded = {BLOCKS, "beacon_api_eth_v1_events_attestation", "canonical_execution_block"}
+    assert (code, {problem["table"] for problem in report["problems"]}) == (1, set(NAMES) - seeded)
+
+    code, said, errors = await sample.command("tables")
+    *_, last = lines = said.splitlines()
+    assert (code, errors, len(lines)) == (0, "", 1 + 6 + 1)
+    assert last == "232 more of config have not been exported yet; `icefleet tables --all` lists them"
+    code, said, _ = await sample.command("tables", "--all")
+    assert (code, len(said.splitlines())) == (0, 1 + 238)
