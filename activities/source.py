@@ -43,7 +43,7 @@ async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts
     final, version = read_engine(table["engine"], table["engine_full"])
     sorting_key = sorting_expressions(table["sorting_key"])
     if final and sharding_key:
-        check_sharding(config.name, sharding_key, sorting_key, _names(columns))
+        check_sharding(config.name, sharding_key, sorting_key, _names(columns), config.sharding_follows)
     return SourceFacts(columns=columns, final=final, sorting_key=sorting_key, version_column=version)
 
 

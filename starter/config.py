@@ -1,9 +1,11 @@
 """`icefleet config`: what the config says, and everything that is wrong with it."""
 
+import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.table import Table
 
 from activities.core.faults import BadRequest
 from worker.config import ConfigError, Problem, Settings, load_settings
+
+if TYPE_CHECKING:
+    from worker.source_check import SourceReport
 
 USAGE = 2
 """Exit code of a command line that cannot be: here, an environment that does not exist."""
@@ -23,6 +28,10 @@ Directory = Annotated[
 Chosen = Annotated[
     str | None, typer.Option("--environment", "-e", help="Also demand that this environment's secrets are set.")
 ]
+Source = Annotated[
+    bool, typer.Option("--source", help="Also ask the sources of the environment (else of the default one).")
+]
+Default = Annotated[str, typer.Option(envvar="ICEFLEET_ENVIRONMENT", hidden=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -32,50 +41,105 @@ def config() -> None:
 
 
 @app.command()
-def check(config_dir: Directory = None, environment: Chosen = None, as_json: AsJson = False) -> None:
+def check(
+    config_dir: Directory = None,
+    environment: Chosen = None,
+    source: Source = False,
+    as_json: AsJson = False,
+    default_environment: Default = "local",
+) -> None:
     """Print every problem of the config and exit with 1, or say what is configured.
 
-    Without an environment, secrets that are not set are only mentioned.
+    Without an environment, secrets that are not set are only mentioned. With --source, every table is held against the
+    live source as well: that it and its columns exist, can be told apart and cut, and carried into Iceberg, and that
+    every column that looks sensitive has a decision.
 
     Examples:
       icefleet config check
 
       icefleet config check -e production
 
+      icefleet config check -e production --source
+
       icefleet config check --config-dir /etc/icefleet --json
     """
+    reports: list[SourceReport] = []
     try:
         settings = load_settings(config_dir)
         problems = settings.unset(environment) if environment else []
+        if source and not problems:
+            reports = _ask_sources(settings, environment or default_environment)
     except ConfigError as error:
         settings, problems = None, error.problems
     except BadRequest as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
     if as_json:
-        typer.echo(json.dumps(_report(settings, problems), indent=2))
+        typer.echo(json.dumps(_report(settings, problems, reports if source else None), indent=2))
     elif problems:
         for problem in problems:
             typer.echo(str(problem), err=True)
-        typer.echo(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", err=True)
+        typer.echo(_count(len(problems)), err=True)
+    elif reports:
+        _say_sources(reports)
     elif settings is not None:
         _show(settings)
-    if problems:
+    if problems or not all(report.ok for report in reports):
         raise typer.Exit(1)
 
 
-def _report(settings: Settings | None, problems: Sequence[Problem]) -> dict[str, Any]:
+def _ask_sources(settings: Settings, environment: str) -> "list[SourceReport]":
+    # The driver takes a second to load, which a look at the files alone need not spend.
+    from worker.source_check import check_sources  # noqa: PLC0415
+
+    return asyncio.run(check_sources(settings, environment))
+
+
+def _say_sources(reports: "Sequence[SourceReport]") -> None:
+    for report in reports:
+        for finding in report.findings:
+            typer.echo(str(finding), err=True)
+        if report.unreachable:
+            typer.echo(report.unreachable, err=True)
+        elif report.findings:
+            tables = len({finding.table for finding in report.findings})
+            said = f"{report.source}: {_count(len(report.findings))} in {tables} of {_count(report.tables, 'table')}"
+            typer.echo(said, err=True)
+        else:
+            typer.echo(f"{report.source}: {_count(report.tables, 'table')}, nothing wrong")
+
+
+def _count(number: int, what: str = "problem") -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _report(
+    settings: Settings | None, problems: Sequence[Problem], sources: "Sequence[SourceReport] | None"
+) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "ok": not problems,
+        "ok": not problems and all(source.ok for source in sources or ()),
         "problems": [
             {"file": found.file, "line": found.line, "key": found.key, "message": found.message} for found in problems
         ],
     }
+    if sources is not None:
+        report["sources"] = {
+            one.source: {
+                "tables": one.tables,
+                "unreachable": one.unreachable,
+                "problems": [asdict(finding) for finding in one.findings],
+            }
+            for one in sources
+        }
     if settings is not None:
         report["environments"] = {name: {"unset": len(settings.unset(name))} for name in settings.names()}
         report["export_mappings"] = [mapping.model_dump() for mapping in settings.export_mappings]
         report["tables"] = {
-            name: {"partition": table.partition.type, "networks": [network.name for network in table.networks]}
+            name: {
+                "partition": table.partition.type,
+                "enabled": table.enabled,
+                "networks": [network.name for network in table.networks],
+            }
             for name, table in settings.tables.items()
         }
     return report
@@ -91,7 +155,7 @@ def _show(settings: Settings) -> None:
     tables = Table("table", "files", "networks", box=None, pad_edge=False)
     for name, table in settings.tables.items():
         chunk = f" by {table.partition.chunk_size}" if table.partition.chunk_size else ""
-        networks = ", ".join(network.name for network in table.networks)
+        networks = ", ".join(network.name for network in table.networks) if table.enabled else "disabled"
         tables.add_row(name, f"{table.partition.type}{chunk}", networks)
     console = Console()
     console.print(environments)

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from activities.contracts.export import table_identifier
-from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say_json
+from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say, say_json
 from worker.config import Settings
 from worker.overview import TableOverview, overview
 from worker.wiring import open_lake
@@ -16,12 +16,14 @@ from worker.wiring import open_lake
 def tables(
     pattern: Annotated[str, typer.Argument(help="Only tables whose name contains this.")] = "",
     environment: EnvironmentOption = "local",
+    everything: Annotated[bool, typer.Option("--all", help="Also list what has not been exported yet.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List every table and network of config: partitions, rows, newest, gaps.
+    """List the tables and networks of config that are there: partitions, rows, newest, gaps.
 
     \b
     icefleet tables
+    icefleet tables --all
     icefleet tables mainnet. --json
     """
     seen = run(_look(load(), environment, pattern))
@@ -29,8 +31,13 @@ def tables(
         fail(f"no table of environment {environment} has {pattern!r} in its name", USAGE)
     if json:
         say_json([asdict(table) for table in seen])
-    else:
-        console.print(_table_of(seen))
+        return
+    shown = [table for table in seen if table.exists or everything or pattern]
+    if shown:
+        console.print(_table_of(shown))
+    if len(shown) < len(seen):
+        more = "more " if shown else ""
+        say(f"{len(seen) - len(shown)} {more}of config have not been exported yet; `icefleet tables --all` lists them")
 
 
 async def _look(settings: Settings, environment: str, pattern: str) -> list[TableOverview]:

@@ -26,9 +26,9 @@ from worker.config_models import (
     ExportMapping,
     Nats,
     Storage,
-    TableEntry,
     Temporal,
 )
+from worker.config_tables import TableEntry
 
 __all__ = [
     "Catalog",
@@ -77,6 +77,8 @@ class Settings:
     export_mappings: tuple[ExportMapping, ...]
     missing: dict[str, list[Problem]] = field(default_factory=dict)
     """Per environment, the variables that it names and nobody has set."""
+    overrides: dict[str, dict[str, TableEntry]] = field(default_factory=dict)
+    """Per environment, the tables of which it says something different, as they are there."""
 
     def names(self) -> list[str]:
         """The names of all environments, also of those that lack a variable to be read."""
@@ -116,7 +118,12 @@ class Settings:
         self._known(environment)
         if table not in self.tables:
             raise BadRequest(f"no table {table!r} in config{near(table, self.tables)}")
-        entry = self.tables[table]
+        entry = self.overrides.get(environment, {}).get(table, self.tables[table])
+        if not entry.enabled:
+            raise BadRequest(
+                f"table {table!r} is disabled in environment {environment!r} (`enabled: false`); enable it in "
+                f"tables.yaml, or for this environment under environments.{environment}.tables.{table}"
+            )
         networks = [known.name for known in entry.networks]
         if network not in networks:
             raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
@@ -131,13 +138,14 @@ class Settings:
         )
 
     def exports(self, environment: str) -> list[tuple[TableConfig, str]]:
-        """Every table and network that an environment gets.
+        """Every table and network that an environment gets; disabled tables are left out.
 
         Raises:
             BadRequest: there is no such environment.
         """
         self._known(environment)
-        found = ((entry, self._source(environment, entry)) for entry in self.tables.values())
+        entries = (self.tables | self.overrides.get(environment, {})).values()
+        found = ((entry, self._source(environment, entry)) for entry in entries if entry.enabled)
         return [
             (_resolve(entry, source), network.name) for entry, source in found if source for network in entry.networks
         ]
@@ -200,6 +208,8 @@ def _resolve(entry: TableEntry, source: str) -> TableConfig:
         allowed_columns=entry.allowed_columns,
         profile=entry.profile,
         types=dict(entry.types),
+        sensitive_patterns=entry.sensitive_patterns,
+        sharding_follows=dict(entry.sharding_follows),
     )
 
 
@@ -219,4 +229,4 @@ def load_settings(directory: Path | None = None, *, override: Sequence[Path] = (
     loader.load(directory or places.config_dir, overrides)
     if loader.problems:
         raise ConfigError(loader.problems)
-    return Settings(loader.environments, loader.tables, loader.mappings, loader.missing)
+    return Settings(loader.environments, loader.tables, loader.mappings, loader.missing, loader.overrides)

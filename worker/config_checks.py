@@ -1,19 +1,22 @@
 """What must hold in the config: one entry against its shape, and entries against each other."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from worker.config_fields import NAME
 from worker.config_files import Node, Problem, Variables, name_of
-from worker.config_models import NAME, ExportMapping, Lag, TableNetwork, WrittenTable
+from worker.config_models import ExportMapping
+from worker.config_tables import Lag, TableNetwork, WrittenTable
 
 Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str | int, ...]
 
 _SECRET_WORDS = ("secret", "password", "token", "credential", "authorization", "access-key")
+_LISTED_NAMES = 12
 _KINDS = {dict: "a mapping", list: "a list"}
 _EXPECTED = {
     "string_type": "text",
@@ -35,7 +38,9 @@ def near(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(f"`{other}`" for other in close) + "?"
-    return "; known: " + ", ".join(f"`{other}`" for other in names) if names else "; there are none"
+    listed = ", ".join(f"`{other}`" for other in names[:_LISTED_NAMES])
+    more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
+    return f"; known: {listed}{more}" if names else "; there are none"
 
 
 def fit(model: type[Model], node: Node, variables: Variables) -> tuple[Model | None, Node, list[Problem]]:
@@ -103,6 +108,7 @@ def _message(detail: ErrorDetails, node: Node) -> str:
         "greater_than_equal": f"must be at least {context.get('ge')}, and is {got}",
         "less_than": f"must be below {context.get('lt')}, and is {got}",
         "string_too_short": "must not be empty",
+        "too_short": "must not be empty",
     }
     return messages.get(kind, detail["msg"])
 
@@ -197,7 +203,21 @@ def source_problems(source: str, node: Node, clusters: Mapping[str, Iterable[str
         yield node.problem(f"environment {environment!r} has no cluster {cluster!r}{near(source, known)}")
 
 
-def table_problems(table: WrittenTable, node: Node) -> Iterator[Problem]:
+def redaction_problems(table: WrittenTable, node: Node, known: Iterable[str] | None) -> Iterator[Problem]:
+    """Redaction sets that a table names and nobody defines; nothing while it is not known which there are."""
+    for index, name in enumerate(table.redact if known is not None else ()):
+        if name not in (known or ()):
+            place = node.get("redact", index) or node.get("redact") or node
+            yield place.problem(f"no redaction set {name!r}{near(name, known or ())}")
+
+
+def override_problems(name: str, node: Node, tables: Iterable[str]) -> Iterator[Problem]:
+    """An environment can only override what is a table, and has said something of it."""
+    if name not in tables:
+        yield node.problem(f"no table {name!r} in config{near(name, tables)}")
+
+
+def table_problems(table: WrittenTable, node: Node, redacted: Sequence[str]) -> Iterator[Problem]:
     """What the shape of a table does not say: ranges, chunks, the lag, and decisions that contradict each other."""
     integer = table.partition.type == "integer"
     partition = node.get("partition") or node
@@ -211,7 +231,7 @@ def table_problems(table: WrittenTable, node: Node) -> Iterator[Problem]:
     if lag.wrong:
         yield (node.get("lag") or node).problem(lag.wrong)
     for index, column in enumerate(table.allowed_columns):
-        if column in table.redacted_columns:
+        if column in redacted:
             place = node.get("allowed_columns", index) or node
             yield place.problem(f"{column!r} is both redacted and allowed; decide for one")
     seen: set[str] = set()

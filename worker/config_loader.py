@@ -12,15 +12,23 @@ from worker.config_checks import (
     environment_problems,
     fit,
     mapping_problems,
+    override_problems,
+    redaction_problems,
     source_problems,
     table_problems,
     unknown_keys,
     unless_known,
 )
+from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
-from worker.config_models import Environment, ExportMapping, Lag, TableEntry, Unset, WrittenEnvironment, WrittenTable
+from worker.config_models import Environment, ExportMapping, WrittenEnvironment
+from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
 
-_FILES = {"environments.yaml": ("environments", "export_mappings"), "tables.yaml": ("groups",)}
+_PRIVACY_KEYS = ("redaction_sets", "sensitive_patterns")
+_FILES = {
+    "environments.yaml": ("environments", "export_mappings"),
+    "tables.yaml": ("groups", *_PRIVACY_KEYS),
+}
 _ROOT_KEYS = tuple(key for keys in _FILES.values() for key in keys)
 
 Clusters = Mapping[str, Sequence[str]]
@@ -36,6 +44,13 @@ class Loader:
         self.missing: dict[str, list[Problem]] = {}
         self.mappings: tuple[ExportMapping, ...] = ()
         self.tables: dict[str, TableEntry] = {}
+        self.overrides: dict[str, dict[str, TableEntry]] = {}
+        self._nodes: dict[str, Node] = {}
+        """What the tables were read from, to lay an environment's overrides over."""
+        self._named: list[str] = []
+        self._privacy = Privacy()
+        self._sets: list[str] | None = None
+        """The redaction sets that the files name; unknown when a file cannot be read."""
 
     def load(self, directory: Path, overrides: Sequence[Path]) -> None:
         """Read the files of a directory and lay the overrides over them."""
@@ -47,7 +62,10 @@ class Loader:
         # with an unreadable file every reference into it would look wrong
         clusters = _clusters(environments) if whole else None
         self._mappings(self._list(root, "export_mappings"), clusters)
+        self._read_privacy(root, whole=whole)
         self._tables(self._mapping(root, "groups"), clusters)
+        if whole:
+            self._override_tables(environments)
 
     def _read(self, directory: Path, overrides: Sequence[Path]) -> tuple[Node, bool]:
         root, whole = Node({}), True
@@ -126,6 +144,18 @@ class Loader:
                 mappings.append(mapping)
         self.mappings = tuple(mappings)
 
+    def _read_privacy(self, root: Node, *, whole: bool) -> None:
+        below = {key: node for key in _PRIVACY_KEYS if (node := root.get(key)) is not None}
+        for node in below.values():
+            self._demand_set(node)
+        privacy, _, problems = fit(Privacy, Node(below), self.variables)
+        self.problems += problems
+        sets = (root.get("redaction_sets") or Node({})).items()
+        for name, node in sets:
+            self.problems += bad_name(name, node)
+        self._privacy = privacy or Privacy()
+        self._sets = [name for name, _ in sets] if whole else None
+
     def _tables(self, groups: Node, clusters: Clusters | None) -> None:
         self._demand_set(groups)
         feeding: dict[str, list[str]] = {}
@@ -140,24 +170,50 @@ class Loader:
             defaults = self._mapping(node, "defaults")
             for table in self._list(node, "tables").elements():
                 everything.append(table)
-                self._table(group, merge(defaults, table), feeding, clusters)
+                whole = merge(defaults, table)
+                entry = self._table(group, whole, feeding, clusters)
+                if entry is not None:
+                    self.tables[entry.name] = entry
+                    self._nodes[entry.name] = whole
         self.problems += duplicate_tables(everything)
+        self._named = [name_of(node) for node in everything]
 
-    def _table(self, group: str, node: Node, feeding: Mapping[str, list[str]], clusters: Clusters | None) -> None:
+    def _table(
+        self, group: str, node: Node, feeding: Mapping[str, list[str]], clusters: Clusters | None
+    ) -> TableEntry | None:
+        """One table with its group's defaults; nothing if anything is wrong with it."""
         written, node, shape = fit(WrittenTable, node, self.variables)
         problems = unless_known(shape, self.problems)
+        redacted: tuple[str, ...] = ()
         if written is not None:
             named = written.source
-            problems += unless_known(table_problems(written, node), [*self.problems, *problems])
+            sets = self._privacy.redaction_sets
+            columns = [column for name in written.redact for column in sets.get(name, ())]
+            redacted = tuple(dict.fromkeys([*columns, *written.redacted_columns]))
+            found = [*redaction_problems(written, node, self._sets), *table_problems(written, node, redacted)]
+            problems += unless_known(found, [*self.problems, *problems])
             for index, source in enumerate(named):
                 place = node.get("source", index) or node.get("source") or node
                 problems += source_problems(source, place, clusters) if clusters is not None else ()
             problems += contested(written.name, named, node, feeding)
         self.problems += problems
-        if written is not None and not problems:
-            lag = Lag.parse(written.lag, written.partition.type)
-            parts = {field: getattr(written, field) for field in WrittenTable.model_fields}
-            self.tables[name_of(node)] = TableEntry(group=group, lag_amount=lag.amount, **parts)
+        if written is None or problems:
+            return None
+        parts = {field: getattr(written, field) for field in WrittenTable.model_fields} | {"redacted_columns": redacted}
+        lag = Lag.parse(written.lag, written.partition.type)
+        patterns = self._privacy.sensitive_patterns
+        return TableEntry(group=group, lag_amount=lag.amount, sensitive_patterns=patterns, **parts)
+
+    def _override_tables(self, environments: Node) -> None:
+        for environment, node in environments.items():
+            for name, override in (node.get("tables") or Node({})).items():
+                self.problems += override_problems(name, override, self._named)
+                table = self.tables.get(name)
+                if table is None or not isinstance(override.value, dict):
+                    continue
+                entry = self._table(table.group, merge(self._nodes[name], override), {}, None)
+                if entry is not None:
+                    self.overrides.setdefault(environment, {})[name] = entry
 
     def _demand_set(self, node: Node) -> None:
         for scalar in node.scalars():

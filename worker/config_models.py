@@ -1,119 +1,11 @@
-"""The shape of the config: what each file may hold, with its defaults."""
+"""The shape of environments.yaml: where data comes from, where it goes, and who serves it."""
 
-import datetime as dt
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    SecretStr,
-    ValidationInfo,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, SecretStr
 
-from activities.core.tables import PartitionKind, Profile
-from worker.config_files import Variables
-
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-_ICEBERG_TYPE = re.compile(
-    r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|uuid|binary"
-    r"|decimal\((?:[1-9]|[12]\d|3[0-8]), ?(?:\d|[12]\d|3[0-8])\)|fixed\[[1-9]\d*\]"
-)
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Unset(SecretStr):
-    """A secret whose variable nobody has set: an empty one that knows the variable's name."""
-
-    def __init__(self, variable: str) -> None:
-        super().__init__("")
-        self.variable = variable
-
-
-def _wrong(message: str) -> PydanticCustomError:
-    # braces would be taken for places to fill in
-    return PydanticCustomError("said", "{message}", {"message": message})
-
-
-def _secret(value: Any, info: ValidationInfo) -> SecretStr:
-    """The secret in the variable that the file names; code hands over the secret itself."""
-    if isinstance(value, SecretStr):
-        return value
-    if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
-        # what was written here may be the secret itself: never repeat it
-        raise _wrong("expected the name of an environment variable (letters, digits, `_`)")
-    variables = info.context
-    if not isinstance(variables, Variables):
-        raise TypeError("a secret is looked up in the variables that are handed over as the context")
-    found = variables.get(value)
-    return SecretStr(found) if found else Unset(value)
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise _wrong(f"{value!r} cannot be a name: letters, digits, `_` and `-` only, not starting with `-`")
-    return value
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool | float):
-        raise _wrong(f"expected a whole number, not {str(value).lower()}")
-    return value
-
-
-def _day(value: Any) -> dt.date:
-    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
-        return value
-    try:
-        return dt.date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _wrong(f"expected a date such as 2024-03-20, not {str(value)!r}") from None
-
-
-def _lag(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _wrong(f"expected a duration such as 2h or a number of blocks, not {value!r}")
-    return str(value).strip()
-
-
-def _iceberg_type(value: Any) -> str:
-    if not isinstance(value, str) or not _ICEBERG_TYPE.fullmatch(value):
-        raise _wrong(f"{value!r} is no Iceberg type; such as long, string, decimal(20,0) or fixed[66]")
-    return value
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _no_login(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _wrong("expected an address")
-    if "@" in value.partition("://")[2].partition("/")[0]:
-        raise _wrong("holds a login; name a variable with one of the `*_env` keys instead")
-    return value
-
-
-Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when_used="json")]
-Name = Annotated[str, PlainValidator(_name)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Positive = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
-Port = Annotated[int, BeforeValidator(_whole), Field(gt=0, lt=65536)]
-Text = Annotated[str, Field(min_length=1)]
-Address = Annotated[str, PlainValidator(_no_login)]
-Day = Annotated[dt.date, PlainValidator(_day)]
-
-
-class Part(BaseModel):
-    """A part of the config: unknown keys are refused, and nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from worker.config_fields import Address, Name, Part, Port, Positive, Secret, Text, whole
+from worker.config_tables import TableOverride
 
 
 class ClickHouseCluster(Part):
@@ -195,7 +87,7 @@ class ExportLimits(Part):
     commit_attempts: Positive = 10
     retry_initial_seconds: Positive = 1
     partition_timeout_seconds: Positive = 4 * 3600
-    part_size_bytes: Annotated[int, BeforeValidator(_whole), Field(ge=5 * 2**20)] = 8 * 2**20
+    part_size_bytes: Annotated[int, BeforeValidator(whole), Field(ge=5 * 2**20)] = 8 * 2**20
     """Bytes of one part of a multipart upload; S3 takes no parts below 5 MiB."""
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
@@ -211,6 +103,7 @@ class WrittenEnvironment(Part):
     nats: Nats
     temporal: Temporal
     export: ExportLimits = ExportLimits()
+    tables: dict[str, TableOverride] = Field(default_factory=dict)
 
 
 class Environment(WrittenEnvironment):
@@ -225,74 +118,3 @@ class ExportMapping(Part):
     source: Text
     """`<environment>.<cluster>`."""
     destination: Name
-
-
-class TableNetwork(Part):
-    """One network of a table, and the range that it has."""
-
-    name: Name
-    start_date: Day | None = None
-    end_date: Day | None = None
-    start_index: Whole | None = None
-    end_index: Whole | None = None
-
-
-class TablePartition(Part):
-    """How a table is cut into files."""
-
-    column: Text
-    type: PartitionKind
-    chunk_size: Positive | None = None
-    coarse_chunks: Positive | None = None
-
-
-class WrittenTable(Part):
-    """One entry of a group's `tables`, as the file has it, with the group's defaults below it."""
-
-    name: Name
-    database: Name = "default"
-    networks: tuple[TableNetwork, ...]
-    partition: TablePartition
-    lag: Annotated[str, PlainValidator(_lag)] = "0"
-    network_column: str = "meta_network_name"
-    redacted_columns: tuple[Text, ...] = ()
-    allowed_columns: tuple[Text, ...] = ()
-    types: dict[str, Annotated[str, PlainValidator(_iceberg_type)]] = Field(default_factory=dict)
-    profile: Profile = "portable"
-    source: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    """The clusters that it comes from; empty: from whichever feeds the destination."""
-
-
-class TableEntry(WrittenTable):
-    """One table of the config, whatever the environment."""
-
-    group: Name
-    lag_amount: int
-    """Seconds, or values of the partition column of an integer table."""
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-@dataclass(frozen=True)
-class Lag:
-    """A lag, in seconds or in values of the partition column; or what is wrong with its text."""
-
-    amount: int = 0
-    wrong: str = ""
-
-    @classmethod
-    def parse(cls, text: str, kind: Literal["daily", "hourly", "integer"]) -> "Lag":
-        """Read `2h`, `1d12h` or, for integer tables, `64`."""
-        if text.startswith("-"):
-            return cls(wrong=f"must not be negative, and is {text!r}")
-        if kind == "integer":
-            return (
-                cls(int(text)) if text.isdecimal() else cls(wrong=f"an integer table lags by blocks, not by {text!r}")
-            )
-        if text == "0":
-            return cls()
-        parts = re.findall(r"(\d+)([smhdw])", text)
-        if not parts or "".join(number + unit for number, unit in parts) != text:
-            return cls(wrong=f"expected a duration such as 2h, 90m or 1d12h, not {text!r}")
-        return cls(sum(int(number) * _UNITS[unit] for number, unit in parts))

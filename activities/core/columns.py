@@ -8,14 +8,8 @@ from uuid import UUID
 
 from activities.core.faults import BadConfig, Fault, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.sqltext import quote_identifier, quote_text
-from activities.core.tables import TableConfig
+from activities.core.tables import COORDINATES, PLACES, SENSITIVE, TableConfig
 from activities.core.types import IcebergType, bare_type, carry, inside, is_plain, parse_type, widens
-
-_PLACES = ("geo_city", "geo_country", "geo_country_code", "geo_continent_code")
-_COORDINATES = ("longitude", "latitude")
-
-SENSITIVE: tuple[str, ...] = ("ip", *_COORDINATES, *_PLACES, "peer_id", "client_id")
-"""A column looks sensitive when its name holds one of these as whole words between underscores."""
 
 _BLANKS = {
     "IPv4": str(IPv4Address(0)),
@@ -65,24 +59,30 @@ def export_columns(
     """
     _check_names(config, columns)
     _check_privacy(config, columns)
-    exported = tuple(_export(config, column, (existing or {}).get(column.name)) for column in columns)
-    _check_chunks(config, exported)
+    exported = tuple(export_column(config, column, (existing or {}).get(column.name)) for column in columns)
+    for column in exported:
+        check_chunks(config, column)
     return exported
 
 
-def _check_chunks(config: TableConfig, exported: Sequence[ExportColumn]) -> None:
-    """Chunks are counted in Iceberg as well, by a transform of the column, which knows whole numbers only."""
-    column = next(column for column in exported if column.name == config.partition.column)
-    if config.partition.kind == "integer" and str(column.iceberg) not in {"int", "long"}:
+def check_chunks(config: TableConfig, column: ExportColumn) -> None:
+    """Chunks are counted in Iceberg as well, by a transform of the column, which knows whole numbers only.
+
+    Raises:
+        BadConfig: The column is the partition column of an integer table, and would be no int or long in Iceberg.
+    """
+    if column.name != config.partition.column or config.partition.kind != "integer":
+        return
+    if str(column.iceberg) not in {"int", "long"}:
         raise BadConfig(
             f"{config.name}: partition column {column.name} would be {column.iceberg} in Iceberg, and integer "
             f"partitions need int or long; write `types: {{{column.name}: long}}` for the table in tables.yaml"
         )
 
 
-def looks_sensitive(name: str) -> bool:
-    """Whether a name holds one of the SENSITIVE patterns as whole words: `meta_client_ip` does, `description` not."""
-    return _holds(name, SENSITIVE)
+def looks_sensitive(name: str, patterns: Sequence[str] = SENSITIVE) -> bool:
+    """Whether a name holds one of the patterns as whole words: `meta_client_ip` does, `description` not."""
+    return _holds(name, patterns)
 
 
 def _holds(name: str, patterns: Sequence[str]) -> bool:
@@ -90,13 +90,16 @@ def _holds(name: str, patterns: Sequence[str]) -> bool:
     return any(f"_{pattern}_" in f"_{words}_" for pattern in patterns)
 
 
-def _may_identify(column: SourceColumn) -> bool:
+def _may_identify(column: SourceColumn, patterns: Sequence[str]) -> bool:
     """By the name, by the names of fields inside it, or by an address type anywhere in it."""
     names, kinds = inside(parse_type(column.type))
-    return any(looks_sensitive(name) for name in (column.name, *names)) or not _ADDRESS_TYPES.isdisjoint(kinds)
+    return any(looks_sensitive(name, patterns) for name in (column.name, *names)) or not _ADDRESS_TYPES.isdisjoint(
+        kinds
+    )
 
 
-def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
+def missing_columns(config: TableConfig, columns: Sequence[SourceColumn]) -> list[tuple[str, str]]:
+    """What config names and the source lacks: (what config takes it for, the column's name)."""
     there = {column.name for column in columns}
     named = [
         ("partition column", config.partition.column),
@@ -105,7 +108,25 @@ def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
         *(("allowed column", name) for name in config.allowed_columns),
         *(("column with a type of its own", name) for name in config.types),
     ]
-    missing = [f"{what} {name}" for what, name in named if name not in there]
+    return [(what, name) for what, name in named if name not in there]
+
+
+def undecided(config: TableConfig, columns: Sequence[SourceColumn]) -> list[str]:
+    """Columns that look sensitive, and that config neither redacts nor allows.
+
+    Raises:
+        UnsupportedType: The text of a column's type is no type.
+    """
+    decided = {*config.redacted_columns, *config.allowed_columns}
+    return [
+        column.name
+        for column in columns
+        if column.name not in decided and _may_identify(column, config.sensitive_patterns)
+    ]
+
+
+def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
+    missing = [f"{what} {name}" for what, name in missing_columns(config, columns)]
     if missing:
         raise BadConfig(f"{config.name}: the source has no {', no '.join(missing)}; correct the names in config")
     both = sorted(set(config.redacted_columns) & set(config.allowed_columns))
@@ -114,8 +135,7 @@ def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
 
 
 def _check_privacy(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
-    decided = {*config.redacted_columns, *config.allowed_columns}
-    open_names = [column.name for column in columns if column.name not in decided and _may_identify(column)]
+    open_names = undecided(config, columns)
     if open_names:
         raise PrivacyUndecided(
             f"{config.name}: {', '.join(open_names)} may say who or where somebody is, and nobody decided; "
@@ -123,7 +143,8 @@ def _check_privacy(config: TableConfig, columns: Sequence[SourceColumn]) -> None
         )
 
 
-def _export(config: TableConfig, column: SourceColumn, existing: IcebergType | None) -> ExportColumn:
+def export_column(config: TableConfig, column: SourceColumn, existing: IcebergType | None = None) -> ExportColumn:
+    """How one column is exported; raises as `export_columns` does."""
     try:
         expression = quote_identifier(column.name)
         if column.name in config.redacted_columns:
@@ -169,6 +190,6 @@ def _blank(column: SourceColumn) -> str:
 def _blank_text(name: str) -> str:
     if _holds(name, ("ip",)):
         return "::"
-    if _holds(name, _COORDINATES):
+    if _holds(name, COORDINATES):
         return "0"
-    return "" if _holds(name, _PLACES) else "REDACTED"
+    return "" if _holds(name, PLACES) else "REDACTED"

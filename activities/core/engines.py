@@ -1,6 +1,6 @@
 """What a table's engine means for an export: whether rows collapse, by which version, and across which shards."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from activities.core.faults import BadConfig
@@ -95,29 +95,51 @@ def sorting_expressions(sorting_key: str) -> tuple[str, ...]:
     return split_list(sorting_key)
 
 
-def check_sharding(table: str, sharding_key: str, sorting_key: Sequence[str], column_names: Collection[str]) -> None:
+def check_sharding(
+    table: str,
+    sharding_key: str,
+    sorting_key: Sequence[str],
+    column_names: Collection[str],
+    follows: Mapping[str, str] | None = None,
+) -> None:
     """Refuse a cluster on which FINAL would keep duplicates: versions of one row must live on one shard.
 
-    They do when everything that the sharding expression looks at is a bare column of the sorting key. An empty
-    sharding key says nothing (writers place the rows), and passes.
+    They do when everything that the sharding expression looks at is a bare column of the sorting key, or follows one:
+    `follows` names the column that decides another's value, which no schema says. An empty sharding key says nothing
+    (writers place the rows), and passes.
 
     Raises:
         BadConfig: The expression uses another column, or is not repeatable (`rand()`).
     """
+    wrong, way_out = sharding_problem(sharding_key, sorting_key, column_names, follows or {})
+    if wrong:
+        raise BadConfig(f"{table}: {wrong}; {way_out}")
+
+
+def sharding_problem(
+    sharding_key: str, sorting_key: Sequence[str], column_names: Collection[str], follows: Mapping[str, str]
+) -> tuple[str, str]:
+    """What `check_sharding` refuses, and the way out; both empty when there is nothing to refuse."""
     if sharding_key.strip() in sorting_key:
-        return
+        return "", ""
     names, functions = identifiers_in(sharding_key)
     repeating = [name for name in functions if name.lower() in _UNREPEATABLE]
     if repeating:
-        raise BadConfig(
-            f"{table}: rows are sharded by {sharding_key}, and {repeating[0]}() puts versions of one row on different "
-            "shards, where FINAL cannot collapse them; shard by columns of the sorting key"
-        )
+        return (
+            f"rows are sharded by {sharding_key}, and {repeating[0]}() puts versions of one row on different "
+            "shards, where FINAL cannot collapse them"
+        ), "shard by columns of the sorting key"
     keys = {unquote(expression) for expression in sorting_key}
-    outside = [name for name in names if name in column_names and name not in keys]
+    outside = [
+        name for name in names if name in column_names and name not in keys and follows.get(name, name) not in keys
+    ]
     if outside:
-        raise BadConfig(
-            f"{table}: rows are sharded by {sharding_key}, but {', '.join(outside)} is not in the sorting key "
+        return (
+            f"rows are sharded by {sharding_key}, but {', '.join(outside)} is not in the sorting key "
             f"({', '.join(sorting_key)}), so versions of one row may lie on different shards, where FINAL cannot "
-            "collapse them; shard by columns of the sorting key"
+            "collapse them"
+        ), (
+            "shard by columns of the sorting key, or name the column of it that decides the other one under "
+            "sharding_follows"
         )
+    return "", ""

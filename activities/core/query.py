@@ -155,7 +155,17 @@ def check_columns(config: TableConfig, facts: SourceFacts) -> None:
         BadConfig: The column does not exist at the source, or has a type that its role cannot have.
     """
     _column(config, facts, config.network_column, "network column")
+    check_partition_column(config, facts)
+    check_version_column(config, facts)
+
+
+def check_partition_column(config: TableConfig, facts: SourceFacts) -> None:
+    """Refuse a partition column that is missing, or that the table's rule cannot cut; raises BadConfig."""
     _family(config, _column(config, facts, config.partition.column, "partition column"))
+
+
+def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
+    """Refuse a version column that is missing, or that cannot say which row is newer; raises BadConfig."""
     _newest_version(config, facts)
 
 

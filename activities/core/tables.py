@@ -7,6 +7,12 @@ from typing import Literal
 PartitionKind = Literal["daily", "hourly", "integer"]
 Profile = Literal["portable", "as_published"]
 
+PLACES = ("geo_city", "geo_country", "geo_country_code", "geo_continent_code")
+COORDINATES = ("longitude", "latitude")
+SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id")
+"""A column looks sensitive when its name holds one of these as whole words between underscores, unless config says
+which patterns do."""
+
 
 @dataclass(frozen=True)
 class PartitionRule:
@@ -49,6 +55,10 @@ class TableConfig:
     redacted_columns: tuple[str, ...] = ()
     allowed_columns: tuple[str, ...] = ()
     """Columns that look sensitive and may be published as they are."""
+    sensitive_patterns: tuple[str, ...] = SENSITIVE
+    """What makes a column's name look sensitive, as whole words between underscores."""
+    sharding_follows: Mapping[str, str] = field(default_factory=dict)
+    """Column of a sharding key → the column that decides its value, which may be in the sorting key in its place."""
     profile: Profile = "portable"
     types: Mapping[str, str] = field(default_factory=dict)
     """Column → Iceberg type that overrides the profile's choice."""

@@ -62,6 +62,12 @@ def test_all_undecided_columns_are_named_at_once():
         )
 
 
+def test_patterns_of_the_config_decide_and_an_address_is_one_whatever_its_name():
+    config = replace(CONFIG, sensitive_patterns=("email",))
+    with pytest.raises(PrivacyUndecided, match=r"^block: user_email, addr may say"):
+        export(("user_email", "String"), ("peer_id", "String"), ("addr", "Nullable(IPv6)"), config=config)
+
+
 def test_an_allowed_column_is_published_as_it_is():
     columns = export(("peer_id", "String"), config=replace(CONFIG, allowed_columns=("peer_id",)))
     assert columns["peer_id"].expression == "`peer_id`"

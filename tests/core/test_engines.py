@@ -82,6 +82,16 @@ def test_sharding_that_parts_versions_of_a_row_is_refused(sharding, complaint):
         check_sharding("t", sharding, ("a", "b"), ("a", "b", "c"))
 
 
+def test_a_column_that_another_one_decides_stands_for_it_only_if_that_one_is_in_the_sorting_key():
+    names = ("a", "b", "c", "d")
+    check_sharding("t", "cityHash64(c, a)", ("a", "b"), names, {"c": "b"})
+    for follows in ({"c": "d"}, {"d": "b"}, {}):
+        with pytest.raises(BadConfig, match=r"but c is not in the sorting key .* under sharding_follows$"):
+            check_sharding("t", "cityHash64(c, a)", ("a", "b"), names, follows)
+    with pytest.raises(BadConfig, match=r"rand\(\) puts versions"):
+        check_sharding("t", "cityHash64(c, rand())", ("a", "b"), names, {"c": "b"})
+
+
 def test_a_sorting_key_is_split_into_its_expressions():
     assert sorting_expressions("net, toDate(at), cityHash64(a, b)") == ("net", "toDate(at)", "cityHash64(a, b)")
 
@@ -98,5 +108,6 @@ def test_real_tables_are_sharded_so_that_final_is_right_or_say_why_not(table):
         # Sharded by slot, which decides slot_start_date_time and yet is not in the key: only a person can know that.
         with pytest.raises(BadConfig, match="slot is not in the sorting key"):
             check_sharding(*arguments)
+        check_sharding(*arguments, {"slot": "slot_start_date_time"})
     else:
         check_sharding(*arguments)

@@ -11,7 +11,7 @@ import requests
 
 # What the public sees in place of what identifies a contributor, whatever the row held, NULL included.
 REDACTED = {
-    "meta_client_ip": "::",
+    "meta_client_ip": ("bytes", bytes(16).hex()),
     "meta_client_geo_longitude": ("float", "0.0"),
     "meta_client_geo_latitude": ("float", "0.0"),
     "meta_client_geo_city": "",
@@ -40,7 +40,9 @@ def decoder(kind: str) -> tuple[str, Callable[[Any], Any]]:
         return "toString({})", int
     if bare == "Bool":
         return "{}", lambda value: ("bool", value)
-    assert bare in {"String", "FixedString(66)", "Float64", "IPv6"}, kind
+    if bare == "FixedString(66)":
+        return "{}", lambda value: ("bytes", value.encode().hex())
+    assert bare in {"String", "Float64", "IPv6"}, kind
     return "{}", lambda value: value
 
 

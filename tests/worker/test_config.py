@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,18 +49,18 @@ def test_the_shipped_config_is_whole_without_any_variable():
     settings = load_settings(SHIPPED)
     assert list(settings.environments) == ["local", "staging", "production"]
     exports = [(config.name, network) for config, network in settings.exports("local")]
-    assert exports == [
-        (table, network) for table in (BLOCK, ATTESTATION, EXECUTION) for network in ("mainnet", "holesky")
-    ]
+    assert len(exports) == len(set(exports)) == 238
+    assert {network for table, network in exports if table in {BLOCK, ATTESTATION, EXECUTION}} == {"mainnet", "holesky"}
 
 
 def test_a_daily_table_resolves_to_dates_seconds_and_redactions():
-    table = load_settings(SHIPPED).table("local", BLOCK, "mainnet")
-    assert (table.source, table.database, table.lag) == ("local.default", "default", 7200)
+    table = load_settings(SHIPPED).table("production", BLOCK, "mainnet")
+    assert (table.source, table.database, table.lag) == ("production.default", "default", 7200)
     assert table.partition == PartitionRule("daily", "slot_start_date_time")
     assert table.networks == (
-        NetworkRange("mainnet", "2024-03-18", "2024-03-21"),
-        NetworkRange("holesky", "2024-03-18", "2024-03-21"),
+        NetworkRange("mainnet", "2020-12-01"),
+        NetworkRange("holesky", "2020-12-02", "2026-06-02"),
+        NetworkRange("sepolia", "2023-12-24"),
     )
     assert table.redacted_columns == (
         "meta_client_ip",
@@ -70,16 +71,72 @@ def test_a_daily_table_resolves_to_dates_seconds_and_redactions():
         "meta_client_geo_country_code",
         "meta_client_geo_continent_code",
     )
-    assert (table.network_column, table.profile, dict(table.types)) == ("meta_network_name", "portable", {})
+    assert (table.network_column, table.profile, dict(table.types)) == ("meta_network_name", "as_published", {})
 
 
 def test_a_chunked_table_resolves_to_indexes_and_blocks():
     table = load_settings(SHIPPED).table("production", EXECUTION, "holesky")
     assert table.source == "production.default"
     assert table.partition == PartitionRule("integer", "block_number", 1000, 100)
-    assert table.networks == (NetworkRange("mainnet", "0"), NetworkRange("holesky", "0"))
+    assert table.networks == (
+        NetworkRange("mainnet", "0"),
+        NetworkRange("holesky", "0", "4710000"),
+        NetworkRange("sepolia", "0"),
+    )
     assert table.lag == 0
-    assert dict(table.types) == {"block_number": "long", "gas_used": "long", "gas_limit": "long"}
+    assert dict(table.types) == {"block_number": "long"}
+
+
+def test_an_environment_says_what_it_needs_differently_and_no_other_hears_of_it():
+    settings = load_settings(SHIPPED)
+    local, production = (settings.table(name, EXECUTION, "mainnet") for name in ("local", "production"))
+    assert local.networks == (NetworkRange("mainnet", "0"), NetworkRange("holesky", "0"))
+    assert dict(local.types) == {"block_number": "long", "base_fee_per_gas": "decimal(20, 0)"}
+    assert (len(production.networks), dict(production.types)) == (3, {"block_number": "long"})
+    assert replace(local, networks=(), types={}, source="") == replace(production, networks=(), types={}, source="")
+    with pytest.raises(BadRequest, match="has no network 'sepolia'"):
+        settings.table("local", EXECUTION, "sepolia")
+
+
+def test_an_environment_can_enable_and_disable_a_table(tmp_path):
+    tables = f"{{{BLOCK}: {{enabled: false}}, node_record_consensus: {{enabled: true}}}}"
+    settings = overridden(tmp_path, f"environments: {{staging: {{tables: {tables}}}}}")
+    names = {name: {config.name for config, _ in settings.exports(name)} for name in ("staging", "production")}
+    assert names["production"] - names["staging"] == {BLOCK}
+    assert names["staging"] - names["production"] == {"node_record_consensus"}
+    with pytest.raises(BadRequest) as caught:
+        settings.table("staging", BLOCK, "mainnet")
+    assert str(caught.value) == (
+        f"table '{BLOCK}' is disabled in environment 'staging' (`enabled: false`); enable it in tables.yaml, or for "
+        f"this environment under environments.staging.tables.{BLOCK}"
+    )
+
+
+def test_redactions_are_those_of_the_sets_and_of_the_table_once_each(tmp_path):
+    text = f"""
+redaction_sets: {{more: [one, meta_client_ip]}}
+groups: {{daily: {{tables: [{{name: {BLOCK}, redact: [more, client], redacted_columns: [two, one]}}]}}}}
+"""
+    table = overridden(tmp_path, text).table("production", BLOCK, "mainnet")
+    assert table.redacted_columns[:3] == ("one", "meta_client_ip", "meta_client_geo_longitude")
+    assert table.redacted_columns[-1] == "two"
+    assert len(table.redacted_columns) == len(set(table.redacted_columns)) == 9
+    assert (
+        overridden(tmp_path, f"groups: {{daily: {{tables: [{{name: {BLOCK}, redact: []}}]}}}}")
+        .table("production", BLOCK, "mainnet")
+        .redacted_columns
+        == ()
+    )
+
+
+def test_patterns_of_sensitive_names_and_what_decides_a_sharding_column_reach_the_table(tmp_path):
+    settings = overridden(tmp_path, "sensitive_patterns: [ip, email]")
+    assert settings.table("local", BLOCK, "mainnet").sensitive_patterns == ("ip", "email")
+    follows = {
+        name: dict(settings.table("production", name, "mainnet").sharding_follows)
+        for name in ("mev_relay_bid_trace", "mev_relay_validator_registration", BLOCK)
+    }
+    assert list(follows.values()) == [{"slot": "slot_start_date_time"}, {"slot": "timestamp"}, {}]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +145,7 @@ def test_a_chunked_table_resolves_to_indexes_and_blocks():
         (("lokal", BLOCK, "mainnet"), "no environment 'lokal'; did you mean `local`?"),
         (
             ("local", "blocks", "mainnet"),
-            f"no table 'blocks' in config; known: `{ATTESTATION}`, `{BLOCK}`, `{EXECUTION}`",
+            "no table 'blocks' in config; known: `beacon_api_eth_v1_beacon_committee`, `beacon_",
         ),
         (("local", BLOCK + "s", "mainnet"), f"no table '{BLOCK}s' in config; did you mean `{BLOCK}`"),
         (("local", BLOCK, "main"), f"table '{BLOCK}' has no network 'main'; did you mean `mainnet`?"),
@@ -124,10 +181,10 @@ def test_the_mapping_decides_which_cluster_feeds_an_environment(tmp_path):
 def test_one_of_two_clusters_feeds_the_table_that_names_it(tmp_path):
     text = "environments: {local: {clickhouse: {other: {host: 127.0.0.2}}}}\nexport_mappings:\n"
     text += "".join(f"  - {{source: local.{name}, destination: local}}\n" for name in ("default", "other"))
-    tables = {"daily": BLOCK, "hourly": ATTESTATION, "chunked": EXECUTION}
+    groups = load_settings(SHIPPED).tables.values()
     named = ", ".join(
-        f"{group}: {{tables: [{{name: {table}, source: local.{'other' if group == 'hourly' else 'default'}}}]}}"
-        for group, table in tables.items()
+        f"{group}: {{defaults: {{source: local.{'other' if group == 'hourly' else 'default'}}}}}"
+        for group in dict.fromkeys(table.group for table in groups)
     )
     settings = overridden(tmp_path, text + f"groups: {{{named}}}\n")
     assert settings.table("local", BLOCK, "mainnet").source == "local.default"
@@ -151,7 +208,7 @@ groups:
     local = settings.environments["local"]
     assert (local.export.parallel_partitions, local.export.partitions_per_commit) == (2, 32)
     assert (local.clickhouse["default"].max_threads, local.clickhouse["default"].user) == (1, "icefleet")
-    table = settings.table("local", BLOCK, "sepolia")
+    table = settings.table("staging", BLOCK, "sepolia")
     assert table.networks == (NetworkRange("sepolia", "2024-03-19"),)
     assert (table.lag, len(table.redacted_columns)) == (7200, 7)
     assert settings.table("local", "added", "mainnet").partition.kind == "daily"
@@ -230,7 +287,7 @@ def test_an_environment_without_its_secrets_is_refused_when_used_and_only_then(t
     with pytest.raises(BadConfig) as caught:
         settings.cluster("production.default")
     assert str(caught.value) == (
-        f"{SHIPPED}/environments.yaml:72 environments.production.clickhouse.default.password_env: the variable "
+        f"{SHIPPED}/environments.yaml:88 environments.production.clickhouse.default.password_env: the variable "
         f"PRODUCTION_CLICKHOUSE_PASSWORD is set neither in the environment nor in {tmp_path}/stack/env"
     )
     with pytest.raises(BadConfig) as caught:

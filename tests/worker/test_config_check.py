@@ -27,8 +27,9 @@ def test_a_good_config_is_summed_up():
     ran = check("--config-dir", str(SHIPPED))
     assert ran.exit_code == 0
     lines = [line.split() for line in ran.stdout.splitlines() if line.strip()]
-    assert ["local", "local.default", "6", "4", "not", "set"] in lines
-    assert ["canonical_execution_block", "integer", "by", "1000", "mainnet,", "holesky"] in lines
+    assert ["local", "local.default", "238", "4", "not", "set"] in lines
+    assert ["canonical_execution_block", "integer", "by", "1000", "mainnet,", "holesky,", "sepolia"] in lines
+    assert ["node_record_consensus", "daily", "disabled"] in lines
 
 
 def test_problems_are_printed_with_file_and_line_and_exit_with_1(tmp_path):
@@ -39,7 +40,7 @@ def test_problems_are_printed_with_file_and_line_and_exit_with_1(tmp_path):
     assert ran.stdout == ""
     assert ran.stderr.splitlines() == [
         f"{tmp_path}/environments.yaml:2: a tab; YAML is indented and separated with spaces",
-        f"{tmp_path}/tables.yaml:2 tabels: unknown key; known: `groups`",
+        f"{tmp_path}/tables.yaml:2 tabels: unknown key; known: `groups`, `redaction_sets`, `sensitive_patterns`",
         "2 problems",
     ]
 
@@ -78,7 +79,12 @@ def test_json_says_the_same_to_a_script(tmp_path):
     report = json.loads(good.stdout)
     assert (good.exit_code, report["ok"], report["problems"]) == (0, True, [])
     assert report["environments"] == {"local": {"unset": 4}, "staging": {"unset": 6}, "production": {"unset": 6}}
-    assert report["tables"]["canonical_execution_block"] == {"partition": "integer", "networks": ["mainnet", "holesky"]}
+    assert report["tables"]["canonical_execution_block"] == {
+        "partition": "integer",
+        "enabled": True,
+        "networks": ["mainnet", "holesky", "sepolia"],
+    }
+    assert not report["tables"]["node_record_consensus"]["enabled"]
     bad = check("--config-dir", str(tmp_path / "nowhere"), "--json")
     assert bad.exit_code == 1
     assert json.loads(bad.stdout) == {

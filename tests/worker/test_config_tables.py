@@ -217,6 +217,59 @@ TABLE_CASES = {
             )
         ],
     ),
+    "a redaction set that does not exist": (
+        "lag: 2h",
+        "redact: [clint]",
+        ["tables.yaml:5 groups.daily.defaults.redact.0: no redaction set 'clint'; there are none"],
+    ),
+    "a redaction set near another": (
+        "groups:\n  daily:\n    defaults:",
+        "redaction_sets: {client: [ip], remote: [at]}\ngroups:\n  daily:\n    defaults:\n      redact: clint",
+        ["tables.yaml:5 groups.daily.defaults.redact: no redaction set 'clint'; did you mean `client`?"],
+    ),
+    "a redaction set that is no list": (
+        "groups:\n  daily:\n    defaults:",
+        "redaction_sets: {client: ip}\ngroups:\n  daily:\n    defaults:\n      redact: client",
+        ["tables.yaml:1 redaction_sets.client: expected a list, not 'ip'"],
+    ),
+    "a column allowed and redacted by a set": (
+        "groups:\n  daily:\n    defaults:",
+        (
+            "redaction_sets: {client: [ip, city]}\ngroups:\n  daily:\n    defaults:\n"
+            "      redact: client\n      allowed_columns: [city]"
+        ),
+        ["tables.yaml:6 groups.daily.defaults.allowed_columns.0: 'city' is both redacted and allowed; decide for one"],
+    ),
+    "a redaction that is no name": (
+        "lag: 2h",
+        "redact: {client: true}",
+        ["tables.yaml:5 groups.daily.defaults.redact: expected a list, not a mapping"],
+    ),
+    "a pattern that no name could hold": (
+        "groups:",
+        "sensitive_patterns: [ip, Geo-City]\ngroups:",
+        [
+            (
+                "tables.yaml:1 sensitive_patterns.1: 'Geo-City' is no pattern: words of lower-case letters and digits, "
+                "joined by `_`, such as geo_city"
+            )
+        ],
+    ),
+    "no patterns at all": (
+        "groups:",
+        "sensitive_patterns: []\ngroups:",
+        ["tables.yaml:1 sensitive_patterns: must not be empty"],
+    ),
+    "neither enabled nor disabled": (
+        "- name: canonical",
+        "- name: canonical\n        enabled: sometimes",
+        [f"tables.yaml:15 {CANONICAL}.enabled: expected true or false, not 'sometimes'"],
+    ),
+    "a sharding column that follows a list": (
+        "- name: canonical",
+        "- name: canonical\n        sharding_follows: {slot: [at]}",
+        [f"tables.yaml:15 {CANONICAL}.sharding_follows.slot: expected text, not a list"],
+    ),
     "a source that does not exist": (
         "- name: canonical",
         "- name: canonical\n        source: local.other",

@@ -1,0 +1,128 @@
+"""Kinds of values that config files hold: how each is read, and what is said of a wrong one."""
+
+import datetime as dt
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
+
+from worker.config_files import Variables
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_ICEBERG_TYPE = re.compile(
+    r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|uuid|binary"
+    r"|decimal\((?:[1-9]|[12]\d|3[0-8]), ?(?:\d|[12]\d|3[0-8])\)|fixed\[[1-9]\d*\]"
+)
+_PATTERN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Unset(SecretStr):
+    """A secret whose variable nobody has set: an empty one that knows the variable's name."""
+
+    def __init__(self, variable: str) -> None:
+        super().__init__("")
+        self.variable = variable
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    # braces would be taken for places to fill in
+    return PydanticCustomError("said", "{message}", {"message": message})
+
+
+def _secret(value: Any, info: ValidationInfo) -> SecretStr:
+    """The secret in the variable that the file names; code hands over the secret itself."""
+    if isinstance(value, SecretStr):
+        return value
+    if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
+        # what was written here may be the secret itself: never repeat it
+        raise _wrong("expected the name of an environment variable (letters, digits, `_`)")
+    variables = info.context
+    if not isinstance(variables, Variables):
+        raise TypeError("a secret is looked up in the variables that are handed over as the context")
+    found = variables.get(value)
+    return SecretStr(found) if found else Unset(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise _wrong(f"{value!r} cannot be a name: letters, digits, `_` and `-` only, not starting with `-`")
+    return value
+
+
+def whole(value: Any) -> Any:
+    """An integer, never a truth or a fraction that passes for one."""
+    if isinstance(value, bool | float):
+        raise _wrong(f"expected a whole number, not {str(value).lower()}")
+    return value
+
+
+def _day(value: Any) -> dt.date:
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value
+    try:
+        return dt.date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _wrong(f"expected a date such as 2024-03-20, not {str(value)!r}") from None
+
+
+def lag_text(value: Any) -> str:
+    """The text of a lag, whose meaning depends on the kind of its table."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _wrong(f"expected a duration such as 2h or a number of blocks, not {value!r}")
+    return str(value).strip()
+
+
+def _iceberg_type(value: Any) -> str:
+    if not isinstance(value, str) or not _ICEBERG_TYPE.fullmatch(value):
+        raise _wrong(f"{value!r} is no Iceberg type; such as long, string, decimal(20,0) or fixed[66]")
+    return value
+
+
+def _pattern(value: Any) -> str:
+    if not isinstance(value, str) or not _PATTERN.fullmatch(value):
+        raise _wrong(
+            f"{value!r} is no pattern: words of lower-case letters and digits, joined by `_`, such as geo_city"
+        )
+    return value
+
+
+def listed(value: Any) -> Any:
+    """A list, also of one name that was written without its brackets."""
+    return [value] if isinstance(value, str) else value
+
+
+def _no_login(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong("expected an address")
+    if "@" in value.partition("://")[2].partition("/")[0]:
+        raise _wrong("holds a login; name a variable with one of the `*_env` keys instead")
+    return value
+
+
+Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when_used="json")]
+Name = Annotated[str, PlainValidator(_name)]
+Whole = Annotated[int, BeforeValidator(whole)]
+Positive = Annotated[int, BeforeValidator(whole), Field(gt=0)]
+Port = Annotated[int, BeforeValidator(whole), Field(gt=0, lt=65536)]
+Text = Annotated[str, Field(min_length=1)]
+Address = Annotated[str, PlainValidator(_no_login)]
+Day = Annotated[dt.date, PlainValidator(_day), PlainSerializer(str, when_used="json")]
+IcebergTypeName = Annotated[str, PlainValidator(_iceberg_type)]
+Pattern = Annotated[str, PlainValidator(_pattern)]
+
+
+class Part(BaseModel):
+    """A part of the config: unknown keys are refused, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

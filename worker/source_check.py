@@ -1,0 +1,105 @@
+"""Asking the live sources of an environment whether they are what config takes them for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from activities.clients.clickhouse import ClickHouse
+from activities.core.columns import SourceColumn
+from activities.core.faults import BadConfig, Fault
+from activities.core.query import Query
+from activities.core.source_check import Finding, SourceTable, behind, check_source
+from activities.core.tables import TableConfig
+from worker.config import Settings
+from worker.wiring import open_clickhouse
+
+_TABLES = "SELECT database, name, engine, engine_full, sorting_key FROM system.tables WHERE database IN ({})"
+_COLUMNS = (
+    "SELECT database, table, name, type FROM system.columns WHERE database IN ({}) "
+    "AND default_kind NOT IN ('ALIAS', 'MATERIALIZED', 'EPHEMERAL') ORDER BY database, table, position"
+)
+
+Tables = dict[tuple[str, str], SourceTable]
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What is wrong with one source, `<environment>.<cluster>`."""
+
+    source: str
+    tables: int
+    """How many tables config takes from it."""
+    findings: list[Finding] = field(default_factory=list)
+    unreachable: str = ""
+    """Why nothing could be asked; empty when everything was."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was reached, and nothing is wrong."""
+        return not (self.findings or self.unreachable)
+
+
+async def check_sources(settings: Settings, environment: str) -> list[SourceReport]:
+    """Hold every source of an environment against config: two queries each, whatever the number of tables.
+
+    A source that cannot be asked is reported, and the others are checked all the same.
+
+    Raises:
+        BadRequest: there is no such environment.
+    """
+    by_source: dict[str, dict[str, TableConfig]] = {}
+    for config, _ in settings.exports(environment):
+        by_source.setdefault(config.source, {})[config.name] = config
+    return [await _check(settings, source, list(configs.values())) for source, configs in by_source.items()]
+
+
+async def _check(settings: Settings, source: str, configs: Sequence[TableConfig]) -> SourceReport:
+    try:
+        clickhouse = open_clickhouse(settings, source)
+        try:
+            tables = await _read(clickhouse, configs)
+        finally:
+            await clickhouse.close()
+    except Fault as fault:
+        return SourceReport(source, len(configs), unreachable=str(fault))
+    return SourceReport(source, len(configs), check_source(configs, tables))
+
+
+async def _read(clickhouse: ClickHouse, configs: Sequence[TableConfig]) -> Tables:
+    """Every table of the databases that config names, and of those in which their Distributed tables look."""
+    databases = {config.database for config in configs}
+    tables = await _read_databases(clickhouse, sorted(databases))
+    elsewhere: set[str] = set()
+    for config in configs:
+        table = tables.get((config.database, config.name))
+        elsewhere |= _looks_into(table) if table is not None else set()
+    if further := sorted(elsewhere - databases):
+        tables |= await _read_databases(clickhouse, further)
+    return tables
+
+
+def _looks_into(table: SourceTable) -> set[str]:
+    try:
+        distributed = behind(table)
+    except BadConfig:
+        return set()  # the check says so
+    return {distributed.database} if distributed is not None else set()
+
+
+async def _read_databases(clickhouse: ClickHouse, databases: Sequence[str]) -> Tables:
+    names = {f"database{number}": database for number, database in enumerate(databases)}
+    places = ", ".join(f"{{{name}:String}}" for name in names)
+    comment = "icefleet config check"
+    columns: dict[tuple[str, str], list[SourceColumn]] = {}
+    for row in await clickhouse.rows(Query(_COLUMNS.format(places), dict(names)), comment=comment):
+        columns.setdefault((row["database"], row["table"]), []).append(SourceColumn(row["name"], row["type"]))
+    return {
+        (row["database"], row["name"]): SourceTable(
+            database=row["database"],
+            name=row["name"],
+            engine=row["engine"],
+            engine_full=row["engine_full"],
+            sorting_key=row["sorting_key"],
+            columns=tuple(columns.get((row["database"], row["name"]), ())),
+        )
+        for row in await clickhouse.rows(Query(_TABLES.format(places), dict(names)), comment=comment)
+    }
