@@ -89,10 +89,11 @@ def fill(hour: int, rows: int, table: str = TABLE) -> Iterator[str]:
     start = f"toDateTime({FIRST_HOUR + hour * 3600}, 'UTC')"
     for copy in range(1, rows // first):
         yield (
+            # Filtered inside: a replaced column hides the one of its name from WHERE.
             f"INSERT INTO {DATABASE}.{table} SELECT * REPLACE (attesting_validator_index + {copy * 1_000_003} AS "
-            f"attesting_validator_index) FROM {DATABASE}.{table} WHERE meta_network_name = '{NETWORK}' "
+            f"attesting_validator_index) FROM (SELECT * FROM {DATABASE}.{table} WHERE meta_network_name = '{NETWORK}' "
             f"AND slot_start_date_time >= {start} AND slot_start_date_time < {start} + 3600 "
-            f"AND attesting_validator_index < 1000003"
+            f"AND attesting_validator_index < 1000003)"
         )
 
 

@@ -247,6 +247,12 @@ class Benchmarks:
         print(f"filling {label} with {rows:,} rows …", flush=True)
         for statement in attestations.fill(hour, rows):
             self._bench.sql(statement)
+        start = attestations.FIRST_HOUR + hour * 3600
+        where = f"slot_start_date_time >= toDateTime({start}) AND slot_start_date_time < toDateTime({start + 3600})"
+        count = Query(f"SELECT count() AS rows FROM {attestations.DATABASE}.{attestations.TABLE} FINAL WHERE {where}")
+        found = self._bench.wait(self._bench.clickhouse.rows(count))[0]["rows"]
+        if found != rows:
+            raise RuntimeError(f"{label} was to hold {rows:,} rows, and holds {found:,}")
         return label
 
     def _five(self) -> None:
