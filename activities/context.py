@@ -10,7 +10,7 @@ from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
 from activities.contracts.export import CommitInput, ExportLimits, PartitionInput, PlanInput, TableInput
 from activities.core.faults import BadRequest
-from activities.core.tables import NetworkRange, TableConfig
+from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
 
 
@@ -57,12 +57,3 @@ class ExportContext:
                 f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend "
                 f"the field 'environment', or start the request where workers run with --environment {environment}"
             )
-
-
-def network_range(config: TableConfig, network: str) -> NetworkRange:
-    """What config expects of one network of a table."""
-    for known in config.networks:
-        if known.name == network:
-            return known
-    names = ", ".join(known.name for known in config.networks)
-    raise BadRequest(f"table {config.name} has no network {network!r}; it has {names}")

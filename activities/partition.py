@@ -120,7 +120,7 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
         _progress(job, query_id, pending),
     ):
         try:
-            await pending.take(_chunks(job, query_id), lambda _: None)
+            await pending.take(_chunks(job, query_id))
         except BaseException:
             # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
             await asyncio.shield(_kill(job, query_id))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities.clients.clickhouse import ClickHouse
-from activities.context import ExportContext, network_range
+from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
 from activities.contracts.inputs import read_input
 from activities.core.columns import export_columns
@@ -24,7 +24,7 @@ from activities.core.planning import (
 )
 from activities.core.query import SourceFacts, check_columns, head_query, survey_query
 from activities.core.recipes import forced_ids
-from activities.core.tables import PartitionRule, TableConfig
+from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.lake.files import existing_files
 from activities.lake.schema import column_types
 from activities.source import read_facts

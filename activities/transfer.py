@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Self
 
 from activities import failpoints
@@ -43,12 +43,11 @@ class PendingObject:
         if self._upload is not None and not self._settled:
             await asyncio.shield(self._upload.abort())
 
-    async def take(self, chunks: AsyncIterator[bytes], progress: Callable[[int], None]) -> None:
-        """Send everything that `chunks` gives, in parts of equal size; `progress` hears the bytes so far."""
+    async def take(self, chunks: AsyncIterator[bytes]) -> None:
+        """Send everything that `chunks` gives, in parts of equal size."""
         async for chunk in chunks:
             self._buffer += chunk
             self.size += len(chunk)
-            progress(self.size)
             while len(self._buffer) >= self._part_size:
                 await self._send(bytes(memoryview(self._buffer)[: self._part_size]))
                 del self._buffer[: self._part_size]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from activities.core.tables import network_range
 from starter.duck import Duck
 from worker.config import Settings
 from worker.overview import exported_rows, overview
@@ -21,7 +22,7 @@ class Counts:
 async def count_both(settings: Settings, environment: str, name: str, network: str, duck: Duck) -> Counts:
     """Count a table in the lake, and at the source up to the newest exported partition."""
     config = settings.table(environment, name, network)
-    known = next(known for known in config.networks if known.name == network)
+    known = network_range(config, network)
     seen = overview(open_lake(settings.environment(environment)), config, known)
     rows: list[tuple[int, ...]] = [(0,)]
     if seen.exists:

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from activities.contracts.export import table_identifier
+from activities.core.tables import network_range
 from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say, say_json
 from worker.config import Settings
 from worker.overview import TableOverview, overview
@@ -45,7 +46,7 @@ async def _look(settings: Settings, environment: str, pattern: str) -> list[Tabl
     found = []
     for config, name in settings.exports(environment):
         if pattern in table_identifier(name, config.name):
-            network = next(network for network in config.networks if network.name == name)
+            network = network_range(config, name)
             found.append(overview(lake, config, network))
     return found
 

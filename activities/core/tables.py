@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from activities.core.faults import BadRequest
+
 PartitionKind = Literal["daily", "hourly", "integer"]
 Profile = Literal["portable", "as_published"]
 
@@ -62,3 +64,12 @@ class TableConfig:
     profile: Profile = "portable"
     types: Mapping[str, str] = field(default_factory=dict)
     """Column → Iceberg type that overrides the profile's choice."""
+
+
+def network_range(config: TableConfig, network: str) -> NetworkRange:
+    """What config expects of one network of a table."""
+    for known in config.networks:
+        if known.name == network:
+            return known
+    names = ", ".join(known.name for known in config.networks)
+    raise BadRequest(f"table {config.name} has no network {network!r}; it has {names}")

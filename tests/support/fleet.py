@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -372,8 +372,3 @@ def replace_ports(environment: Any, stack: Stack) -> Any:
             ),
         }
     )
-
-
-def rows_of(reports: Sequence[ExportReport]) -> int:
-    """Rows committed by several requests together."""
-    return sum(report.rows for report in reports)
