@@ -8,7 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
-from activities.contracts.export import CommitInput, ExportLimits, PartitionInput, PlanInput, TableInput
+from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.core.faults import BadRequest
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
@@ -37,7 +37,7 @@ class ExportContext:
     look_back_days: int
     recheck_empty_days: int
 
-    def table(self, asked: TableInput | PlanInput | PartitionInput | CommitInput) -> TableConfig:
+    def table(self, asked: TableInput | PlanInput | PartitionsInput | CommitInput) -> TableConfig:
         """Config of the table that an input names.
 
         Raises:

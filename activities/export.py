@@ -20,7 +20,7 @@ from activities.contracts.export import (
     ExportActivities,
     ExportedPartition,
     ExportRequest,
-    PartitionInput,
+    PartitionsInput,
     Plan,
     PlanInput,
     SubmittedRequest,
@@ -32,7 +32,7 @@ from activities.contracts.inputs import read_input
 from activities.core.partitions import span_of
 from activities.errors import faults_named
 from activities.heartbeats import heartbeats
-from activities.partition import export_one
+from activities.partitions import export_all
 from activities.plan import plan_page
 
 
@@ -92,11 +92,11 @@ class Export(ExportActivities):
         async with heartbeats("planning"):
             return await plan_page(self._context, plan)
 
-    @activity.defn(name="export_partition")
+    @activity.defn(name="export_partitions")
     @faults_named
-    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
-        """Carry one partition into one verified object."""
-        return await export_one(self._context, task)
+    async def export_partitions(self, task: PartitionsInput) -> list[ExportedPartition]:
+        """Carry partitions into verified objects, one each; of several, those that failed are left out."""
+        return await export_all(self._context, task)
 
     @activity.defn(name="commit_partitions")
     @faults_named

@@ -92,6 +92,9 @@ class ExportLimits(Part):
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
     max_concurrent_activities: Positive = 8
+    small_partition_rows: Positive = 10_000
+    """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""
+    partitions_per_activity: Positive = 16
 
 
 class WrittenEnvironment(Part):

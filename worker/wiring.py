@@ -117,6 +117,8 @@ def export_limits(environment: Environment) -> ExportLimits:
         partition_attempts=export.partition_attempts,
         commit_attempts=export.commit_attempts,
         retry_initial_seconds=export.retry_initial_seconds,
+        small_partition_rows=export.small_partition_rows,
+        partitions_per_activity=export.partitions_per_activity,
     )
 
 

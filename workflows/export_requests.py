@@ -111,6 +111,32 @@ class ActiveRequest:
         )
 
 
+def shared_activities(page: list[PlannedPartition], limits: ExportLimits) -> list[list[PlannedPartition]]:
+    """The partitions of a page, grouped by the activity that is to carry them.
+
+    Small neighbours share one, but only as far as there are more of them than may run at once anyway.
+    """
+    small = sum(0 < planned.rows <= limits.small_partition_rows for planned in page)
+    width = max(1, min(limits.partitions_per_activity, -(-small // limits.parallel_partitions)))
+    groups: list[list[PlannedPartition]] = []
+    shared: list[PlannedPartition] = []
+    for planned in page:
+        if not 0 < planned.rows <= limits.small_partition_rows:
+            groups.append([planned])
+            continue
+        if len(shared) % width == 0:
+            shared = []
+            groups.append(shared)
+        shared.append(planned)
+    return groups
+
+
+def summary_of(group: list[PlannedPartition]) -> str:
+    """An activity as the Temporal UI names it."""
+    first, others = group[0], len(group) - 1
+    return f"{first.partition} ({first.reason})" + (f" and {others} more" if others else "")
+
+
 def closing_message(identifier: str, report: ExportReport) -> str:
     """One sentence for people: what became of the request."""
     if report.status == "nothing_to_do":

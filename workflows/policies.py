@@ -4,7 +4,7 @@
 |--------------------|----------------------|-------------------------------------------------------------------|
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
-| export_partition   | `partition_attempts` | then the partition is listed as failed and the others go on       |
+| export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 
@@ -43,7 +43,7 @@ ANNOUNCE: dict[str, Any] = {
 
 
 def export_policy(limits: ExportLimits) -> dict[str, Any]:
-    """Timeouts and retries of `export_partition`; a cancelled one is waited for, so that its query is gone."""
+    """Timeouts and retries of `export_partitions`; a cancelled one is waited for, so that its query is gone."""
     return {
         "start_to_close_timeout": timedelta(seconds=limits.partition_timeout_seconds),
         "heartbeat_timeout": timedelta(seconds=limits.heartbeat_seconds),

@@ -115,6 +115,9 @@ class ExportLimits:
     partition_attempts: int
     commit_attempts: int
     retry_initial_seconds: float
+    small_partition_rows: int
+    """Partitions of at most this many rows may share an activity."""
+    partitions_per_activity: int
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class PlannedPartition:
     """`missing`, `stale` or `forced`."""
     replaces: str = ""
     """Object key of the file that it replaces."""
+    rows: int = 0
+    """Rows that the source counted, duplicates included; 0 when nobody counted."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +168,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class PartitionInput:
-    """Export one partition to one object."""
+class PartitionsInput:
+    """Export partitions, each to one object: one of any size, or a few small ones."""
 
     environment: str
     table: str
     network: str
     request_id: str
-    planned: PlannedPartition
+    planned: list[PlannedPartition]
 
 
 @dataclass(frozen=True)
@@ -258,9 +263,9 @@ class ExportActivities:
         """Compare what is expected with the table and the source."""
         raise NotImplementedError
 
-    @activity.defn(name="export_partition")
-    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
-        """Carry one partition into one verified object."""
+    @activity.defn(name="export_partitions")
+    async def export_partitions(self, task: PartitionsInput) -> list[ExportedPartition]:
+        """Carry partitions into verified objects, one each; of several, those that failed are left out."""
         raise NotImplementedError
 
     @activity.defn(name="commit_partitions")

@@ -87,7 +87,7 @@ async def test_a_stream_that_is_cut_in_the_middle_leaves_no_object_and_is_begun_
         broken = clickhouse.on(CutBody(after_bytes=7 * 2**20), path=export_of(20))
         async with fleet.worker():
             request = await fleet.start(table)
-            await eventually(lambda: retried(fleet, "export_partition", table))
+            await eventually(lambda: retried(fleet, "export_partitions", table))
             assert not [key for key in objects(fleet) if key.endswith("3/20.parquet")]
             assert not [key for key in open_uploads(fleet) if key.endswith("3/20.parquet")]
             report = await asyncio.wait_for(request.result(), 30)

@@ -11,7 +11,7 @@ from activities.contracts.export import (
     CommitInput,
     CommitReport,
     ExportedPartition,
-    PartitionInput,
+    PartitionsInput,
     Plan,
     PlanInput,
     PlannedPartition,
@@ -49,10 +49,11 @@ class Hands:
 
     async def export(self, planned: PlannedPartition) -> ExportedPartition:
         """Make one partition's object."""
-        exported: ExportedPartition = await ActivityEnvironment().run(
-            self._export.export_partition, PartitionInput(**self._where, request_id=self.request_id, planned=planned)
+        exported: list[ExportedPartition] = await ActivityEnvironment().run(
+            self._export.export_partitions,
+            PartitionsInput(**self._where, request_id=self.request_id, planned=[planned]),
         )
-        return exported
+        return exported[0]
 
     async def export_all(self, plan: Plan) -> list[ExportedPartition]:
         """Make the object of every partition of a plan, one after the other."""

@@ -23,7 +23,7 @@ from support.fleet import eventually
 from support.gate import failing_at, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest, closing_message
 
-LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1)
+LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16)
 
 
 async def details(handle: Any) -> str:
