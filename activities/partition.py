@@ -82,12 +82,18 @@ class PartitionExport:
         for key in self._keys() if len(self.lost) < IDS else ():
             if key in self.refused:
                 continue
-            stored = await store.head(key)
+            stored = None if self._is_likely_free else await store.head(key)
             if stored is None:
                 return await self._stream(key, uploads, beats)
             if stored.recipe == self.recipe:
                 return await self._adopt(key, stored)
         raise ObjectRefused(f"{self.name}: every object key for it is taken by an object of another origin")
+
+    @property
+    def _is_likely_free(self) -> bool:
+        """Whether creating the object is the way to see that its key is taken, which a small one may be made for."""
+        first = activity.info().attempt == 1 and not self.lost and not self.refused
+        return first and 0 < self.planned.rows <= self.subject.context.limits.small_partition_rows
 
     def _keys(self) -> list[str]:
         """Where the object may go: the public key for a partition that has no file yet, else one beside it."""

@@ -78,7 +78,7 @@ class ExportLimits(Part):
     """How much an export may do at once, and how long it may take."""
 
     parallel_partitions: Positive = 4
-    partitions_per_commit: Positive = 32
+    partitions_per_commit: Positive = 64
     partitions_per_plan: Positive = 1000
     heartbeat_seconds: Positive = 20
     pages_per_run: Positive = 40

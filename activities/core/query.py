@@ -17,7 +17,7 @@ from activities.core.settings import NEWER_SETTINGS, PINNED_SETTINGS
 from activities.core.sqltext import quote_identifier, unquote
 from activities.core.tables import TableConfig
 from activities.core.types import bare_type
-from activities.core.utf8 import checked, not_utf8
+from activities.core.utf8 import guarded, is_text
 
 __all__ = [
     "NEWER_SETTINGS",
@@ -72,11 +72,10 @@ def export_query(
 
     It fails with `core.utf8.REFUSED_TEXT` when a row holds text that is not UTF-8.
     """
-    selected = ", ".join(
-        f"{checked(column.expression, columns) if column.name == config.partition.column else column.expression} "
-        f"AS {quote_identifier(column.name)}"
-        for column in columns
-    )
+    expressions = {column.name: column.expression for column in columns}
+    if (carrier := config.partition.column) in expressions:
+        expressions[carrier] = guarded(expressions[carrier], _texts(config, facts, columns).values())
+    selected = ", ".join(f"{expression} AS {quote_identifier(name)}" for name, expression in expressions.items())
     source = _source(config, final=facts.final)
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(selected, source, where, f"ORDER BY {_order(config, facts)}"), parameters)
@@ -135,9 +134,8 @@ def refused_text_query(
     config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
 ) -> Query:
     """Rows of the partition whose text is not UTF-8: one count under the name of each column that holds text."""
-    counts = ", ".join(
-        f"countIf({wrong}) AS {quote_identifier(column.name)}" for column in columns if (wrong := not_utf8(column))
-    )
+    texts = _texts(config, facts, columns)
+    counts = ", ".join(f"countIf(NOT {text}) AS {quote_identifier(name)}" for name, text in texts.items())
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(counts, _source(config, final=facts.final), where), parameters)
 
@@ -161,6 +159,13 @@ def check_partition_column(config: TableConfig, facts: SourceFacts) -> None:
 def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
     """Refuse a version column that is missing, or that cannot say which row is newer; raises BadConfig."""
     _newest_version(config, facts)
+
+
+def _texts(config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn]) -> dict[str, str]:
+    """Column → SQL that is true where its text is UTF-8; what redaction puts in a value's place always is."""
+    kinds = {column.name: column.type for column in facts.columns}
+    found = ((column.name, is_text(column, kinds[column.name])) for column in columns)
+    return {name: text for name, text in found if text and name not in config.redacted_columns}
 
 
 def _by_partition(

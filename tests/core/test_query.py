@@ -75,7 +75,7 @@ def test_the_text_of_an_export_is_stable():
     query = export()
     assert query.text == (
         "SELECT CAST(`updated` AS DateTime64(6, 'UTC')) AS `updated`, "
-        "if(throwIf(ifNull(NOT isValidUTF8(`name`), 0) OR ifNull(NOT isValidUTF8(`net`), 0), "
+        "if(throwIf(NOT (isValidUTF8(`name`) AND isValidUTF8(`net`)), "
         "'icefleet: text that is not UTF-8') = 0, CAST(`at` AS DateTime64(6, 'UTC')), "
         "CAST(`at` AS DateTime64(6, 'UTC'))) AS `at`, "
         "`name` AS `name`, CAST(`number` AS Decimal(20, 0)) AS `number`, `version` AS `version`, `net` AS `net` "

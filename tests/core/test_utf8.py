@@ -5,7 +5,7 @@ import pytest
 from activities.core.columns import ExportColumn, SourceColumn, export_columns
 from activities.core.tables import PartitionRule, TableConfig
 from activities.core.types import parse_iceberg
-from activities.core.utf8 import REFUSED_TEXT, checked, not_utf8
+from activities.core.utf8 import REFUSED_TEXT, guarded, is_text
 
 CONFIG = TableConfig("texts", "default", "local.default", PartitionRule("daily", "at"), (), network_column="net")
 BAD = "unhex('61ff')"
@@ -32,19 +32,30 @@ def test_text_that_is_not_utf8_is_found_wherever_it_hides(engine, kind, wrong, r
     columns = export_columns(
         CONFIG, [SourceColumn("at", "DateTime"), SourceColumn("net", "String"), SourceColumn("v", kind)]
     )
-    assert engine.rows(f"SELECT countIf({not_utf8(columns[2])}) AS n FROM {table}", {}) == [{"n": 3}]
+    assert engine.rows(f"SELECT countIf(NOT {is_text(columns[2], kind)}) AS n FROM {table}", {}) == [{"n": 3}]
 
 
 @pytest.mark.parametrize("kind", ["int", "binary", "fixed[4]", "list<long>", "map<int, double>", "struct<a: uuid>"])
 def test_a_column_without_text_is_not_looked_at(kind):
-    assert not_utf8(ExportColumn("v", "`v`", parse_iceberg(kind))) == ""
+    assert is_text(ExportColumn("v", "`v`", parse_iceberg(kind)), "Whatever") == ""
 
 
-def test_a_row_with_wrong_text_fails_the_expression_that_carries_the_check(engine):
-    column = ExportColumn("v", "v", parse_iceberg("string"))
-    carrier = checked("toDate(n)", [column])
-    rows = engine.rows(f"SELECT {carrier} AS d FROM (SELECT 'añ' AS v, 5 AS n)", {})
-    assert str(rows[0]["d"]) == "1970-01-06"
+@pytest.mark.parametrize("kind", ["String", "Nullable(String)"])
+def test_a_row_with_wrong_text_fails_the_expression_that_carries_the_check(engine, kind):
+    columns = [ExportColumn(name, name, parse_iceberg("string")) for name in ("v", "w")]
+    carrier = guarded("toDate(n)", [is_text(column, kind) for column in columns])
+
+    def day(v, w="'b'"):
+        values = f"CAST({v} AS {kind}) AS v, CAST({w} AS {kind}) AS w, toUInt16(number) AS n"
+        return [
+            str(row["d"]) for row in engine.rows(f"SELECT {carrier} AS d FROM (SELECT {values} FROM numbers(2))", {})
+        ]
+
+    assert day("'añ'") == ["1970-01-01", "1970-01-02"]
+    if kind != "String":
+        assert day("NULL") == day("NULL", "NULL") == ["1970-01-01", "1970-01-02"]
+        with pytest.raises(Exception, match=REFUSED_TEXT):
+            day("NULL", BAD)
     with pytest.raises(Exception, match=REFUSED_TEXT):
-        engine.rows(f"SELECT {carrier} AS d FROM (SELECT {BAD} AS v, 5 AS n)", {})
-    assert checked("at", [ExportColumn("v", "v", parse_iceberg("long"))]) == "at"
+        day(BAD)
+    assert guarded("at", []) == "at"
