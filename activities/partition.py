@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from temporalio import activity
 
 from activities import failpoints
-from activities.clients.clickhouse import ClickHouse, failure_in
+from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import StoredObject
+from activities.clients.waits import watch_waits
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
 from activities.core.columns import export_columns
-from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
+from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.partitions import index_of
 from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
@@ -120,7 +121,9 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
         _progress(job, query_id, pending),
     ):
         try:
-            await pending.take(_chunks(job, query_id))
+            # Closed whatever happens, so that the connection and its export slot are free at once.
+            async with contextlib.aclosing(_chunks(job, query_id)) as chunks:
+                await pending.take(chunks)
         except BaseException:
             # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
             await asyncio.shield(_kill(job, query_id))
@@ -132,7 +135,7 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
     return footer if created else None
 
 
-def _chunks(job: _Job, query_id: str) -> AsyncIterator[bytes]:
+def _chunks(job: _Job, query_id: str) -> AsyncGenerator[bytes]:
     info = activity.info()
     comment = f"icefleet {job.name} workflow {info.workflow_id} attempt {info.attempt}"
     return job.clickhouse.parquet(job.query, query_id=query_id, comment=comment)
@@ -143,8 +146,8 @@ def _whole(job: _Job, key: str, pending: PendingObject) -> Footer:
     try:
         return read_footer(key, pending.tail, pending.size)
     except ObjectRefused as broken:
-        said = failure_in(pending.tail) or str(broken)
-        raise ResultIncomplete(f"{job.name}: the result ended after {pending.size} bytes: {said}") from broken
+        what = f"{job.name}: the result ended after {pending.size} bytes, and is not whole ({broken})"
+        raise job.clickhouse.broken(what, pending.tail) from broken
 
 
 async def _check_source(job: _Job, footer: Footer) -> None:
@@ -193,15 +196,16 @@ async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
 async def _kill(job: _Job, query_id: str) -> None:
     try:
         await job.clickhouse.kill(query_id)
-    except (SourceUnavailable, TimeoutError) as away:
-        # The server ends the query itself when it notices that nobody reads, or when its time is up.
+    except (Fault, TimeoutError) as away:
+        # What ended the export must be told, and not this. The server ends the query itself when it notices that
+        # nobody reads, or when its time is up.
         activity.logger.warning("%s: query %s could not be killed: %s", job.name, query_id, away)
 
 
 @contextlib.asynccontextmanager
 async def _progress(job: _Job, query_id: str, pending: PendingObject) -> AsyncIterator[None]:
     """Heartbeats that say how far it is, beside the work."""
-    beating = asyncio.create_task(_beat(job, query_id, pending))
+    beating = asyncio.create_task(_beat(job, query_id, pending, watch_waits()))
     try:
         yield
     finally:
@@ -209,15 +213,16 @@ async def _progress(job: _Job, query_id: str, pending: PendingObject) -> AsyncIt
         await asyncio.gather(beating, return_exceptions=True)
 
 
-async def _beat(job: _Job, query_id: str, pending: PendingObject) -> None:
+async def _beat(job: _Job, query_id: str, pending: PendingObject, waits: Sequence[str]) -> None:
     timeout = activity.info().heartbeat_timeout
     pause = timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT if timeout else 5
     while True:
-        activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size})
+        activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size}, *waits)
         await asyncio.sleep(pause)
         # How far the server is, is worth knowing and not worth a partition: a user may not see system.processes.
         with contextlib.suppress(Fault, TimeoutError):
             # Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends this task.
             async with asyncio.timeout(pause):
                 rows = await job.clickhouse.rows_read(query_id)
-            activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows})
+            so_far = {"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows}
+            activity.heartbeat(so_far, *waits)

@@ -10,7 +10,8 @@ clients raise these and nothing else; `activities.errors` is the one place that 
     ├── UnsupportedType       operator  a column's type has no lossless way into Iceberg
     ├── SchemaConflict        operator  source and Iceberg table cannot be reconciled
     ├── SourceRefused         operator  ClickHouse says no: password, rights, unknown table
-    ├── SourceUnavailable     operator  ClickHouse cannot be reached or is overloaded          retryable
+    ├── SourceUnavailable     operator  ClickHouse cannot be reached, or fails by itself       retryable
+    ├── SourceBusy            operator  ClickHouse takes no more queries just now              retryable
     ├── SourceMoved           nobody    rows arrived while a partition was being exported      retryable
     ├── ResultIncomplete      us        a stream ended early, or holds other rows than counted retryable
     ├── StoreRefused          operator  the object store says no: bucket, rights
@@ -71,7 +72,14 @@ class SourceRefused(Fault):
 
 
 class SourceUnavailable(Fault):
-    """ClickHouse cannot be reached, or is too busy for this query."""
+    """ClickHouse cannot be reached, or failed in a way that may pass."""
+
+    actor = "operator"
+    retryable = True
+
+
+class SourceBusy(Fault):
+    """ClickHouse turned a query away before it began: it takes no more of them just now."""
 
     actor = "operator"
     retryable = True
