@@ -117,10 +117,12 @@ def fault_of(where: str, code: int | None, message: str, limits: Mapping[str, An
 
     Args:
         where: the cluster, as messages name it.
-        code: ClickHouse's error code; None for an answer without one.
+        code: ClickHouse's error code; None when only the message says it, if anything does.
         message: what it said.
         limits: the limits that config sent with the query.
     """
+    if code is None and (said := _CODE.search(message)):
+        code = int(said[1])
     if code in BUSY:
         return SourceBusy(f"{where} takes no more queries just now: {message}")
     if code in LIMITS and (code != MEMORY_LIMIT_EXCEEDED or _OWN_MEMORY.search(message)):
@@ -156,7 +158,7 @@ def broken_stream(where: str, what: str, said: str, limits: Mapping[str, Any]) -
 
     `what` says what happened to the stream, `said` is ClickHouse's exception in its end, if there was one.
     """
-    code = _CODE.search(said)
-    if code is not None and isinstance(fault := fault_of(where, int(code[1]), said, limits), SourceRefused):
+    fault = fault_of(where, None, said, limits)
+    if isinstance(fault, SourceRefused):
         return fault
     return ResultIncomplete(f"{what}: {said}" if said else what)

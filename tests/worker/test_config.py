@@ -287,7 +287,7 @@ def test_an_environment_without_its_secrets_is_refused_when_used_and_only_then(t
     with pytest.raises(BadConfig) as caught:
         settings.cluster("production.default")
     assert str(caught.value) == (
-        f"{SHIPPED}/environments.yaml:88 environments.production.clickhouse.default.password_env: the variable "
+        f"{SHIPPED}/environments.yaml:91 environments.production.clickhouse.default.password_env: the variable "
         f"PRODUCTION_CLICKHOUSE_PASSWORD is set neither in the environment nor in {tmp_path}/stack/env"
     )
     with pytest.raises(BadConfig) as caught:
