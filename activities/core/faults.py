@@ -1,7 +1,8 @@
 """Every way in which a job can fail: a closed tree.
 
 Each class says who must act (`actor`) and whether trying again can help (`retryable`). The core, the lake and the
-clients raise these and nothing else; `activities.errors` is the one place that turns them into Temporal failures.
+clients raise these and nothing else; `activities.errors` is the one place that turns them into Temporal failures, and
+names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
 
     Fault
     ├── BadRequest            user      a workflow input or command names something that cannot be
@@ -20,7 +21,9 @@ clients raise these and nothing else; `activities.errors` is the one place that 
     ├── CatalogRefused        operator  the catalog says no: rights, warehouse
     ├── CatalogUnavailable    operator  the catalog cannot be reached                          retryable
     ├── CommitConflict        nobody    other writers won every try                            retryable
-    └── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
+    ├── BusRefused            operator  a message is too large for NATS, or not one of ours
+    ├── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
+    └── TemporalUnavailable   operator  Temporal does not answer an activity                   retryable
 """
 
 from typing import ClassVar, Literal
@@ -135,8 +138,21 @@ class CommitConflict(Fault):
     retryable = True
 
 
+class BusRefused(Fault):
+    """An event cannot be published: it is too large for NATS, or the stream's last message is not one of ours."""
+
+    actor = "operator"
+
+
 class BusUnavailable(Fault):
     """NATS cannot be reached, or another announcer was faster."""
+
+    actor = "operator"
+    retryable = True
+
+
+class TemporalUnavailable(Fault):
+    """Temporal does not answer an activity that talks to it."""
 
     actor = "operator"
     retryable = True
