@@ -294,6 +294,7 @@ class ExportTable:
                 workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
 
     async def _close_all(self, status: str, message: str) -> None:
+        self._take_inbox()  # whoever has just come is told as well
         for request in list(self._active):
             await self._close(request, status, message)
 
