@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from temporalio import activity
 
 from activities.clients.clickhouse import ClickHouse
-from activities.core.faults import Fault, SourceUnavailable
+from activities.clients.waits import watch_waits
+from activities.core.faults import Fault
 from activities.transfer import PendingObject
 
 BEATS_PER_TIMEOUT = 12
@@ -36,7 +37,7 @@ class Beats:
         self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._beating = asyncio.create_task(self._beat())
+        self._beating = asyncio.create_task(self._beat(watch_waits()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,11 +58,11 @@ class Beats:
         finally:
             self._running = None
 
-    async def _beat(self) -> None:
+    async def _beat(self, waits: Sequence[str]) -> None:
         timeout = activity.info().heartbeat_timeout
         pause = timeout.total_seconds() / BEATS_PER_TIMEOUT if timeout else UNTIMED_PAUSE_SECONDS
         while True:
-            activity.heartbeat(self._state())
+            activity.heartbeat(self._state(), *waits)
             await asyncio.sleep(pause)
             if (running := self._running) is None:
                 continue
@@ -70,7 +71,7 @@ class Beats:
                 # Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends this task.
                 async with asyncio.timeout(pause):
                     rows = await running.clickhouse.rows_read(running.query_id)
-                activity.heartbeat({**self._state(), "rows_read": rows})
+                activity.heartbeat({**self._state(), "rows_read": rows}, *waits)
 
     def _state(self) -> dict[str, Any]:
         if self._running is None:
@@ -81,6 +82,7 @@ class Beats:
 async def _kill(running: _Running) -> None:
     try:
         await running.clickhouse.kill(running.query_id)
-    except (SourceUnavailable, TimeoutError) as away:
-        # The server ends the query itself when it notices that nobody reads, or when its time is up.
+    except (Fault, TimeoutError) as away:
+        # What ended the export must be told, and not this. The server ends the query itself when it notices that
+        # nobody reads, or when its time is up.
         activity.logger.warning("%s: query %s could not be killed: %s", running.partition, running.query_id, away)

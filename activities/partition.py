@@ -1,7 +1,7 @@
 """One partition, from the source to one object: staged first, and created once it has been held against the source."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from temporalio import activity
 
 from activities import failpoints
 from activities.beats import Beats
-from activities.clients.clickhouse import ClickHouse, failure_in
+from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, PlannedPartition, table_identifier
@@ -110,16 +110,20 @@ class PartitionExport:
         pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
         await uploads.enter_async_context(pending)
         try:
-            async with beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id:
-                await pending.take(self._chunks(query_id))
+            async with (
+                beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
+                # Closed whatever happens, so that the connection and its export slot are free at once.
+                aclosing(self._chunks(query_id)) as chunks,
+            ):
+                await pending.take(chunks)
             footer = self._whole(key, pending)
         except Fault as fault:
             if REFUSED_TEXT in str(fault):
-                raise await self._no_text() from fault
+                raise UnsupportedType(await self._no_text()) from fault
             raise
         return StagedObject(self, footer, pending)
 
-    def _chunks(self, query_id: str) -> AsyncIterator[bytes]:
+    def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
         info = activity.info()
         comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
         return self.subject.clickhouse.parquet(self.query, query_id=query_id, comment=comment)
@@ -129,16 +133,16 @@ class PartitionExport:
         try:
             return read_footer(key, pending.tail, pending.size)
         except ObjectRefused as broken:
-            said = failure_in(pending.tail) or str(broken)
-            raise ResultIncomplete(f"{self.name}: the result ended after {pending.size} bytes: {said}") from broken
+            what = f"{self.name}: the result ended after {pending.size} bytes, and is not whole ({broken})"
+            raise self.subject.clickhouse.broken(what, pending.tail) from broken
 
-    async def _no_text(self) -> UnsupportedType:
+    async def _no_text(self) -> str:
         """What to say of a partition whose text is not UTF-8: which columns, and in how many rows."""
         subject = self.subject
         query = refused_text_query(subject.config, subject.facts, subject.columns, subject.task.network, self.index)
         counts: dict[str, Any] = (await subject.clickhouse.rows(query, comment=f"icefleet text of {self.name}"))[0]
         wrong = [f"{name} in {count} rows" for name, count in counts.items() if count]
-        return UnsupportedType(
+        return (
             f"{self.name}: text that is not UTF-8, which readers of Parquet fail on: column {', column '.join(wrong)}; "
             "mend it at the source, or write `types: {<column>: binary}` for the table in tables.yaml, before the "
             "table is made"

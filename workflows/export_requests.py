@@ -67,14 +67,14 @@ class ActiveRequest:
         if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
             report.snapshots.append(commit.snapshot_id)
 
-    def failed(self, partition: str, cause: str, message: str) -> None:
+    def failed(self, partition: str, cause: str, message: str, who: str) -> None:
         """Count a partition that was given up; one whose source never stood still is as good as open."""
         if cause == "SourceMoved":
             self.report.open += 1
             return
         self.report.failed += 1
         if len(self.report.failures) < LISTED_FAILURES:
-            self.report.failures.append(FailedPartition(partition, cause, message))
+            self.report.failures.append(FailedPartition(partition, cause, message, who))
 
     @property
     def needs_plan(self) -> bool:
@@ -194,7 +194,10 @@ def details_of(identifier: str, active: list[ActiveRequest], in_flight: list[str
             f"- `{request.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
             f"{request.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
-        lines += [f"  - {failed.partition}: {failed.cause}: {failed.message}" for failed in report.failures[:5]]
+        lines += [
+            f"  - {failed.partition}: {failed.cause}: {failed.message} (who must act: {failed.who})"
+            for failed in report.failures[:5]
+        ]
     if in_flight:
         lines.append(f"- in flight: {', '.join(in_flight)}")
     return "\n".join(lines)

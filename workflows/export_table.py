@@ -167,8 +167,8 @@ class ExportTable:
         except (asyncio.CancelledError, ActivityError) as failure:
             # A cancelled page ends in either way, depending on what it was waiting for.
             if isinstance(failure, ActivityError) and not is_cancelled_exception(failure):
-                cause, message = cause_of(failure)
-                request.failed("", cause, message)
+                cause, message, who = cause_of(failure)
+                request.failed("", cause, message, who)
                 await self._close(request, "failed", message)
             elif request.submitted.id in self._withdrawn:
                 await self._close(request, "cancelled", "the request was withdrawn")
@@ -236,9 +236,9 @@ class ExportTable:
         except ActivityError as failure:
             if is_cancelled_exception(failure):
                 raise
-            cause, message = cause_of(failure)
+            cause, message, who = cause_of(failure)
             for file in files:
-                request.failed(file.partition, cause, f"uploaded, not committed: {message}")
+                request.failed(file.partition, cause, f"uploaded, not committed: {message}", who)
             if not files:
                 raise
             return
@@ -310,6 +310,7 @@ class ExportTable:
                 workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
 
     async def _close_all(self, status: str, message: str) -> None:
+        self._take_inbox()  # whoever has just come is told as well
         for request in list(self._active):
             await self._close(request, status, message)
 

@@ -3,12 +3,13 @@
 | activity           | tried                | why                                                               |
 |--------------------|----------------------|-------------------------------------------------------------------|
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
+| withdraw_request   | for ever             | it only talks to Temporal                                         |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
 | export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 
-What must not be retried says so itself (`activities.errors`).
+What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """
 
 from datetime import timedelta

@@ -10,6 +10,9 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+WHO_MUST_ACT = "who must act"
+"""Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
+
 TASK_QUEUE = "icefleet-export"
 """Where requests and table loops wait for workers. People type it: it stays."""
 
@@ -73,7 +76,10 @@ class FailedPartition:
 
     partition: str
     cause: str
+    """Name of the fault (docs/errors.md); `TimedOut` for an activity that took too long or went silent."""
     message: str
+    who: str = ""
+    """Who must act: `user`, `operator`, `us` or `nobody`."""
 
 
 @dataclass
