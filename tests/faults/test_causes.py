@@ -82,50 +82,51 @@ async def test_what_nobody_foresaw_is_called_a_bug_is_ours_and_is_tried_as_often
     assert failure.cause.application_failure_info.type == "KeyError"
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "fault"),
-    [
-        (403, "AccessDenied", StoreRefused),
-        (400, "ExpiredToken", StoreRefused),
-        (403, "RequestTimeTooSkewed", StoreRefused),
-        (403, "QuotaExceeded", StoreRefused),
-        (507, "XMinioStorageFull", StoreRefused),
-        (501, "NotImplemented", StoreRefused),
-        (409, "ConditionalRequestConflict", StoreUnavailable),
-        (400, "BadDigest", StoreUnavailable),
-    ],
-)
-async def test_what_the_store_answers_says_whether_asking_again_can_help(fleet, status, code, fault):
-    body = f"<Error><Code>{code}</Code><Message>words of the store</Message></Error>".encode()
+STORE_ANSWERS = [
+    (403, "AccessDenied", StoreRefused),
+    (400, "ExpiredToken", StoreRefused),
+    (403, "RequestTimeTooSkewed", StoreRefused),
+    (403, "QuotaExceeded", StoreRefused),
+    (507, "XMinioStorageFull", StoreRefused),
+    (501, "NotImplemented", StoreRefused),
+    (409, "ConditionalRequestConflict", StoreUnavailable),
+    (400, "BadDigest", StoreUnavailable),
+]
+
+
+async def test_what_the_store_answers_says_whether_asking_again_can_help(fleet):
     async with HttpFaults(fleet.stack.ports["s3"]) as store:
         fleet.point(s3=store.port)
-        store.on(Answer(status, body, "application/xml"), method="PUT", times=None)
         async with open_store(fleet.settings().environment(fleet.name)) as bucket:
-            with pytest.raises(fault, match="words of the store") as met:
-                await bucket.create("no/such/object", b"body", "recipe")
-    assert type(met.value) is fault
+            for status, code, fault in STORE_ANSWERS:
+                body = f"<Error><Code>{code}</Code><Message>words of the store</Message></Error>".encode()
+                store.mend()
+                store.on(Answer(status, body, "application/xml"), method="PUT", times=None)
+                with pytest.raises(fault, match=f"{code}.*words of the store"):
+                    await bucket.create("no/such/object", b"body", "recipe")
 
 
-@pytest.mark.parametrize(
-    ("status", "fault"),
-    [
-        (401, CatalogRefused),
-        (403, CatalogRefused),
-        (404, CatalogRefused),
-        (422, CatalogRefused),
-        (501, CatalogRefused),
-        (429, CatalogUnavailable),
-        (503, CatalogUnavailable),
-    ],
-)
-async def test_what_the_catalog_answers_says_whether_asking_again_can_help(fleet, status, fault):
-    body = json.dumps({"error": {"message": "words of the catalog", "type": "Answer", "code": status}}).encode()
+CATALOG_ANSWERS = {
+    401: CatalogRefused,
+    403: CatalogRefused,
+    404: CatalogRefused,
+    422: CatalogRefused,
+    501: CatalogRefused,
+    429: CatalogUnavailable,
+    503: CatalogUnavailable,
+}
+
+
+async def test_what_the_catalog_answers_says_whether_asking_again_can_help(fleet):
     async with HttpFaults(fleet.stack.ports["catalog"]) as catalog:
         fleet.point(catalog=catalog.port)
-        catalog.on(Answer(status, body), path=r"/v1/config", times=None)
         async with fleet.context() as context:
-            with pytest.raises(fault, match="words of the catalog"):
-                await asyncio.to_thread(context.lake.load, f"{fleet.network}.events")
+            for status, fault in CATALOG_ANSWERS.items():
+                error = {"message": f"words of the catalog about {status}", "type": "Answer", "code": status}
+                catalog.mend()
+                catalog.on(Answer(status, json.dumps({"error": error}).encode()), path=r"/v1/config", times=None)
+                with pytest.raises(fault, match=f"words of the catalog about {status}"):
+                    await asyncio.to_thread(context.lake.load, f"{fleet.network}.events")
 
 
 async def test_a_foreign_message_where_events_are_announced_is_named_and_keeps_no_loop_alive(fleet):

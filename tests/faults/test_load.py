@@ -114,7 +114,13 @@ async def test_a_source_that_takes_no_more_queries_is_waited_for_and_costs_no_at
         headers = {"X-ClickHouse-User": "icefleet", "X-ClickHouse-Key": password}
         endless = "SELECT sleepEachRow(1) FROM numbers(600) SETTINGS max_block_size = 1"
         async with aiohttp.ClientSession(headers=headers) as other, client(port, password) as impatient:
-            occupied = asyncio.create_task(other.post(f"http://127.0.0.1:{port}/", data=endless))
+
+            async def occupy() -> None:
+                while True:  # it may be turned away itself
+                    async with other.post(f"http://127.0.0.1:{port}/", data=endless) as answer:
+                        await answer.read()
+
+            occupied = asyncio.create_task(occupy())
 
             async def full() -> bool:
                 try:
