@@ -1,6 +1,7 @@
 """Footers of objects that are there."""
 
 import asyncio
+from dataclasses import replace
 
 from activities.context import ExportContext
 from activities.lake.footers import Footer, footer_bytes, read_footer
@@ -14,8 +15,8 @@ async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
     Raises:
         ObjectRefused: the object does not end as a Parquet file does.
     """
-    tail = await context.store.tail(key, min(SMALL_TAIL, size))
+    tail, made = await context.store.dated_tail(key, min(SMALL_TAIL, size))
     needed = footer_bytes(key, tail)
     if needed > len(tail):
-        tail = await context.store.tail(key, min(needed, size))
-    return await asyncio.to_thread(read_footer, key, tail, size)
+        tail, made = await context.store.dated_tail(key, min(needed, size))
+    return replace(await asyncio.to_thread(read_footer, key, tail, size), made=made)

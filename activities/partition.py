@@ -35,6 +35,8 @@ class Subject:
     facts: SourceFacts
     clickhouse: ClickHouse
     columns: tuple[ExportColumn, ...]
+    line: int
+    """Objects made before this second may be about to be deleted: they are not adopted."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class PartitionExport:
             stored = None if self._is_likely_free else await store.head(key)
             if stored is None:
                 return await self._stream(key, uploads, beats)
-            if stored.recipe == self.recipe:
+            if stored.recipe == self.recipe and stored.made >= self.subject.line:
                 return await self._adopt(key, stored)
         raise ObjectRefused(f"{self.name}: every object key for it is taken by an object of another origin")
 

@@ -12,6 +12,7 @@ from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, table_identifier
 from activities.core.columns import export_columns
 from activities.core.faults import Fault
+from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, index_of
 from activities.core.query import PINNED_SETTINGS, counts_query, export_query, versions_query
 from activities.core.recipes import recipe_of
@@ -49,7 +50,8 @@ async def _prepare(context: ExportContext, task: PartitionsInput) -> list[Partit
     facts = await read_facts(clickhouse, config)
     table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))
     columns = export_columns(config, facts.columns, column_types(table) if table is not None else None)
-    subject = Subject(context, task, config, facts, clickhouse, columns)
+    line = line_of(table.properties) if table is not None else 0
+    subject = Subject(context, task, config, facts, clickhouse, columns, line)
     indices = [index_of(config.partition, planned.partition) for planned in task.planned]
     query = versions_query(config, facts, task.network, Ranges.from_indices(indices))
     answer = await clickhouse.rows(query, comment=f"icefleet versions of {table_identifier(task.network, task.table)}")

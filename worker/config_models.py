@@ -112,6 +112,9 @@ class ExportLimits(Part):
     partitions_per_activity: Positive = 16
     max_workers: Positive = 4
     """The most workers that are ever started for this environment: what the load on its sources is reckoned with."""
+    orphan_age_seconds: Positive | None = None
+    """The least age of an orphan that may be deleted; by default the longest that an attempt to export and one to
+    commit may take. With less, work that a retry would have found is done again."""
 
 
 class WrittenEnvironment(Part):
