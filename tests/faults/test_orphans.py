@@ -206,7 +206,6 @@ async def test_a_deletion_waits_for_the_page_and_everything_committed_can_be_rea
             await gate.reached()
             await next_second(context)
             await next_second(context)
-            await next_second(context)
             deleting = await start_deletion(fleet)
             await eventually(lambda: known(fleet, 2))
             in_flight = {"2024/3/18.parquet", "2024/3/19.parquet", "2024/3/20.parquet"}
@@ -228,7 +227,7 @@ async def test_a_deletion_waits_for_the_page_and_everything_committed_can_be_rea
 async def test_a_deletion_that_is_withdrawn_ends_at_once_and_deletes_nothing_more(fleet, hands):
     await export_one(hands, 20)
     async with fleet.worker() as context:
-        for _ in range(3):
+        for _ in range(2):
             await next_second(context)
         async with gate_at("before-delete") as gate:
             deleting = await start_deletion(fleet)
