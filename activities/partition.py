@@ -15,6 +15,7 @@ from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
 from activities.core.columns import export_columns
+from activities.core.evolution import Types, check_planned
 from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.partitions import index_of
@@ -22,8 +23,9 @@ from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_que
 from activities.core.recipes import forced_ids, recipe_of, short_ids
 from activities.core.tables import TableConfig
 from activities.heartbeats import heartbeats
+from activities.lake.fit import misfits
 from activities.lake.footers import Footer, footer_bytes, read_footer
-from activities.lake.schema import column_types
+from activities.lake.schema import shape_of
 from activities.source import read_facts
 from activities.transfer import PendingObject
 
@@ -41,6 +43,8 @@ class _Job:
     clickhouse: ClickHouse
     index: int
     query: Query
+    types: Types
+    """Column → Iceberg type under which the object will be read."""
     version: int | None
     recipe: str
 
@@ -73,7 +77,11 @@ async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
     clickhouse = context.find_source(config.source)
     facts = await read_facts(clickhouse, config)
     table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))
-    columns = export_columns(config, facts.columns, column_types(table) if table is not None else None)
+    shape = shape_of(table)
+    columns = export_columns(config, facts.columns, shape)
+    types = {column.name: column.iceberg for column in columns}
+    if table is not None:
+        check_planned(config.name, shape.types, types)
     index = index_of(config.partition, task.planned.partition)
     query = export_query(config, facts, columns, task.network, index)
     version = await _version(clickhouse, config, facts, task.network, index)
@@ -85,6 +93,7 @@ async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
         clickhouse=clickhouse,
         index=index,
         query=query,
+        types=types,
         version=version,
         recipe=recipe_of(query, PINNED_SETTINGS, version, nonce),
     )
@@ -126,6 +135,8 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
             await asyncio.shield(_kill(job, query_id))
             raise
         footer = _whole(job, key, pending)
+        if wrong := misfits(footer, job.types):
+            raise SourceMoved(f"{job.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
         await _check_source(job, footer)
         created = await pending.create()
     await failpoints.reach("after-upload")

@@ -9,6 +9,7 @@ clients raise these and nothing else; `activities.errors` is the one place that 
     ├── PrivacyUndecided      operator  a column looks sensitive and nobody said what to do with it
     ├── UnsupportedType       operator  a column's type has no lossless way into Iceberg
     ├── SchemaConflict        operator  source and Iceberg table cannot be reconciled
+    ├── SchemaMoved           nobody    the source's columns changed after the plan was made
     ├── SourceRefused         operator  ClickHouse says no: password, rights, unknown table
     ├── SourceUnavailable     operator  ClickHouse cannot be reached or is overloaded          retryable
     ├── SourceMoved           nobody    rows arrived while a partition was being exported      retryable
@@ -62,6 +63,12 @@ class SchemaConflict(Fault):
     """The source's columns and the Iceberg table's cannot be reconciled."""
 
     actor = "operator"
+
+
+class SchemaMoved(Fault):
+    """The source's columns changed after the plan was made: trying again cannot help, a new plan can."""
+
+    actor = "nobody"
 
 
 class SourceRefused(Fault):

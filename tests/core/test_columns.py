@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.evolution import TableShape
 from activities.core.faults import BadConfig, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.tables import PartitionRule, TableConfig
 from activities.core.types import parse_iceberg
@@ -15,7 +16,7 @@ def export(*columns, config=CONFIG, existing=None):
     found = export_columns(
         config,
         [*KEYS, *(SourceColumn(*column) for column in columns)],
-        {name: parse_iceberg(text) for name, text in (existing or {}).items()},
+        TableShape({name: parse_iceberg(text) for name, text in (existing or {}).items()}),
     )
     return {column.name: column for column in found}
 

@@ -18,10 +18,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
+from pyiceberg.expressions import AlwaysTrue
 
 from worker.config import Environment
 
 Rows = list[tuple[Any, ...]]
+ALWAYS_TRUE = AlwaysTrue()
 MICROSECONDS = pa.timestamp("us", "UTC")
 
 
@@ -51,13 +53,16 @@ def open_pyiceberg(environment: Environment) -> Any:
     )
 
 
-def by_pyiceberg(environment: Environment, tables: Sequence[str], snapshot: int | None = None) -> list[Rows]:
-    """Every row of each `<network>.<table>`."""
+def by_pyiceberg(
+    environment: Environment, tables: Sequence[str], snapshot: int | None = None, *, where: str = "true"
+) -> list[Rows]:
+    """Every row of each `<network>.<table>`; `where` is a condition that all three engines understand."""
     lake = open_pyiceberg(environment)
-    return [plain(lake.load_table(table).scan(snapshot_id=snapshot).to_arrow()) for table in tables]
+    wanted = ALWAYS_TRUE if where == "true" else where
+    return [plain(lake.load_table(table).scan(wanted, snapshot_id=snapshot).to_arrow()) for table in tables]
 
 
-def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
+def by_duckdb(environment: Environment, tables: Sequence[str], *, where: str = "true") -> list[Rows]:
     """Every row of each `<network>.<table>`, through the REST catalog."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
@@ -78,10 +83,10 @@ def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [plain(duck.execute(f"FROM lake.{table}").to_arrow_table()) for table in tables]
+        return [plain(duck.execute(f"FROM lake.{table} WHERE {where}").to_arrow_table()) for table in tables]
 
 
-def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]:
+def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: str = "true") -> list[Rows]:
     """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
@@ -92,7 +97,8 @@ def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
     return _ask_clickhouse(
-        ["SET allow_experimental_database_iceberg = 1", database], [f"SELECT * FROM lake.`{table}`" for table in tables]
+        ["SET allow_experimental_database_iceberg = 1", database],
+        [f"SELECT * FROM lake.`{table}` WHERE {where}" for table in tables],
     )
 
 
