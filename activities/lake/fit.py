@@ -52,10 +52,10 @@ def _legal(kind: str, column: Any) -> bool:
     name = logical["Type"]
     parts = decimal_parts(kind)
     if parts is not None:
-        return name == "Decimal" and logical["scale"] == parts[1] and logical["precision"] <= parts[0]
+        return bool(name == "Decimal" and logical["scale"] == parts[1] and logical["precision"] <= parts[0])
     if kind.startswith("fixed["):
         return bool(physical == "FIXED_LEN_BYTE_ARRAY" and f"fixed[{column.length}]" == kind)
-    legal = {
+    legal: dict[str, bool] = {
         "boolean": physical == "BOOLEAN",
         "int": physical == "INT32" and name in _INTEGERS and _fits_signed(logical),
         "long": physical in {"INT32", "INT64"} and name in _INTEGERS,

@@ -21,7 +21,8 @@ def check_mapping(table: Table) -> None:
     if completed_mapping(table, table.schema()) is not None:
         raise SchemaConflict(
             f"table {'.'.join(table.name())}: its property {NAME_MAPPING} lacks columns of its schema, whose values "
-            "could not be read; somebody changed it after the plan was made. Ask for the export again: its plan mends it"
+            "could not be read; somebody changed it after the plan was made. Ask for the export again: its plan mends "
+            "it"
         )
 
 
@@ -94,8 +95,8 @@ class _Completion:
                     raise SchemaConflict(
                         f"{self._where}: its property {NAME_MAPPING} takes {path}{name} for field {other} "
                         f"({self._called(other)}), and {path}{name} is field {wanted}: files would be read wrongly. "
-                        "Was a column renamed or dropped with an Iceberg client? Undo that, mend the property, or export "
-                        "to a new table"
+                        "Was a column renamed or dropped with an Iceberg client? Undo that, mend the property, or "
+                        "export to a new table"
                     )
 
     def _called(self, number: int | None) -> str:

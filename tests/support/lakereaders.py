@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,18 @@ def open_pyiceberg(environment: Environment) -> Any:
 
 
 def by_pyiceberg(
-    environment: Environment, tables: Sequence[str], snapshot: int | None = None, *, where: str = "true"
+    environment: Environment, tables: Sequence[str], snapshot: int | None = None, *, where: Sequence[str] = ()
 ) -> list[Rows]:
-    """Every row of each `<network>.<table>`; `where` is a condition that all three engines understand."""
+    """Every row of each `<network>.<table>`; `where` holds a condition for each, which all three engines understand."""
     lake = open_pyiceberg(environment)
-    wanted = ALWAYS_TRUE if where == "true" else where
-    return [plain(lake.load_table(table).scan(wanted, snapshot_id=snapshot).to_arrow()) for table in tables]
+    return [
+        plain(lake.load_table(table).scan(condition or ALWAYS_TRUE, snapshot_id=snapshot).to_arrow())
+        for table, condition in zip_longest(tables, where)
+    ]
 
 
-def by_duckdb(environment: Environment, tables: Sequence[str], *, where: str = "true") -> list[Rows]:
-    """Every row of each `<network>.<table>`, through the REST catalog."""
+def by_duckdb(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through the REST catalog; `where` as above."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
     with duckdb.connect() as duck:
@@ -83,11 +86,14 @@ def by_duckdb(environment: Environment, tables: Sequence[str], *, where: str = "
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [plain(duck.execute(f"FROM lake.{table} WHERE {where}").to_arrow_table()) for table in tables]
+        return [
+            plain(duck.execute(f"FROM lake.{table} WHERE {condition or 'true'}").to_arrow_table())
+            for table, condition in zip_longest(tables, where)
+        ]
 
 
-def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: str = "true") -> list[Rows]:
-    """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
+def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client; `where` as above."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
     database = (
@@ -98,7 +104,7 @@ def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: str
     )
     return _ask_clickhouse(
         ["SET allow_experimental_database_iceberg = 1", database],
-        [f"SELECT * FROM lake.`{table}` WHERE {where}" for table in tables],
+        [f"SELECT * FROM lake.`{table}` WHERE {one or 'true'}" for table, one in zip_longest(tables, where)],
     )
 
 
