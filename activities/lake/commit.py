@@ -69,7 +69,7 @@ def commit_files(
         if landed:
             return Commit(landed[0].snapshot_id, landed[0].plan)
         check_layout(table, rule)
-        check_mapping(table)
+        check_mapping(f"table {identifier}", table.properties, table.schema())
         plan = plan_commit(_head(table, rule, files), files)
         changes = {
             name: value for name, value in properties(table.properties).items() if table.properties.get(name) != value

@@ -23,7 +23,7 @@ from activities.core.faults import CommitConflict
 from activities.core.tables import PartitionRule
 from activities.lake.catalog import Lake
 from activities.lake.layout import check_layout
-from activities.lake.mapping import completed_mapping
+from activities.lake.mapping import check_new_names, completed_mapping
 from activities.lake.schema import NAME_MAPPING, evolved, shape_of
 from activities.lake.sending import TRIES, WAIT_SECONDS, Answer, send
 
@@ -78,15 +78,16 @@ def updates_for(table: Table, rule: PartitionRule, decide: Decide) -> list[Table
     Raises:
         SchemaConflict: it cannot be made ready; or whatever else `decide` raises.
     """
-    shape = shape_of(table)
+    shape, where = shape_of(table), f"table {'.'.join(table.name())}"
     wanted = {column.name: column.iceberg for column in decide(shape)}
     check_layout(table, rule)
     schema, updates = table.schema(), list[TableUpdate]()
     if changes(shape.types, wanted):
         next_id = 1 + max(known.schema_id for known in table.metadata.schemas)
         schema = evolved(schema, wanted, last_id=table.metadata.last_column_id, schema_id=next_id)
+        check_new_names(where, table.metadata.schemas, table.schema(), schema)
         updates += [AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()]
-    mapping = completed_mapping(table, schema)
+    mapping = completed_mapping(where, table.properties, schema)
     if mapping is not None:
         updates.append(SetPropertiesUpdate(updates={NAME_MAPPING: mapping}))
     return updates
