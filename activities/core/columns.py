@@ -1,16 +1,17 @@
 """A source's columns as they are exported: privacy first, then the type policy, then the table that is there."""
 
+import contextlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
-from activities.core.evolution import TableShape, check_clashes, follow
+from activities.core.evolution import TableShape, check_clashes, field_names, follow
 from activities.core.faults import BadConfig, Fault, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.sqltext import quote_identifier, quote_text
 from activities.core.tables import COORDINATES, PLACES, SENSITIVE, TableConfig
-from activities.core.types import IcebergType, bare_type, carry, inside, is_plain, parse_type
+from activities.core.types import ClickHouseType, IcebergType, bare_type, carry, inside, is_plain, parse_type, unwrap
 
 _BLANKS = {
     "IPv4": str(IPv4Address(0)),
@@ -62,6 +63,7 @@ def export_columns(
     _check_names(config, columns)
     _check_privacy(config, columns)
     table = table or TableShape({})
+    _check_new_fields(config, columns, table)
     _check_required(config, columns, table.required)
     exported = tuple(export_column(config, column, table.types.get(column.name)) for column in columns)
     for column in exported:
@@ -110,10 +112,18 @@ def missing_columns(config: TableConfig, columns: Sequence[SourceColumn]) -> lis
         ("partition column", config.partition.column),
         ("network column", config.network_column),
         *(("redacted column", name) for name in config.redacted_columns),
-        *(("allowed column", name) for name in config.allowed_columns),
+        *(("allowed column", name) for name in config.allowed_columns if not _is_field(name, columns)),
         *(("column with a type of its own", name) for name in config.types),
     ]
     return [(what, name) for what, name in named if name not in there]
+
+
+def _is_field(name: str, columns: Sequence[SourceColumn]) -> bool:
+    """Whether a name such as `column.field` is one of a field that a column of the source has inside it."""
+    holders = [column for column in columns if name.startswith(f"{column.name}.")]
+    with contextlib.suppress(UnsupportedType):  # said of the column itself, by whoever reads its type
+        return any(path == name for column in holders for path, _ in _fields(column.name, parse_type(column.type)))
+    return False
 
 
 def undecided(config: TableConfig, columns: Sequence[SourceColumn]) -> list[str]:
@@ -149,6 +159,37 @@ def _check_privacy(config: TableConfig, columns: Sequence[SourceColumn]) -> None
             f"{config.name}: {', '.join(open_names)} may say who or where somebody is, and nobody decided; "
             "name each under redacted_columns or allowed_columns"
         )
+
+
+def _check_new_fields(config: TableConfig, columns: Sequence[SourceColumn], table: TableShape) -> None:
+    """Whoever allowed a column knew the fields that it had: one that appears inside it later is to be decided anew."""
+    open_names = []
+    for column in columns:
+        if column.name not in config.allowed_columns or column.name not in table.types:
+            continue
+        there = set(field_names(column.name, table.types[column.name]))
+        open_names += [
+            path
+            for path, kind in _fields(column.name, parse_type(column.type))
+            if path not in there
+            and path not in config.allowed_columns
+            and (_holds(path.rpartition(".")[2], config.sensitive_patterns) or kind in _ADDRESS_TYPES)
+        ]
+    if open_names:
+        raise PrivacyUndecided(
+            f"{config.name}: {', '.join(open_names)} came after its column was allowed, and may say who or where "
+            "somebody is; name each under allowed_columns as it stands here, or take it out of the column at the source"
+        )
+
+
+def _fields(path: str, tree: ClickHouseType) -> Iterator[tuple[str, str]]:
+    """`column.field` and the bare type of every field inside a column, also in arrays and maps."""
+    names = tree.fields or ("",) * len(tree.elements)
+    for name, element in zip(names, tree.elements, strict=True):
+        inner = f"{path}.{name}" if name else path
+        if name:
+            yield inner, unwrap(element).name
+        yield from _fields(inner, element)
 
 
 def _check_required(config: TableConfig, columns: Sequence[SourceColumn], required: Collection[str]) -> None:

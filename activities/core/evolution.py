@@ -87,6 +87,20 @@ def check_clashes(table: str, existing: Types, wanted: Types) -> None:
                 )
 
 
+def field_names(path: str, kind: IcebergType) -> Iterator[str]:
+    """`column.field` for every field inside a column; what lies in lists and maps counts as lying in the column."""
+    match kind:
+        case ListOf():
+            yield from field_names(path, kind.element)
+        case MapOf():
+            yield from field_names(path, kind.key)
+            yield from field_names(path, kind.value)
+        case StructOf():
+            for field, inner in kind.fields:
+                yield f"{path}.{field}"
+                yield from field_names(f"{path}.{field}", inner)
+
+
 def _paths(name: str, kind: IcebergType) -> Iterator[str]:
     """A column and everything inside it, as Iceberg writes their full names."""
     yield name

@@ -7,7 +7,11 @@ from collections import Counter
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.core.columns import ExportColumn
+from activities.core.tables import PartitionRule
+from activities.core.types import parse_iceberg
 from activities.lake import evolution
+from activities.lake.schema import shape_of
 from support.direct import COMMIT, Hands
 from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, Hold, HttpFaults, Late
 
@@ -56,6 +60,24 @@ async def test_a_change_whose_answer_is_lost_is_made_exactly_once(fleet, catalog
         await Hands(fleet, context).plan()
     assert (struck.times_struck, catalog.count(**COMMIT)) == (1, sent)
     assert_evolved_once(fleet, "extra")
+
+
+async def test_schema_and_name_mapping_change_in_one_commit(fleet):
+    """Whether or not the catalog keeps the mapping in order by itself."""
+    await fleet.make_days(days=1, rows=1)
+    async with fleet.context() as context:
+        await Hands(fleet, context).plan()
+    there = [ExportColumn(name, name, kind) for name, kind in shape_of(fleet.table()).types.items()]
+    extra = ExportColumn("extra", "extra", parse_iceberg("list<struct<a: int>>"))
+    schema, current, properties = evolution.updates_for(
+        fleet.table(), PartitionRule("daily", "at"), lambda _: (*there, extra)
+    )
+    assert (schema.action, current.action, properties.action) == ("add-schema", "set-current-schema", "set-properties")
+    [*_, added] = schema.schema_.fields
+    assert (added.field_id, added.required, str(added.field_type)) == (6, False, "list<struct<8: a: optional int>>")
+    [*_, mapped] = json.loads(properties.updates["schema.name-mapping.default"])
+    assert mapped == json.loads(schema.schema_.name_mapping.model_dump_json())[-1]
+    assert evolution.updates_for(fleet.table(), PartitionRule("daily", "at"), lambda _: tuple(there)) == []
 
 
 async def test_two_workers_that_change_a_table_at_once_change_it_once(fleet, catalog):
