@@ -114,6 +114,23 @@ async def test_a_change_that_lands_late_lands_beside_no_other(fleet, catalog):
     assert_evolved_once(fleet, "extra")
 
 
+async def test_a_widening_that_lands_late_takes_no_later_one_back(fleet, catalog):
+    """No field id tells the schemas apart: the late one would make `f` a float again."""
+    await fleet.run_sql(f"ALTER TABLE {fleet.database}.events ADD COLUMN i Int32, ADD COLUMN f Float32")
+    async with fleet.context() as context:
+        hands = Hands(fleet, context)
+        await hands.plan()
+        stuck = catalog.on(Late(), **COMMIT)
+        for column in ("i Int64", "f Float64"):
+            await fleet.run_sql(f"ALTER TABLE {fleet.database}.events MODIFY COLUMN {column}")
+            await hands.plan()
+        stuck.fault.released.set()
+        await asyncio.wait_for(stuck.landed.wait(), 10)
+    kinds = {field.name: str(field.field_type) for field in fleet.table().schema().fields}
+    assert (stuck.times_struck, kinds["i"], kinds["f"]) == (1, "long", "double")
+    assert len(fleet.table().schemas()) == 4
+
+
 async def test_a_commit_of_data_that_meets_a_change_of_the_schema_is_made_for_the_new_one(fleet, catalog):
     """Its manifests were made for the old schema: it is refused, and made again."""
     async with fleet.context() as one, fleet.context() as other:
