@@ -123,7 +123,7 @@ class Lake:
                     identifier,
                     schema=schema,
                     partition_spec=partition_spec(schema, rule),
-                    properties=table_properties(schema),
+                    properties=table_properties(),
                 )
             )
 

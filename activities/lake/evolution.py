@@ -19,7 +19,7 @@ from pyiceberg.table.update import (
 
 from activities.core.columns import ExportColumn
 from activities.core.evolution import TableShape, changes
-from activities.core.faults import CommitConflict
+from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.core.tables import PartitionRule
 from activities.lake.catalog import Lake
 from activities.lake.layout import check_layout
@@ -39,7 +39,7 @@ def ensure_table(lake: Lake, identifier: str, rule: PartitionRule, decide: Decid
         CommitConflict: other writers won every try.
         CatalogUnavailable: the catalog cannot be reached, or answers every try with an error.
     """
-    answer = Answer(landed=False)
+    answer, table = Answer(landed=False), None
     for attempt in range(TRIES + 1):
         if attempt:
             time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
@@ -54,6 +54,8 @@ def ensure_table(lake: Lake, identifier: str, rule: PartitionRule, decide: Decid
         if attempt < TRIES:
             last = {"last-assigned-field-id": table.metadata.last_column_id}
             answer = send(lake, table, updates, [AssertLastAssignedFieldId.model_validate(last)])
+    if table is None:
+        raise CatalogUnavailable(f"the catalog says both that table {identifier} exists and that it does not")
     if answer.unanswered is not None:
         raise lake.unavailable(f"table {identifier}: none of {TRIES} changes of its schema landed", answer.unanswered)
     raise CommitConflict(

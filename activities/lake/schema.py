@@ -190,10 +190,12 @@ def transform_of(rule: PartitionRule) -> Transform[Any, Any]:
     return transforms[rule.kind]
 
 
-def table_properties(schema: Schema) -> dict[str, str]:
-    """How tables of ours are made: readers map columns by name, commits are never re-applied blindly."""
+def table_properties() -> dict[str, str]:
+    """How tables of ours are made: commits are never re-applied blindly.
+
+    The name mapping comes afterwards: it holds the ids of fields, which are the catalog's to give.
+    """
     return {
-        NAME_MAPPING: schema.name_mapping.model_dump_json(),
         "commit.retry.num-retries": "0",
         "commit.manifest-merge.enabled": "true",
         "commit.manifest.min-count-to-merge": "20",

@@ -7,6 +7,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from support.direct import Hands
+from support.evidence import objects
 from support.fleet import Fleet, replace_ports
 from support.gate import gate_at
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
@@ -325,6 +326,10 @@ async def test_columns_that_change_between_plan_and_export_wait_for_the_next_pla
         plan = await hands.plan()
         [new, old] = plan.todo
         exported = [await hands.export(old)]
+        await fleet.run_sql(f"ALTER TABLE {fleet.database}.events ADD COLUMN peer_ip String DEFAULT '192.0.2.1'")
+        with pytest.raises(ApplicationError, match="peer_ip may say who"):
+            await hands.export(new)
+        await fleet.run_sql(f"ALTER TABLE {fleet.database}.events DROP COLUMN peer_ip")
         await fleet.run_sql(f"ALTER TABLE {fleet.database}.events ADD COLUMN extra UInt8 DEFAULT 1")
         await fleet.run_sql(f"ALTER TABLE {fleet.database}.events MODIFY COLUMN x Int64")
         await fleet.run_sql(f"ALTER TABLE {fleet.database}.events DROP COLUMN y")
@@ -339,6 +344,23 @@ async def test_columns_that_change_between_plan_and_export_wait_for_the_next_pla
     assert [values(fleet, name) for name in ("x", "y", "extra")] == [[{7}, {8}], [{7}, {None}], [{None}, {1}]]
 
 
+async def test_a_column_that_is_dropped_while_a_partition_is_read_leaves_no_object(fleet):
+    await make_events(fleet, x="Int32", y="Int32")
+    async with fleet.context() as context:
+        hands = Hands(fleet, context)
+        [planned] = (await hands.plan()).todo
+        async with gate_at("before-upload") as gate:
+            exporting = asyncio.create_task(hands.export(planned))
+            await gate.reached()
+            await fleet.run_sql(f"ALTER TABLE {fleet.database}.events DROP COLUMN x")
+            gate.open()
+            with pytest.raises(ApplicationError, match="`x`") as gone:
+                await exporting
+        assert (gone.value.type, objects(fleet)) == ("SourceRefused", {})
+        assert (await hands.run()).committed == 1
+    assert (values(fleet, "x"), values(fleet, "y")) == ([{None}, None], [{7}, None])
+
+
 async def test_a_type_that_changes_while_a_partition_is_read_leaves_no_object(fleet):
     await make_events(fleet, x="Int32")
     async with fleet.context() as context:
@@ -351,7 +373,7 @@ async def test_a_type_that_changes_while_a_partition_is_read_leaves_no_object(fl
             gate.open()
             with pytest.raises(ApplicationError, match="x is INT64 in the file and int in the table") as moved:
                 await exporting
-        assert (moved.value.type, moved.value.non_retryable) == ("SourceMoved", False)
+        assert (moved.value.type, moved.value.non_retryable, objects(fleet)) == ("SourceMoved", False, {})
         report = await hands.run()
     assert (report.committed, column_types(fleet), values(fleet, "x")) == (1, {"x": "long"}, [{7}, None])
     assert [name for name, _ in fleet.files()] == ["2024/3/19.parquet"]

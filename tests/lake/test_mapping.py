@@ -6,9 +6,11 @@ import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import ListType, LongType, MapType, NestedField, StringType, StructType
 
+from activities.core.columns import ExportColumn
 from activities.core.faults import SchemaConflict
+from activities.core.types import parse_iceberg
 from activities.lake.mapping import check_mapping, check_new_names, completed_mapping
-from activities.lake.schema import NAME_MAPPING
+from activities.lake.schema import NAME_MAPPING, iceberg_schema, table_properties
 
 
 def field(number, name, kind=None):
@@ -41,6 +43,16 @@ def completed(mapping, schema=SCHEMA):
 def test_a_table_without_a_mapping_gets_one():
     text = completed_mapping("table n.t", {}, SCHEMA)
     assert json.loads(text) == WHOLE == json.loads(SCHEMA.name_mapping.model_dump_json())
+
+
+def test_a_new_tables_mapping_holds_the_ids_that_it_got_and_not_those_that_were_asked_for():
+    columns = [("rows", "list<long>"), ("x", "string")]
+    asked = iceberg_schema(tuple(ExportColumn(name, name, parse_iceberg(kind)) for name, kind in columns))
+    # A catalog may number fields as it likes, and the embedded one does: a list's element before the next column.
+    got = Schema(field(1, "rows", ListType(2, LongType(), element_required=False)), field(3, "x"))
+    assert asked.find_field("x").field_id == 2
+    text = completed_mapping("table n.t", table_properties(), got)
+    assert json.loads(text) == json.loads(got.name_mapping.model_dump_json())
 
 
 def test_a_whole_mapping_is_left_alone_with_its_older_names_and_dropped_columns():
