@@ -1,12 +1,16 @@
 """Fixtures that every room may ask for."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from deploy.local.stack import Stack
 from support.fleet import Fleet
+from support.xatulake import PROFILES, XatuLake, exported, people
+from support.xatuschemas import read_schemas
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +30,18 @@ async def fleet(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
     async with Fleet(stack, tmp_path / "config") as own:
         yield own
+
+
+@pytest.fixture(scope="session")
+async def xatu(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, XatuLake]]:
+    """Profile → the 21 real tables and one of ours, filled at random and exported, redacted as config says."""
+    schemas = [*read_schemas().values(), people()]
+    async with AsyncExitStack() as lakes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
+            opened = [
+                lakes.enter_async_context(exported(stack, tmp_path_factory.mktemp(profile), profile, schemas))
+                for profile in PROFILES
+            ]
+            found = await asyncio.gather(*opened)
+        yield {lake.profile: lake for lake in found}

@@ -24,6 +24,7 @@ _BLANKS = {
 """Text whose cast to a type is that type's blank value; String depends on what the column says of itself."""
 _ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
 _MAY_BE_NULL = frozenset({"Nullable", "Variant", "Dynamic"})
+_ADDRESS_BYTES = frozenset({"4", "16"})
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", re.ASCII)
 
 
@@ -55,7 +56,8 @@ def export_columns(
         table: The Iceberg table, when it exists: its types win, or are widened as Iceberg allows.
 
     Raises:
-        BadConfig: Config names a column that the source lacks, or redacts one whose type has no blank value.
+        BadConfig: Config names a column that the source lacks, or redacts one whose type has no blank value or
+            after which files and tables are named.
         PrivacyUndecided: Columns look sensitive, and config neither redacts nor allows them.
         UnsupportedType: A column has no lossless way into Iceberg.
         SchemaConflict: A column has changed in a way that the existing table cannot follow.
@@ -213,6 +215,7 @@ def export_column(config: TableConfig, column: SourceColumn, existing: IcebergTy
     try:
         expression = quote_identifier(column.name)
         if column.name in config.redacted_columns:
+            _check_role(config, column)
             expression = _blank(column)
         chosen = carry(column.type, expression, config.profile, config.types.get(column.name))
     except (UnsupportedType, BadConfig) as error:
@@ -235,6 +238,16 @@ def export_column(config: TableConfig, column: SourceColumn, existing: IcebergTy
     return ExportColumn(column.name, kept.expression, kept.iceberg)
 
 
+def _check_role(config: TableConfig, column: SourceColumn) -> None:
+    """Values that files and tables are named after cannot be blank, and would be said by every name."""
+    roles = {config.partition.column: "partition", config.network_column: "network"}
+    if column.name in roles:
+        raise BadConfig(
+            f"it is redacted, and it is the {roles[column.name]} column, whose values are in the names of files, "
+            "tables and events; allow it, or choose another column for that"
+        )
+
+
 def _located(config: TableConfig, column: SourceColumn, error: Fault) -> Fault:
     return type(error)(f"{config.name}: column {column.name}: {error}")
 
@@ -245,9 +258,11 @@ def _blank(column: SourceColumn) -> str:
     Addresses become the zero address, coordinates 0, places the empty string, identifiers `REDACTED` as in the public
     files (an empty one would look like a value that was never there).
     """
-    name, _ = bare_type(column.type)
+    name, arguments = bare_type(column.type)
     tree = parse_type(column.type)
-    value = _blank_text(column.name) if name == "String" else _BLANKS.get(name)
+    # A FixedString as wide as an address is one, in bytes; any other holds an address as text.
+    written = name == "FixedString" and _holds(column.name, ("ip",)) and arguments[0] not in _ADDRESS_BYTES
+    value = _blank_text(column.name) if name == "String" or written else _BLANKS.get(name)
     if value is None or not is_plain(tree):
         raise BadConfig(f"there is no blank value of type {column.type}; allow the column, or convert it at the source")
     return f"CAST({quote_text(value)} AS {tree})"

@@ -157,8 +157,13 @@ def check_partition_column(config: TableConfig, facts: SourceFacts) -> None:
 
 
 def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
-    """Refuse a version column that is missing, or that cannot say which row is newer; raises BadConfig."""
+    """Refuse a version column that is missing, redacted, or unable to say which row is newer; raises BadConfig."""
     _newest_version(config, facts)
+    if facts.version_column in config.redacted_columns:
+        raise BadConfig(
+            f"{config.name}: {facts.version_column} is redacted, and it is the version column, whose values tell new "
+            "rows from old in plans, messages and manifests; allow it"
+        )
 
 
 def _texts(config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn]) -> dict[str, str]:

@@ -76,6 +76,8 @@ _MEANING: dict[str, str | int] = {
     "cast_keep_nullable": 0,
     "cast_ipv4_ipv6_default_on_conversion_error": 0,
     "decimal_check_overflow": 1,
+    # The blank of a redacted column has its full type, such as LowCardinality(IPv6), which the source allowed itself.
+    "allow_suspicious_low_cardinality_types": 1,
     "date_time_overflow_behavior": "throw",
     # The server's own zone, with which sorting and partition keys were built; bounds say UTC themselves.
     "session_timezone": "",

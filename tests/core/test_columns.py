@@ -87,6 +87,9 @@ REDACTIONS = [
     ("meta_client_geo_country_code", "Nullable(String)", "portable", ""),
     ("meta_client_peer_id", "LowCardinality(String)", "portable", "REDACTED"),
     ("client_id", "FixedString(4)", "as_published", bytes(4)),
+    ("meta_client_ip", "FixedString(16)", "as_published", bytes(16)),
+    ("meta_client_ip", "FixedString(39)", "portable", "::"),
+    ("meta_client_ip", "LowCardinality(IPv6)", "as_published", bytes(16)),
 ]
 
 

@@ -160,10 +160,10 @@ def plain_value(value: Any) -> Any:
             return ("float", repr(value))
         case bytes():
             return ("bytes", value.hex())
-        case Decimal() if value == value.to_integral_value():
-            return int(value)
+        case list():
+            return tuple(plain_value(one) for one in value)
         case Decimal():
-            return ("decimal", str(value))
+            return int(value) if value == value.to_integral_value() else ("decimal", str(value))
     return value
 
 
