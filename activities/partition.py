@@ -126,6 +126,7 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
             await asyncio.shield(_kill(job, query_id))
             raise
         footer = _whole(job, key, pending)
+        footer.check_longs(job.name)
         await _check_source(job, footer)
         created = await pending.create()
     await failpoints.reach("after-upload")

@@ -1,8 +1,9 @@
 """A table of the lake as three engines that are not ours read it: PyIceberg, DuckDB and ClickHouse.
 
 Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch),
-decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), text as
-it is. ClickHouse runs in a process of its own, since one process has room for one engine.
+decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), UUIDs as
+text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as ("struct", pairs of name and value).
+ClickHouse runs in a process of its own, since one process has room for one engine.
 """
 
 import json
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +26,7 @@ from worker.config import Environment
 
 Rows = list[tuple[Any, ...]]
 MICROSECONDS = pa.timestamp("us", "UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def split_credential(environment: Environment) -> tuple[str, str]:
@@ -59,6 +63,11 @@ def by_pyiceberg(environment: Environment, tables: Sequence[str], snapshot: int 
 
 def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
     """Every row of each `<network>.<table>`, through the REST catalog."""
+    return ask_duckdb(environment, [f"FROM lake.{table}" for table in tables])
+
+
+def ask_duckdb(environment: Environment, queries: Sequence[str]) -> list[Rows]:
+    """The rows of each query; tables are called `lake.<network>.<table>`."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
     with duckdb.connect() as duck:
@@ -78,11 +87,16 @@ def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [plain(duck.execute(f"FROM lake.{table}").to_arrow_table()) for table in tables]
+        return [plain(duck.execute(query).to_arrow_table()) for query in queries]
 
 
 def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]:
     """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
+    return ask_clickhouse(environment, [f"SELECT * FROM lake.`{table}`" for table in tables])
+
+
+def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Rows]:
+    """The rows of each query; tables are called ``lake.`<network>.<table>` ``."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
     database = (
@@ -91,9 +105,7 @@ def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    return _ask_clickhouse(
-        ["SET allow_experimental_database_iceberg = 1", database], [f"SELECT * FROM lake.`{table}`" for table in tables]
-    )
+    return _ask_clickhouse(["SET allow_experimental_database_iceberg = 1", database], queries)
 
 
 def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:
@@ -136,12 +148,31 @@ def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     values = column.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values
-    return [plain_value(one) for one in values]
+    return [nested_value(kind, one) for one in values]
+
+
+def nested_value(kind: pa.DataType, value: Any) -> Any:
+    """One value of an Arrow type, with whatever is inside it."""
+    if value is None:
+        return None
+    if pa.types.is_map(kind):
+        pairs = ((nested_value(kind.key_type, key), nested_value(kind.item_type, item)) for key, item in value)
+        return ("map", tuple(sorted(pairs, key=repr)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return tuple(nested_value(kind.value_type, item) for item in value)
+    if pa.types.is_struct(kind):
+        return ("struct", tuple((field.name, nested_value(field.type, value[field.name])) for field in kind))
+    if pa.types.is_timestamp(kind):
+        assert kind == MICROSECONDS, f"a time in {kind}"
+        return ("time", (value - EPOCH) // timedelta(microseconds=1))
+    return plain_value(value)
 
 
 def plain_value(value: Any) -> Any:
     """One value that is neither a time nor text nor an integer."""
     match value:
+        case UUID():
+            return str(value)
         case bool():
             return ("bool", value)
         case float():
@@ -151,7 +182,7 @@ def plain_value(value: Any) -> Any:
         case Decimal() if value == value.to_integral_value():
             return int(value)
         case Decimal():
-            return ("decimal", str(value))
+            return ("decimal", f"{value:f}".rstrip("0"))
     return value
 
 

@@ -1,0 +1,27 @@
+"""Every type, exported once in either profile by the real thing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.fleet import Fleet
+from support.typecases import cases
+from support.typetables import ROWS, make_table
+
+PROFILES = ("portable", "as_published")
+
+
+@pytest.fixture(scope="session")
+async def lake(stack, tmp_path_factory) -> AsyncIterator[Fleet]:
+    """One fleet with a table of every type for each profile, exported: read it, and leave it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
+        async with Fleet(stack, tmp_path_factory.mktemp("types")) as fleet:
+            for profile in PROFILES:
+                await make_table(fleet, profile, cases(profile), profile=profile)
+            async with fleet.worker():
+                reports = await asyncio.gather(*(fleet.request(profile) for profile in PROFILES))
+            for report in reports:
+                assert (report.status, report.rows) == ("complete", ROWS), report
+            yield fleet
