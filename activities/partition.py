@@ -10,12 +10,19 @@ from typing import Any
 from temporalio import activity
 
 from activities import failpoints
-from activities.clients.clickhouse import ClickHouse, failure_in
+from activities.clients.clickhouse import ClickHouse, broken_result, failure_in
 from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
 from activities.core.columns import export_columns
-from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
+from activities.core.faults import (
+    Fault,
+    ObjectRefused,
+    ResultIncomplete,
+    SourceMoved,
+    SourceUnavailable,
+    UnsupportedType,
+)
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.partitions import index_of
 from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
@@ -121,6 +128,8 @@ async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
     ):
         try:
             await pending.take(_chunks(job, query_id))
+        except UnsupportedType as misfit:
+            raise _explained(job, misfit) from misfit
         except BaseException:
             # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
             await asyncio.shield(_kill(job, query_id))
@@ -145,7 +154,17 @@ def _whole(job: _Job, key: str, pending: PendingObject) -> Footer:
         return read_footer(key, pending.tail, pending.size)
     except ObjectRefused as broken:
         said = failure_in(pending.tail) or str(broken)
-        raise ResultIncomplete(f"{job.name}: the result ended after {pending.size} bytes: {said}") from broken
+        raise _explained(job, broken_result(f"the result ended after {pending.size} bytes", said)) from broken
+
+
+def _explained(job: _Job, fault: Fault) -> Fault:
+    """The fault with the partition's name, and the way out where there is one."""
+    if not isinstance(fault, UnsupportedType):
+        return type(fault)(f"{job.name}: {fault}")
+    return UnsupportedType(
+        f"{job.name}: a value does not fit the Iceberg type of its column; give the column another one under `types` in "
+        f"tables.yaml, or mend the row at the source: {fault}"
+    )
 
 
 async def _check_source(job: _Job, footer: Footer) -> None:

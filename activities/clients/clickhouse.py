@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,18 @@ import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
-from activities.core.faults import Fault, ResultIncomplete, SourceRefused, SourceUnavailable
+from activities.core.faults import Fault, ResultIncomplete, SourceRefused, SourceUnavailable, UnsupportedType
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
 
 # ClickHouse's numbers for what asking again cannot mend: rights, names, types, syntax, constraints.
 REFUSALS = frozenset(
-    {6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 53, 60, 62, 69, 70, 72, 81, 115, 117, 164, 192, 193, 194, 195, 215}
+    {6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 53, 60, 62, 72, 81, 115, 117, 164, 192, 193, 194, 195, 215}
     | {349, 386, 407, 452, 457, 497, 516}
     # A profile's limits on what a query may read: for the operator to lift.
     | {158, 307, 396}
 )
+MISFITS = frozenset({69, 70, 321, 395, 407})
+"""Its numbers for a value that does not fit the type to which it is cast; asking again cannot mend that either."""
 KILL_SECONDS = 10
 FAILURE_BYTES = 64 * 1024
 """Bytes of a broken stream's end in which ClickHouse's exception is looked for."""
@@ -123,7 +126,7 @@ class ClickHouse:
                         yield bytes(chunk)
             except aiohttp.ClientPayloadError as cut:
                 if said := failure_in(last):
-                    raise ResultIncomplete(f"{self._where}: it failed in the middle of a result: {said}") from cut
+                    raise broken_result(f"{self._where}: it failed in the middle of a result", said) from cut
                 raise
 
     async def command(self, sql: str) -> None:
@@ -174,9 +177,18 @@ class ClickHouse:
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
 
     def _fault(self, code: int | None, message: str) -> Fault:
+        if code in MISFITS:
+            return UnsupportedType(f"{self._where}: {message}")
         if code in REFUSALS:
             return SourceRefused(f"{self._where} refused: {message}")
         return SourceUnavailable(f"{self._where}: {message}")
+
+
+def broken_result(what: str, said: str) -> Fault:
+    """The fault of a stream that broke, by what ClickHouse said at its end."""
+    code = re.match(r"Code: (\d+)", said)
+    kind = UnsupportedType if code and int(code[1]) in MISFITS else ResultIncomplete
+    return kind(f"{what}: {said}")
 
 
 def failure_in(tail: bytes) -> str:

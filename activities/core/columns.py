@@ -160,7 +160,7 @@ def export_column(config: TableConfig, column: SourceColumn, existing: IcebergTy
             f"{chosen.iceberg}; take it out of types, or export to a new table"
         )
     try:
-        kept = carry(column.type, expression, config.profile, str(existing))
+        kept = carry(column.type, expression, config.profile, str(existing), exact=True)
     except UnsupportedType as error:
         raise SchemaConflict(
             f"{config.name}: column {column.name} is {existing} in the Iceberg table, and {column.type} at the source, "

@@ -74,6 +74,8 @@ _MEANING: dict[str, str | int] = {
     "empty_result_for_aggregation_by_empty_set": 0,
     # Casts have the type that they name, and overflow is an error.
     "cast_keep_nullable": 0,
+    # A blank value is cast to the column's own type, whatever that is.
+    "allow_suspicious_low_cardinality_types": 1,
     "cast_ipv4_ipv6_default_on_conversion_error": 0,
     "decimal_check_overflow": 1,
     "date_time_overflow_behavior": "throw",
@@ -84,6 +86,12 @@ _MEANING: dict[str, str | int] = {
     "bool_true_representation": "true",
     "bool_false_representation": "false",
     "output_format_decimal_trailing_zeros": 0,
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_64bit_floats": 0,
+    "output_format_json_quote_decimals": 0,
+    "output_format_json_escape_forward_slashes": 1,
+    # A NaN inside JSON is "nan", not null.
+    "output_format_json_quote_denormals": 1,
 }
 
 _PARQUET: dict[str, str | int] = {
