@@ -162,8 +162,8 @@ def _explained(job: _Job, fault: Fault) -> Fault:
     if not isinstance(fault, UnsupportedType):
         return type(fault)(f"{job.name}: {fault}")
     return UnsupportedType(
-        f"{job.name}: a value does not fit the Iceberg type of its column; give the column another one under `types` in "
-        f"tables.yaml, or mend the row at the source: {fault}"
+        f"{job.name}: a value does not fit the Iceberg type of its column; give the column another one under `types` "
+        f"in tables.yaml, or mend the row at the source: {fault}"
     )
 
 

@@ -134,8 +134,8 @@ def carry(
         expression: SQL of the column's value, quoted.
         profile: Which type is chosen where several are legal.
         override: An Iceberg type that replaces the profile's choice.
-        exact: Whether the SQL fails for times with digits below a microsecond, which timestamptz cannot hold. By default
-            it does, unless an override asks for that very type.
+        exact: Whether the SQL fails for times with digits below a microsecond, which timestamptz cannot hold. By
+            default it does, unless there is an override.
 
     Raises:
         UnsupportedType: There is no lossless way, or none into the override.

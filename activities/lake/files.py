@@ -1,10 +1,13 @@
 """Files as the manifests describe them: reading what a table holds, describing what it will."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pyiceberg.conversions import from_bytes, to_bytes
 from pyiceberg.io.pyarrow import (
+    MetricModeTypes,
+    MetricsMode,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -13,7 +16,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFi
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from pyiceberg.types import DateType, DoubleType, FloatType
+from pyiceberg.types import BinaryType, DateType, DoubleType, FloatType
 
 from activities.core.faults import ObjectRefused, SchemaConflict
 from activities.core.partitions import Span, bounds_of, label_of
@@ -150,6 +153,10 @@ def _statistics(table: Table, footer: Footer) -> dict[str, Any]:
     schema = table.schema()
     numbers = parquet_path_to_id_mapping(schema)
     plan = compute_statistics_plan(schema, table.properties)
+    for number, column in plan.items():
+        if isinstance(column.iceberg_type, BinaryType):
+            # In Parquet they are texts, and the library would decode them.
+            plan[number] = replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
     found = data_file_statistics_from_parquet_metadata(footer.metadata, plan, numbers).to_serialized_dict()
     lower, upper = found["lower_bounds"], found["upper_bounds"]
     for path in footer.unbounded():
@@ -169,7 +176,7 @@ def _widen_zeros(schema: Schema, lower: dict[int, bytes], upper: dict[int, bytes
     for bounds, zero in ((lower, -0.0), (upper, 0.0)):
         for number, raw in bounds.items():
             kind = schema.find_type(number)
-            if isinstance(kind, FloatType | DoubleType) and from_bytes(kind, raw) == 0:
+            if isinstance(kind, FloatType | DoubleType) and float(from_bytes(kind, raw)) == 0:
                 bounds[number] = to_bytes(kind, zero)
 
 

@@ -76,8 +76,8 @@ def _is_bounded(chunk: pq.ColumnChunkMetaData) -> bool:
 
 def _beyond_long(what: str, column: str, why: str) -> UnsupportedType:
     return UnsupportedType(
-        f"{what}: column {column} {why}, and a long ends at 2^63-1; write `types: {{{column}: decimal(20, 0)}}` for the "
-        "table in tables.yaml, and drop the Iceberg table or export to a new one, since a long cannot become a decimal"
+        f"{what}: column {column} {why}, and a long ends at 2^63-1; write `types: {{{column}: decimal(20, 0)}}` for "
+        "the table in tables.yaml, and drop the Iceberg table or export to a new one: no long can become a decimal"
     )
 
 

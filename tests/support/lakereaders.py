@@ -170,19 +170,18 @@ def nested_value(kind: pa.DataType, value: Any) -> Any:
 
 def plain_value(value: Any) -> Any:
     """One value that is neither a time nor text nor an integer."""
+    if isinstance(value, UUID):
+        return str(value)
     match value:
-        case UUID():
-            return str(value)
         case bool():
             return ("bool", value)
         case float():
             return ("float", repr(value))
         case bytes():
             return ("bytes", value.hex())
-        case Decimal() if value == value.to_integral_value():
-            return int(value)
         case Decimal():
-            return ("decimal", f"{value:f}".rstrip("0"))
+            is_whole = value == value.to_integral_value()
+            return int(value) if is_whole else ("decimal", f"{value:f}".rstrip("0"))
     return value
 
 

@@ -13,11 +13,14 @@ from typing import Any
 
 from support.typevalues import (
     boolean,
+    cut,
     double,
-    little_endian,
+    from_hex,
     list_of,
+    little_endian,
     map_of,
     moment,
+    nanoseconds,
     number,
     packed,
     same,
@@ -73,7 +76,9 @@ TEXT: Form = ("string", same)
 TIME: Form = ("timestamptz", moment)
 UNSIGNED: Form = ("decimal(20, 0)", int)
 _WORDS = [
-    *quoted("", "a", "añ€", "👩‍🚀👨‍👩‍👧", "以太坊", "0123456789abcdefghij", "\U0010ffff" * 20, "it\\'s \\\\ \\t\\n \\0."),
+    *quoted(
+        "", "a", "añ€", "👩‍🚀👨‍👩‍👧", "以太坊", "0123456789abcdefghij", "\U0010ffff" * 20, "it\\'s \\\\ \\t\\n \\0."
+    ),
     "repeat('é🚀', 40000)",
 ]
 _SECONDS = quoted("1970-01-01 00:00:00", "2024-03-20 01:02:03", "2106-02-07 06:28:15", "1970-01-01 00:00:01")
@@ -197,26 +202,23 @@ def _unsigned_64(profile: str) -> Case:
 
 
 _DEEP = "Tuple(a UInt64, b Array(Nullable(DateTime64(3, 'UTC'))), `c d` Tuple(UInt32, Nullable(String)))"
+_DEEP_STRUCT = "struct<a: decimal(20, 0), b: list<timestamptz>, `c d`: struct<1: long, 2: string>>"
+_EMPTY = "''"
 _ROW = "({}, ['1969-12-31 23:59:59.999', NULL], (4294967295, {}))"
 SHAPES = [
-    Case(
+    _both(
         "deep",
         f"Array(Array(Map(String, {_DEEP})))",
         [
             "[]",
             "[[]]",
             "[[], [map()]]",
-            f"[[map('é', {_ROW.format('18446744073709551615', 'NULL')}), map()], [map('a', {_ROW.format(0, chr(39) * 2)})]]",
+            f"[[map('é', {_ROW.format(2**64 - 1, 'NULL')}), map()], [map('a', {_ROW.format(0, _EMPTY)})]]",
         ],
-        *[
-            (
-                f"list<list<map<string, struct<a: decimal(20, 0), b: list<timestamptz>, `c d`: struct<1: long, 2: string>>>>>",
-                list_of(
-                    list_of(map_of(same, struct_of(a=int, b=list_of(moment), **{"c d": struct_of(_1=int, _2=same)})))
-                ),
-            )
-        ]
-        * 2,
+        (
+            f"list<list<map<string, {_DEEP_STRUCT}>>>",
+            list_of(list_of(map_of(same, struct_of(a=int, b=list_of(moment), **{"c d": struct_of(_1=int, _2=same)})))),
+        ),
     ),
     _both(
         "named",
@@ -257,7 +259,12 @@ SHAPES = [
         ["map()", "map('', NULL, 'é', -0.0, 'a', nan)"],
         ("map<string, double>", map_of(same, double)),
     ),
-    _both("by_uuid", "Map(UUID, Bool)", ["map()", f"map({_UUIDS[2]}, true)"], ("map<uuid, boolean>", map_of(same, boolean))),
+    _both(
+        "by_uuid",
+        "Map(UUID, Bool)",
+        ["map()", f"map({_UUIDS[2]}, true)"],
+        ("map<uuid, boolean>", map_of(same, boolean)),
+    ),
     _both(
         "by_enum",
         f"Map({_enum(8)}, Date)",
@@ -271,7 +278,9 @@ SHAPES = [
         ("map<string, string>", map_of(same, same)),
         ("map<fixed[66], long>", map_of(utf8, lambda text: int(IPv4Address(text)))),
     ),
-    _both("json", "JSON", ["'{}'", '\'{"a": {"b": [1, null, "é"]}, "c": 18446744073709551615}\''], TEXT, "toString({})"),
+    _both(
+        "json", "JSON", ["'{}'", '\'{"a": {"b": [1, null, "é"]}, "c": 18446744073709551615}\''], TEXT, "toString({})"
+    ),
     _both("json_maybe", "Nullable(JSON)", ["NULL", "'{\"a\": 1}'"], TEXT, "toString({})"),
     _both("point", "Point", ["(1.5, -0.0)", "(0, 1e300)"], TEXT, "toString({})"),
     _both("ring", "Ring", ["[(0, 0), (1, 1.5)]", "[]"], TEXT, "toString({})"),
@@ -290,7 +299,9 @@ SHAPES = [
 ]
 """Types made of others, and those that only text can carry."""
 
-_COUNTABLE = re.compile(r"(U?Int(8|16|32|64)|Float32|Float64|String|FixedString\(.*|Date|Date32|DateTime|IPv[46]|UUID)$")
+_COUNTABLE = re.compile(
+    r"(U?Int(8|16|32|64)|Float32|Float64|String|FixedString\(.*|Date|Date32|DateTime|IPv[46]|UUID)$"
+)
 
 
 def _around(case: Case) -> Iterator[Case]:
@@ -319,3 +330,59 @@ def _around(case: Case) -> Iterator[Case]:
 def cases(profile: str) -> list[Case]:
     """Every column of the table of one profile."""
     return [*(one for case in [_unsigned_64(profile), *BASE] for one in _around(case)), *SHAPES]
+
+
+def _overridden(name: str, kind: str, values: Sequence[str], form: Form, question: str = "{}") -> Case:
+    return Case(name, kind, values, form, form, question=question, override=form[0])
+
+
+_BYTES = ["unhex('ff00fe')", "''", "'ab\\0\\0'", "'é'", "unhex('c3')"]
+_WIDE = quoted(str(10**38 - 1), "0", "1")
+_NANOSECONDS = quoted(
+    "1900-01-01 00:00:00.000000001",
+    "1969-12-31 23:59:59.999999999",
+    "1970-01-01 00:00:00.000000001",
+    "2262-04-11 23:47:16.854775807",
+)
+_SIXTEEN = ("fixed[16]", little_endian(16, signed=True))
+OVERRIDDEN = [
+    _overridden("long", "UInt64", _integers(0, 2**63 - 1), LONG),
+    _overridden("long_maybe", "LowCardinality(Nullable(UInt64))", ["NULL", *_integers(0, 2**63 - 1)], LONG),
+    _overridden("long_list", "Array(Nullable(UInt64))", ["[]", f"[NULL, {2**63 - 1}]"], ("list<long>", list_of(int))),
+    _overridden(
+        "long_map", "Map(String, UInt64)", ["map()", f"map('a', {2**63 - 1})"], ("map<string, long>", map_of(same, int))
+    ),
+    _overridden(
+        "long_field",
+        "Tuple(a UInt64, b UInt64)",
+        [f"({2**63 - 1}, {2**64 - 1})"],
+        ("struct<a: long, b: string>", struct_of(a=int, b=same)),
+    ),
+    _overridden("unsigned_text", "UInt64", _integers(0, 2**64 - 1), TEXT),
+    _overridden("unsigned_decimal", "UInt64", _integers(0, 2**64 - 1), UNSIGNED),
+    _overridden("wide_i256", "Int256", [*_WIDE, f"'-{10**38 - 1}'"], ("decimal(38, 0)", int)),
+    _overridden("wide_i128", "Nullable(Int128)", [*_WIDE, f"'-{10**38 - 1}'", "NULL"], ("decimal(38, 0)", int)),
+    _overridden("wide_u256", "Nullable(UInt256)", [*_WIDE, "NULL"], ("decimal(38, 0)", int)),
+    _overridden("wide_fixed", "Int128", _integers(-(2**127), 2**127 - 1), _SIXTEEN),
+    _overridden("nanoseconds", "DateTime64(9, 'UTC')", _NANOSECONDS, ("long", nanoseconds)),
+    _overridden("nanoseconds_maybe", "Nullable(DateTime64(9))", ["NULL", *_NANOSECONDS[1:]], ("long", nanoseconds)),
+    _overridden("cut", "DateTime64(9, 'UTC')", _NANOSECONDS, ("timestamptz", cut)),
+    _overridden(
+        "cut_list",
+        "Array(Nullable(DateTime64(9, 'UTC')))",
+        [f"[NULL, {', '.join(_NANOSECONDS)}]"],
+        ("list<timestamptz>", list_of(cut)),
+    ),
+    _overridden("raw", "String", _BYTES, ("binary", from_hex), "hex({})"),
+    _overridden("raw_maybe", "LowCardinality(Nullable(String))", ["NULL", *_BYTES], ("binary", from_hex), "hex({})"),
+    _overridden("raw_long", "String", [*_BYTES[:4], "repeat(unhex('ff'), 50000)"], ("binary", from_hex), "hex({})"),
+    _overridden("raw_fixed", "FixedString(4)", _BYTES, ("fixed[4]", from_hex), "hex({})"),
+    _overridden("address", "IPv6", quoted("::", "::ffff:1.2.3.4"), ("fixed[16]", packed)),
+    _overridden("address4", "IPv4", quoted("0.0.0.0", "255.255.255.255"), ("long", lambda one: int(IPv4Address(one)))),
+    _overridden("wider", "Int32", _integers(-(2**31), 2**31 - 1), LONG),
+    _overridden("doubled", "Float32", quoted("0.1", "-0.0", "nan", "-inf", "1e-45"), ("double", single)),
+    _overridden("money", "Decimal(9, 4)", quoted("-99999.9999", "0", "0.0001"), ("decimal(30, 4)", number)),
+    _overridden("money_text", "Decimal(9, 4)", quoted("-99999.9999", "0", "0.5"), TEXT),
+    _overridden("name", "UUID", _UUIDS, TEXT),
+]
+"""Columns whose type config says."""

@@ -15,7 +15,11 @@ from support.typevalues import of
 ROWS = 9
 DAYS = 3
 """One file for each day."""
-_MAKING = {"allow_suspicious_low_cardinality_types": 1, "allow_experimental_nullable_tuple_type": 1, "flatten_nested": 0}
+_MAKING = {
+    "allow_suspicious_low_cardinality_types": 1,
+    "allow_experimental_nullable_tuple_type": 1,
+    "flatten_nested": 0,
+}
 _ASKING = {
     # Numbers as they are, for a reader that takes them as text: NaN and infinities alone must be quoted.
     "output_format_json_quote_64bit_integers": 0,
@@ -55,7 +59,9 @@ async def make_table(fleet: Fleet, name: str, columns: Sequence[Case], **config:
     for row in range(ROWS):
         at = f"toDateTime('2024-03-{18 + row * DAYS // ROWS} 00:00:00', 'UTC') + {row}"
         cells = ", ".join(f"CAST({column.values[row % len(column.values)]} AS {column.kind})" for column in columns)
-        await ask(fleet, f"INSERT INTO {fleet.database}.{name} SELECT {at}, '{fleet.network}', {row}, {cells}", **_MAKING)
+        await ask(
+            fleet, f"INSERT INTO {fleet.database}.{name} SELECT {at}, '{fleet.network}', {row}, {cells}", **_MAKING
+        )
     fleet.add_table(
         "daily",
         name,
@@ -70,7 +76,9 @@ async def make_table(fleet: Fleet, name: str, columns: Sequence[Case], **config:
 async def source_values(fleet: Fleet, name: str, columns: Sequence[Case], profile: str) -> dict[str, list[Any]]:
     """Column → what its value must be in the lake, for each row, by what the source answers."""
     asked = ", ".join(column.question.format(quote_identifier(column.name)) for column in columns)
-    answer = await ask(fleet, f"SELECT {asked} FROM {fleet.database}.{name} ORDER BY line FORMAT JSONCompactEachRow", **_ASKING)
+    answer = await ask(
+        fleet, f"SELECT {asked} FROM {fleet.database}.{name} ORDER BY line FORMAT JSONCompactEachRow", **_ASKING
+    )
     rows = [json.loads(line, parse_int=str, parse_float=str) for line in answer.split("\n") if line]
     assert len(rows) == ROWS
     decoders = [of(column.form(profile)[1]) for column in columns]

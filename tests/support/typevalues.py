@@ -11,7 +11,6 @@ from support.lakereaders import plain_value
 
 Decode = Callable[[Any], Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND_DIGITS = 6
 
 
 def of(value: Decode) -> Decode:
@@ -63,13 +62,23 @@ def little_endian(size: int, *, signed: bool) -> Decode:
     return lambda text: ("bytes", int(text).to_bytes(size, "little", signed=signed).hex())
 
 
-def moment(text: str) -> Any:
-    """ISO in UTC, with any number of digits; what is below a microsecond must be zero."""
-    whole, _, rest = text.removesuffix("Z").partition(".")
-    digits = rest.ljust(MICROSECOND_DIGITS, "0")
-    assert not digits[MICROSECOND_DIGITS:].strip("0"), f"{text} has no place in microseconds"
+def nanoseconds(text: str) -> int:
+    """Of an ISO time in UTC, since 1970."""
+    whole, _, digits = text.removesuffix("Z").partition(".")
     seconds = (datetime.fromisoformat(whole).replace(tzinfo=UTC) - EPOCH) // timedelta(seconds=1)
-    return ("time", seconds * 1_000_000 + int(digits[:MICROSECOND_DIGITS]))
+    return seconds * 10**9 + int(digits.ljust(9, "0"))
+
+
+def moment(text: str) -> Any:
+    """An ISO time in UTC; what is below a microsecond must be zero."""
+    microseconds, rest = divmod(nanoseconds(text), 1000)
+    assert not rest, f"{text} has no place in microseconds"
+    return ("time", microseconds)
+
+
+def cut(text: str) -> Any:
+    """An ISO time in UTC; what is below a microsecond is dropped, towards 1970."""
+    return ("time", int(Decimal(nanoseconds(text)) / 1000))
 
 
 def list_of(element: Decode) -> Decode:

@@ -22,6 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DAY = (date(2024, 3, 18) - date(1970, 1, 1)).days
 LONG_TEXT = 1000
 
+
 def bare(value: Any) -> Any:
     """A plain value without its mark."""
     match value:
@@ -66,7 +67,7 @@ def in_duckdb(name: str, kind: str, value: Any) -> str:
         case float():
             text = f"'{known!r}'::{kind}"
         case bytes():
-            # Not by equality: DuckDB 1.5.5 asks a Bloom filter for the printed form of a BLOB, in its own files as well.
+            # Not by equality: DuckDB 1.5.5 asks Bloom filters for the printed form of a BLOB, in its own files as well.
             return f"{name} BETWEEN unhex('{known.hex()}') AND unhex('{known.hex()}')"
         case str() if kind == "string" and len(known) > LONG_TEXT:
             text = f"repeat(decode(unhex('{known[:2].encode().hex()}')), {len(known) // 2})"
@@ -119,7 +120,9 @@ class Question:
 
 def by_pyiceberg(fleet: Fleet, profile: str, questions: list[Question]) -> list[bool]:
     table = open_pyiceberg(fleet.settings().environment(fleet.name)).load_table(f"{fleet.network}.{profile}")
-    scans = [table.scan(row_filter=functools.reduce(And, one.conditions), selected_fields=("line",)) for one in questions]
+    scans = [
+        table.scan(row_filter=functools.reduce(And, one.conditions), selected_fields=("line",)) for one in questions
+    ]
     return _found(questions, [scan.to_arrow()["line"].to_pylist() for scan in scans])
 
 
@@ -154,8 +157,8 @@ def _found(questions: list[Question], answers: list[list[int]]) -> list[bool]:
 def is_beyond(reader: Any, column: Case, profile: str, value: Any) -> bool:
     """What PyIceberg 0.12 reads right and cannot find, whoever wrote the file.
 
-    It takes an infinite float for a double beyond all floats, unsigned integers of 32 bits for signed ones when it looks
-    for rows, and a column with bounds and nulls for one without NaN.
+    It takes an infinite float for a double beyond all floats, unsigned integers of 32 bits for signed ones when it
+    looks for rows, and a column with bounds and nulls for one without NaN.
     """
     if reader not in {by_pyiceberg, by_manifests}:
         return False
@@ -167,7 +170,12 @@ def is_beyond(reader: Any, column: Case, profile: str, value: Any) -> bool:
 
 @pytest.mark.parametrize(
     ("reader", "condition"),
-    [(by_pyiceberg, in_pyiceberg), (by_manifests, in_pyiceberg), (by_duckdb, in_duckdb), (by_clickhouse, in_clickhouse)],
+    [
+        (by_pyiceberg, in_pyiceberg),
+        (by_manifests, in_pyiceberg),
+        (by_duckdb, in_duckdb),
+        (by_clickhouse, in_clickhouse),
+    ],
     ids=lambda value: value.__name__,
 )
 @pytest.mark.parametrize("profile", PROFILES)
