@@ -20,7 +20,7 @@ DAILY = PartitionRule("daily", "at")
 DAY = index_of(DAILY, "2024-03-20")
 
 
-def footer_of(at, *, updated=datetime(2024, 4, 1, tzinfo=UTC), extra=None, without=(), **options):
+def footer_of(at, *, updated=datetime(2024, 4, 1, tzinfo=UTC), extra=None, **options):
     """The footer of a file with one row for each value of `at`."""
     time = pa.timestamp("us", tz="UTC")
     columns = {
@@ -29,7 +29,6 @@ def footer_of(at, *, updated=datetime(2024, 4, 1, tzinfo=UTC), extra=None, witho
         "number": pa.array(range(len(at)), pa.int64()),
         **(extra or {}),
     }
-    columns = {name: column for name, column in columns.items() if name not in without}
     out = io.BytesIO()
     pq.write_table(pa.table(columns), out, **options)
     return read_footer("some/key.parquet", out.getvalue(), len(out.getvalue()))
@@ -100,22 +99,6 @@ def test_bounds_are_those_of_the_whole_file_or_none(table):
     assert bounds_of(table, long, "name") == (None, None)
     empty = describe(table, footer_of(day, extra={"name": pa.array(["b", None])}, row_group_size=1))
     assert bounds_of(table, empty, "name") == ("b", "b")
-
-
-async def test_bounds_of_zero_enclose_both_zeros(fleet):
-    await fleet.run_sql(
-        f"CREATE TABLE {fleet.database}.events (updated DateTime, at DateTime, f Float32, d Float64, network String) "
-        "ENGINE = ReplacingMergeTree(updated) ORDER BY at"
-    )
-    fleet.add_table("daily", "events", "at")
-    async with fleet.context() as context:
-        await Hands(fleet, context).plan()
-    table = fleet.table()
-    for zeros in ([0.0], [-0.0], [0.0, -0.0], [-0.0, 0.0]):
-        extra = {"f": pa.array(zeros, pa.float32()), "d": pa.array(zeros, pa.float64())}
-        footer = footer_of([moment("2024-03-20T12:00:00")] * len(zeros), without=["number"], extra=extra)
-        for name in extra:
-            assert [str(bound) for bound in bounds_of(table, describe(table, footer), name)] == ["-0.0", "0.0"]
 
 
 UNSIGNED = [(2**63 - 1, ""), (2**63, "holds 9223372036854775808"), (2**64 - 1, "holds 18446744073709551615")]

@@ -13,14 +13,11 @@ from typing import Any
 
 from support.typevalues import (
     boolean,
-    cut,
     double,
-    from_hex,
     list_of,
     little_endian,
     map_of,
     moment,
-    nanoseconds,
     number,
     packed,
     same,
@@ -59,7 +56,7 @@ def quoted(*texts: str) -> list[str]:
     return [f"'{text}'" for text in texts]
 
 
-def _integers(low: int, high: int) -> list[str]:
+def integers(low: int, high: int) -> list[str]:
     return quoted(*map(str, dict.fromkeys((low, -1 if low else 1, 0, 1, high - 1, high))))
 
 
@@ -82,7 +79,7 @@ _WORDS = [
     "repeat('é🚀', 40000)",
 ]
 _SECONDS = quoted("1970-01-01 00:00:00", "2024-03-20 01:02:03", "2106-02-07 06:28:15", "1970-01-01 00:00:01")
-_UUIDS = quoted(
+UUIDS = quoted(
     "00000000-0000-0000-0000-000000000000",
     "7fffffff-ffff-ffff-8000-000000000000",
     "ffffffff-ffff-ffff-ffff-ffffffffffff",
@@ -90,18 +87,18 @@ _UUIDS = quoted(
 _HASHES = quoted("0x" + "0123456789abcdef" * 4, "0x" + "0" * 64, "0x" + "f" * 64)
 
 BASE = [
-    _both("i8", "Int8", _integers(-(2**7), 2**7 - 1), INT),
-    _both("i16", "Int16", _integers(-(2**15), 2**15 - 1), INT),
-    _both("i32", "Int32", _integers(-(2**31), 2**31 - 1), INT),
-    _both("i64", "Int64", _integers(-(2**63), 2**63 - 1), LONG),
-    _both("u8", "UInt8", _integers(0, 2**8 - 1), INT),
-    _both("u16", "UInt16", _integers(0, 2**16 - 1), INT),
-    _both("u32", "UInt32", [*_integers(0, 2**32 - 1), *quoted(str(2**31 - 1), str(2**31))], LONG),
+    _both("i8", "Int8", integers(-(2**7), 2**7 - 1), INT),
+    _both("i16", "Int16", integers(-(2**15), 2**15 - 1), INT),
+    _both("i32", "Int32", integers(-(2**31), 2**31 - 1), INT),
+    _both("i64", "Int64", integers(-(2**63), 2**63 - 1), LONG),
+    _both("u8", "UInt8", integers(0, 2**8 - 1), INT),
+    _both("u16", "UInt16", integers(0, 2**16 - 1), INT),
+    _both("u32", "UInt32", [*integers(0, 2**32 - 1), *quoted(str(2**31 - 1), str(2**31))], LONG),
     _both("bool", "Bool", ["true", "false"], ("boolean", boolean)),
-    Case("i128", "Int128", _integers(-(2**127), 2**127 - 1), TEXT, ("fixed[16]", little_endian(16, signed=True))),
-    Case("u128", "UInt128", _integers(0, 2**128 - 1), TEXT, ("fixed[16]", little_endian(16, signed=False))),
-    Case("i256", "Int256", _integers(-(2**255), 2**255 - 1), TEXT, ("fixed[32]", little_endian(32, signed=True))),
-    Case("u256", "UInt256", _integers(0, 2**256 - 1), TEXT, ("fixed[32]", little_endian(32, signed=False))),
+    Case("i128", "Int128", integers(-(2**127), 2**127 - 1), TEXT, ("fixed[16]", little_endian(16, signed=True))),
+    Case("u128", "UInt128", integers(0, 2**128 - 1), TEXT, ("fixed[16]", little_endian(16, signed=False))),
+    Case("i256", "Int256", integers(-(2**255), 2**255 - 1), TEXT, ("fixed[32]", little_endian(32, signed=True))),
+    Case("u256", "UInt256", integers(0, 2**256 - 1), TEXT, ("fixed[32]", little_endian(32, signed=False))),
     _both(
         "f32",
         "Float32",
@@ -145,7 +142,7 @@ BASE = [
     ),
     _both("enum8", _enum(8), quoted("", "a, (", "it\\'s", "以太坊"), TEXT),
     _both("enum16", _enum(16), quoted("以太坊", "a, (", ""), TEXT),
-    _both("uuid", "UUID", _UUIDS, ("uuid", same)),
+    _both("uuid", "UUID", UUIDS, ("uuid", same)),
     _both("day", "Date", quoted("1970-01-01", "2024-02-29", "2149-06-06"), DATE),
     _both("day32", "Date32", quoted("1900-01-01", "1969-12-31", "1970-01-01", "2299-12-31"), DATE),
     _both("second", "DateTime", _SECONDS, TIME),
@@ -197,7 +194,7 @@ BASE = [
 
 def _unsigned_64(profile: str) -> Case:
     most = 2**64 - 1 if profile == "portable" else 2**63 - 1
-    values = [*_integers(0, most), *quoted(str(2**63 - 1), str(2**32))]
+    values = [*integers(0, most), *quoted(str(2**63 - 1), str(2**32))]
     return Case("u64", "UInt64", values, UNSIGNED, LONG, inside=UNSIGNED)
 
 
@@ -262,7 +259,7 @@ SHAPES = [
     _both(
         "by_uuid",
         "Map(UUID, Bool)",
-        ["map()", f"map({_UUIDS[2]}, true)"],
+        ["map()", f"map({UUIDS[2]}, true)"],
         ("map<uuid, boolean>", map_of(same, boolean)),
     ),
     _both(
@@ -330,59 +327,3 @@ def _around(case: Case) -> Iterator[Case]:
 def cases(profile: str) -> list[Case]:
     """Every column of the table of one profile."""
     return [*(one for case in [_unsigned_64(profile), *BASE] for one in _around(case)), *SHAPES]
-
-
-def _overridden(name: str, kind: str, values: Sequence[str], form: Form, question: str = "{}") -> Case:
-    return Case(name, kind, values, form, form, question=question, override=form[0])
-
-
-_BYTES = ["unhex('ff00fe')", "''", "'ab\\0\\0'", "'é'", "unhex('c3')"]
-_WIDE = quoted(str(10**38 - 1), "0", "1")
-_NANOSECONDS = quoted(
-    "1900-01-01 00:00:00.000000001",
-    "1969-12-31 23:59:59.999999999",
-    "1970-01-01 00:00:00.000000001",
-    "2262-04-11 23:47:16.854775807",
-)
-_SIXTEEN = ("fixed[16]", little_endian(16, signed=True))
-OVERRIDDEN = [
-    _overridden("long", "UInt64", _integers(0, 2**63 - 1), LONG),
-    _overridden("long_maybe", "LowCardinality(Nullable(UInt64))", ["NULL", *_integers(0, 2**63 - 1)], LONG),
-    _overridden("long_list", "Array(Nullable(UInt64))", ["[]", f"[NULL, {2**63 - 1}]"], ("list<long>", list_of(int))),
-    _overridden(
-        "long_map", "Map(String, UInt64)", ["map()", f"map('a', {2**63 - 1})"], ("map<string, long>", map_of(same, int))
-    ),
-    _overridden(
-        "long_field",
-        "Tuple(a UInt64, b UInt64)",
-        [f"({2**63 - 1}, {2**64 - 1})"],
-        ("struct<a: long, b: string>", struct_of(a=int, b=same)),
-    ),
-    _overridden("unsigned_text", "UInt64", _integers(0, 2**64 - 1), TEXT),
-    _overridden("unsigned_decimal", "UInt64", _integers(0, 2**64 - 1), UNSIGNED),
-    _overridden("wide_i256", "Int256", [*_WIDE, f"'-{10**38 - 1}'"], ("decimal(38, 0)", int)),
-    _overridden("wide_i128", "Nullable(Int128)", [*_WIDE, f"'-{10**38 - 1}'", "NULL"], ("decimal(38, 0)", int)),
-    _overridden("wide_u256", "Nullable(UInt256)", [*_WIDE, "NULL"], ("decimal(38, 0)", int)),
-    _overridden("wide_fixed", "Int128", _integers(-(2**127), 2**127 - 1), _SIXTEEN),
-    _overridden("nanoseconds", "DateTime64(9, 'UTC')", _NANOSECONDS, ("long", nanoseconds)),
-    _overridden("nanoseconds_maybe", "Nullable(DateTime64(9))", ["NULL", *_NANOSECONDS[1:]], ("long", nanoseconds)),
-    _overridden("cut", "DateTime64(9, 'UTC')", _NANOSECONDS, ("timestamptz", cut)),
-    _overridden(
-        "cut_list",
-        "Array(Nullable(DateTime64(9, 'UTC')))",
-        [f"[NULL, {', '.join(_NANOSECONDS)}]"],
-        ("list<timestamptz>", list_of(cut)),
-    ),
-    _overridden("raw", "String", _BYTES, ("binary", from_hex), "hex({})"),
-    _overridden("raw_maybe", "LowCardinality(Nullable(String))", ["NULL", *_BYTES], ("binary", from_hex), "hex({})"),
-    _overridden("raw_long", "String", [*_BYTES[:4], "repeat(unhex('ff'), 50000)"], ("binary", from_hex), "hex({})"),
-    _overridden("raw_fixed", "FixedString(4)", _BYTES, ("fixed[4]", from_hex), "hex({})"),
-    _overridden("address", "IPv6", quoted("::", "::ffff:1.2.3.4"), ("fixed[16]", packed)),
-    _overridden("address4", "IPv4", quoted("0.0.0.0", "255.255.255.255"), ("long", lambda one: int(IPv4Address(one)))),
-    _overridden("wider", "Int32", _integers(-(2**31), 2**31 - 1), LONG),
-    _overridden("doubled", "Float32", quoted("0.1", "-0.0", "nan", "-inf", "1e-45"), ("double", single)),
-    _overridden("money", "Decimal(9, 4)", quoted("-99999.9999", "0", "0.0001"), ("decimal(30, 4)", number)),
-    _overridden("money_text", "Decimal(9, 4)", quoted("-99999.9999", "0", "0.5"), TEXT),
-    _overridden("name", "UUID", _UUIDS, TEXT),
-]
-"""Columns whose type config says."""

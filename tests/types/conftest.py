@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from support.fleet import Fleet
-from support.typecases import OVERRIDDEN, cases
+from support.typecases import cases
+from support.typeoverrides import OVERRIDDEN
 from support.typetables import ROWS, make_table
 
 PROFILES = ("portable", "as_published")
