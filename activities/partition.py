@@ -14,7 +14,7 @@ from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, PlannedPartition, table_identifier
 from activities.core.columns import ExportColumn
-from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, UnsupportedType
+from activities.core.faults import ObjectRefused, ResultIncomplete, SourceMoved, UnsupportedType
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.query import Query, SourceFacts, refused_text_query
 from activities.core.recipes import IDS, forced_ids, short_ids
@@ -121,11 +121,11 @@ class PartitionExport:
             ):
                 await pending.take(chunks)
             footer = self._whole(key, pending)
-            self._check_columns(footer)
-        except Fault as fault:
-            if was_refused(str(fault)):
-                raise UnsupportedType(await self._no_text()) from fault
-            raise
+        except UnsupportedType as misfit:
+            said = await self._no_text() if was_refused(str(misfit)) else self._misfit(misfit)
+            raise UnsupportedType(said) from misfit
+        self._check_columns(footer)
+        footer.check_longs(self.name)
         return StagedObject(self, footer, pending)
 
     def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
@@ -145,6 +145,12 @@ class PartitionExport:
         types = {column.name: column.iceberg for column in self.subject.columns}
         if wrong := misfits(footer, types):
             raise SourceMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
+
+    def _misfit(self, said: UnsupportedType) -> str:
+        return (
+            f"{self.name}: a value does not fit the Iceberg type of its column; give the column another one under "
+            f"`types` in tables.yaml, or mend the row at the source: {said}"
+        )
 
     async def _no_text(self) -> str:
         """What to say of a partition whose text is not UTF-8: which columns, and in how many rows."""

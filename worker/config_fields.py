@@ -16,13 +16,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from activities.core.faults import BadConfig
+from activities.core.iceberg_types import parse_iceberg
 from worker.config_files import Variables
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-_ICEBERG_TYPE = re.compile(
-    r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|uuid|binary"
-    r"|decimal\((?:[1-9]|[12]\d|3[0-8]), ?(?:\d|[12]\d|3[0-8])\)|fixed\[[1-9]\d*\]"
-)
 _PATTERN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -84,9 +82,11 @@ def lag_text(value: Any) -> str:
 
 
 def _iceberg_type(value: Any) -> str:
-    if not isinstance(value, str) or not _ICEBERG_TYPE.fullmatch(value):
-        raise _wrong(f"{value!r} is no Iceberg type; such as long, string, decimal(20,0) or fixed[66]")
-    return value
+    try:
+        parse_iceberg(str(value))
+    except BadConfig:
+        raise _wrong(f"{value!r} is no Iceberg type; such as long, string, decimal(20,0) or fixed[66]") from None
+    return str(value)
 
 
 def _pattern(value: Any) -> str:

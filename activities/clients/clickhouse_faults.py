@@ -8,7 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
+from activities.core.faults import (
+    Fault,
+    ResultIncomplete,
+    SourceBusy,
+    SourceRefused,
+    SourceUnavailable,
+    UnsupportedType,
+)
 
 BUSY = {
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
@@ -71,7 +78,6 @@ REFUSALS = {
     44: "ILLEGAL_COLUMN",
     48: "NOT_IMPLEMENTED",
     62: "SYNTAX_ERROR",
-    69: "ARGUMENT_OUT_OF_BOUND",
     161: "TOO_MANY_COLUMNS",
     162: "TOO_DEEP_SUBQUERIES",
     167: "TOO_DEEP_AST",
@@ -93,17 +99,23 @@ REFUSALS = {
     38: "CANNOT_PARSE_DATE",
     41: "CANNOT_PARSE_DATETIME",
     53: "TYPE_MISMATCH",
-    70: "CANNOT_CONVERT_TYPE",
     72: "CANNOT_PARSE_NUMBER",
     117: "INCORRECT_DATA",
     131: "TOO_LARGE_STRING_SIZE",
-    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
     349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     386: "NO_COMMON_TYPE",
-    407: "DECIMAL_OVERFLOW",
     691: "UNKNOWN_ELEMENT_OF_ENUM",
 }
 """Asking again cannot mend these."""
+
+MISFITS = {
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
+    407: "DECIMAL_OVERFLOW",
+}
+"""A value does not fit the type to which it is cast, or a check that stands in the query itself has failed."""
 
 MEMORY_LIMIT_EXCEEDED = 241
 FAILURE_BYTES = 64 * 1024
@@ -127,6 +139,8 @@ def fault_of(where: str, code: int | None, message: str, limits: Mapping[str, An
         return SourceBusy(f"{where} takes no more queries just now: {message}")
     if code in LIMITS and (code != MEMORY_LIMIT_EXCEEDED or _OWN_MEMORY.search(message)):
         return SourceRefused(f"{where} ended a query at a limit: {message}; {_way_out(LIMITS[code][1], limits)}")
+    if code in MISFITS:
+        return UnsupportedType(f"{where}: {message}")
     if code in REFUSALS:
         return SourceRefused(f"{where} refused: {message}")
     return SourceUnavailable(f"{where}: {message}")
@@ -159,6 +173,6 @@ def broken_stream(where: str, what: str, said: str, limits: Mapping[str, Any]) -
     `what` says what happened to the stream, `said` is ClickHouse's exception in its end, if there was one.
     """
     fault = fault_of(where, None, said, limits)
-    if isinstance(fault, SourceRefused):
+    if isinstance(fault, SourceRefused | UnsupportedType):
         return fault
     return ResultIncomplete(f"{what}: {said}" if said else what)

@@ -229,7 +229,7 @@ def export_column(config: TableConfig, column: SourceColumn, existing: IcebergTy
             f"{chosen.iceberg}; take it out of types, or export to a new table"
         )
     try:
-        kept = carry(column.type, expression, config.profile, str(wanted))
+        kept = carry(column.type, expression, config.profile, str(wanted), exact=True)
     except (UnsupportedType, BadConfig) as error:
         raise SchemaConflict(
             f"{config.name}: column {column.name} is {existing} in the Iceberg table, and {column.type} at the source, "

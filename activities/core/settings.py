@@ -86,6 +86,12 @@ _MEANING: dict[str, str | int] = {
     "bool_true_representation": "true",
     "bool_false_representation": "false",
     "output_format_decimal_trailing_zeros": 0,
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_64bit_floats": 0,
+    "output_format_json_quote_decimals": 0,
+    "output_format_json_escape_forward_slashes": 1,
+    # A NaN inside JSON is "nan", not null.
+    "output_format_json_quote_denormals": 1,
 }
 
 _PARQUET: dict[str, str | int] = {

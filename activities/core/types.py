@@ -21,6 +21,7 @@ from activities.core.iceberg_types import (
     parse_iceberg,
     widens,
 )
+from activities.core.losses import refuse_lost_digits
 from activities.core.sqltext import quote_text
 from activities.core.tables import Profile
 
@@ -123,7 +124,9 @@ _AS_TEXT = _SHAPES | {"Enum8", "Enum16", "JSON", "Object", "Variant", "Dynamic",
 _HOLDS_NULL = frozenset({"Variant", "Dynamic"})
 
 
-def carry(type_text: str, expression: str, profile: Profile, override: str | None = None) -> Carried:
+def carry(
+    type_text: str, expression: str, profile: Profile, override: str | None = None, *, exact: bool | None = None
+) -> Carried:
     """The SQL and the Iceberg type of a column of ClickHouse type `type_text`.
 
     Args:
@@ -131,14 +134,20 @@ def carry(type_text: str, expression: str, profile: Profile, override: str | Non
         expression: SQL of the column's value, quoted.
         profile: Which type is chosen where several are legal.
         override: An Iceberg type that replaces the profile's choice.
+        exact: Whether the SQL fails for times with digits below a microsecond, which timestamptz cannot hold. By
+            default it does, unless there is an override.
 
     Raises:
         UnsupportedType: There is no lossless way, or none into the override.
         BadConfig: The override is no Iceberg type.
     """
     wanted = None if override is None else parse_iceberg(override)
-    form = _form(parse_type(type_text), profile, wanted, nested=False)
-    return Carried(_sql(form, expression), form.iceberg)
+    tree = parse_type(type_text)
+    form = _form(tree, profile, wanted, nested=False)
+    sql = _sql(form, expression)
+    if (wanted is None if exact is None else exact) and form.how is not _How.NANOSECONDS:
+        sql = refuse_lost_digits(tree, expression, sql, str(form.iceberg))
+    return Carried(sql, form.iceberg)
 
 
 def _sql(form: _Form, expression: str) -> str:
@@ -149,8 +158,11 @@ def _sql(form: _Form, expression: str) -> str:
     if form.how is _How.ACCURATE:
         return f"accurateCast({expression}, {quote_text(form.target)})"
     if form.how is _How.BY_TEXT:
-        text = "Nullable(String)" if form.target.startswith("Nullable(") else "String"
-        return f"CAST(CAST({expression} AS {text}) AS {form.target})"
+        if not form.target.startswith("Nullable("):
+            return f"CAST(CAST({expression} AS String) AS {form.target})"
+        # A text that does not fit is an error when it becomes a Decimal, and NULL when it becomes a Nullable one.
+        number = f"CAST(CAST(assumeNotNull({expression}) AS String) AS {form.target[len('Nullable(') : -1]})"
+        return f"if({expression} IS NULL, NULL, {number})"
     return f"CAST({expression} AS {form.target})"
 
 

@@ -1,19 +1,24 @@
 """Files as the manifests describe them: reading what a table holds, describing what it will."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
-from pyiceberg.conversions import from_bytes
+from pyiceberg.conversions import from_bytes, to_bytes
 from pyiceberg.io.pyarrow import (
+    MetricModeTypes,
+    MetricsMode,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from pyiceberg.types import DateType
+from pyiceberg.types import BinaryType, DateType, DoubleType, FloatType
 
-from activities.core.faults import ObjectRefused, SchemaConflict, UnsupportedType
+from activities.core.faults import ObjectRefused, SchemaConflict
 from activities.core.partitions import Span, bounds_of, label_of
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
@@ -119,6 +124,7 @@ def data_file(
     Raises:
         ObjectRefused: the object has a column that the table lacks, or has with another type, lacks the bounds that
             planning needs, or holds rows outside its partition.
+        UnsupportedType: an unsigned column holds more than the table's long can, or nobody can tell.
     """
     schema = table.schema()
     known = {field.name for field in schema.fields}
@@ -131,14 +137,8 @@ def data_file(
             f"object {footer.key} does not fit table {'.'.join(table.name())}: {'; '.join(wrong)}; it stays out of the "
             "table. Ask for the export again, with force if it was made by an older release"
         )
-    if too_large := footer.beyond_long():
-        raise UnsupportedType(
-            f"object {footer.key}: {', '.join(too_large)} holds values above 2^63-1, which the table's long cannot; "
-            "choose decimal(20, 0) for it under `types` in tables.yaml, before the table is made"
-        )
-    statistics = data_file_statistics_from_parquet_metadata(
-        footer.metadata, compute_statistics_plan(schema, table.properties), parquet_path_to_id_mapping(schema)
-    )
+    footer.check_longs(f"table {'.'.join(table.name())}: object {footer.key}")
+    statistics = _statistics(table, footer)
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -148,11 +148,43 @@ def data_file(
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
-        **statistics.to_serialized_dict(),
+        **statistics,
     )
     file.spec_id = table.metadata.default_spec_id
     _check_bounds(table, rule, index, file, version_column)
     return file
+
+
+def _statistics(table: Table, footer: Footer) -> dict[str, Any]:
+    """Counts and bounds for the manifest's entry: of the whole file, or none."""
+    schema = table.schema()
+    numbers = parquet_path_to_id_mapping(schema)
+    plan = compute_statistics_plan(schema, table.properties)
+    for number, column in plan.items():
+        if isinstance(column.iceberg_type, BinaryType):
+            # In Parquet they are texts, and the library would decode them.
+            plan[number] = replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
+    found = data_file_statistics_from_parquet_metadata(footer.metadata, plan, numbers).to_serialized_dict()
+    lower, upper = found["lower_bounds"], found["upper_bounds"]
+    for path in footer.unbounded():
+        # The library takes what the other row groups say for the bounds of all.
+        lower.pop(numbers[path], None)
+        upper.pop(numbers[path], None)
+    _widen_zeros(schema, lower, upper)
+    return found
+
+
+def _widen_zeros(schema: Schema, lower: dict[int, bytes], upper: dict[int, bytes]) -> None:
+    """Let bounds of zero enclose both zeros.
+
+    To Parquet they are one value, and a footer names whichever it likes; by Iceberg's order -0.0 comes before 0.0, and
+    a reader that follows it would miss the other one.
+    """
+    for bounds, zero in ((lower, -0.0), (upper, 0.0)):
+        for number, raw in bounds.items():
+            kind = schema.find_type(number)
+            if isinstance(kind, FloatType | DoubleType) and float(from_bytes(kind, raw)) == 0:
+                bounds[number] = to_bytes(kind, zero)
 
 
 def _partition_record(rule: PartitionRule, index: int) -> Record:

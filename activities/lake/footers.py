@@ -1,11 +1,12 @@
 """What the end of a Parquet file says: rows, columns, bounds. The truth about a file is in it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activities.core.faults import ObjectRefused
+from activities.core.faults import ObjectRefused, UnsupportedType
 
 MAGIC = b"PAR1"
 LONG = 2**63 - 1
@@ -34,19 +35,52 @@ class Footer:
         """Names of the top-level columns, in order."""
         return tuple(self.metadata.schema.to_arrow_schema().names)
 
-    def beyond_long(self) -> list[str]:
-        """Columns of unsigned 64-bit integers whose largest value an Iceberg long would show as a negative number."""
-        found = []
+    def unbounded(self) -> list[str]:
+        """Paths of columns of which some row group holds values and does not say the smallest and the largest one."""
+        return [
+            self.metadata.schema.column(position).path
+            for position in range(self.metadata.num_columns)
+            if not all(map(_is_bounded, self._chunks(position)))
+        ]
+
+    def check_longs(self, what: str) -> None:
+        """Refuse unsigned integers that an Iceberg long would show as negative numbers; `what` is for the message.
+
+        Raises:
+            UnsupportedType: a value is 2⁶³ or more, or nothing says that none is.
+        """
         for position in range(self.metadata.num_columns):
             column = self.metadata.schema.column(position)
             if "isSigned=false" not in str(column.logical_type) or column.physical_type != "INT64":
                 continue
-            for group in range(self.metadata.num_row_groups):
-                chunk = self.metadata.row_group(group).column(position)
-                if chunk.is_stats_set and chunk.statistics.has_min_max and chunk.statistics.max > LONG:
-                    found.append(column.path)
-                    break
-        return found
+            for chunk in self._chunks(position):
+                if not _is_bounded(chunk):
+                    raise _beyond_long(what, column.path, "has no largest value in the file's statistics")
+                if _says_bounds(chunk) and chunk.statistics.max > LONG:
+                    raise _beyond_long(what, column.path, f"holds {chunk.statistics.max}")
+
+    def _chunks(self, position: int) -> Iterator[pq.ColumnChunkMetaData]:
+        for group in range(self.metadata.num_row_groups):
+            yield self.metadata.row_group(group).column(position)
+
+
+def _says_bounds(chunk: pq.ColumnChunkMetaData) -> bool:
+    return bool(chunk.is_stats_set and chunk.statistics.has_min_max)
+
+
+def _is_bounded(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether bounds are said, or there is nothing to be bounded."""
+    if _says_bounds(chunk):
+        return True
+    statistics = chunk.statistics if chunk.is_stats_set else None
+    return statistics is not None and statistics.has_null_count and statistics.null_count == chunk.num_values
+
+
+def _beyond_long(what: str, column: str, why: str) -> UnsupportedType:
+    return UnsupportedType(
+        f"{what}: column {column} {why}, and a long ends at 2^63-1; write `types: {{{column}: decimal(20, 0)}}` for "
+        "the table in tables.yaml, and drop the Iceberg table or export to a new one: no long can become a decimal"
+    )
 
 
 def footer_bytes(key: str, tail: bytes) -> int:

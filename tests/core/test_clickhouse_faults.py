@@ -6,7 +6,14 @@ import sys
 import pytest
 
 from activities.clients.clickhouse_faults import BUSY, LIMITS, REFUSALS, broken_stream, failure_in, fault_of
-from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
+from activities.core.faults import (
+    Fault,
+    ResultIncomplete,
+    SourceBusy,
+    SourceRefused,
+    SourceUnavailable,
+    UnsupportedType,
+)
 
 TOTAL = "Memory limit (total) exceeded: would use 9 GiB. (MEMORY_LIMIT_EXCEEDED)"
 OWN = "Query memory limit exceeded: would use 12.00 MiB, maximum: 9.54 MiB. (MEMORY_LIMIT_EXCEEDED)"
@@ -61,7 +68,7 @@ def test_a_limit_is_named_with_its_value_and_where_it_stands():
 
 
 @pytest.mark.parametrize(
-    ("code", "fault"), [(407, SourceRefused), (307, SourceRefused), (202, ResultIncomplete), (999, ResultIncomplete)]
+    ("code", "fault"), [(407, UnsupportedType), (307, SourceRefused), (202, ResultIncomplete), (999, ResultIncomplete)]
 )
 def test_what_is_refused_in_the_middle_of_a_stream_is_not_begun_again(code, fault: type[Fault]):
     tail = (

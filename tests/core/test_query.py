@@ -255,7 +255,8 @@ def test_a_version_equals_the_upper_bound_of_the_exported_column(engine, kind, v
     table = re.sub(r"\W", "_", f"version_{kind}")
     engine.run(f"CREATE TABLE {table} (at Date, net String, v {kind}) ENGINE = MergeTree ORDER BY net")
     engine.run(f"INSERT INTO {table} VALUES ('2024-03-20', 'mainnet', '{value}')")
-    config = replace(CONFIG, name=table)
+    # Said in config, since digits below a microsecond are dropped for nobody who did not ask.
+    config = replace(CONFIG, name=table, types={"v": "timestamptz"} if kind.startswith("DateTime64(9") else {})
     columns = (SourceColumn("at", "Date"), SourceColumn("net", "String"), SourceColumn("v", kind))
     facts = SourceFacts(columns, final=False, sorting_key=("net",), version_column="v")
     query = versions_query(config, facts, "mainnet", one(DAY))

@@ -65,7 +65,8 @@ POLICY = [
         ("timestamptz", MS, MOMENT.replace(microsecond=123_000)),
     ),
     ("DateTime64(6)", f"'{AT}.123456'", ("timestamptz", US, MOMENT.replace(microsecond=123_456)), ...),
-    ("DateTime64(9)", f"'{AT}.123456789'", ("timestamptz", US, MOMENT.replace(microsecond=123_456)), ...),
+    ("DateTime64(9)", f"'{AT}.123456000'", ("timestamptz", US, MOMENT.replace(microsecond=123_456)), ...),
+    ("Nullable(DateTime64(7))", "NULL", ("timestamptz", US, None), ...),
     (
         "Array(UInt32)",
         "[4294967295]",
@@ -149,6 +150,7 @@ OVERRIDES = [
     ("Nullable(UInt256)", "NULL", "decimal(38, 0)", None),
     ("Int256", "-7", "decimal(38, 0)", Decimal(-7)),
     ("DateTime64(9)", f"'{AT}.123456789'", "long", int(MOMENT.timestamp()) * 10**9 + 123456789),
+    ("DateTime64(9)", f"'{AT}.123456789'", "timestamptz", MOMENT.replace(microsecond=123_456)),
     ("FixedString(4)", "'0x12'", "fixed[4]", b"0x12"),
     ("IPv6", "'::1'", "fixed[16]", ZERO_TO_ONE),
     ("UUID", f"'{UUID(int=5)}'", "string", str(UUID(int=5))),
@@ -188,12 +190,40 @@ def test_a_column_takes_the_type_that_config_gives_it(engine, kind, value, overr
         ("Array(UInt64)", f"[{2**63}]", "list<long>"),
         ("UInt128", f"'{10**38}'", "decimal(38, 0)"),
         ("Int256", f"'-{10**38}'", "decimal(38, 0)"),
+        ("Nullable(UInt256)", f"'{10**38}'", "decimal(38, 0)"),
+        ("LowCardinality(Nullable(UInt64))", str(2**63), "long"),
     ],
 )
 def test_a_value_that_does_not_fit_its_override_is_an_error_not_another_value(engine, kind, value, override):
     carried = carry(kind, "`c`", "portable", override)
     with pytest.raises(RuntimeError, match=r"cannot be safely converted|Too many digits"):
         read_back(engine, carried, kind, value)
+
+
+FINE = f"'{AT}.000000001'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "type_of_the_table"),
+    [
+        ("DateTime64(9)", FINE, None),
+        ("Nullable(DateTime64(7))", "'2299-12-31 23:59:59.9999999'", None),
+        ("DateTime64(9)", "'1969-12-31 23:59:59.999999999'", "timestamptz"),
+        ("Array(Nullable(DateTime64(9)))", f"[NULL, {FINE}]", None),
+        ("Map(String, Tuple(a Float64, b Array(DateTime64(9))))", f"map('a', (nan, [{FINE}]))", None),
+        ("Map(DateTime64(9), String)", f"map({FINE}, '')", None),
+        ("Nested(a DateTime64(9))", f"[tuple({FINE})]", None),
+    ],
+)
+def test_digits_below_a_microsecond_are_an_error_unless_config_drops_them(engine, kind, value, type_of_the_table):
+    carried = carry(kind, "`c`", "portable", type_of_the_table, exact=type_of_the_table is not None or None)
+    with pytest.raises(
+        RuntimeError, match=r"column c has digits below a microsecond, which .*timestamptz.* cannot hold"
+    ):
+        read_back(engine, carried, kind, value)
+    assert read_back(engine, carry(kind, "`c`", "portable", str(carried.iceberg)), kind, value)[1] is not None
+    without = f"CAST(defaultValueOfTypeName('{kind}') AS {kind})"
+    read_back(engine, carried, kind, without)
 
 
 @pytest.mark.parametrize("profile", ["portable", "as_published"])

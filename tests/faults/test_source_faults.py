@@ -119,7 +119,7 @@ async def test_an_exception_of_clickhouse_stops_one_partition_and_is_its_cause(f
     assert (report.status, report.exported, report.failed) == ("partial", 2, 1)
     (failed,) = report.failures
     assert failed.partition == "2024-03-19"
-    assert failed.cause == "SourceRefused"
+    assert failed.cause == "UnsupportedType"
     assert "Too many digits (39 > 38) in decimal value" in failed.message
     assert fleet.files(table) == [("2024/3/18.parquet", 10), ("2024/3/20.parquet", 10)]
     assert len(objects(fleet)) == 2

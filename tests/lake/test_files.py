@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import ManifestFile
 
-from activities.core.faults import ObjectRefused
+from activities.core.faults import ObjectRefused, UnsupportedType
 from activities.core.partitions import Span, index_of
 from activities.core.tables import PartitionRule
 from activities.lake.files import data_file, existing_files, live_files
@@ -79,6 +80,50 @@ def test_a_file_without_bounds_for_its_version_is_refused(table):
 def test_a_column_that_the_table_lacks_is_named(table):
     with pytest.raises(ObjectRefused, match=r"columns that table .*\.events lacks: surprise"):
         describe(table, footer_of([moment("2024-03-20T12:00:00")], extra={"surprise": pa.array([1])}))
+
+
+def bounds_of(table, file, name):
+    field = table.schema().find_field(name)
+    return tuple(
+        None if (raw := bounds.get(field.field_id)) is None else from_bytes(field.field_type, raw)
+        for bounds in (file.lower_bounds, file.upper_bounds)
+    )
+
+
+def test_bounds_are_those_of_the_whole_file_or_none(table):
+    day = [moment("2024-03-20T12:00:00")] * 2
+    short = describe(table, footer_of(day, extra={"name": pa.array(["b", "a"])}, row_group_size=1))
+    assert bounds_of(table, short, "name") == ("a", "b")
+    # Parquet says nothing of a group with a very long text; what it says of the other one does not hold for the file.
+    long = describe(table, footer_of(day, extra={"name": pa.array(["b", "z" * 10_000])}, row_group_size=1))
+    assert bounds_of(table, long, "name") == (None, None)
+    empty = describe(table, footer_of(day, extra={"name": pa.array(["b", None])}, row_group_size=1))
+    assert bounds_of(table, empty, "name") == ("b", "b")
+
+
+UNSIGNED = [(2**63 - 1, ""), (2**63, "holds 9223372036854775808"), (2**64 - 1, "holds 18446744073709551615")]
+
+
+@pytest.mark.parametrize(("largest", "says"), UNSIGNED)
+def test_an_unsigned_value_beyond_a_long_is_refused(table, largest, says):
+    footer = footer_of([moment("2024-03-20T12:00:00")] * 2, extra={"number": pa.array([0, largest], pa.uint64())})
+    if not says:
+        assert bounds_of(table, describe(table, footer), "number") == (0, largest)
+        return
+    with pytest.raises(
+        UnsupportedType, match=rf"table .*\.events: .*column number {says}, and a long ends at 2\^63-1; write"
+    ):
+        describe(table, footer)
+
+
+def test_unsigned_values_of_which_nobody_knows_the_largest_are_refused(table):
+    day = [moment("2024-03-20T12:00:00")] * 2
+    with pytest.raises(UnsupportedType, match="column number has no largest value in the file's statistics"):
+        describe(
+            table, footer_of(day, extra={"number": pa.array([0, 1], pa.uint64())}, write_statistics=["at", "updated"])
+        )
+    nothing = pa.array([None, None], pa.uint64())
+    assert describe(table, footer_of(day, extra={"number": nothing})).record_count == 2
 
 
 async def test_chunks_are_found_by_their_bounds_in_coarse_partitions_and_other_manifests_stay_closed(

@@ -1,8 +1,9 @@
 """A table of the lake as three engines that are not ours read it: PyIceberg, DuckDB and ClickHouse.
 
 Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch),
-decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), text as
-it is. ClickHouse runs in a process of its own, since one process has room for one engine.
+decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), UUIDs as
+text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as ("struct", pairs of name and value).
+ClickHouse runs in a process of its own, since one process has room for one engine.
 """
 
 import json
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
@@ -26,6 +29,7 @@ from worker.config import Environment
 Rows = list[tuple[Any, ...]]
 ALWAYS_TRUE = AlwaysTrue()
 MICROSECONDS = pa.timestamp("us", "UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def split_credential(environment: Environment) -> tuple[str, str]:
@@ -67,6 +71,12 @@ def by_pyiceberg(
 
 def by_duckdb(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
     """Every row of each `<network>.<table>`, through the REST catalog; `where` as above."""
+    queries = [f"FROM lake.{table} WHERE {condition or 'true'}" for table, condition in zip_longest(tables, where)]
+    return ask_duckdb(environment, queries)
+
+
+def ask_duckdb(environment: Environment, queries: Sequence[str]) -> list[Rows]:
+    """The rows of each query; tables are called `lake.<network>.<table>`."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
     with duckdb.connect() as duck:
@@ -86,14 +96,19 @@ def by_duckdb(environment: Environment, tables: Sequence[str], *, where: Sequenc
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [
-            plain(duck.execute(f"FROM lake.{table} WHERE {condition or 'true'}").to_arrow_table())
-            for table, condition in zip_longest(tables, where)
-        ]
+        return [plain(duck.execute(query).to_arrow_table()) for query in queries]
 
 
 def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
     """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client; `where` as above."""
+    return ask_clickhouse(
+        environment,
+        [f"SELECT * FROM lake.`{table}` WHERE {one or 'true'}" for table, one in zip_longest(tables, where)],
+    )
+
+
+def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Rows]:
+    """The rows of each query; tables are called ``lake.`<network>.<table>` ``."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
     database = (
@@ -102,10 +117,7 @@ def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: Seq
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    return _ask_clickhouse(
-        ["SET allow_experimental_database_iceberg = 1", database],
-        [f"SELECT * FROM lake.`{table}` WHERE {one or 'true'}" for table, one in zip_longest(tables, where)],
-    )
+    return _ask_clickhouse(["SET allow_experimental_database_iceberg = 1", database], queries)
 
 
 def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:
@@ -148,11 +160,30 @@ def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     values = column.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values
-    return [plain_value(one) for one in values]
+    return [nested_value(kind, one) for one in values]
+
+
+def nested_value(kind: pa.DataType, value: Any) -> Any:
+    """One value of an Arrow type, with whatever is inside it."""
+    if value is None:
+        return None
+    if pa.types.is_map(kind):
+        pairs = ((nested_value(kind.key_type, key), nested_value(kind.item_type, item)) for key, item in value)
+        return ("map", tuple(sorted(pairs, key=repr)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return tuple(nested_value(kind.value_type, item) for item in value)
+    if pa.types.is_struct(kind):
+        return ("struct", tuple((field.name, nested_value(field.type, value[field.name])) for field in kind))
+    if pa.types.is_timestamp(kind):
+        assert kind == MICROSECONDS, f"a time in {kind}"
+        return ("time", (value - EPOCH) // timedelta(microseconds=1))
+    return plain_value(value)
 
 
 def plain_value(value: Any) -> Any:
     """One value that is neither a time nor text nor an integer."""
+    if isinstance(value, UUID):
+        return str(value)
     match value:
         case bool():
             return ("bool", value)
@@ -160,10 +191,9 @@ def plain_value(value: Any) -> Any:
             return ("float", repr(value))
         case bytes():
             return ("bytes", value.hex())
-        case list():
-            return tuple(plain_value(one) for one in value)
         case Decimal():
-            return int(value) if value == value.to_integral_value() else ("decimal", str(value))
+            is_whole = value == value.to_integral_value()
+            return int(value) if is_whole else ("decimal", f"{value:f}".rstrip("0"))
     return value
 
 
