@@ -1,0 +1,82 @@
+"""Everything goes wrong at once, for minutes, and afterwards nobody can tell from the tables, events and objects.
+
+`make test-chaos SEED=… SIZE=…`: the seed decides what happens in which order, the size how much of it.
+"""
+
+from collections import Counter
+
+import pytest
+
+from activities.core.faults import Fault
+from activities.failpoints import NAMES
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+
+
+def test_every_failpoint_killed_a_worker(run):
+    assert set(run.kills) == set(NAMES)
+
+
+def test_every_trouble_struck(run):
+    assert [name for name in run.expected_troubles if not run.troubles[name]] == []
+
+
+def test_hundreds_of_partitions_were_exported(run):
+    assert sum(len(table.live) for table in run.tables.values()) >= 300 * min(run.size, 1)
+
+
+def test_every_partition_is_in_its_table_exactly_once(run):
+    live = {name: table.live for name, table in run.tables.items()}
+    assert live == {name: sorted(table.source) for name, table in run.tables.items()}
+
+
+def test_no_snapshot_ever_held_a_partition_twice(run):
+    assert {name: table.doubled for name, table in run.tables.items() if table.doubled} == {}
+
+
+def test_every_partition_has_the_rows_of_the_source(run):
+    differing = {
+        f"{name} {label}": (table.source.get(label), table.lake.get(label))
+        for name, table in run.tables.items()
+        for label in table.source.keys() | table.lake.keys()
+        if table.source.get(label) != table.lake.get(label)
+    }
+    assert differing == {}
+
+
+def test_every_snapshot_is_announced_once_and_in_order(run):
+    for table in run.tables.values():
+        assert [event["snapshotId"] for event in table.events] == table.snapshots
+        assert len({event["_id"] for event in table.events}) == len(table.events)
+
+
+def test_requests_failed_for_what_trying_again_can_help_and_for_nothing_else(run):
+    passing = {fault.__name__ for fault in Fault.__subclasses__() if fault.retryable} | {"TimedOut"}
+    assert {cause: run.words[cause] for cause in run.causes if cause not in passing} == {}
+
+
+def test_once_it_is_calm_nothing_is_left_to_do(run):
+    assert {name: report.status for name, report in run.reports.items()} == dict.fromkeys(run.tables, "nothing_to_do")
+    assert {name: (report.open, report.failed, report.shrunk) for name, report in run.reports.items()} == dict.fromkeys(
+        run.tables, (0, 0, [])
+    )
+    assert run.running == []
+
+
+def test_every_object_is_named_by_a_snapshot_or_an_orphan(run):
+    assert run.cleaning.named <= run.cleaning.there
+    assert run.cleaning.orphans == run.cleaning.there - run.cleaning.named
+
+
+def test_removing_orphans_touches_nothing_that_is_young(run):
+    assert run.cleaning.spared == run.cleaning.there
+
+
+def test_removing_orphans_leaves_what_the_tables_name_and_nothing_else(run):
+    assert run.cleaning.remaining == run.cleaning.named
+    assert run.cleaning.lake == {name: table.lake for name, table in run.tables.items()}
+
+
+def test_workers_leave_in_order_and_no_process_is_left(run):
+    assert run.last_exits == Counter({"exit 0": 3})
+    assert run.left == []
