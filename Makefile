@@ -24,7 +24,7 @@ test: $(STAMP) ## set everything up and pass the tests
 	@$(BIN)/pytest
 
 test-chaos: $(STAMP) ## everything goes wrong for some minutes: make test-chaos SEED=7 repeats a run, SIZE=2 doubles it
-	@CHAOS_SEED="$(SEED)" CHAOS_SIZE="$(SIZE)" $(BIN)/pytest -m chaos -s tests/chaos
+	@CHAOS_SEED="$(SEED)" CHAOS_SIZE="$(SIZE)" $(BIN)/pytest -m chaos -s --tb=short tests/chaos
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

@@ -1,16 +1,20 @@
 """The world after a run: tables, events and objects, each seen by somebody who had no part in it."""
 
 import asyncio
+import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.sources import Source, Tallies, label_of_file, lake_tallies, source_tallies
-from chaos.world import World
-from support.evidence import objects
-from support.fleet import Fleet
+from chaos.world import ORPHAN_SECONDS, World
+from support.direct import metadata_files
+from support.evidence import objects, open_uploads
+from support.fleet import Fleet, eventually
 
 BUCKET = "s3://icefleet/"
+AGE_SECONDS = 3 * ORPHAN_SECONDS
 
 
 @dataclass
@@ -33,16 +37,23 @@ class TableState:
 
 @dataclass
 class Cleaning:
-    """The bucket before and after orphans were removed."""
+    """The bucket before and after orphans were removed; names are object keys, or paths of manifests."""
 
     there: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
-    orphans: set[str] = field(default_factory=set)
+    unfinished: list[str] = field(default_factory=list)
+    """Multipart uploads that nobody ended, before."""
+    manifests: set[str] = field(default_factory=set)
+    """Manifests and manifest lists that no snapshot names, before."""
+    listed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What `icefleet orphans` lists, as (kind, key)."""
     spared: set[str] = field(default_factory=set)
-    """What was there after everything older than an hour had been removed: everything is younger."""
+    """What was there after everything older than a day had been deleted: everything is younger."""
     remaining: set[str] = field(default_factory=set)
-    lake: dict[str, Tallies] = field(default_factory=dict)
-    """What the tables hold afterwards."""
+    left: list[str] = field(default_factory=list)
+    """Unfinished uploads and unnamed manifests, afterwards."""
+    tables: dict[str, TableState] = field(default_factory=dict)
+    """The tables afterwards."""
 
 
 async def look_at(fleet: Fleet, source: Source) -> TableState:
@@ -76,12 +87,46 @@ def _label(source: Source, path: str) -> str:
 
 
 async def clean(world: World, tables: dict[str, TableState]) -> Cleaning:
-    """Remove what no snapshot names, and look again."""
+    """Delete what no snapshot names, as an operator would, and look again."""
     fleet = world.fleet
-    found = Cleaning(there=set(objects(fleet)), named={key for table in tables.values() for key in table.keys})
-    found.orphans = found.there - found.named
-    found.spared = found.there
-    found.remaining = found.named
+    there, unfinished = await asyncio.to_thread(lambda: (set(objects(fleet)), open_uploads(fleet)))
+    found = Cleaning(there=there, unfinished=unfinished, named=_keys(tables.values()))
+    found.manifests = await _unnamed_manifests(world)
+    found.listed = await _listed(fleet)
+    await _icefleet(fleet, "orphans", "--metadata", "--delete", "--older-than", "1d")
+    found.spared = await asyncio.to_thread(lambda: set(objects(fleet)))
+
+    async def all_gone() -> bool:
+        await _icefleet(fleet, "orphans", "--metadata", "--delete", "--older-than", f"{ORPHAN_SECONDS}s")
+        return not await _listed(fleet)
+
+    await eventually(all_gone, seconds=AGE_SECONDS, every=1)
     for source in world.sources:
-        found.lake[source.name] = await asyncio.to_thread(lake_tallies, fleet, source)
+        await fleet.loop_ended(source.name, seconds=60)
+        found.tables[source.name] = await look_at(fleet, source)
+    found.remaining = await asyncio.to_thread(lambda: set(objects(fleet)))
+    found.left = [*await asyncio.to_thread(open_uploads, fleet), *sorted(await _unnamed_manifests(world))]
     return found
+
+
+def _keys(tables: Iterable[TableState]) -> set[str]:
+    return {key for table in tables for key in table.keys}
+
+
+async def _unnamed_manifests(world: World) -> set[str]:
+    found = set()
+    for source in world.sources:
+        _, unnamed = await asyncio.to_thread(metadata_files, world.fleet, source.name)
+        found |= unnamed
+    return {path.removeprefix("s3://").partition("/")[2] for path in found}
+
+
+async def _listed(fleet: Fleet) -> Counter[tuple[str, str]]:
+    orphans = json.loads(await _icefleet(fleet, "orphans", "--metadata", "--json"))
+    return Counter((orphan["kind"], orphan["key"]) for orphan in orphans)
+
+
+async def _icefleet(fleet: Fleet, *words: str) -> str:
+    code, said, errors = await fleet.command(*words, seconds=180)
+    assert code == 0, f"icefleet {' '.join(words)} ended with {code}: {errors}"
+    return said

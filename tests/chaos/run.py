@@ -25,8 +25,8 @@ CHAOS_SECONDS = 480
 CALM_SECONDS = 240
 REPEATS = 8
 """How often a table may be asked for again until nothing is left to do."""
-LATEST = {"before-upload": 12, "after-upload": 12}
-"""A worker dies at the n-th time at most that it reaches a point: 3, unless it comes by often."""
+LATEST = {"before-upload": 12, "after-upload": 12, "before-delete": 1}
+"""A worker dies at the n-th time at most that it reaches a point: 3, unless it comes by often, or rarely."""
 
 
 @dataclass
@@ -43,6 +43,10 @@ class Run:
     outcomes: Counter[str] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
     words: dict[str, str] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    """Requests that nobody could make or see the end of."""
+    swept: int = 0
+    """Orphans that were deleted while everything else went on."""
     late: int = 0
     last_exits: Counter[str] = field(default_factory=Counter)
     """How the workers ended that were told to at the end."""
@@ -69,7 +73,8 @@ class Run:
             f"  rows came late {self.late} times",
             f"  requests: {_counts(self.outcomes)}; failures by cause: {_counts(self.causes)}",
             f"  workers killed: {_counts(self.kills)}; otherwise ended: {_counts(self.exits)}",
-            f"  objects: {len(self.cleaning.named)} named by the tables, {len(self.cleaning.orphans)} orphans removed",
+            f"  orphans deleted: {self.swept} meanwhile, {len(self.cleaning.listed)} at the end",
+            f"  objects that snapshots name: {len(self.cleaning.named)}",
             f"  time: {', '.join(f'{phase} {seconds:.0f} s' for phase, seconds in self.seconds.items())}",
             "  troubles (requests struck, or times):",
             *(f"    {count:4}  {name}" for name, count in sorted(self.troubles.items())),
@@ -90,7 +95,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
         world.say(f"seed {seed}, size {size:g}: {sum(s.partitions for s in world.sources)} partitions expected")
         pool = Pool(world.fleet, _deaths(Random(f"{seed} deaths"), size), size=WORKERS, say=world.say)
         run.kills, run.exits, run.outcomes = pool.kills, pool.exits, world.outcomes
-        run.causes, run.words = world.causes, world.words
+        run.causes, run.words, run.lost = world.causes, world.words, world.lost
         await pool.start()
         try:
             _note_time(run, "start", began)
@@ -102,13 +107,13 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
             await pool.start()
             await _calm(run, world)
             _note_time(run, "calm", began)
+            for source in world.sources:
+                run.tables[source.name] = await look_at(world.fleet, source)
+            run.cleaning = await clean(world, run.tables)
+            _note_time(run, "evidence", began)
         finally:
             await pool.stop()
-        run.late = world.late
-        for source in world.sources:
-            run.tables[source.name] = await look_at(world.fleet, source)
-        run.cleaning = await clean(world, run.tables)
-        _note_time(run, "evidence", began)
+        run.late, run.swept = world.late, world.swept
     run.left = [" ".join(words) for words in _command_lines() if any(str(directory) in word for word in words)]
     return run
 
@@ -183,9 +188,10 @@ async def _calm(run: Run, world: World) -> None:
     for source in world.sources:
         for _ in range(REPEATS):
             report = await world.result(source, from_=source.label(0), to=source.label(source.partitions - 1))
-            run.reports[source.name] = report
-            if report.status == "nothing_to_do":
-                break
+            if report is not None:
+                run.reports[source.name] = report
+                if report.status == "nothing_to_do":
+                    break
         await world.fleet.loop_ended(source.name, seconds=60)
     query = f"TaskQueue = '{world.fleet.queue}' AND ExecutionStatus = 'Running'"
     run.running = [running.id async for running in world.fleet.temporal.list_workflows(query)]

@@ -97,7 +97,7 @@ async def create(fleet: Fleet, source: Source) -> None:
     """Make the table, fill it, and put it into config."""
     engine = "ReplacingMergeTree(updated)" if source.versioned else "MergeTree"
     await fleet.run_sql(
-        f"CREATE TABLE {fleet.database}.{source.name} (updated DateTime, at DateTime, number UInt64, text String, "
+        f"CREATE TABLE {fleet.database}.{source.name} (updated DateTime, at DateTime, number UInt32, text String, "
         f"network LowCardinality(String)) ENGINE = {engine} ORDER BY (network, at, number)"
     )
     at, place = source.place("i", "j")

@@ -3,19 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+from activities.contracts.orphans import OrphansReport
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from activities.contracts.export import REQUEST_WORKFLOW, ExportReport
+from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportReport
 from activities.core.faults import SourceUnavailable
 from chaos.sources import Source, create, late_rows, make_sources
 from deploy.local.stack import Stack
@@ -23,6 +24,9 @@ from support.faultproxy import HttpFaults, TcpFaults
 from support.fleet import Fleet
 
 T = TypeVar("T")
+Report = ExportReport | OrphansReport
+ORPHAN_SECONDS = 10
+"""The age at which what no snapshot names may go: far below what a commit may take here, so that some are refused."""
 LIMITS = {
     "heartbeat_seconds": 3,
     "part_size_bytes": 5 * 2**20,
@@ -30,11 +34,14 @@ LIMITS = {
     "partitions_per_commit": 8,
     "partitions_per_plan": 40,
     "pages_per_run": 4,
+    "orphan_age_seconds": ORPHAN_SECONDS,
 }
 PATIENCE_SECONDS = 120
 """How long a person keeps trying what a fault is in the way of."""
-AT_ONCE = 6
+AT_ONCE = 4
 """Requests that are under way at a time, besides the first one of every table."""
+WAITING = 2
+"""Requests for a table that is stirred by name: its partitions are large."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,14 @@ class World:
         """Why requests, or partitions of them, failed."""
         self.words: dict[str, str] = {}
         """Cause → the last message that came with it."""
+        self.lost: list[str] = []
+        """Requests that nobody could make or see the end of."""
+        self.swept = 0
+        """Orphans that were deleted while everything else went on."""
         self.late = 0
         """How often rows came late."""
         self.story: list[str] = []
-        self._asked: set[asyncio.Task[None]] = set()
+        self._asked: dict[asyncio.Task[object], str] = {}
         self._rng = Random(f"{seed} requests")
         self._requests = 0
         self._began = time.monotonic()
@@ -88,42 +99,58 @@ class World:
 
     def ask(self, source: Source, *, cancel_after: float | None = None, **fields: Any) -> None:
         """Start a request as a person would, and note how it ends."""
-        self._requests += 1
-        task = asyncio.create_task(
-            self._follow(f"request-{self.fleet.name}-{self._requests}", source, cancel_after, fields)
-        )
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._note(source, self._follow(REQUEST_WORKFLOW, source, fields, cancel_after=cancel_after))
+
+    def sweep(self, source: Source) -> None:
+        """Have the orphans of a table deleted while everything else goes on."""
+        fields = {"older_than": f"{ORPHAN_SECONDS}s", "metadata": True}
+        self._note(source, self._follow(ORPHANS_WORKFLOW, source, fields))
+
+    def _note(self, source: Source, asking: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(asking)
+        self._asked[task] = source.name
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        name = self._asked.pop(task)
+        if not task.cancelled() and (lost := task.exception()):
+            self.lost.append(f"{name}: {lost!r}")
+            self.say(f"a request was lost: {self.lost[-1]}")
 
     async def answered(self) -> None:
         """Wait until every request has been answered."""
-        await asyncio.gather(*self._asked)
+        while self._asked:
+            await asyncio.wait(self._asked)
 
-    async def result(self, source: Source, **fields: Any) -> ExportReport:
-        """Ask, and wait for the report."""
-        self._requests += 1
-        handle = await self._start(f"request-{self.fleet.name}-{self._requests}", source, fields)
-        return await patiently(handle.result)
+    async def result(self, source: Source, **fields: Any) -> Report | None:
+        """Ask, and wait for the report; None when the request failed."""
+        return await self._follow(REQUEST_WORKFLOW, source, fields)
 
     def stir(self, name: str = "") -> None:
         """Give the workers something to do, so that there is something to break; `name` says on which table."""
+        if name and Counter(self._asked.values())[name] > WAITING:
+            return
         rng = self._rng
         source = self.source(name) if name else rng.choice(self.sources[:-1])
         index = rng.randrange(source.partitions)
         first, last = source.label(max(0, index - rng.randint(0, 4))), source.label(index)
-        match "force" if name else rng.choices(("force", "late", "due", "again", "withdraw"), (6, 4, 2, 2, 1))[0]:
+        match (
+            "force"
+            if name
+            else rng.choices(("force", "late", "due", "again", "withdraw", "sweep"), (6, 4, 2, 2, 2, 2))[0]
+        ):
             case "force":
                 self.ask(source, from_=first if not name else last, to=last, force=True)
             case "late":
-                task = asyncio.create_task(self._come_late(source, index))
-                self._asked.add(task)
-                task.add_done_callback(self._asked.discard)
+                self._note(source, self._come_late(source, index))
             case "due":
                 self.ask(source)
             case "again":
                 self.ask(source, from_=first, to=last, oldest_first=rng.random() < 0.5)
             case "withdraw":
                 self.ask(source, from_=first, to=last, force=True, cancel_after=rng.uniform(0.5, 3))
+            case "sweep":
+                self.sweep(rng.choice(self.sources))
 
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
@@ -131,22 +158,27 @@ class World:
         await patiently(lambda: self.fleet.run_sql(statement))
         self.ask(source, from_=source.label(index), to=source.label(index))
 
-    async def _start(self, identity: str, source: Source, fields: dict[str, Any]) -> WorkflowHandle[Any, ExportReport]:
+    async def _start(self, workflow: str, source: Source, fields: dict[str, Any]) -> WorkflowHandle[Any, Report]:
+        self._requests += 1
+        identity = f"{workflow}-{self.fleet.name}-{self._requests}"
         payload = {"environment": self.fleet.name, "network": self.fleet.network, "table": source.name}
         payload |= {name.rstrip("_"): value for name, value in fields.items()}
+        report = OrphansReport if workflow == ORPHANS_WORKFLOW else ExportReport
 
-        async def start() -> WorkflowHandle[Any, ExportReport]:
+        async def start() -> WorkflowHandle[Any, Report]:
             try:
                 return await self.fleet.temporal.start_workflow(
-                    REQUEST_WORKFLOW, payload, id=identity, task_queue=self.fleet.queue, result_type=ExportReport
+                    workflow, payload, id=identity, task_queue=self.fleet.queue, result_type=report
                 )
             except WorkflowAlreadyStartedError:  # the answer of an earlier try was lost
-                return self.fleet.temporal.get_workflow_handle(identity, result_type=ExportReport)
+                return self.fleet.temporal.get_workflow_handle(identity, result_type=report)
 
         return await patiently(start)
 
-    async def _follow(self, identity: str, source: Source, cancel_after: float | None, fields: dict[str, Any]) -> None:
-        handle = await self._start(identity, source, fields)
+    async def _follow(
+        self, workflow: str, source: Source, fields: dict[str, Any], *, cancel_after: float | None = None
+    ) -> Report | None:
+        handle = await self._start(workflow, source, fields)
         if cancel_after is not None:
             await asyncio.sleep(cancel_after)
             await patiently(handle.cancel)
@@ -154,10 +186,15 @@ class World:
             report = await patiently(handle.result)
         except WorkflowFailureError as failed:
             self._note_failure(failed.cause)
-            return
+            return None
+        if isinstance(report, OrphansReport):
+            self.outcomes[f"orphans {report.status}"] += 1
+            self.swept += report.deleted
+            return report
         self.outcomes[report.status] += 1
         for failure in report.failures:
             self._note_cause(failure.cause, failure.message)
+        return report
 
     def _note_failure(self, cause: BaseException | None) -> None:
         if isinstance(cause, CancelledError):
@@ -170,6 +207,8 @@ class World:
             self._note_cause(type(cause).__name__, str(cause))
 
     def _note_cause(self, cause: str, message: str) -> None:
+        # A commit of what is being deleted as an orphan must be refused: ours are deleted young.
+        cause = "LateForCommit" if cause == "ObjectRefused" and "deleted as an orphan" in message else cause
         self.causes[cause] += 1
         self.words[cause] = message
 
@@ -182,7 +221,10 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
         stop=stop_after_delay(PATIENCE_SECONDS),
         reraise=True,
     )
-    return await retrying(act)
+    async for attempt in retrying:
+        with attempt:
+            return await act()
+    raise AssertionError("the last try has raised")
 
 
 @asynccontextmanager
