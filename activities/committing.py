@@ -13,6 +13,7 @@ from activities.context import ExportContext
 from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
 from activities.core.commits import NewFile
 from activities.core.empties import PROPERTY, remember_empty
+from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
 from activities.core.tables import PartitionRule
 from activities.lake.commit import Commit, commit_files
@@ -34,7 +35,9 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
     by_path = dict(zip((file.path for file in files), footers, strict=True))
 
     def describe(table: Any, file: NewFile) -> Any:
-        return data_file(table, rule, file.index, file.path, by_path[file.path], facts.version_column)
+        footer = by_path[file.path]
+        check_line(table.properties, footer.key, footer.made)
+        return data_file(table, rule, file.index, file.path, footer, facts.version_column)
 
     await failpoints.reach("before-commit")
     done = await _to_its_end(

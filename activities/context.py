@@ -9,6 +9,7 @@ from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
 from activities.contracts.export import CommitInput, ExportLimits, PartitionInput, PlanInput, TableInput
+from activities.contracts.orphans import OrphansInput
 from activities.core.faults import BadRequest
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
@@ -36,8 +37,10 @@ class ExportContext:
     part_size_bytes: int
     look_back_days: int
     recheck_empty_days: int
+    orphan_age_seconds: int
+    """What no snapshot names and is younger is never deleted."""
 
-    def table(self, asked: TableInput | PlanInput | PartitionInput | CommitInput) -> TableConfig:
+    def table(self, asked: TableInput | PlanInput | PartitionInput | CommitInput | OrphansInput) -> TableConfig:
         """Config of the table that an input names.
 
         Raises:

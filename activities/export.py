@@ -19,19 +19,21 @@ from activities.contracts.export import (
     CommitReport,
     ExportActivities,
     ExportedPartition,
-    ExportRequest,
     PartitionInput,
     Plan,
     PlanInput,
     SubmittedRequest,
     TableInput,
     loop_id,
+    read_submitted,
     table_identifier,
 )
-from activities.contracts.inputs import read_input
+from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+from activities.core.orphans import check_age
 from activities.core.partitions import span_of
 from activities.errors import faults_named
 from activities.heartbeats import heartbeats
+from activities.orphans import delete_page
 from activities.partition import export_one
 from activities.plan import plan_page
 
@@ -46,12 +48,14 @@ class Export(ExportActivities):
     @faults_named
     async def deliver_request(self, submitted: SubmittedRequest) -> str:
         """Check a request and signal it, with start, to its table's loop; answers the loop's workflow id."""
-        request = read_input(ExportRequest, submitted.request)
-        table = TableInput(request.environment, request.table, request.network)
-        config = self._context.table(table)
-        first, last = str(request.from_), str(request.to)
-        if first or last:
-            span_of(config.partition, first or last, last or first)
+        request = read_submitted(submitted)
+        config = self._context.table(TableInput(request.environment, request.table, request.network))
+        if isinstance(request, OrphansRequest):
+            check_age(request.older_than, self._context.orphan_age_seconds)
+        else:
+            first, last = str(request.from_), str(request.to)
+            if first or last:
+                span_of(config.partition, first or last, last or first)
         identity = loop_id(request.environment, request.network, request.table)
         await self._context.temporal.start_workflow(
             LOOP_WORKFLOW,
@@ -75,7 +79,7 @@ class Export(ExportActivities):
     @faults_named
     async def withdraw_request(self, submitted: SubmittedRequest) -> bool:
         """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
-        request = read_input(ExportRequest, submitted.request)
+        request = read_submitted(submitted)
         loop = self._context.temporal.get_workflow_handle(loop_id(request.environment, request.network, request.table))
         try:
             await loop.signal(WITHDRAW_SIGNAL, submitted.id)
@@ -104,6 +108,13 @@ class Export(ExportActivities):
         """Commit objects against the head, leaving out what it already holds."""
         async with heartbeats("committing"):
             return await commit_page(self._context, commit)
+
+    @activity.defn(name="delete_orphans")
+    @faults_named
+    async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
+        """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
+        async with heartbeats("deleting orphans"):
+            return await delete_page(self._context, task)
 
     @activity.defn(name="announce_snapshots")
     @faults_named

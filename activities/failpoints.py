@@ -1,7 +1,7 @@
 """Named points at which a crash test may stop the world. They cost a dict look-up when off.
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
-`after-announce`.
+`after-announce`. Orphans: `before-delete`.
 """
 
 import os
@@ -17,6 +17,7 @@ NAMES = frozenset(
         "after-commit",
         "before-announce",
         "after-announce",
+        "before-delete",
     }
 )
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from temporalio import activity
@@ -17,6 +17,7 @@ from activities.contracts.export import ExportedPartition, PartitionInput, table
 from activities.core.columns import export_columns
 from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
 from activities.core.objectkeys import public_key, replacement_key
+from activities.core.orphans import line_of
 from activities.core.partitions import index_of
 from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
 from activities.core.recipes import forced_ids, recipe_of, short_ids
@@ -43,6 +44,8 @@ class _Job:
     query: Query
     version: int | None
     recipe: str
+    line: int
+    """Objects made before this second may be about to be deleted: they are not adopted."""
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ async def export_one(context: ExportContext, task: PartitionInput) -> ExportedPa
             return _exported(job, footer, adopted=False)
         # Somebody was faster, or an earlier attempt was: its object will do if it was made by the same recipe.
         stored = stored or await context.store.head(key)
-        if stored is not None and stored.recipe == job.recipe:
+        if stored is not None and stored.recipe == job.recipe and stored.made >= job.line:
             # Rows of a version that was there before may have come since: then it is nothing but another object.
             with contextlib.suppress(ResultIncomplete):
                 return await _adopt(context, job, key, stored)
@@ -87,6 +90,7 @@ async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
         query=query,
         version=version,
         recipe=recipe_of(query, PINNED_SETTINGS, version, nonce),
+        line=line_of(table.properties) if table is not None else 0,
     )
 
 
@@ -183,11 +187,11 @@ def _exported(job: _Job, footer: Footer, *, adopted: bool) -> ExportedPartition:
 
 async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
     """The footer of an object that is there, in one request when it is small."""
-    tail = await context.store.tail(key, min(SMALL_TAIL, size))
+    tail, made = await context.store.dated_tail(key, min(SMALL_TAIL, size))
     needed = footer_bytes(key, tail)
     if needed > len(tail):
-        tail = await context.store.tail(key, min(needed, size))
-    return await asyncio.to_thread(read_footer, key, tail, size)
+        tail, made = await context.store.dated_tail(key, min(needed, size))
+    return replace(await asyncio.to_thread(read_footer, key, tail, size), made=made)
 
 
 async def _kill(job: _Job, query_id: str) -> None:

@@ -108,7 +108,7 @@ async def _export(environment: Environment, request: ExportRequest, *, wait: boo
     client = await connect(environment)
     queue = environment.temporal.task_queue
     handle = await start_request(client, queue, request)
-    if not await _has_worker(client, queue):
+    if not await has_worker(client, queue):
         errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
     if not wait:
         if json:
@@ -156,10 +156,10 @@ async def follow(client: Client, handle: Handle, request: ExportRequest, shown: 
                 show(await _progress(loop, handle))
         report = await waiting
     except asyncio.CancelledError:
-        await _withdraw(client, handle)
+        await withdraw(client, handle)
         return Ended(INTERRUPTED)
     except WorkflowFailureError as failed:
-        return Ended(_explain(failed))
+        return Ended(explain(failed))
     show({"in_flight": [], **asdict(report)})
     return Ended(CODES.get(report.status, FAILED), report)
 
@@ -170,10 +170,11 @@ async def _progress(loop: WorkflowHandle[Any, Any], handle: Handle) -> dict[str,
     return {**(mine[0] if mine else {}), "in_flight": progress["in_flight"]}
 
 
-async def _withdraw(client: Client, handle: Handle) -> None:
+async def withdraw(client: Client, handle: WorkflowHandle[Any, Any]) -> None:
+    """Cancel a request at its door, and say what became of it."""
     errors.print("withdrawing the request …")
     await handle.cancel()
-    worked_on = await _has_worker(client, (await handle.describe()).task_queue)
+    worked_on = await has_worker(client, (await handle.describe()).task_queue)
     try:
         await asyncio.wait_for(handle.result(), WITHDRAW_SECONDS if worked_on else POLL_SECONDS)
     except WorkflowFailureError:
@@ -184,7 +185,7 @@ async def _withdraw(client: Client, handle: Handle) -> None:
         errors.print("the request had ended before it could be withdrawn")
 
 
-def _explain(failed: WorkflowFailureError) -> int:
+def explain(failed: WorkflowFailureError) -> int:
     """Say why a request failed, and answer the exit code."""
     if isinstance(failed.cause, CancelledError):
         errors.print("the request was cancelled")
@@ -199,7 +200,8 @@ def _explain(failed: WorkflowFailureError) -> int:
     return FAILED
 
 
-async def _has_worker(client: Client, queue: str) -> bool:
+async def has_worker(client: Client, queue: str) -> bool:
+    """Whether anybody takes work off the task queue."""
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,

@@ -14,6 +14,7 @@ COMMANDS = {
     "worker": "worker",
     "export": "export",
     "tables": "tables",
+    "orphans": "orphans",
     "watch": "watch",
     "sql": "sql",
     "config": "app",

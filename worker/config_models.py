@@ -92,6 +92,9 @@ class ExportLimits(Part):
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
     max_concurrent_activities: Positive = 8
+    orphan_age_seconds: Positive | None = None
+    """The least age of an orphan that may be deleted; by default the longest that an attempt to export and one to
+    commit may take. With less, work that a retry would have found is done again."""
 
 
 class WrittenEnvironment(Part):

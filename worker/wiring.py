@@ -10,7 +10,7 @@ from activities.clients.bus import Bus, BusSettings
 from activities.clients.clickhouse import ClickHouse, ClickHouseSettings
 from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.context import ExportContext
-from activities.contracts.export import ExportLimits
+from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.lake.catalog import Lake
 from worker.config import Environment, Settings
 
@@ -120,6 +120,12 @@ def export_limits(environment: Environment) -> ExportLimits:
     )
 
 
+def orphan_age(environment: Environment) -> int:
+    """The least age, in seconds, of an orphan that may be deleted."""
+    export = environment.export
+    return export.orphan_age_seconds or export.partition_timeout_seconds + COMMIT_SECONDS
+
+
 @asynccontextmanager
 async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncIterator[ExportContext]:
     """Everything that the export activities of one environment need, closed at the end."""
@@ -150,6 +156,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             part_size_bytes=environment.export.part_size_bytes,
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
+            orphan_age_seconds=orphan_age(environment),
         )
         for cluster in clusters.values():
             await cluster.close()

@@ -1,5 +1,6 @@
 """What an export loop knows of the requests it serves. Plain state, no commands."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,8 +13,11 @@ from activities.contracts.export import (
     Plan,
     PlannedPartition,
     SubmittedRequest,
+    read_submitted,
 )
 from activities.contracts.inputs import read_input
+from activities.contracts.orphans import OrphansRequest
+from workflows.orphan_requests import OrphansUnderway
 
 LISTED_FAILURES = 100
 LISTED_SNAPSHOTS = 1000
@@ -77,6 +81,57 @@ class ActiveRequest:
             self.report.failures.append(FailedPartition(partition, cause, message))
 
     @property
+    def outcome(self) -> str:
+        """The status that the request ends with when every page of it is done."""
+        report = self.report
+        if self.request.dry_run:
+            return "dry_run"
+        if report.failed:
+            return "partial"
+        if report.exported or report.already_there:
+            return "complete"
+        return "nothing_to_do"
+
+    def closing_message(self, identifier: str) -> str:
+        """One sentence for people: what became of the request."""
+        report = self.report
+        if report.status == "nothing_to_do":
+            parts = [f"nothing to do: {identifier} holds all {report.present} of the closed partitions asked for"]
+            parts += [f"{report.empty} empty"] if report.empty else []
+            parts += [f"{report.open} still open"] if report.open else []
+            return ", ".join(parts)
+        if report.status == "dry_run":
+            return (
+                f"{identifier} would get {report.missing} missing, {report.stale} stale and {report.forced} forced "
+                f"partitions; {report.present} are there, {report.empty} empty, {report.open} open; nothing was written"
+            )
+        text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
+        if report.already_there:
+            text += f", {report.already_there} were there already"
+        if report.failed:
+            text += f", {report.failed} failed"
+        return text
+
+    def details(self) -> list[str]:
+        """The request as Markdown lines for the Temporal UI."""
+        report = self.report
+        planned = report.missing + report.stale + report.forced
+        line = (
+            f"- `{self.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
+            f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
+        )
+        return [line, *(f"  - {failed.partition}: {failed.cause}: {failed.message}" for failed in report.failures[:5])]
+
+    def progress(self) -> dict[str, Any]:
+        """The request as the progress query shows it."""
+        return {
+            "id": self.submitted.id,
+            "planned_next": len(self.todo),
+            "uploaded": self.uploaded,
+            **asdict(self.report),
+        }
+
+    @property
     def needs_plan(self) -> bool:
         """Whether the page of the plan is used up and another one is to come."""
         return not self.todo and (self.plan is None or bool(self.plan.cursor))
@@ -111,64 +166,27 @@ class ActiveRequest:
         )
 
 
-def closing_message(identifier: str, report: ExportReport) -> str:
-    """One sentence for people: what became of the request."""
-    if report.status == "nothing_to_do":
-        parts = [f"nothing to do: {identifier} holds all {report.present} of the closed partitions asked for"]
-        parts += [f"{report.empty} empty"] if report.empty else []
-        parts += [f"{report.open} still open"] if report.open else []
-        return ", ".join(parts)
-    if report.status == "dry_run":
-        return (
-            f"{identifier} would get {report.missing} missing, {report.stale} stale and {report.forced} forced "
-            f"partitions; {report.present} are there, {report.empty} empty, {report.open} open; nothing was written"
-        )
-    text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
-    if report.already_there:
-        text += f", {report.already_there} were there already"
-    if report.failed:
-        text += f", {report.failed} failed"
-    return text
+Underway = ActiveRequest | OrphansUnderway
+"""A request that a loop serves."""
 
 
-def read_request(submitted: SubmittedRequest) -> ExportRequest:
-    """The request inside its envelope."""
-    return read_input(ExportRequest, submitted.request)
+def begin(submitted: SubmittedRequest) -> Underway:
+    """A request that has just arrived."""
+    request = read_submitted(submitted)
+    if isinstance(request, OrphansRequest):
+        return OrphansUnderway(submitted, request)
+    return ActiveRequest(submitted, request)
 
 
-def outcome(request: ActiveRequest) -> str:
-    """The status that a request ends with when every page of it is done."""
-    report = request.report
-    if request.request.dry_run:
-        return "dry_run"
-    if report.failed:
-        return "partial"
-    if report.exported or report.already_there:
-        return "complete"
-    return "nothing_to_do"
+def resume(dumped: dict[str, Any]) -> Underway:
+    """A request that a run before this one has dumped."""
+    of_orphans = dumped["submitted"].get("kind") == "orphans"
+    return OrphansUnderway.load(dumped) if of_orphans else ActiveRequest.load(dumped)
 
 
-def progress_of(request: ActiveRequest) -> dict[str, Any]:
-    """One request as the progress query shows it."""
-    return {
-        "id": request.submitted.id,
-        "planned_next": len(request.todo),
-        "uploaded": request.uploaded,
-        **asdict(request.report),
-    }
-
-
-def details_of(identifier: str, active: list[ActiveRequest], in_flight: list[str]) -> str:
+def details_of(identifier: str, active: Sequence[Underway], in_flight: list[str]) -> str:
     """The state of a loop as Markdown: the current details that the Temporal UI renders."""
-    lines = [f"**{identifier}**"]
-    for request in active:
-        report = request.report
-        planned = report.missing + report.stale + report.forced
-        lines.append(
-            f"- `{request.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
-            f"{request.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
-        )
-        lines += [f"  - {failed.partition}: {failed.cause}: {failed.message}" for failed in report.failures[:5]]
+    lines = [f"**{identifier}**", *(line for request in active for line in request.details())]
     if in_flight:
         lines.append(f"- in flight: {', '.join(in_flight)}")
     return "\n".join(lines)

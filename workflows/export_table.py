@@ -27,6 +27,7 @@ from activities.contracts.export import (
     SubmittedRequest,
     TableInput,
     loop_id,
+    read_submitted,
     table_identifier,
 )
 from activities.contracts.inputs import bad_request, read_only_input
@@ -34,14 +35,14 @@ from workflows.announcer import Announcer
 from workflows.export_requests import (
     REMEMBERED_REQUESTS,
     ActiveRequest,
-    closing_message,
+    Underway,
+    begin,
     details_of,
-    outcome,
-    progress_of,
-    read_request,
+    resume,
 )
 from workflows.failures import cause_of
-from workflows.policies import PLAN, commit_policy, export_policy
+from workflows.orphan_requests import OrphansUnderway
+from workflows.policies import DELETE_ORPHANS, PLAN, commit_policy, export_policy
 
 
 @workflow.defn(name=LOOP_WORKFLOW)
@@ -55,12 +56,12 @@ class ExportTable:
     def __init__(self) -> None:
         self._inbox: list[SubmittedRequest] = []
         self._withdrawn: set[str] = set()
-        self._active: list[ActiveRequest] = []
+        self._active: list[Underway] = []
         self._served: list[str] = []
         self._state = LoopState("", "", "")
         self._announcer: Announcer | None = None
         self._page: asyncio.Task[None] | None = None
-        self._serving: ActiveRequest | None = None
+        self._serving: Underway | None = None
         self._in_flight: dict[str, str] = {}
         self._pages = 0
         self._looked = False
@@ -90,7 +91,7 @@ class ExportTable:
                 non_retryable=True,
             )
         try:
-            self._active = [ActiveRequest.load(dumped) for dumped in state.active]
+            self._active = [resume(dumped) for dumped in state.active]
         except (AttributeError, KeyError, TypeError) as wrong:
             raise bad_request(
                 f"field 'active' is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
@@ -122,7 +123,7 @@ class ExportTable:
                 workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
-    def _history_is_long(self, request: ActiveRequest) -> bool:
+    def _history_is_long(self, request: Underway) -> bool:
         if workflow.info().is_continue_as_new_suggested():
             return True
         return request.plan is not None and self._pages >= request.plan.limits.pages_per_run
@@ -150,9 +151,9 @@ class ExportTable:
         while self._inbox:
             submitted = self._inbox.pop(0)
             if not self._knows(submitted.id):
-                self._active.append(ActiveRequest(submitted, read_request(submitted)))
+                self._active.append(begin(submitted))
 
-    async def _serve_page(self, request: ActiveRequest) -> None:
+    async def _serve_page(self, request: Underway) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
         if self._announcer is not None and not self._looked and not request.request.dry_run:
             # A run before this one may have ended between its commit and the announcement.
@@ -177,7 +178,27 @@ class ExportTable:
             self._pages += 1
             self._show()
 
-    async def _page_of(self, request: ActiveRequest) -> None:
+    async def _page_of(self, request: Underway) -> None:
+        if isinstance(request, OrphansUnderway):
+            await self._delete_orphans(request)
+        else:
+            await self._export_planned(request)
+        if request.finished:
+            await self._close(request, request.outcome)
+
+    async def _delete_orphans(self, request: OrphansUnderway) -> None:
+        """A page of deletions. Nothing of the table is in flight meanwhile, so nothing is about to adopt an object."""
+        page = await workflow.execute_activity_method(
+            ExportActivities.delete_orphans,
+            request.next_page(),
+            summary=f"orphans older than {request.request.older_than}",
+            **DELETE_ORPHANS,
+        )
+        request.took(page)
+        if self._announcer is not None and page.deleted and not request.request.dry_run:
+            self._announcer.look()  # the line before a deletion comes with a snapshot
+
+    async def _export_planned(self, request: ActiveRequest) -> None:
         if request.needs_plan:
             await self._plan(request)
         plan = request.plan
@@ -189,8 +210,6 @@ class ExportTable:
         if page or request.empty_ranges:
             await self._export_page(request, page)
         del request.todo[: len(page)]
-        if request.finished:
-            await self._close(request, outcome(request))
 
     async def _plan(self, request: ActiveRequest) -> None:
         state = self._state
@@ -277,11 +296,11 @@ class ExportTable:
                 self._in_flight.pop(planned.partition, None)
                 self._show()
 
-    async def _close(self, request: ActiveRequest, status: str, message: str = "") -> None:
+    async def _close(self, request: Underway, status: str, message: str = "") -> None:
         """Report to whoever asked, and remember that this request was served."""
         report = request.report
         report.status = status
-        report.message = message or closing_message(table_identifier(self._state.network, self._state.table), report)
+        report.message = message or request.closing_message(table_identifier(self._state.network, self._state.table))
         if request in self._active:
             self._active.remove(request)
         self._served.append(request.submitted.id)
@@ -302,7 +321,7 @@ class ExportTable:
         """Take a request; it is looked at before the next page. One that cannot be read is refused in the log."""
         try:
             submitted = read_only_input(SubmittedRequest, payloads)
-            read_request(submitted)
+            read_submitted(submitted)
         except ApplicationError as refused:
             # Whoever came through the door was checked there; an error here would stop the loop for everybody.
             workflow.logger.warning("a request was refused: %s", refused)
@@ -321,7 +340,7 @@ class ExportTable:
         """Requests under way with their reports so far, partitions in flight, and what waits to be announced."""
         return {
             "table": table_identifier(self._state.network, self._state.table),
-            "requests": [progress_of(request) for request in self._active],
+            "requests": [request.progress() for request in self._active],
             "in_flight": list(self._in_flight),
             "waiting": len(self._inbox),
             "announcing": self._announcer is not None and not self._announcer.idle,

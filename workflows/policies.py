@@ -6,6 +6,7 @@
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
 | export_partition   | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
+| delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 
 What must not be retried says so itself (`activities.errors`).
@@ -17,7 +18,8 @@ from typing import Any
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
-from activities.contracts.export import ExportLimits
+from activities.contracts.export import COMMIT_SECONDS, ExportLimits
+from activities.contracts.orphans import DELETION_SECONDS
 
 PLAN_ATTEMPTS = 5
 HEARTBEAT = timedelta(seconds=10)
@@ -40,6 +42,14 @@ ANNOUNCE: dict[str, Any] = {
     # An announcement can be dropped at any point: the next run derives what is missing.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
 }
+DELETE_ORPHANS: dict[str, Any] = {
+    # No heartbeat time-out: a worker that only lost its way to Temporal may still be deleting, and an object made
+    # meanwhile under the key of a deleted one must not fall to it. So nothing goes on before the last of its requests
+    # has lost its signature. Cancellations and a worker that says that it stops are heard at once all the same.
+    "start_to_close_timeout": timedelta(seconds=DELETION_SECONDS),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
 
 
 def export_policy(limits: ExportLimits) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def export_policy(limits: ExportLimits) -> dict[str, Any]:
 def commit_policy(limits: ExportLimits) -> dict[str, Any]:
     """Timeouts and retries of `commit_partitions`."""
     return {
-        "start_to_close_timeout": timedelta(minutes=30),
+        "start_to_close_timeout": timedelta(seconds=COMMIT_SECONDS),
         "heartbeat_timeout": timedelta(seconds=limits.heartbeat_seconds),
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(seconds=limits.retry_initial_seconds),

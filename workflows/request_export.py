@@ -1,109 +1,31 @@
 """The door of the export job: start this, under any id, and wait for its report."""
 
-import asyncio
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError
 
-from activities.contracts.export import (
-    ENVIRONMENT_ATTRIBUTE,
-    NETWORK_ATTRIBUTE,
-    PROGRESS_QUERY,
-    REPORT_SIGNAL,
-    REQUEST_WORKFLOW,
-    TABLE_ATTRIBUTE,
-    ExportActivities,
-    ExportReport,
-    ExportRequest,
-    SubmittedRequest,
-    loop_id,
-)
-from activities.contracts.inputs import read_only_input, write_input
-from workflows.failures import cause_of
-from workflows.policies import DELIVER
-
-FIRST_REMINDER = timedelta(seconds=30)
-LAST_REMINDER = timedelta(minutes=10)
-WITHDRAWAL = timedelta(minutes=2)
+from activities.contracts.export import REPORT_SIGNAL, REQUEST_WORKFLOW, ExportReport, ExportRequest
+from activities.contracts.inputs import read_only_input
+from workflows.door import Door
 
 
 @workflow.defn(name=REQUEST_WORKFLOW)
-class RequestExport:
+class RequestExport(Door):
     """Send one request to its table's loop, and answer with what became of it."""
-
-    def __init__(self) -> None:
-        self._report: ExportReport | None = None
-        self._submitted: SubmittedRequest | None = None
-        self._loop = ""
 
     @workflow.run
     async def run(self, *payloads: Any) -> ExportReport:
         """Run to the report; a request that failed as a whole fails this run with its cause, the report beside it."""
-        request = read_only_input(ExportRequest, payloads)
-        info = workflow.info()
-        self._submitted = SubmittedRequest(
-            id=f"{info.workflow_id}/{info.run_id}", requester=info.workflow_id, request=write_input(request)
-        )
-        workflow.upsert_search_attributes(
-            [
-                ENVIRONMENT_ATTRIBUTE.value_set(request.environment),
-                TABLE_ATTRIBUTE.value_set(request.table),
-                NETWORK_ATTRIBUTE.value_set(request.network),
-            ]
-        )
-        self._loop = loop_id(request.environment, request.network, request.table)
-        try:
-            report = await self._wait_for_report(self._submitted)
-        except asyncio.CancelledError:
-            await self._withdraw(self._submitted)
-            raise
+        report = await self.bring(read_only_input(ExportRequest, payloads), "export")
+        if not isinstance(report, ExportReport):
+            raise TypeError(f"the report of an export is {report!r}")
         if report.status == "failed":
             cause = report.failures[0].cause if report.failures else "Failed"
             raise ApplicationError(report.message, report, type=cause, non_retryable=True)
         return report
 
-    async def _wait_for_report(self, submitted: SubmittedRequest) -> ExportReport:
-        # A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows
-        # the requests it has, and brings a terminated loop back.
-        reminder = FIRST_REMINDER
-        while True:
-            await self._deliver(submitted)
-            workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
-            try:
-                await workflow.wait_condition(lambda: self._report is not None, timeout=reminder)
-            except TimeoutError:
-                reminder = min(reminder * 2, LAST_REMINDER)
-            if self._report is not None:
-                return self._report
-
-    async def _deliver(self, submitted: SubmittedRequest) -> None:
-        try:
-            await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
-        except ActivityError as failure:
-            if is_cancelled_exception(failure):
-                raise asyncio.CancelledError from failure
-            # Said by this run itself: what stands first in the UI is what is wrong, not that an activity failed.
-            cause, message = cause_of(failure)
-            raise ApplicationError(message, type=cause, non_retryable=True) from failure
-
-    async def _withdraw(self, submitted: SubmittedRequest) -> None:
-        told = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
-        if told is False:  # histories older than this answer hold none, and waited
-            return  # cancelled before it was delivered, or after its loop had ended: nobody will confirm it
-        try:
-            await workflow.wait_condition(lambda: self._report is not None, timeout=WITHDRAWAL)
-        except TimeoutError:
-            workflow.logger.warning("the loop %s did not confirm the withdrawal in time", self._loop)
-
     @workflow.signal(name=REPORT_SIGNAL)
     def report(self, request_id: str, report: ExportReport) -> None:
-        """Take the loop's report; one for an earlier run of the same id is not ours."""
-        if self._submitted is not None and request_id == self._submitted.id:
-            self._report = report
-
-    @workflow.query(name=PROGRESS_QUERY)
-    def progress(self) -> dict[str, Any]:
-        """Where to look: the id of the loop that does the work, and whether it has reported."""
-        return {"loop": self._loop, "reported": self._report is not None}
+        """Take the loop's report."""
+        self.take(request_id, report)

@@ -1,8 +1,10 @@
 """S3 and what speaks like it. Objects are created once and never changed."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aioboto3
@@ -49,6 +51,20 @@ class StoredObject:
 
     size: int
     recipe: str
+    made: int
+    """When the store says that it was made, in whole seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """An object, or an upload that is not finished, as a listing shows it."""
+
+    key: str
+    size: int
+    made: int
+    """When it was made or begun, by the store's clock, in whole seconds since the epoch."""
+    upload_id: str = ""
+    """Of an upload that is not finished; its size is not known."""
 
 
 class ObjectStore:
@@ -79,6 +95,11 @@ class ObjectStore:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._settings.bucket
+
     def path(self, key: str) -> str:
         """The key as Iceberg writes it."""
         return f"s3://{self._settings.bucket}/{key}"
@@ -96,13 +117,18 @@ class ObjectStore:
                 if _code(failed) in ABSENT and await self._has_bucket():
                     return None
                 raise
-        return StoredObject(int(answer["ContentLength"]), answer.get("Metadata", {}).get(RECIPE, ""))
+        recipe = answer.get("Metadata", {}).get(RECIPE, "")
+        return StoredObject(int(answer["ContentLength"]), recipe, _second(answer["LastModified"]))
 
     async def tail(self, key: str, length: int) -> bytes:
         """The last `length` bytes of an object, or all of a shorter one."""
+        return (await self.dated_tail(key, length))[0]
+
+    async def dated_tail(self, key: str, length: int) -> tuple[bytes, int]:
+        """The same, and when the object was made, in whole seconds since the epoch."""
         async with self._named(key):
             answer = await self._s3.get_object(Bucket=self._settings.bucket, Key=key, Range=f"bytes=-{length}")
-            return bytes(await answer["Body"].read())
+            return bytes(await answer["Body"].read()), _second(answer["LastModified"])
 
     async def create(self, key: str, body: bytes, recipe: str) -> bool:
         """Write an object that is not there yet; False when one is, which is left as it was."""
@@ -124,6 +150,66 @@ class ObjectStore:
                 Bucket=self._settings.bucket, Key=key, Metadata={RECIPE: recipe}
             )
         return Upload(self, key, str(answer["UploadId"]))
+
+    def bucket(self, name: str) -> "ObjectStore":
+        """Another bucket of the same store, for as long as this one is open."""
+        other = ObjectStore(replace(self._settings, bucket=name))
+        other._s3 = self._s3
+        return other
+
+    async def now(self) -> int:
+        """What the store's own clock says, in whole seconds since the epoch."""
+        async with self._named(""):
+            answer = await self._s3.head_bucket(Bucket=self._settings.bucket)
+        return _second(parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]))
+
+    async def objects(self, prefix: str, *, after: str = "") -> AsyncGenerator[list[ListedObject], None]:
+        """Every object under a prefix whose key comes after `after`, in the order of the keys, page by page."""
+        async with self._named(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket, Prefix=prefix, StartAfter=after
+            )
+            async for page in pages:
+                yield [
+                    ListedObject(entry["Key"], int(entry["Size"]), _second(entry["LastModified"]))
+                    for entry in page.get("Contents", [])
+                ]
+
+    async def uploads(self, prefix: str) -> AsyncGenerator[list[ListedObject], None]:
+        """Every unfinished upload under a prefix, page by page."""
+        async with self._named(prefix):
+            pages = self._s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._settings.bucket, Prefix=prefix
+            )
+            async for page in pages:
+                yield [
+                    ListedObject(entry["Key"], 0, _second(entry["Initiated"]), entry["UploadId"])
+                    for entry in page.get("Uploads", [])
+                ]
+
+    async def upload_bytes(self, key: str, upload_id: str) -> int:
+        """Bytes of the parts that an unfinished upload holds; 0 when it is gone."""
+        total = 0
+        async with self._named(key):
+            pages = self._s3.get_paginator("list_parts").paginate(
+                Bucket=self._settings.bucket, Key=key, UploadId=upload_id
+            )
+            try:
+                async for page in pages:
+                    total += sum(int(part["Size"]) for part in page.get("Parts", []))
+            except ClientError as failed:
+                if _code(failed) != "NoSuchUpload":
+                    raise
+        return total
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is gone already is fine."""
+        async with self._named(key):
+            await self._s3.delete_object(Bucket=self._settings.bucket, Key=key)
+
+    async def abort(self, key: str, upload_id: str) -> None:
+        """Drop an unfinished upload; one that is gone already is fine."""
+        await Upload(self, key, upload_id).abort()
 
     async def check(self) -> None:
         """See that the bucket is there and may be used, before anything is carried to it.
@@ -207,6 +293,10 @@ class Upload:
             except ClientError as failed:
                 if _code(failed) not in ABSENT | {"NoSuchUpload"}:
                     raise
+
+
+def _second(time: datetime) -> int:
+    return int(time.timestamp())
 
 
 def _code(failed: ClientError) -> str:

@@ -4,17 +4,25 @@ Everything here is a key or a page: rows, footers and files stay where they are,
 workers from the name of an environment.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+from activities.contracts.inputs import bad_request, read_input
+from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+
 TASK_QUEUE = "icefleet-export"
 """Where requests and table loops wait for workers. People type it: it stays."""
 
 REQUEST_WORKFLOW = "RequestExport"
+ORPHANS_WORKFLOW = "DeleteOrphans"
 LOOP_WORKFLOW = "ExportTable"
+
+COMMIT_SECONDS = 30 * 60
+"""The longest that one attempt to commit may take."""
 
 SUBMIT_SIGNAL = "submit"
 WITHDRAW_SIGNAL = "withdraw"
@@ -64,7 +72,27 @@ class SubmittedRequest:
     requester: str
     """The workflow that waits for the report; empty when nobody does."""
     request: dict[str, Any]
-    """`ExportRequest` as plain JSON."""
+    """What was asked, as plain JSON."""
+    kind: str = "export"
+    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`."""
+
+
+_REQUESTS: Mapping[str, type[ExportRequest] | type[OrphansRequest]] = {
+    "export": ExportRequest,
+    "orphans": OrphansRequest,
+}
+
+
+def read_submitted(submitted: SubmittedRequest) -> ExportRequest | OrphansRequest:
+    """The request inside its envelope.
+
+    Raises:
+        ApplicationError: `BadRequest`, naming what is wrong with it.
+    """
+    shape = _REQUESTS.get(submitted.kind)
+    if shape is None:
+        raise bad_request(f"field 'kind' must be one of {', '.join(_REQUESTS)}; it is {submitted.kind!r}")
+    return read_input(shape, submitted.request)
 
 
 @dataclass(frozen=True)
@@ -266,6 +294,11 @@ class ExportActivities:
     @activity.defn(name="commit_partitions")
     async def commit_partitions(self, commit: CommitInput) -> CommitReport:
         """Commit objects against the head, leaving out what it already holds."""
+        raise NotImplementedError
+
+    @activity.defn(name="delete_orphans")
+    async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
+        """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
         raise NotImplementedError
 
     @activity.defn(name="announce_snapshots")

@@ -35,14 +35,23 @@ def replacement_key(config: TableConfig, network: str, index: int, short_id: str
     return f"{_stem(config, network, index)}-{short_id}.parquet"
 
 
-def _stem(config: TableConfig, network: str, index: int) -> str:
+def table_prefix(config: TableConfig, network: str) -> str:
+    """What every key of one table begins with, and no key of another: it ends with a slash.
+
+    Raises:
+        BadConfig: A name cannot be part of a key.
+    """
     names = (
         _name(config, "network", network),
         "databases",
         _name(config, "database", config.database),
         _name(config, "table", config.name),
     )
-    return "/".join((_PREFIX, *names, *_place(config, index)))
+    return "/".join((_PREFIX, *names, ""))
+
+
+def _stem(config: TableConfig, network: str, index: int) -> str:
+    return table_prefix(config, network) + "/".join(_place(config, index))
 
 
 def _place(config: TableConfig, index: int) -> tuple[str, ...]:

@@ -50,11 +50,13 @@ def commit_files(
     *,
     summary: Mapping[str, str],
     properties: PropertyUpdate = lambda _: {},
+    moves_head: bool = False,
 ) -> Commit:
     """Make `files` part of the table in one snapshot, leaving out what the head already holds.
 
     `describe` makes the manifest's entry of a file from its footer; `properties` answers the table properties that
-    are to change, given those that are there. Both are asked again for every head.
+    are to change, given those that are there. Both are asked again for every head. With `moves_head` properties that
+    change make a snapshot even when no file does, so that no other commit which was staged before can land any more.
 
     Raises:
         CommitConflict: other writers won every try.
@@ -79,7 +81,7 @@ def commit_files(
             return Commit(None, plan)
         # The last round only looks: what became of the last try is known before anybody is told.
         if attempt < TRIES:
-            sent.append(_Staged(table, rule, plan, describe, summary, changes))
+            sent.append(_Staged(table, rule, plan, describe, summary, changes, moves_head=moves_head))
             if sent[-1].send(lake):
                 return Commit(sent[-1].snapshot_id, plan)
     raise _given_up(lake, identifier, sent[-1])
@@ -127,6 +129,8 @@ class _Staged:
         describe: Callable[[Table, NewFile], DataFile],
         summary: Mapping[str, str],
         changes: Mapping[str, str],
+        *,
+        moves_head: bool,
     ) -> None:
         self.plan = plan
         self.unanswered: Exception | None = None
@@ -136,7 +140,7 @@ class _Staged:
         self._transaction = Transaction(table)
         self.snapshot_id: int | None = None
         self._producer = None
-        if plan.files:
+        if plan.files or moves_head:
             update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
             producer = update.overwrite() if plan.replace else update.merge_append()
             for file in plan.files:

@@ -21,6 +21,8 @@ class Footer:
     metadata: pq.FileMetaData
     size: int
     """Bytes of the whole file."""
+    made: int = 0
+    """When the store says that it was made, in seconds since the epoch; 0 when it was not asked."""
 
     @property
     def rows(self) -> int:

@@ -27,6 +27,10 @@ class Gate:
         """Wait until somebody is held."""
         await asyncio.wait_for(self._reached.wait(), seconds)
 
+    def let_by(self) -> None:
+        """Let everybody by from now on, but those who are held."""
+        self._let_by = 1_000_000
+
     def open(self) -> None:
         """Let everybody by."""
         self._open.set()

@@ -21,7 +21,7 @@ from activities.contracts.inputs import write_input
 from activities.core.faults import StoreRefused
 from support.fleet import eventually
 from support.gate import failing_at, gate_at
-from workflows.export_requests import LISTED_FAILURES, ActiveRequest, closing_message
+from workflows.export_requests import LISTED_FAILURES, ActiveRequest
 
 LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1)
 
@@ -159,11 +159,13 @@ def test_what_is_due_goes_before_a_range_unless_the_request_says_otherwise():
 
 
 def test_the_closing_words_of_each_ending():
-    report = ExportReport(status="nothing_to_do", present=3, empty=2, open=1)
-    assert closing_message("m.t", report) == (
+    def words(**counts):
+        request = ActiveRequest(SubmittedRequest("id", "", {}), ExportRequest("t", "n"), report=ExportReport(**counts))
+        return request.closing_message("m.t")
+
+    assert words(status="nothing_to_do", present=3, empty=2, open=1) == (
         "nothing to do: m.t holds all 3 of the closed partitions asked for, 2 empty, 1 still open"
     )
-    report = ExportReport(status="partial", exported=3, rows=30, already_there=1, failed=2)
-    assert closing_message("m.t", report) == (
+    assert words(status="partial", exported=3, rows=30, already_there=1, failed=2) == (
         "3 partitions with 30 rows committed to m.t, 1 were there already, 2 failed"
     )

@@ -1,0 +1,90 @@
+"""What the snapshots of a table name, and the line before its orphans go."""
+
+from typing import NoReturn
+
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from activities.core.faults import SchemaConflict
+from activities.core.orphans import PROPERTY, line_of
+from activities.core.tables import PartitionRule
+from activities.lake.catalog import Lake
+from activities.lake.commit import commit_files
+from activities.lake.storage import metadata_named
+
+
+class Named:
+    """Every path that a retained snapshot of a table names, whatever branch or tag holds it.
+
+    Entries that a snapshot deleted count as well. `refresh` reads what is new; what has been named once stays so for
+    the life of this object. Methods block.
+    """
+
+    def __init__(self, lake: Lake, identifier: str) -> None:
+        self._lake = lake
+        self._identifier = identifier
+        self._places: set[str] = set()
+        """`<bucket>/<key>` of every data file, manifest and manifest list that has been seen."""
+        self.metadata_place = ("", "")
+        """Bucket and prefix of the table's metadata."""
+
+    @metadata_named()
+    def refresh(self) -> bool:
+        """Look at the newest metadata of the table; False when the catalog has no such table.
+
+        Raises:
+            StoreUnavailable: a manifest cannot be read, so nobody knows what it names.
+        """
+        table = self._lake.load(self._identifier)
+        if table is None:
+            return False
+        bucket, _, key = _place(table.location()).partition("/")
+        self.metadata_place = (bucket, f"{key.rstrip('/')}/metadata/")
+        for snapshot in table.snapshots():
+            if _place(snapshot.manifest_list) not in self._places:
+                self._read(table, snapshot)
+        return True
+
+    def _read(self, table: Table, snapshot: Snapshot) -> None:
+        for manifest in snapshot.manifests(table.io):
+            if _place(manifest.manifest_path) in self._places:
+                continue
+            entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+            self._places.update(_place(entry.data_file.file_path) for entry in entries)
+            self._places.add(_place(manifest.manifest_path))
+        # Last, so that a snapshot which could not be read to its end is read again.
+        self._places.add(_place(snapshot.manifest_list))
+
+    def has(self, bucket: str, key: str) -> bool:
+        """Whether a snapshot names this object."""
+        return f"{bucket}/{key}" in self._places
+
+
+def _place(path: str) -> str:
+    """`<bucket>/<key>` of a path, whichever of the schemes of S3 it was written with."""
+    return path.rpartition("://")[2]
+
+
+def draw_line(lake: Lake, identifier: str, rule: PartitionRule, line: int, summary: dict[str, str]) -> None:
+    """See to it that no object made before `line` can become part of the table any more.
+
+    The line stands in the table's properties and comes with a snapshot, so that every commit under way is refused by
+    the catalog and, planned anew, sees it. A line that is drawn already is not drawn again.
+
+    Raises:
+        CommitConflict, CatalogUnavailable: it could not be drawn, or nobody knows.
+    """
+
+    def describe(table: Table, _: object) -> NoReturn:
+        raise SchemaConflict(f"table {'.'.join(table.name())}: a line has no files")
+
+    commit_files(
+        lake,
+        identifier,
+        rule,
+        [],
+        describe,
+        summary=summary,
+        properties=lambda properties: {PROPERTY: str(line)} if line_of(properties) < line else {},
+        moves_head=True,
+    )

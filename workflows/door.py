@@ -1,0 +1,103 @@
+"""What every door does: send one request to its table's loop, remind it, and wait for the report."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from activities.contracts.export import (
+    ENVIRONMENT_ATTRIBUTE,
+    NETWORK_ATTRIBUTE,
+    PROGRESS_QUERY,
+    TABLE_ATTRIBUTE,
+    ExportActivities,
+    ExportReport,
+    ExportRequest,
+    SubmittedRequest,
+    loop_id,
+)
+from activities.contracts.inputs import write_input
+from activities.contracts.orphans import OrphansReport, OrphansRequest
+from workflows.failures import cause_of
+from workflows.policies import DELIVER
+
+FIRST_REMINDER = timedelta(seconds=30)
+LAST_REMINDER = timedelta(minutes=10)
+WITHDRAWAL = timedelta(minutes=2)
+
+
+class Door:
+    """The part of a door that knows nothing of what is asked for.
+
+    A workflow of its own runs `bring`, and hands the loop's signal to `take`.
+    """
+
+    def __init__(self) -> None:
+        self._report: ExportReport | OrphansReport | None = None
+        self._submitted: SubmittedRequest | None = None
+        self._loop = ""
+
+    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> ExportReport | OrphansReport:
+        """Send the request to its table's loop, and answer with what became of it."""
+        info = workflow.info()
+        self._submitted = SubmittedRequest(
+            id=f"{info.workflow_id}/{info.run_id}", requester=info.workflow_id, request=write_input(request), kind=kind
+        )
+        workflow.upsert_search_attributes(
+            [
+                ENVIRONMENT_ATTRIBUTE.value_set(request.environment),
+                TABLE_ATTRIBUTE.value_set(request.table),
+                NETWORK_ATTRIBUTE.value_set(request.network),
+            ]
+        )
+        self._loop = loop_id(request.environment, request.network, request.table)
+        try:
+            return await self._wait_for_report(self._submitted)
+        except asyncio.CancelledError:
+            await self._withdraw(self._submitted)
+            raise
+
+    def take(self, request_id: str, report: ExportReport | OrphansReport) -> None:
+        """Take the loop's report; one for an earlier run of the same id is not ours."""
+        if self._submitted is not None and request_id == self._submitted.id:
+            self._report = report
+
+    async def _wait_for_report(self, submitted: SubmittedRequest) -> ExportReport | OrphansReport:
+        # A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows
+        # the requests it has, and brings a terminated loop back.
+        reminder = FIRST_REMINDER
+        while True:
+            await self._deliver(submitted)
+            workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
+            try:
+                await workflow.wait_condition(lambda: self._report is not None, timeout=reminder)
+            except TimeoutError:
+                reminder = min(reminder * 2, LAST_REMINDER)
+            if self._report is not None:
+                return self._report
+
+    async def _deliver(self, submitted: SubmittedRequest) -> None:
+        try:
+            await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise asyncio.CancelledError from failure
+            # Said by this run itself: what stands first in the UI is what is wrong, not that an activity failed.
+            cause, message = cause_of(failure)
+            raise ApplicationError(message, type=cause, non_retryable=True) from failure
+
+    async def _withdraw(self, submitted: SubmittedRequest) -> None:
+        told = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
+        if told is False:  # histories older than this answer hold none, and waited
+            return  # cancelled before it was delivered, or after its loop had ended: nobody will confirm it
+        try:
+            await workflow.wait_condition(lambda: self._report is not None, timeout=WITHDRAWAL)
+        except TimeoutError:
+            workflow.logger.warning("the loop %s did not confirm the withdrawal in time", self._loop)
+
+    @workflow.query(name=PROGRESS_QUERY)
+    def progress(self) -> dict[str, Any]:
+        """Where to look: the id of the loop that does the work, and whether it has reported."""
+        return {"loop": self._loop, "reported": self._report is not None}
