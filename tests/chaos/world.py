@@ -10,13 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from activities.contracts.orphans import OrphansReport
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportReport
+from activities.contracts.orphans import OrphansReport
 from activities.core.faults import SourceUnavailable
 from chaos.sources import Source, create, late_rows, make_sources
 from deploy.local.stack import Stack
