@@ -32,7 +32,7 @@ async def find_orphans(
     """The orphans of tables and their networks that are older than so many seconds; None for each that is not ours."""
     lake = open_lake(environment)
     async with open_store(environment) as store:
-        line = await store.now() - older_than
+        line = await store.now() - older_than if older_than else 0
         for config, network in tables:
             orphans = TableOrphans(store, lake, config, network, environment.storage.prefix)
             async with aclosing(orphans.all(metadata=metadata)) as every:

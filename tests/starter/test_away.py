@@ -35,6 +35,7 @@ def run(*words: str) -> Said:
         (("temporal", "init"), "TEMPORAL"),
         (("worker",), "TEMPORAL"),
         (("tables",), "CATALOG"),
+        (("orphans", "canonical_execution_block"), "CATALOG"),
         (("sql", "SELECT 1"), "CATALOG"),
         (("seed",), "CLICKHOUSE"),
         (("watch",), "NATS"),
@@ -58,6 +59,7 @@ def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, p
         ("temporal", "init"),
         ("worker",),
         ("tables",),
+        ("orphans",),
         ("sql", "SELECT 1"),
         ("watch",),
     ],
@@ -67,6 +69,26 @@ def test_an_unknown_environment_is_one_line_and_exit_code_2(nothing_runs, words)
     said = run(*words, "-e", "stagin")
     assert (said.exit_code, said.stdout) == (2, "")
     assert said.stderr == "error: no environment 'stagin'; did you mean `staging`?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("canonical_execution_blok",), "no table 'canonical_execution_blok' in config; did you mean"),
+        (("canonical_execution_block", "-n", "nonet"), "table 'canonical_execution_block' has no network 'nonet'"),
+        (("-n", "nonet"), "no table of environment local has a network 'nonet'"),
+        (("--older-than", "a day"), "'a day' is no age: write a whole number and s, m, h or d, such as 24h"),
+        (("--delete",), "--delete needs --older-than, such as --older-than 24h"),
+        (("--delete", "--older-than", "0s"), "older than 0s is too young to go"),
+        (("--delete", "--older-than", "2h"), "At least 270m (the longest that an attempt to export and one to commit"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_orphans_that_cannot_be_meant_are_refused_before_anything_is_asked(nothing_runs, words, wrong):
+    said = run("orphans", *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    [line] = said.stderr.splitlines()
+    assert wrong in line
 
 
 def test_an_environment_without_its_secrets_names_each_variable(nothing_runs):

@@ -13,6 +13,7 @@ LEAVES = [
     ("worker",),
     ("export",),
     ("tables",),
+    ("orphans",),
     ("watch",),
     ("sql",),
     ("config", "check"),

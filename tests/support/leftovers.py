@@ -34,9 +34,7 @@ def begin_upload(fleet: Fleet, key: str, size: int) -> None:
     """What a worker leaves that dies in the middle of an upload."""
     with _bucket(fleet) as client:
         upload = client.create_multipart_upload(Bucket="icefleet", Key=key)
-        client.upload_part(
-            Bucket="icefleet", Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"x" * size
-        )
+        client.upload_part(Bucket="icefleet", Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"x" * size)
 
 
 async def next_second(context: ExportContext) -> int:
@@ -61,7 +59,7 @@ async def delete_before(fleet: Fleet, context: ExportContext, line: int, table: 
 
 async def listed(fleet: Fleet, *words: str) -> list[dict[str, Any]]:
     """What `icefleet orphans … --json` answers."""
-    code, said, errors = await fleet.command("orphans", *words, "--json")
+    code, said, errors = await fleet.command("orphans", *words, "--json", seconds=90)
     assert (code, errors) == (0, "")
     found: list[dict[str, Any]] = json.loads(said)
     return found
@@ -81,7 +79,7 @@ async def start_deletion(fleet: Fleet, **fields: Any) -> WorkflowHandle[Any, Orp
     return await fleet.temporal.start_workflow(
         ORPHANS_WORKFLOW,
         asked,
-        id=f"orphans-{fleet.name}-{len(fields)}-{asked['table']}",
+        id=f"orphans-{fleet.name}-{len(fields)}",
         task_queue=fleet.queue,
         result_type=OrphansReport,
     )
