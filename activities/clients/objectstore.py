@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aioboto3
+import aiohttp
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -250,7 +251,7 @@ class ObjectStore:
             if _code(failed) in REFUSALS:
                 raise StoreRefused(f"{where}: {failed}") from failed
             raise StoreUnavailable(f"{where}: {failed}") from failed
-        except (BotoCoreError, OSError, TimeoutError) as away:
+        except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as away:
             raise StoreUnavailable(f"{where}: {away!r}") from away
 
 

@@ -13,7 +13,7 @@ import psutil
 
 from activities.contracts.export import ExportReport
 from activities.failpoints import NAMES
-from chaos.aftermath import Cleaning, TableState, clean, look_at
+from chaos.aftermath import Cleaning, TableState, activity_failures, clean, look_at
 from chaos.parts import troubles
 from chaos.wire import PATIENT, SHORT, Trouble
 from chaos.workers import Pool
@@ -43,6 +43,8 @@ class Run:
     outcomes: Counter[str] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
     words: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    """Why activities were tried again."""
     lost: list[str] = field(default_factory=list)
     """Requests that nobody could make or see the end of."""
     swept: int = 0
@@ -72,6 +74,7 @@ class Run:
             f"  {len(self.tables)} tables, {partitions} partitions, {rows:,} rows, {snapshots} snapshots",
             f"  rows came late {self.late} times",
             f"  requests: {_counts(self.outcomes)}; failures by cause: {_counts(self.causes)}",
+            f"  activities tried again: {_counts(Counter({name: len(said) for name, said in self.failures.items()}))}",
             f"  workers killed: {_counts(self.kills)}; otherwise ended: {_counts(self.exits)}",
             f"  orphans deleted: {self.swept} meanwhile, {len(self.cleaning.listed)} at the end",
             f"  objects that snapshots name: {len(self.cleaning.named)}",
@@ -109,6 +112,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
             _note_time(run, "calm", began)
             for source in world.sources:
                 run.tables[source.name] = await look_at(world.fleet, source)
+            run.failures = await activity_failures(world.fleet)
             run.cleaning = await clean(world, run.tables)
             _note_time(run, "evidence", began)
         finally:

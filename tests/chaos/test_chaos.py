@@ -57,6 +57,11 @@ def test_requests_failed_for_what_trying_again_can_help_and_for_nothing_else(run
     assert {cause: run.words[cause] for cause in run.causes if cause not in passing} == {}
 
 
+def test_every_failure_of_an_activity_has_a_name(run):
+    known = {fault.__name__ for fault in Fault.__subclasses__()} | {"TimedOut"}
+    assert {name: said[-1] for name, said in run.failures.items() if name not in known} == {}
+
+
 def test_every_request_was_answered(run):
     assert run.lost == []
 

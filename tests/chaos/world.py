@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportReport
 from activities.contracts.orphans import OrphansReport
@@ -36,8 +36,8 @@ LIMITS = {
     "pages_per_run": 4,
     "orphan_age_seconds": ORPHAN_SECONDS,
 }
-PATIENCE_SECONDS = 120
-"""How long a person keeps trying what a fault is in the way of."""
+TRIES = 240
+"""How often, twice a second, a person tries what a fault is in the way of."""
 AT_ONCE = 4
 """Requests that are under way at a time, besides the first one of every table."""
 WAITING = 2
@@ -218,7 +218,7 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((RPCError, SourceUnavailable)),
         wait=wait_fixed(0.5),
-        stop=stop_after_delay(PATIENCE_SECONDS),
+        stop=stop_after_attempt(TRIES),
         reraise=True,
     )
     async for attempt in retrying:
