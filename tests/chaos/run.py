@@ -141,7 +141,7 @@ async def _rage(run: Run, world: World, pool: Pool) -> None:
     for source in world.sources:
         world.ask(source, from_=source.label(0), to=source.label(source.partitions - 1))
     deadline = time.monotonic() + CHAOS_SECONDS * max(1, world.size)
-    stirring = asyncio.create_task(_stir(world))
+    stirring = asyncio.create_task(_stir(world, pool))
     try:
         await asyncio.gather(
             _conduct(run, world, "parts", parts, deadline),
@@ -175,12 +175,16 @@ async def _died(pool: Pool, deadline: float) -> None:
             await pool.done.wait()
 
 
-async def _stir(world: World) -> None:
-    """Keep the workers busy."""
+async def _stir(world: World, pool: Pool) -> None:
+    """Keep the workers busy, and most of all with what brings one to its failpoint."""
     while True:
         if world.under_way < AT_ONCE + len(world.sources):
             world.stir()
-        await asyncio.sleep(0.5)
+            if "during-upload" in pool.dying:
+                world.stir("bulky")
+            if "before-delete" in pool.dying:
+                world.litter()
+        await asyncio.sleep(1)
 
 
 async def _calm(run: Run, world: World) -> None:

@@ -26,6 +26,8 @@ class Pool:
         self.exits: Counter[str] = Counter()
         """How workers ended that no failpoint killed."""
         self.living: list[subprocess.Popen[bytes]] = []
+        self.dying: list[str] = []
+        """Failpoints at which workers that live will die."""
         self.done = asyncio.Event()
         """Set when every death has happened."""
         self._fleet = fleet
@@ -65,14 +67,17 @@ class Pool:
             await self._run(self._deaths.popleft() if self._deaths else "")
 
     async def _run(self, death: str) -> None:
+        point = death.partition(":")[0]
         with self._fleet.worker_process(failpoint=death) as process:
             self.living.append(process)
+            self.dying.append(point)
             try:
                 await asyncio.to_thread(process.wait)
             finally:
                 self.living.remove(process)
+                self.dying.remove(point)
         if death and process.returncode == -signal.SIGKILL:
-            self.kills[death.partition(":")[0]] += 1
+            self.kills[point] += 1
             self._say(f"a worker was killed at {death}")
             self._outstanding -= 1
             if not self._outstanding:

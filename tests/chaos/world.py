@@ -152,6 +152,13 @@ class World:
             case "sweep":
                 self.sweep(rng.choice(self.sources))
 
+    def litter(self) -> None:
+        """See to it that a table has orphans, and have them deleted."""
+        source = self._rng.choice(self.sources)
+        last = source.label(self._rng.randrange(source.partitions))
+        self.ask(source, from_=last, to=last, force=True, cancel_after=self._rng.uniform(0.5, 3))
+        self.sweep(source)
+
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
         statement = late_rows(self.fleet, source, index, self.late)
