@@ -49,6 +49,8 @@ class Run:
     """Requests that nobody could make or see the end of."""
     swept: int = 0
     """Orphans that were deleted while everything else went on."""
+    freed: int = 0
+    """Loops that were terminated, since they waited for the deletions of a dead worker."""
     late: int = 0
     last_exits: Counter[str] = field(default_factory=Counter)
     """How the workers ended that were told to at the end."""
@@ -76,7 +78,7 @@ class Run:
             f"  requests: {_counts(self.outcomes)}; failures by cause: {_counts(self.causes)}",
             f"  activities tried again: {_counts(Counter({name: len(said) for name, said in self.failures.items()}))}",
             f"  workers killed: {_counts(self.kills)}; otherwise ended: {_counts(self.exits)}",
-            f"  orphans deleted: {self.swept} meanwhile, {len(self.cleaning.listed)} at the end",
+            f"  orphans deleted: {self.swept} meanwhile and {len(self.cleaning.listed)} at the end; loops freed: {self.freed}",
             f"  objects that snapshots name: {len(self.cleaning.named)}",
             f"  time: {', '.join(f'{phase} {seconds:.0f} s' for phase, seconds in self.seconds.items())}",
             "  troubles (requests struck, or times):",
@@ -97,17 +99,13 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
         run.story = world.story
         world.say(f"seed {seed}, size {size:g}: {sum(s.partitions for s in world.sources)} partitions expected")
         pool = Pool(world.fleet, _deaths(Random(f"{seed} deaths"), size), size=WORKERS, say=world.say)
-        run.kills, run.exits, run.outcomes = pool.kills, pool.exits, world.outcomes
+        calm = Pool(world.fleet, (), size=WORKERS, say=world.say)
+        run.kills, run.exits, run.last_exits, run.outcomes = pool.kills, pool.exits, calm.exits, world.outcomes
         run.causes, run.words, run.lost = world.causes, world.words, world.lost
-        await pool.start()
+        freeing = asyncio.create_task(_free_loops(world, pool))
         try:
-            _note_time(run, "start", began)
-            await _rage(run, world, pool)
-            _note_time(run, "chaos", began)
-            await pool.stop()
-            calm = Pool(world.fleet, (), size=WORKERS, say=world.say)
-            run.last_exits, pool = calm.exits, calm
-            await pool.start()
+            await _rage_with(run, world, pool, began)
+            await calm.start()
             await _calm(run, world)
             _note_time(run, "calm", began)
             for source in world.sources:
@@ -116,10 +114,28 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
             run.cleaning = await clean(world, run.tables)
             _note_time(run, "evidence", began)
         finally:
-            await pool.stop()
-        run.late, run.swept = world.late, world.swept
+            await calm.stop()
+            freeing.cancel()
+            await asyncio.gather(freeing, return_exceptions=True)
+        run.late, run.swept, run.freed = world.late, world.swept, world.freed
     run.left = [" ".join(words) for words in _command_lines() if any(str(directory) in word for word in words)]
     return run
+
+
+async def _rage_with(run: Run, world: World, pool: Pool, began: float) -> None:
+    await pool.start()
+    try:
+        _note_time(run, "start", began)
+        await _rage(run, world, pool)
+    finally:
+        await pool.stop()
+        _note_time(run, "chaos", began)
+
+
+async def _free_loops(world: World, pool: Pool) -> None:
+    while True:
+        await world.free_loops(pool.dead)
+        await asyncio.sleep(2)
 
 
 def _note_time(run: Run, phase: str, began: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import subprocess
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,8 @@ class Pool:
         self.living: list[subprocess.Popen[bytes]] = []
         self.dying: list[str] = []
         """Failpoints at which workers that live will die."""
+        self.dead: dict[int, float] = {}
+        """Process id of every worker that has ended → when, by the monotonic clock."""
         self.done = asyncio.Event()
         """Set when every death has happened."""
         self._fleet = fleet
@@ -52,8 +55,7 @@ class Pool:
         """Tell every worker to leave, and wait until all have left; one that does not is killed, and noted so."""
         self._ending = True
         self._send(signal.SIGTERM)
-        _, staying = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
-        if staying:
+        if self._tasks and (await asyncio.wait(self._tasks, timeout=STOP_SECONDS))[1]:
             self._send(signal.SIGKILL)
         await asyncio.gather(*self._tasks)
 
@@ -76,6 +78,7 @@ class Pool:
             finally:
                 self.living.remove(process)
                 self.dying.remove(point)
+                self.dead[process.pid] = time.monotonic()
         if death and process.returncode == -signal.SIGKILL:
             self.kills[point] += 1
             self._say(f"a worker was killed at {death}")

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -38,6 +38,8 @@ LIMITS = {
 }
 TRIES = 240
 """How often, twice a second, a person tries what a fault is in the way of."""
+HELD_SECONDS = 15
+"""No trouble holds a request of a dead worker back for so long."""
 AT_ONCE = 4
 """Requests that are under way at a time, besides the first one of every table."""
 WAITING = 2
@@ -71,6 +73,8 @@ class World:
         """Cause → the last message that came with it."""
         self.lost: list[str] = []
         """Requests that nobody could make or see the end of."""
+        self.freed = 0
+        """Loops that were terminated."""
         self.swept = 0
         """Orphans that were deleted while everything else went on."""
         self.late = 0
@@ -158,6 +162,23 @@ class World:
         last = source.label(self._rng.randrange(source.partitions))
         self.ask(source, from_=last, to=last, force=True, cancel_after=self._rng.uniform(0.5, 3))
         self.sweep(source)
+
+    async def free_loops(self, dead: Mapping[int, float]) -> None:
+        """Terminate the loops that wait for the deletions of a worker that is dead; their requests bring them back.
+
+        A loop cannot know that the worker is dead, and waits until nothing that it sent can arrive any more: for 17
+        minutes. Here nothing is held back longer than `HELD_SECONDS`.
+        """
+        buried = {pid for pid, died in dead.items() if time.monotonic() - died > HELD_SECONDS}
+        for source in self.sources:
+            loop = self.fleet.loop(source.name)
+            with suppress(RPCError):  # there is no such loop now, or no Temporal: the next round looks again
+                for pending in (await loop.describe()).raw_description.pending_activities:
+                    pid = pending.last_worker_identity.partition("@")[0]
+                    if pending.activity_type.name == "delete_orphans" and pid.isdigit() and int(pid) in buried:
+                        self.say(f"the loop of {source.name} waits for deletions of a dead worker, and is terminated")
+                        self.freed += 1
+                        await loop.terminate("the worker that deleted orphans is dead, and so is all that it sent")
 
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
