@@ -236,7 +236,13 @@ class _Deletion:
             return None
         if foreign is not False:
             return False  # it has gone, or another one has taken its place
-        await place.remove(found)
+        removing = asyncio.create_task(place.remove(found))
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:
+            # A request that is on its way is waited for: it must not take effect after this attempt has ended.
+            await asyncio.wait([removing])
+            raise
         return True
 
 

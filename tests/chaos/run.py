@@ -78,7 +78,7 @@ class Run:
             f"  requests: {_counts(self.outcomes)}; failures by cause: {_counts(self.causes)}",
             f"  activities tried again: {_counts(Counter({name: len(said) for name, said in self.failures.items()}))}",
             f"  workers killed: {_counts(self.kills)}; otherwise ended: {_counts(self.exits)}",
-            f"  orphans deleted: {self.swept} meanwhile and {len(self.cleaning.listed)} at the end; loops freed: {self.freed}",
+            f"  orphans deleted: {self.swept} meanwhile, {len(self.cleaning.listed)} at the end; loops freed: {self.freed}",
             f"  objects that snapshots name: {len(self.cleaning.named)}",
             f"  time: {', '.join(f'{phase} {seconds:.0f} s' for phase, seconds in self.seconds.items())}",
             "  troubles (requests struck, or times):",

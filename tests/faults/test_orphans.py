@@ -4,7 +4,8 @@ import asyncio
 import signal
 
 import pytest
-from temporalio.exceptions import ApplicationError
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.core.orphans import line_of
 from support.direct import COMMIT, Hands
@@ -205,7 +206,6 @@ async def test_a_deletion_waits_for_the_page_and_everything_committed_can_be_rea
             await gate.reached()
             await next_second(context)
             await next_second(context)
-            await next_second(context)
             deleting = await start_deletion(fleet)
             await eventually(lambda: known(fleet, 2))
             in_flight = {"2024/3/18.parquet", "2024/3/19.parquet", "2024/3/20.parquet"}
@@ -222,6 +222,22 @@ async def test_a_deletion_waits_for_the_page_and_everything_committed_can_be_rea
     [rows] = by_duckdb(fleet.settings().environment(fleet.name), [f"{fleet.network}.events"])
     assert len(rows) == 3 * ROWS
     assert len(await fleet.events()) == 3  # the line before a deletion is a snapshot, and is announced as one
+
+
+async def test_a_deletion_that_is_withdrawn_ends_at_once_and_deletes_nothing_more(fleet, hands):
+    await export_one(hands, 20)
+    async with fleet.worker() as context:
+        for _ in range(2):
+            await next_second(context)
+        async with gate_at("before-delete") as gate:
+            deleting = await start_deletion(fleet)
+            await gate.reached()
+            await deleting.cancel()
+            with pytest.raises(WorkflowFailureError) as ended:
+                await asyncio.wait_for(deleting.result(), 15)
+            assert isinstance(ended.value.cause, CancelledError)
+        assert await fleet.loop_ended() == "COMPLETED"
+    assert keys(fleet) == {"2024/3/20.parquet"}
 
 
 async def known(fleet, count):

@@ -26,11 +26,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
-from activities.contracts.export import LOOP_WORKFLOW, REQUEST_WORKFLOW  # noqa: E402
+from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
 from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
+from support.leftovers import next_second, start_deletion  # noqa: E402
 
 HISTORIES = HERE / "histories"
 Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]
@@ -143,6 +144,21 @@ async def loop_cancelled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def orphans(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A commit fails for good, and what it was to name is deleted."""
+    fleet.set_export(commit_attempts=1, orphan_age_seconds=1)
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker() as context:
+        async with failing_at("before-commit", lambda: CatalogUnavailable("no answer"), times=1):
+            await fleet.request(from_="2024-03-20")
+        for _ in range(3):
+            await next_second(context)
+        request = await start_deletion(fleet)
+        await request.result()
+        await fleet.loop_ended()
+    return request
+
+
 CASES: tuple[Case, ...] = (
     plain,
     stale_and_forced,
@@ -152,6 +168,7 @@ CASES: tuple[Case, ...] = (
     continued,
     withdrawn,
     loop_cancelled,
+    orphans,
 )
 
 
@@ -173,7 +190,8 @@ async def one_fleet(stack: Stack, directory: Path) -> AsyncIterator[Fleet]:
 
 async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[tuple[str, str]]:
     """Name and JSON of every run: the request's, and all of its loop's in order."""
-    found = [(REQUEST_WORKFLOW, (await request.fetch_history()).to_json())]
+    door = (await request.describe()).workflow_type
+    found = [(door, (await request.fetch_history()).to_json())]
     query = f"TaskQueue = '{fleet.queue}' AND WorkflowType = '{LOOP_WORKFLOW}'"
 
     async def closed() -> list[Any]:
