@@ -206,9 +206,14 @@ async def _stir(world: World, pool: Pool) -> None:
 async def _calm(run: Run, world: World) -> None:
     """No trouble any more: what was asked for is answered, and what is left is asked for again."""
     world.say("calm")
-    async with asyncio.timeout(CALM_SECONDS * max(1, world.size)):
-        await world.answered()
-    world.say("every request has been answered")
+    try:
+        async with asyncio.timeout(CALM_SECONDS * max(1, world.size)):
+            await world.answered()
+    except TimeoutError:
+        world.lost += [f"{name}: not answered {CALM_SECONDS} s after everything was mended" for name in world.waiting]
+        world.say(f"{world.under_way} requests were not answered")
+    else:
+        world.say("every request has been answered")
     for source in world.sources:
         for _ in range(REPEATS):
             report = await world.result(source, from_=source.label(0), to=source.label(source.partitions - 1))

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportReport
 from activities.contracts.orphans import OrphansReport
-from activities.core.faults import SourceUnavailable
+from activities.core.faults import Fault
 from chaos.sources import Source, create, late_rows, make_sources
 from deploy.local.stack import Stack
 from support.faultproxy import HttpFaults, TcpFaults
@@ -100,6 +100,11 @@ class World:
     def under_way(self) -> int:
         """Requests that have no report yet."""
         return len(self._asked)
+
+    @property
+    def waiting(self) -> list[str]:
+        """The table of each of them."""
+        return sorted(self._asked.values())
 
     def ask(self, source: Source, *, cancel_after: float | None = None, **fields: Any) -> None:
         """Start a request as a person would, and note how it ends."""
@@ -244,7 +249,7 @@ class World:
 async def patiently(act: Callable[[], Awaitable[T]]) -> T:
     """Do what a person does whose command meets a fault: the same again, for a while."""
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type((RPCError, SourceUnavailable)),
+        retry=retry_if_exception(_passes),
         wait=wait_fixed(0.5),
         stop=stop_after_attempt(TRIES),
         reraise=True,
@@ -253,6 +258,10 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
         with attempt:
             return await act()
     raise AssertionError("the last try has raised")
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, RPCError) or (isinstance(error, Fault) and error.retryable)
 
 
 @asynccontextmanager
