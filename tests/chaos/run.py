@@ -22,7 +22,8 @@ from chaos.world import AT_ONCE, World, open_world
 WORKERS = 3
 CHAOS_SECONDS = 480
 """After so long a run of size 1 calms down, whatever has not happened yet."""
-CALM_SECONDS = 240
+CALM_SECONDS = 480
+"""How long an answer may take then: a request whose loop was terminated reminds it after four minutes at most."""
 REPEATS = 8
 """How often a table may be asked for again until nothing is left to do."""
 LATEST = {"before-upload": 12, "after-upload": 12, "before-delete": 1}

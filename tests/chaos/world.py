@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
@@ -188,14 +189,23 @@ class World:
         """
         buried = {pid for pid, died in dead.items() if time.monotonic() - died > HELD_SECONDS}
         for source in self.sources:
-            loop = self.fleet.loop(source.name)
             with suppress(RPCError):  # there is no such loop now, or no Temporal: the next round looks again
-                for pending in (await loop.describe()).raw_description.pending_activities:
-                    pid = pending.last_worker_identity.partition("@")[0]
-                    if pending.activity_type.name == "delete_orphans" and pid.isdigit() and int(pid) in buried:
-                        self.say(f"the loop of {source.name} waits for deletions of a dead worker, and is terminated")
-                        self.freed += 1
-                        await loop.terminate("the worker that deleted orphans is dead, and so is all that it sent")
+                if await self._waits_for(source, buried):
+                    await self.fleet.loop(source.name).terminate("the worker is dead, and so is all that it sent")
+                    self.freed += 1
+                    self.say(f"the loop of {source.name} waited for deletions of a dead worker, and was terminated")
+
+    async def _waits_for(self, source: Source, buried: set[int]) -> bool:
+        described = await self.fleet.loop(source.name).describe()
+        deletions = [
+            pending.last_worker_identity.partition("@")[0]
+            for pending in described.raw_description.pending_activities
+            if pending.activity_type.name == "delete_orphans"
+            and pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        ]
+        return described.status == WorkflowExecutionStatus.RUNNING and any(
+            pid.isdigit() and int(pid) in buried for pid in deletions
+        )
 
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
