@@ -14,6 +14,7 @@ import psutil
 from activities.contracts.export import ExportReport
 from activities.failpoints import NAMES
 from chaos.aftermath import Cleaning, TableState, activity_failures, clean, look_at
+from chaos.freeing import free_loops
 from chaos.parts import troubles
 from chaos.wire import PATIENT, SHORT, Trouble
 from chaos.workers import Pool
@@ -103,7 +104,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
         calm = Pool(world.fleet, (), size=WORKERS, say=world.say)
         run.kills, run.exits, run.last_exits, run.outcomes = pool.kills, pool.exits, calm.exits, world.outcomes
         run.causes, run.words, run.lost = world.causes, world.words, world.lost
-        freeing = asyncio.create_task(_free_loops(world, pool))
+        freeing = asyncio.create_task(free_loops(world, pool))
         try:
             await _rage_with(run, world, pool, began)
             await calm.start()
@@ -131,12 +132,6 @@ async def _rage_with(run: Run, world: World, pool: Pool, began: float) -> None:
     finally:
         await pool.stop()
         _note_time(run, "chaos", began)
-
-
-async def _free_loops(world: World, pool: Pool) -> None:
-    while True:
-        await world.free_loops(pool.dead)
-        await asyncio.sleep(2)
 
 
 def _note_time(run: Run, phase: str, began: float) -> None:

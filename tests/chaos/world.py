@@ -3,15 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
@@ -42,8 +41,6 @@ LIMITS = {
 }
 TRIES = 240
 """How often, twice a second, a person tries what a fault is in the way of."""
-HELD_SECONDS = 15
-"""No trouble holds a request of a dead worker back for so long."""
 AT_ONCE = 4
 """Requests that are under way at a time, besides the first one of every table."""
 WAITING = 2
@@ -180,32 +177,6 @@ class World:
                 client.put_object(Bucket="icefleet", Key=key, Body=b"left", Metadata={RECIPE: "left"})
 
         await asyncio.to_thread(put)
-
-    async def free_loops(self, dead: Mapping[int, float]) -> None:
-        """Terminate the loops that wait for the deletions of a worker that is dead; their requests bring them back.
-
-        A loop cannot know that the worker is dead, and waits until nothing that it sent can arrive any more: for 17
-        minutes. Here nothing is held back longer than `HELD_SECONDS`.
-        """
-        buried = {pid for pid, died in dead.items() if time.monotonic() - died > HELD_SECONDS}
-        for source in self.sources:
-            with suppress(RPCError):  # there is no such loop now, or no Temporal: the next round looks again
-                if await self._waits_for(source, buried):
-                    await self.fleet.loop(source.name).terminate("the worker is dead, and so is all that it sent")
-                    self.freed += 1
-                    self.say(f"the loop of {source.name} waited for deletions of a dead worker, and was terminated")
-
-    async def _waits_for(self, source: Source, buried: set[int]) -> bool:
-        described = await self.fleet.loop(source.name).describe()
-        deletions = [
-            pending.last_worker_identity.partition("@")[0]
-            for pending in described.raw_description.pending_activities
-            if pending.activity_type.name == "delete_orphans"
-            and pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        ]
-        return described.status == WorkflowExecutionStatus.RUNNING and any(
-            pid.isdigit() and int(pid) in buried for pid in deletions
-        )
 
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
