@@ -146,6 +146,7 @@ def _deaths(rng: Random, size: float) -> list[str]:
     """Every failpoint, more than once, each at another time that it is reached."""
     points = sorted(NAMES) * max(1, round(2 * size))
     rng.shuffle(points)
+    points.sort(key=lambda point: point != "before-delete")  # it takes longest to be reached
     return [f"{point}:{rng.randint(1, LATEST.get(point, 3))}" for point in points]
 
 

@@ -15,13 +15,16 @@ from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlre
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
 
+from activities.clients.objectstore import RECIPE
 from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportReport
 from activities.contracts.orphans import OrphansReport
 from activities.core.faults import Fault
 from chaos.sources import Source, create, late_rows, make_sources
 from deploy.local.stack import Stack
+from support.evidence import _bucket
 from support.faultproxy import HttpFaults, TcpFaults
 from support.fleet import Fleet
+from support.leftovers import prefix_of_table
 
 T = TypeVar("T")
 Report = ExportReport | OrphansReport
@@ -162,11 +165,20 @@ class World:
                 self.sweep(rng.choice(self.sources))
 
     def litter(self) -> None:
-        """See to it that a table has orphans, and have them deleted."""
+        """Leave an object as a dead worker leaves one, and have orphans deleted: older ones are there by now."""
         source = self._rng.choice(self.sources)
-        last = source.label(self._rng.randrange(source.partitions))
-        self.ask(source, from_=last, to=last, force=True, cancel_after=self._rng.uniform(0.5, 3))
+        self._note(source, self._leave_object(source))
         self.sweep(source)
+
+    async def _leave_object(self, source: Source) -> None:
+        self._requests += 1
+        key = f"{prefix_of_table(self.fleet, source.name)}left-{self._requests}.parquet"
+
+        def put() -> None:
+            with _bucket(self.fleet) as client:
+                client.put_object(Bucket="icefleet", Key=key, Body=b"left", Metadata={RECIPE: "left"})
+
+        await asyncio.to_thread(put)
 
     async def free_loops(self, dead: Mapping[int, float]) -> None:
         """Terminate the loops that wait for the deletions of a worker that is dead; their requests bring them back.
