@@ -11,6 +11,7 @@ from activities import failpoints
 from activities.clients.bus import LastMessage
 from activities.context import ExportContext
 from activities.contracts.export import AnnounceReport, TableInput, table_identifier
+from activities.core.faults import BusRefused
 from activities.core.partitions import label_of
 from activities.core.tables import TableConfig
 from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
@@ -35,7 +36,7 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
         return AnnounceReport(announced=0)
     subject = subject_of(context.environment, asked)
     last = await context.bus.last(subject)
-    known, sequence = _announced(last, str(table.metadata.table_uuid))
+    known, sequence = _announced(subject, last, str(table.metadata.table_uuid))
     after = last.sequence if last is not None else 0
     announced = 0
     for snapshot in snapshots_after(table, known, sequence):
@@ -54,14 +55,20 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
     return AnnounceReport(announced=announced)
 
 
-def _announced(last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
+def _announced(subject: str, last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
     """Snapshot id and sequence number of the last announcement; a table made anew starts from nothing."""
     if last is None:
         return None, 0
-    event = json.loads(last.body)
-    if event.get("tableUuid") != table_uuid:
-        return None, 0
-    return int(event["snapshotId"]), int(event.get("sequenceNumber", 0))
+    try:
+        event = json.loads(last.body)
+        if event["tableUuid"] != table_uuid:
+            return None, 0
+        return int(event["snapshotId"]), int(event.get("sequenceNumber", 0))
+    except (ValueError, TypeError, KeyError) as foreign:
+        raise BusRefused(
+            f"{subject}: the last message on this subject, number {last.sequence} of the stream, is no announcement of "
+            "ours, so what was announced cannot be told; delete it, and keep other publishers off these subjects"
+        ) from foreign
 
 
 def event_id(event: SnapshotCommitted) -> str:

@@ -16,10 +16,10 @@ from activities.core.empties import PROPERTY, remember_empty
 from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
 from activities.core.tables import PartitionRule
+from activities.footers import stored_footer
 from activities.lake.commit import Commit, commit_files
 from activities.lake.files import data_file
 from activities.lake.footers import Footer
-from activities.partition import stored_footer
 from activities.source import read_facts
 
 FOOTERS_AT_ONCE = 16

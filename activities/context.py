@@ -8,7 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
-from activities.contracts.export import CommitInput, ExportLimits, PartitionInput, PlanInput, TableInput
+from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
 from activities.core.faults import BadRequest
 from activities.core.tables import TableConfig
@@ -40,7 +40,7 @@ class ExportContext:
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 
-    def table(self, asked: TableInput | PlanInput | PartitionInput | CommitInput | OrphansInput) -> TableConfig:
+    def table(self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput) -> TableConfig:
         """Config of the table that an input names.
 
         Raises:

@@ -1,16 +1,20 @@
 """The one place where a fault becomes a Temporal failure.
 
 What can go wrong, who must act and whether trying again can help is said by the classes of `activities.core.faults`;
-here they only get Temporal's form, so that the UI shows their name, their message and who must act.
+here they only get Temporal's form, so that the UI shows their name, their message and who must act. Whatever else
+comes out of an activity is a mistake of ours, and is called a `Bug`.
 """
 
 import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 
+from activities.contracts.export import WHO_MUST_ACT
 from activities.core.faults import Fault
+
+BUG = "Bug"
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -21,7 +25,7 @@ def to_application_error(fault: Fault) -> ApplicationError:
     """The failure that Temporal records for a fault."""
     return ApplicationError(
         str(fault),
-        {"who must act": fault.actor},
+        {WHO_MUST_ACT: fault.actor},
         type=type(fault).__name__,
         non_retryable=not fault.retryable,
         # A source that moved or a race that was lost is everyday life: no alarm, no stack in the log.
@@ -29,10 +33,19 @@ def to_application_error(fault: Fault) -> ApplicationError:
     )
 
 
+def to_bug(wrong: Exception) -> ApplicationError:
+    """The failure that Temporal records for an exception that nobody foresaw: tried again, as the policy says."""
+    return ApplicationError(
+        f"{type(wrong).__name__}: {wrong}; please report this with the stack trace below",
+        {WHO_MUST_ACT: "us"},
+        type=BUG,
+    )
+
+
 def faults_named(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Let an activity raise faults; Temporal sees application errors. Anything else is a bug and stays what it is."""
+    """Let an activity raise faults; Temporal sees application errors, also of what is no fault but a bug."""
 
     @functools.wraps(method)
     async def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,5 +53,9 @@ def faults_named(
             return await method(self, *args, **kwargs)
         except Fault as fault:
             raise to_application_error(fault) from fault
+        except FailureError:
+            raise  # in Temporal's form already: an input that was refused, or a cancellation
+        except Exception as wrong:  # everything that can go wrong is a fault, so this is ours
+            raise to_bug(wrong) from wrong
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], call)

@@ -1,5 +1,8 @@
 """The export activities: thin methods over the rooms that do the work."""
 
+import contextlib
+from collections.abc import Iterator
+
 from temporalio import activity
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
@@ -19,7 +22,8 @@ from activities.contracts.export import (
     CommitReport,
     ExportActivities,
     ExportedPartition,
-    PartitionInput,
+    ExportRequest,
+    PartitionsInput,
     Plan,
     PlanInput,
     SubmittedRequest,
@@ -29,13 +33,22 @@ from activities.contracts.export import (
     table_identifier,
 )
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
 from activities.core.partitions import span_of
 from activities.errors import faults_named
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
-from activities.partition import export_one
+from activities.partitions import export_all
 from activities.plan import plan_page
+
+
+@contextlib.contextmanager
+def _temporal_named() -> Iterator[None]:
+    try:
+        yield
+    except RPCError as away:
+        raise TemporalUnavailable(f"Temporal does not take the message ({away.status.name}): {away.message}") from away
 
 
 class Export(ExportActivities):
@@ -57,6 +70,13 @@ class Export(ExportActivities):
             if first or last:
                 span_of(config.partition, first or last, last or first)
         identity = loop_id(request.environment, request.network, request.table)
+        with _temporal_named():
+            await self._signal_with_start(request, submitted, identity)
+        return identity
+
+    async def _signal_with_start(
+        self, request: ExportRequest | OrphansRequest, submitted: SubmittedRequest, identity: str
+    ) -> None:
         await self._context.temporal.start_workflow(
             LOOP_WORKFLOW,
             {"environment": request.environment, "table": request.table, "network": request.network},
@@ -73,7 +93,6 @@ class Export(ExportActivities):
                 ]
             ),
         )
-        return identity
 
     @activity.defn(name="withdraw_request")
     @faults_named
@@ -81,13 +100,14 @@ class Export(ExportActivities):
         """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
         request = read_submitted(submitted)
         loop = self._context.temporal.get_workflow_handle(loop_id(request.environment, request.network, request.table))
-        try:
-            await loop.signal(WITHDRAW_SIGNAL, submitted.id)
-        except RPCError as gone:
-            if gone.status != RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-        return True
+        with _temporal_named():
+            try:
+                await loop.signal(WITHDRAW_SIGNAL, submitted.id)
+            except RPCError as gone:
+                if gone.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+            return True
 
     @activity.defn(name="plan_partitions")
     @faults_named
@@ -96,11 +116,11 @@ class Export(ExportActivities):
         async with heartbeats("planning"):
             return await plan_page(self._context, plan)
 
-    @activity.defn(name="export_partition")
+    @activity.defn(name="export_partitions")
     @faults_named
-    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
-        """Carry one partition into one verified object."""
-        return await export_one(self._context, task)
+    async def export_partitions(self, task: PartitionsInput) -> list[ExportedPartition]:
+        """Carry partitions into verified objects, one each; of several, those that failed are left out."""
+        return await export_all(self._context, task)
 
     @activity.defn(name="commit_partitions")
     @faults_named

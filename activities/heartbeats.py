@@ -6,14 +6,20 @@ from collections.abc import AsyncIterator
 
 from temporalio import activity
 
+from activities.clients.waits import watch_waits
+
 
 @contextlib.asynccontextmanager
 async def heartbeats(doing: str | dict[str, str]) -> AsyncIterator[None]:
-    """Heartbeat every second, so that only a worker that is gone misses its heartbeat timeout."""
+    """Heartbeat every second, so that only a worker that is gone misses its heartbeat timeout.
+
+    Heartbeats say what is being done, and what is waited for, if anything is.
+    """
+    waits = watch_waits()
 
     async def beat() -> None:
         while True:
-            activity.heartbeat(doing)
+            activity.heartbeat(doing, *waits)
             await asyncio.sleep(1)
 
     beating = asyncio.create_task(beat())

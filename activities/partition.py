@@ -1,227 +1,213 @@
-"""One partition, from the source to one verified object."""
+"""One partition, from the source to one object: staged first, and created once it has been held against the source."""
 
-import asyncio
-import contextlib
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
 
 from activities import failpoints
-from activities.clients.clickhouse import ClickHouse, failure_in
+from activities.beats import Beats
+from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
-from activities.contracts.export import ExportedPartition, PartitionInput, table_identifier
-from activities.core.columns import export_columns
-from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, SourceUnavailable
+from activities.contracts.export import ExportedPartition, PartitionsInput, PlannedPartition, table_identifier
+from activities.core.columns import ExportColumn
+from activities.core.faults import Fault, ObjectRefused, ResultIncomplete, SourceMoved, UnsupportedType
 from activities.core.objectkeys import public_key, replacement_key
-from activities.core.orphans import line_of
-from activities.core.partitions import index_of
-from activities.core.query import PINNED_SETTINGS, Query, SourceFacts, count_query, export_query, version_query
-from activities.core.recipes import forced_ids, recipe_of, short_ids
+from activities.core.query import Query, SourceFacts, refused_text_query
+from activities.core.recipes import IDS, forced_ids, short_ids
 from activities.core.tables import TableConfig
-from activities.heartbeats import heartbeats
-from activities.lake.footers import Footer, footer_bytes, read_footer
-from activities.lake.schema import column_types
-from activities.source import read_facts
+from activities.core.utf8 import REFUSED_TEXT
+from activities.footers import stored_footer
+from activities.lake.footers import Footer, read_footer
 from activities.transfer import PendingObject
-
-HEARTBEATS_PER_TIMEOUT = 12
-SMALL_TAIL = 64 * 1024
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One partition and everything that is known of it before a row is read."""
+class Subject:
+    """The table that an activity exports partitions of, as it found it."""
 
-    task: PartitionInput
+    context: ExportContext
+    task: PartitionsInput
     config: TableConfig
     facts: SourceFacts
     clickhouse: ClickHouse
+    columns: tuple[ExportColumn, ...]
+    line: int
+    """Objects made before this second may be about to be deleted: they are not adopted."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the source holds of a partition once its file is made: rows, and the newest version."""
+
+    rows: int
+    version: int | None
+
+
+@dataclass(frozen=True)
+class PartitionExport:
+    """One partition and everything that is known of it before a row is read."""
+
+    subject: Subject
+    planned: PlannedPartition
     index: int
     query: Query
     version: int | None
+    """The newest version at the source, or the row count of a table without one."""
     recipe: str
-    line: int
-    """Objects made before this second may be about to be deleted: they are not adopted."""
+    refused: set[str] = field(default_factory=set)
+    """Keys whose object does not hold what the source holds."""
+    lost: list[str] = field(default_factory=list)
+    """Keys that others took between this export's look and its creation."""
 
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{table_identifier(self.task.network, self.task.table)} partition {self.task.planned.partition}"
+        task = self.subject.task
+        return f"{table_identifier(task.network, task.table)} partition {self.planned.partition}"
 
+    async def stage(self, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
+        """Everything of the object but its name, or the object that an earlier attempt left.
 
-async def export_one(context: ExportContext, task: PartitionInput) -> ExportedPartition:
-    """Carry one partition into one object, or adopt the object that an earlier attempt left."""
-    async with heartbeats({"partition": task.planned.partition}):
-        job = await _prepare(context, task)
-    await failpoints.reach("before-upload")
-    for key in _keys(context, job):
-        stored = await context.store.head(key)
-        if stored is None and (footer := await _upload(context, job, key)):
-            return _exported(job, footer, adopted=False)
-        # Somebody was faster, or an earlier attempt was: its object will do if it was made by the same recipe.
-        stored = stored or await context.store.head(key)
-        if stored is not None and stored.recipe == job.recipe and stored.made >= job.line:
-            # Rows of a version that was there before may have come since: then it is nothing but another object.
-            with contextlib.suppress(ResultIncomplete):
-                return await _adopt(context, job, key, stored)
-    raise ObjectRefused(f"{job.name}: every object key for it is taken by an object of another origin")
+        An upload lives as long as `uploads`.
 
+        Raises:
+            ObjectRefused: every key is taken by an object that another recipe made.
+            ResultIncomplete: the stream ended early.
+            UnsupportedType: text that is not UTF-8.
+        """
+        await failpoints.reach("before-upload")
+        store = self.subject.context.store
+        for key in self._keys() if len(self.lost) < IDS else ():
+            if key in self.refused:
+                continue
+            stored = None if self._is_likely_free else await store.head(key)
+            if stored is None:
+                return await self._stream(key, uploads, beats)
+            if stored.recipe == self.recipe and stored.made >= self.subject.line:
+                return await self._adopt(key, stored)
+        raise ObjectRefused(f"{self.name}: every object key for it is taken by an object of another origin")
 
-async def _prepare(context: ExportContext, task: PartitionInput) -> _Job:
-    config = context.table(task)
-    clickhouse = context.find_source(config.source)
-    facts = await read_facts(clickhouse, config)
-    table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))
-    columns = export_columns(config, facts.columns, column_types(table) if table is not None else None)
-    index = index_of(config.partition, task.planned.partition)
-    query = export_query(config, facts, columns, task.network, index)
-    version = await _version(clickhouse, config, facts, task.network, index)
-    nonce = task.request_id if task.planned.reason == "forced" else ""
-    return _Job(
-        task=task,
-        config=config,
-        facts=facts,
-        clickhouse=clickhouse,
-        index=index,
-        query=query,
-        version=version,
-        recipe=recipe_of(query, PINNED_SETTINGS, version, nonce),
-        line=line_of(table.properties) if table is not None else 0,
-    )
+    @property
+    def _is_likely_free(self) -> bool:
+        """Whether creating the object is the way to see that its key is taken, which a small one may be made for."""
+        first = activity.info().attempt == 1 and not self.lost and not self.refused
+        return first and 0 < self.planned.rows <= self.subject.context.limits.small_partition_rows
 
+    def _keys(self) -> list[str]:
+        """Where the object may go: the public key for a partition that has no file yet, else one beside it."""
+        context, task, config = self.subject.context, self.subject.task, self.subject.config
+        forced = self.planned.reason == "forced"
+        ids = forced_ids(task.request_id, self.planned.partition) if forced else short_ids(self.recipe)
+        beside = [context.key(replacement_key(config, task.network, self.index, one)) for one in ids]
+        if self.planned.replaces:
+            return beside
+        return [context.key(public_key(config, task.network, self.index)), *beside]
 
-async def _version(
-    clickhouse: ClickHouse, config: TableConfig, facts: SourceFacts, network: str, index: int
-) -> int | None:
-    answer = await clickhouse.rows(version_query(config, facts, network, index))
-    return _integer(answer[0]["version"])
-
-
-def _integer(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _keys(context: ExportContext, job: _Job) -> list[str]:
-    """Where the object may go: the public key for a partition that has no file yet, else one beside it."""
-    planned, network = job.task.planned, job.task.network
-    forced = planned.reason == "forced"
-    ids = forced_ids(job.task.request_id, planned.partition) if forced else short_ids(job.recipe)
-    beside = [context.key(replacement_key(job.config, network, job.index, one)) for one in ids]
-    if planned.replaces:
-        return beside
-    return [context.key(public_key(job.config, network, job.index)), *beside]
-
-
-async def _upload(context: ExportContext, job: _Job, key: str) -> Footer | None:
-    """Stream the partition into `key`, and answer its footer; None when an object appeared there meanwhile."""
-    query_id = f"icefleet-{uuid.uuid4()}"
-    async with (
-        PendingObject(context.store, key, job.recipe, context.part_size_bytes) as pending,
-        _progress(job, query_id, pending),
-    ):
+    async def _stream(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
+        context = self.subject.context
+        pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
+        await uploads.enter_async_context(pending)
         try:
-            await pending.take(_chunks(job, query_id))
-        except BaseException:
-            # Dropping the connection ends a SELECT too, but not at once, and not behind every proxy.
-            await asyncio.shield(_kill(job, query_id))
+            async with (
+                beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
+                # Closed whatever happens, so that the connection and its export slot are free at once.
+                aclosing(self._chunks(query_id)) as chunks,
+            ):
+                await pending.take(chunks)
+            footer = self._whole(key, pending)
+        except Fault as fault:
+            if REFUSED_TEXT in str(fault):
+                raise UnsupportedType(await self._no_text()) from fault
             raise
-        footer = _whole(job, key, pending)
-        await _check_source(job, footer)
-        created = await pending.create()
-    await failpoints.reach("after-upload")
-    return footer if created else None
+        return StagedObject(self, footer, pending)
+
+    def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
+        info = activity.info()
+        comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
+        return self.subject.clickhouse.parquet(self.query, query_id=query_id, comment=comment)
+
+    def _whole(self, key: str, pending: PendingObject) -> Footer:
+        """The footer of what was sent; a stream that broke after its first byte has none."""
+        try:
+            return read_footer(key, pending.tail, pending.size)
+        except ObjectRefused as broken:
+            what = f"{self.name}: the result ended after {pending.size} bytes, and is not whole ({broken})"
+            raise self.subject.clickhouse.broken(what, pending.tail) from broken
+
+    async def _no_text(self) -> str:
+        """What to say of a partition whose text is not UTF-8: which columns, and in how many rows."""
+        subject = self.subject
+        query = refused_text_query(subject.config, subject.facts, subject.columns, subject.task.network, self.index)
+        counts: dict[str, Any] = (await subject.clickhouse.rows(query, comment=f"icefleet text of {self.name}"))[0]
+        wrong = [f"{name} in {count} rows" for name, count in counts.items() if count]
+        return (
+            f"{self.name}: text that is not UTF-8, which readers of Parquet fail on: column {', column '.join(wrong)}; "
+            "mend it at the source, or write `types: {<column>: binary}` for the table in tables.yaml, before the "
+            "table is made"
+        )
+
+    async def _adopt(self, key: str, stored: StoredObject) -> "StagedObject":
+        return StagedObject(self, await stored_footer(self.subject.context, key, stored.size), None)
 
 
-def _chunks(job: _Job, query_id: str) -> AsyncIterator[bytes]:
-    info = activity.info()
-    comment = f"icefleet {job.name} workflow {info.workflow_id} attempt {info.attempt}"
-    return job.clickhouse.parquet(job.query, query_id=query_id, comment=comment)
+@dataclass(frozen=True)
+class StagedObject:
+    """An object that is whole, and is not there yet; or one that an earlier attempt left (`pending` None)."""
 
+    export: PartitionExport
+    footer: Footer
+    pending: PendingObject | None
 
-def _whole(job: _Job, key: str, pending: PendingObject) -> Footer:
-    """The footer of what was sent; a stream that broke after its first byte has none."""
-    try:
-        return read_footer(key, pending.tail, pending.size)
-    except ObjectRefused as broken:
-        said = failure_in(pending.tail) or str(broken)
-        raise ResultIncomplete(f"{job.name}: the result ended after {pending.size} bytes: {said}") from broken
+    @property
+    def held(self) -> int:
+        """Bytes that wait in memory."""
+        return 0 if self.pending is None else self.pending.held
 
+    async def create(self, counted: Counted) -> ExportedPartition | None:
+        """Let it be there, if it holds what the source holds; None when another key must be tried.
 
-async def _check_source(job: _Job, footer: Footer) -> None:
-    """Hold the file against the source, which must not have moved since."""
-    if footer.rows == 0:
-        raise SourceMoved(f"{job.name}: it had rows when it was planned and has none now")
-    answer = await job.clickhouse.rows(count_query(job.config, job.facts, job.task.network, job.index))
-    rows = int(answer[0]["rows"])
-    version = _integer(answer[0]["version"]) if job.facts.version_column else rows
-    if version != job.version:
-        raise SourceMoved(f"{job.name}: newer rows arrived while it was exported ({job.version} became {version})")
-    if rows != footer.rows:
-        raise ResultIncomplete(f"{job.name}: the file holds {footer.rows} rows, the source counts {rows}")
+        Raises:
+            SourceMoved: the source's rows have changed since they were read.
+            ResultIncomplete: it holds another number of rows than the source counts.
+        """
+        key = self.footer.key
+        try:
+            self._check(counted)
+        except ResultIncomplete:
+            if self.pending is None:
+                # Rows of a version that was there before have come since: it is nothing but another object.
+                self.export.refused.add(key)
+                return None
+            raise
+        if self.pending is not None:
+            if not await self.pending.create():
+                # Somebody was faster; that object will do if it was made by the same recipe.
+                self.export.lost.append(key)
+                return None
+            await failpoints.reach("after-upload")
+        planned = self.export.planned
+        return ExportedPartition(
+            partition=planned.partition,
+            reason=planned.reason,
+            replaces=planned.replaces,
+            key=key,
+            rows=self.footer.rows,
+            bytes=self.footer.size,
+            adopted=self.pending is None,
+        )
 
-
-async def _adopt(context: ExportContext, job: _Job, key: str, stored: StoredObject) -> ExportedPartition:
-    """The object that an earlier attempt left, by its own footer."""
-    async with heartbeats({"partition": job.task.planned.partition, "adopting": key}):
-        footer = await stored_footer(context, key, stored.size)
-        await _check_source(job, footer)
-    return _exported(job, footer, adopted=True)
-
-
-def _exported(job: _Job, footer: Footer, *, adopted: bool) -> ExportedPartition:
-    planned = job.task.planned
-    return ExportedPartition(
-        partition=planned.partition,
-        reason=planned.reason,
-        replaces=planned.replaces,
-        key=footer.key,
-        rows=footer.rows,
-        bytes=footer.size,
-        adopted=adopted,
-    )
-
-
-async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
-    """The footer of an object that is there, in one request when it is small."""
-    tail, made = await context.store.dated_tail(key, min(SMALL_TAIL, size))
-    needed = footer_bytes(key, tail)
-    if needed > len(tail):
-        tail, made = await context.store.dated_tail(key, min(needed, size))
-    return replace(await asyncio.to_thread(read_footer, key, tail, size), made=made)
-
-
-async def _kill(job: _Job, query_id: str) -> None:
-    try:
-        await job.clickhouse.kill(query_id)
-    except (SourceUnavailable, TimeoutError) as away:
-        # The server ends the query itself when it notices that nobody reads, or when its time is up.
-        activity.logger.warning("%s: query %s could not be killed: %s", job.name, query_id, away)
-
-
-@contextlib.asynccontextmanager
-async def _progress(job: _Job, query_id: str, pending: PendingObject) -> AsyncIterator[None]:
-    """Heartbeats that say how far it is, beside the work."""
-    beating = asyncio.create_task(_beat(job, query_id, pending))
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
-
-
-async def _beat(job: _Job, query_id: str, pending: PendingObject) -> None:
-    timeout = activity.info().heartbeat_timeout
-    pause = timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT if timeout else 5
-    while True:
-        activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size})
-        await asyncio.sleep(pause)
-        # How far the server is, is worth knowing and not worth a partition: a user may not see system.processes.
-        with contextlib.suppress(Fault, TimeoutError):
-            # Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends this task.
-            async with asyncio.timeout(pause):
-                rows = await job.clickhouse.rows_read(query_id)
-            activity.heartbeat({"partition": job.task.planned.partition, "bytes": pending.size, "rows_read": rows})
+    def _check(self, counted: Counted) -> None:
+        """Hold the file against the source, which must not have moved since."""
+        export, rows = self.export, self.footer.rows
+        if rows == 0:
+            raise SourceMoved(f"{export.name}: it had rows when it was planned and has none now")
+        if counted.version != export.version:
+            raise SourceMoved(
+                f"{export.name}: newer rows arrived while it was exported ({export.version} became {counted.version})"
+            )
+        if counted.rows != rows:
+            raise ResultIncomplete(f"{export.name}: the file holds {rows} rows, the source counts {counted.rows}")

@@ -81,7 +81,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
 
     return Plan(
         identifier=identifier,
-        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces) for todo in found.todo],
+        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in found.todo],
         cursor=_cursor(subject, closed, covered),
         limits=context.limits,
         expected=len(covered),
@@ -101,7 +101,9 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     rule, request = subject.rule, subject.request
     head = None
     if rule.kind == "integer":
-        answer = await subject.clickhouse.rows(head_query(subject.config, subject.facts, subject.network))
+        query = head_query(subject.config, subject.facts, subject.network)
+        comment = f"icefleet head of {table_identifier(subject.network, subject.config.name)}"
+        answer = await subject.clickhouse.rows(query, comment=comment)
         head = answer[0]["head"] if answer else None
     expected = network_range(subject.config, subject.network)
     closed, still_open = expected_span(

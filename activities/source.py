@@ -33,7 +33,7 @@ async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts
     """
     where = {"database": config.database, "table": config.name}
     table = await _table(clickhouse, config, **where)
-    found = await clickhouse.rows(Query(_COLUMNS, dict(where)))
+    found = await clickhouse.rows(Query(_COLUMNS, dict(where)), comment=f"icefleet facts of {config.name}")
     columns = tuple(SourceColumn(row["name"], row["type"]) for row in found)
     sharding_key = ""
     if table["engine"] == "Distributed":
@@ -52,7 +52,8 @@ def _names(columns: Sequence[SourceColumn]) -> list[str]:
 
 
 async def _table(clickhouse: ClickHouse, config: TableConfig, *, database: str, table: str) -> dict[str, Any]:
-    found = await clickhouse.rows(Query(_TABLE, {"database": database, "table": table}))
+    query = Query(_TABLE, {"database": database, "table": table})
+    found = await clickhouse.rows(query, comment=f"icefleet facts of {config.name}")
     if not found:
         raise SourceRefused(
             f"table {config.name}: the source {config.source} has no table {database}.{table} that this user may see; "

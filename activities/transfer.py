@@ -30,8 +30,8 @@ class PendingObject:
         self._sending: deque[asyncio.Task[None]] = deque()
         self._parts = 0
         self._settled = False
+        self._tail = b""
         self.size = 0
-        self.tail = b""
 
     async def __aenter__(self) -> Self:
         return self
@@ -42,6 +42,16 @@ class PendingObject:
         await asyncio.gather(*self._sending, return_exceptions=True)
         if self._upload is not None and not self._settled:
             await asyncio.shield(self._upload.abort())
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory: all of a small object, the end of one that was sent in parts."""
+        return len(self._buffer) + len(self._tail)
+
+    @property
+    def tail(self) -> bytes:
+        """The end of what was taken: at most TAIL bytes."""
+        return bytes(self._buffer[-TAIL:]) if self._upload is None else self._tail
 
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
         """Send everything that `chunks` gives, in parts of equal size."""
@@ -58,8 +68,6 @@ class PendingObject:
                 await self._send(bytes(self._buffer))
             while self._sending:
                 await self._sending.popleft()
-        else:
-            self._remember(bytes(self._buffer))
 
     async def create(self) -> bool:
         """Make the object be there; False when one was there already."""
@@ -80,4 +88,4 @@ class PendingObject:
         await failpoints.reach("during-upload")
 
     def _remember(self, body: bytes) -> None:
-        self.tail = body[-TAIL:] if len(body) >= TAIL else (self.tail + body)[-TAIL:]
+        self._tail = body[-TAIL:] if len(body) >= TAIL else (self._tail + body)[-TAIL:]

@@ -52,7 +52,7 @@ def check(
 
     Without an environment, secrets that are not set are only mentioned. With --source, every table is held against the
     live source as well: that it and its columns exist, can be told apart and cut, and carried into Iceberg, and that
-    every column that looks sensitive has a decision.
+    every column that looks sensitive has a decision. So are the load and the limits that config asks of the source.
 
     Examples:
       icefleet config check
@@ -102,7 +102,7 @@ def _say_sources(reports: "Sequence[SourceReport]") -> None:
         if report.unreachable:
             typer.echo(report.unreachable, err=True)
         elif report.findings:
-            tables = len({finding.table for finding in report.findings})
+            tables = len({finding.table for finding in report.findings if finding.table})
             said = f"{report.source}: {_count(len(report.findings))} in {tables} of {_count(report.tables, 'table')}"
             typer.echo(said, err=True)
         else:

@@ -291,7 +291,7 @@ def print_report(report: ExportReport) -> None:
     for snapshot in report.snapshots[-3:]:
         say(f"  snapshot {snapshot}")
     for failure in report.failures:
-        say(f"  failed {failure.partition}: {failure.cause}: {failure.message}")
+        say(f"  failed {failure.partition}: {failure.cause}: {failure.message} (who must act: {failure.who})")
     if report.failed > len(report.failures):
         say(f"  and {report.failed - len(report.failures)} more")
     for partition in report.shrunk:

@@ -17,6 +17,7 @@ from activities.core.faults import BadConfig, BadRequest
 from activities.core.tables import NetworkRange, PartitionRule, TableConfig
 from worker.config_checks import near
 from worker.config_files import Problem, Variables
+from worker.config_load import workers_of
 from worker.config_loader import Loader
 from worker.config_models import (
     Catalog,
@@ -108,6 +109,10 @@ class Settings:
             known = [f"{environment}.{cluster}" for cluster in clusters]
             raise BadRequest(f"no ClickHouse cluster {source!r}{near(source, known)}")
         return clusters[name]
+
+    def workers(self, source: str) -> int:
+        """The most workers that can ask the cluster `<environment>.<cluster>` at once."""
+        return workers_of(source, self.environments, self.export_mappings)
 
     def table(self, environment: str, table: str, network: str) -> TableConfig:
         """What config says of one table of an environment, which must have that network.

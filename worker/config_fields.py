@@ -114,6 +114,7 @@ Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when
 Name = Annotated[str, PlainValidator(_name)]
 Whole = Annotated[int, BeforeValidator(whole)]
 Positive = Annotated[int, BeforeValidator(whole), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 Port = Annotated[int, BeforeValidator(whole), Field(gt=0, lt=65536)]
 Text = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, PlainValidator(_no_login)]

@@ -21,6 +21,7 @@ from worker.config_checks import (
 )
 from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
+from worker.config_load import load_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
 from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
 
@@ -62,6 +63,7 @@ class Loader:
         # with an unreadable file every reference into it would look wrong
         clusters = _clusters(environments) if whole else None
         self._mappings(self._list(root, "export_mappings"), clusters)
+        self.problems += load_problems(self.environments, self.mappings, environments)
         self._read_privacy(root, whole=whole)
         self._tables(self._mapping(root, "groups"), clusters)
         if whole:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from worker.config_fields import Address, Name, Part, Port, Positive, Secret, Text, whole
+from worker.config_fields import Address, Count, Name, Part, Port, Positive, Secret, Text, whole
 from worker.config_tables import TableOverride
 
 
@@ -22,6 +22,21 @@ class ClickHouseCluster(Part):
     max_memory_usage: Positive = 4 * 2**30
     """Bytes that one query may take on the server."""
     max_threads: Positive = 4
+    max_rows_to_read: Count = 0
+    """Rows that one query may read, also one that only plans; 0: as the user's profile says."""
+    max_bytes_to_read: Count = 0
+    """Bytes that one query may read, uncompressed; 0: as the user's profile says."""
+    export_slots: Positive = 4
+    """Results that one worker streams from this cluster at once."""
+    lookup_slots: Positive = 4
+    """Connections of one worker beside those: for plans, counts, progress, and ends of queries."""
+    max_concurrent_queries: Count = 0
+    """Queries that the whole fleet may run here at once, as its administrators granted; 0: they did not say."""
+
+    @property
+    def connections(self) -> int:
+        """The most queries that one worker can have here at once."""
+        return self.export_slots + self.lookup_slots
 
 
 class Storage(Part):
@@ -78,7 +93,7 @@ class ExportLimits(Part):
     """How much an export may do at once, and how long it may take."""
 
     parallel_partitions: Positive = 4
-    partitions_per_commit: Positive = 32
+    partitions_per_commit: Positive = 64
     partitions_per_plan: Positive = 1000
     heartbeat_seconds: Positive = 20
     pages_per_run: Positive = 40
@@ -92,6 +107,11 @@ class ExportLimits(Part):
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
     max_concurrent_activities: Positive = 8
+    small_partition_rows: Positive = 10_000
+    """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""
+    partitions_per_activity: Positive = 16
+    max_workers: Positive = 4
+    """The most workers that are ever started for this environment: what the load on its sources is reckoned with."""
     orphan_age_seconds: Positive | None = None
     """The least age of an orphan that may be deleted; by default the longest that an attempt to export and one to
     commit may take. With less, work that a retry would have found is done again."""

@@ -5,18 +5,22 @@ from dataclasses import dataclass, field
 
 from activities.clients.clickhouse import ClickHouse
 from activities.core.columns import SourceColumn
-from activities.core.faults import BadConfig, Fault
-from activities.core.query import Query
+from activities.core.faults import BadConfig, Fault, SourceRefused
+from activities.core.query import PINNED_SETTINGS, Query
 from activities.core.source_check import Finding, SourceTable, behind, check_source
+from activities.core.source_load import SERVER_FENCES, USER_FENCES, Allowed, Load, check_load
 from activities.core.tables import TableConfig
 from worker.config import Settings
-from worker.wiring import open_clickhouse
+from worker.wiring import open_clickhouse, query_limits
 
 _TABLES = "SELECT database, name, engine, engine_full, sorting_key FROM system.tables WHERE database IN ({})"
 _COLUMNS = (
     "SELECT database, table, name, type FROM system.columns WHERE database IN ({}) "
     "AND default_kind NOT IN ('ALIAS', 'MATERIALIZED', 'EPHEMERAL') ORDER BY database, table, position"
 )
+_SETTINGS = "SELECT name, value, min, max, readonly FROM system.settings WHERE name IN ({})"
+_SERVER = "SELECT name, value FROM system.server_settings WHERE name IN ({})"
+COMMENT = "icefleet config check"
 
 Tables = dict[tuple[str, str], SourceTable]
 
@@ -39,7 +43,7 @@ class SourceReport:
 
 
 async def check_sources(settings: Settings, environment: str) -> list[SourceReport]:
-    """Hold every source of an environment against config: two queries each, whatever the number of tables.
+    """Hold every source of an environment against config: four queries each, whatever the number of tables.
 
     A source that cannot be asked is reported, and the others are checked all the same.
 
@@ -53,15 +57,47 @@ async def check_sources(settings: Settings, environment: str) -> list[SourceRepo
 
 
 async def _check(settings: Settings, source: str, configs: Sequence[TableConfig]) -> SourceReport:
+    findings: list[Finding] = []
     try:
+        load = _load(settings, source)
         clickhouse = open_clickhouse(settings, source)
         try:
+            # First, since all else is asked with our settings, which the source may not allow.
+            findings += check_load(load, await _allowed(clickhouse, load), await _server(clickhouse))
             tables = await _read(clickhouse, configs)
         finally:
             await clickhouse.close()
     except Fault as fault:
-        return SourceReport(source, len(configs), unreachable=str(fault))
-    return SourceReport(source, len(configs), check_source(configs, tables))
+        return SourceReport(source, len(configs), findings, unreachable=str(fault))
+    return SourceReport(source, len(configs), [*findings, *check_source(configs, tables)])
+
+
+def _load(settings: Settings, source: str) -> Load:
+    cluster = settings.cluster(source)
+    workers, limits = settings.workers(source), query_limits(cluster)
+    return Load(source, workers, cluster.export_slots, cluster.lookup_slots, limits)
+
+
+async def _allowed(clickhouse: ClickHouse, load: Load) -> dict[str, Allowed]:
+    """The user's own settings: those that bound its queries, and those that ours send."""
+    query = _named(_SETTINGS, ["readonly", *USER_FENCES, *load.limits, *PINNED_SETTINGS])
+    rows = await clickhouse.rows_as_is(query, comment=COMMENT)
+    return {row["name"]: Allowed(row["value"], row["min"], row["max"], bool(row["readonly"])) for row in rows}
+
+
+async def _server(clickhouse: ClickHouse) -> dict[str, str]:
+    """The server's own bounds; nothing when this user may not see them, or the server has no such table yet."""
+    try:
+        rows = await clickhouse.rows_as_is(_named(_SERVER, SERVER_FENCES), comment=COMMENT)
+    except SourceRefused:
+        return {}
+    return {row["name"]: row["value"] for row in rows}
+
+
+def _named(text: str, values: Sequence[str]) -> Query:
+    """A query over `values`, which travel as parameters."""
+    names = {f"name{number}": value for number, value in enumerate(values)}
+    return Query(text.format(", ".join(f"{{{name}:String}}" for name in names)), dict(names))
 
 
 async def _read(clickhouse: ClickHouse, configs: Sequence[TableConfig]) -> Tables:
@@ -86,11 +122,8 @@ def _looks_into(table: SourceTable) -> set[str]:
 
 
 async def _read_databases(clickhouse: ClickHouse, databases: Sequence[str]) -> Tables:
-    names = {f"database{number}": database for number, database in enumerate(databases)}
-    places = ", ".join(f"{{{name}:String}}" for name in names)
-    comment = "icefleet config check"
     columns: dict[tuple[str, str], list[SourceColumn]] = {}
-    for row in await clickhouse.rows(Query(_COLUMNS.format(places), dict(names)), comment=comment):
+    for row in await clickhouse.rows(_named(_COLUMNS, databases), comment=COMMENT):
         columns.setdefault((row["database"], row["table"]), []).append(SourceColumn(row["name"], row["type"]))
     return {
         (row["database"], row["name"]): SourceTable(
@@ -101,5 +134,5 @@ async def _read_databases(clickhouse: ClickHouse, databases: Sequence[str]) -> T
             sorting_key=row["sorting_key"],
             columns=tuple(columns.get((row["database"], row["name"]), ())),
         )
-        for row in await clickhouse.rows(Query(_TABLES.format(places), dict(names)), comment=comment)
+        for row in await clickhouse.rows(_named(_TABLES, databases), comment=COMMENT)
     }

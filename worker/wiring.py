@@ -12,7 +12,7 @@ from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.context import ExportContext
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.lake.catalog import Lake
-from worker.config import Environment, Settings
+from worker.config import ClickHouseCluster, Environment, Settings
 
 
 async def connect_temporal(environment: Environment) -> Client:
@@ -52,8 +52,8 @@ def open_lake(environment: Environment) -> Lake:
     return Lake(properties)
 
 
-def open_clickhouse(settings: Settings, source: str) -> ClickHouse:
-    """The client of one cluster, `<environment>.<cluster>`."""
+def open_clickhouse(settings: Settings, source: str, *, patient: bool = False) -> ClickHouse:
+    """The client of one cluster, `<environment>.<cluster>`; a patient one waits while the cluster is full."""
     cluster = settings.cluster(source)
     return ClickHouse(
         ClickHouseSettings(
@@ -63,13 +63,24 @@ def open_clickhouse(settings: Settings, source: str) -> ClickHouse:
             secure=cluster.secure,
             user=cluster.user,
             password=cluster.password.get_secret_value(),
-            limits={
-                "max_execution_time": cluster.max_execution_time,
-                "max_memory_usage": cluster.max_memory_usage,
-                "max_threads": cluster.max_threads,
-            },
+            limits=query_limits(cluster),
+            export_slots=cluster.export_slots,
+            lookup_slots=cluster.lookup_slots,
+            patient=patient,
         )
     )
+
+
+def query_limits(cluster: ClickHouseCluster) -> dict[str, int]:
+    """The settings by which one query is limited; what is 0 is left to the user's profile."""
+    limits = {
+        "max_execution_time": cluster.max_execution_time,
+        "max_memory_usage": cluster.max_memory_usage,
+        "max_threads": cluster.max_threads,
+        "max_rows_to_read": cluster.max_rows_to_read,
+        "max_bytes_to_read": cluster.max_bytes_to_read,
+    }
+    return {name: limit for name, limit in limits.items() if limit}
 
 
 def open_store(environment: Environment) -> ObjectStore:
@@ -117,6 +128,8 @@ def export_limits(environment: Environment) -> ExportLimits:
         partition_attempts=export.partition_attempts,
         commit_attempts=export.commit_attempts,
         retry_initial_seconds=export.retry_initial_seconds,
+        small_partition_rows=export.small_partition_rows,
+        partitions_per_activity=export.partitions_per_activity,
     )
 
 
@@ -134,7 +147,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
 
     def find_source(source: str) -> ClickHouse:
         if source not in clusters:
-            clusters[source] = open_clickhouse(settings, source)
+            clusters[source] = open_clickhouse(settings, source, patient=True)
         return clusters[source]
 
     async with AsyncExitStack() as stack:

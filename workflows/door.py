@@ -12,6 +12,7 @@ from activities.contracts.export import (
     NETWORK_ATTRIBUTE,
     PROGRESS_QUERY,
     TABLE_ATTRIBUTE,
+    WHO_MUST_ACT,
     ExportActivities,
     ExportReport,
     ExportRequest,
@@ -85,8 +86,8 @@ class Door:
             if is_cancelled_exception(failure):
                 raise asyncio.CancelledError from failure
             # Said by this run itself: what stands first in the UI is what is wrong, not that an activity failed.
-            cause, message = cause_of(failure)
-            raise ApplicationError(message, type=cause, non_retryable=True) from failure
+            cause, message, who = cause_of(failure)
+            raise ApplicationError(message, {WHO_MUST_ACT: who}, type=cause, non_retryable=True) from failure
 
     async def _withdraw(self, submitted: SubmittedRequest) -> None:
         told = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)

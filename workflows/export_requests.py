@@ -71,14 +71,14 @@ class ActiveRequest:
         if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
             report.snapshots.append(commit.snapshot_id)
 
-    def failed(self, partition: str, cause: str, message: str) -> None:
+    def failed(self, partition: str, cause: str, message: str, who: str) -> None:
         """Count a partition that was given up; one whose source never stood still is as good as open."""
         if cause == "SourceMoved":
             self.report.open += 1
             return
         self.report.failed += 1
         if len(self.report.failures) < LISTED_FAILURES:
-            self.report.failures.append(FailedPartition(partition, cause, message))
+            self.report.failures.append(FailedPartition(partition, cause, message, who))
 
     @property
     def outcome(self) -> str:
@@ -120,7 +120,7 @@ class ActiveRequest:
             f"- `{self.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
             f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
-        return [line, *(f"  - {failed.partition}: {failed.cause}: {failed.message}" for failed in report.failures[:5])]
+        return [line, *map(_shown, report.failures[:5])]
 
     def progress(self) -> dict[str, Any]:
         """The request as the progress query shows it."""
@@ -164,6 +164,36 @@ class ActiveRequest:
             todo=[PlannedPartition(**planned) for planned in dumped["todo"]],
             report=report,
         )
+
+
+def shared_activities(page: list[PlannedPartition], limits: ExportLimits) -> list[list[PlannedPartition]]:
+    """The partitions of a page, grouped by the activity that is to carry them.
+
+    Small neighbours share one, but only as far as there are more of them than may run at once anyway.
+    """
+    small = sum(0 < planned.rows <= limits.small_partition_rows for planned in page)
+    width = max(1, min(limits.partitions_per_activity, -(-small // limits.parallel_partitions)))
+    groups: list[list[PlannedPartition]] = []
+    shared: list[PlannedPartition] = []
+    for planned in page:
+        if not 0 < planned.rows <= limits.small_partition_rows:
+            groups.append([planned])
+            continue
+        if len(shared) % width == 0:
+            shared = []
+            groups.append(shared)
+        shared.append(planned)
+    return groups
+
+
+def summary_of(group: list[PlannedPartition]) -> str:
+    """An activity as the Temporal UI names it."""
+    first, others = group[0], len(group) - 1
+    return f"{first.partition} ({first.reason})" + (f" and {others} more" if others else "")
+
+
+def _shown(failed: FailedPartition) -> str:
+    return f"  - {failed.partition}: {failed.cause}: {failed.message} (who must act: {failed.who})"
 
 
 Underway = ActiveRequest | OrphansUnderway

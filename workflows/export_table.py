@@ -21,7 +21,7 @@ from activities.contracts.export import (
     ExportActivities,
     ExportedPartition,
     LoopState,
-    PartitionInput,
+    PartitionsInput,
     PlanInput,
     PlannedPartition,
     SubmittedRequest,
@@ -39,6 +39,8 @@ from workflows.export_requests import (
     begin,
     details_of,
     resume,
+    shared_activities,
+    summary_of,
 )
 from workflows.failures import cause_of
 from workflows.orphan_requests import OrphansUnderway
@@ -166,8 +168,8 @@ class ExportTable:
         except (asyncio.CancelledError, ActivityError) as failure:
             # A cancelled page ends in either way, depending on what it was waiting for.
             if isinstance(failure, ActivityError) and not is_cancelled_exception(failure):
-                cause, message = cause_of(failure)
-                request.failed("", cause, message)
+                cause, message, who = cause_of(failure)
+                request.failed("", cause, message, who)
                 await self._close(request, "failed", message)
             elif request.submitted.id in self._withdrawn:
                 await self._close(request, "cancelled", "the request was withdrawn")
@@ -234,15 +236,12 @@ class ExportTable:
         if plan is None:
             raise RuntimeError("a page without a plan")
         request.uploaded = 0
-        slots = asyncio.Semaphore(plan.limits.parallel_partitions)
-        # Every one of them is waited for, also when the page is cancelled: none may outlive its page.
-        ended = await asyncio.gather(
-            *(self._export(request, planned, slots) for planned in page), return_exceptions=True
-        )
-        for broken in ended:
-            if isinstance(broken, BaseException):
-                raise broken
-        files = [file for file in ended if isinstance(file, ExportedPartition)]
+        groups = shared_activities(page, plan.limits)
+        files = await self._export_groups(request, groups)
+        done = {file.partition for file in files}
+        # Whatever failed in company is tried alone, where it can keep nobody from being exported.
+        alone = [[one] for group in groups if len(group) > 1 for one in group if one.partition not in done]
+        files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
         if not files and not empty_ranges:
             return
@@ -256,9 +255,9 @@ class ExportTable:
         except ActivityError as failure:
             if is_cancelled_exception(failure):
                 raise
-            cause, message = cause_of(failure)
+            cause, message, who = cause_of(failure)
             for file in files:
-                request.failed(file.partition, cause, f"uploaded, not committed: {message}")
+                request.failed(file.partition, cause, f"uploaded, not committed: {message}", who)
             if not files:
                 raise
             return
@@ -267,33 +266,50 @@ class ExportTable:
             # What was there already may be this very commit, made by a worker that died before it could say so.
             self._announcer.look()
 
+    async def _export_groups(
+        self, request: ActiveRequest, groups: list[list[PlannedPartition]]
+    ) -> list[ExportedPartition]:
+        if request.plan is None:
+            raise RuntimeError("a page without a plan")
+        slots = asyncio.Semaphore(request.plan.limits.parallel_partitions)
+        # Every one of them is waited for, also when the page is cancelled: none may outlive its page.
+        ended = await asyncio.gather(*(self._export(request, group, slots) for group in groups), return_exceptions=True)
+        files: list[ExportedPartition] = []
+        for result in ended:
+            if isinstance(result, BaseException):
+                raise result
+            files += result
+        return files
+
     async def _export(
-        self, request: ActiveRequest, planned: PlannedPartition, slots: asyncio.Semaphore
-    ) -> ExportedPartition | None:
-        """One partition; None when it failed after every retry, which the report then says."""
+        self, request: ActiveRequest, group: list[PlannedPartition], slots: asyncio.Semaphore
+    ) -> list[ExportedPartition]:
+        """One activity. A partition that fails alone, after every retry, is given up, which the report then says."""
         state, plan = self._state, request.plan
         if plan is None:
-            raise RuntimeError("a partition without a plan")
+            raise RuntimeError("partitions without a plan")
         async with slots:
-            self._in_flight[planned.partition] = planned.reason
+            self._in_flight |= {planned.partition: planned.reason for planned in group}
             self._show()
             try:
-                exported: ExportedPartition = await workflow.execute_activity_method(
-                    ExportActivities.export_partition,
-                    PartitionInput(state.environment, state.table, state.network, request.submitted.id, planned),
-                    summary=f"{planned.partition} ({planned.reason})",
+                exported: list[ExportedPartition] = await workflow.execute_activity_method(
+                    ExportActivities.export_partitions,
+                    PartitionsInput(state.environment, state.table, state.network, request.submitted.id, group),
+                    summary=summary_of(group),
                     **export_policy(plan.limits),
                 )
             except ActivityError as failure:
                 if is_cancelled_exception(failure):
                     raise
-                request.failed(planned.partition, *cause_of(failure))
-                return None
+                if len(group) == 1:
+                    request.failed(group[0].partition, *cause_of(failure))
+                return []
             else:
-                request.uploaded += 1
+                request.uploaded += len(exported)
                 return exported
             finally:
-                self._in_flight.pop(planned.partition, None)
+                for planned in group:
+                    self._in_flight.pop(planned.partition, None)
                 self._show()
 
     async def _close(self, request: Underway, status: str, message: str = "") -> None:
@@ -313,6 +329,7 @@ class ExportTable:
                 workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
 
     async def _close_all(self, status: str, message: str) -> None:
+        self._take_inbox()  # whoever has just come is told as well
         for request in list(self._active):
             await self._close(request, status, message)
 

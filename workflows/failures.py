@@ -1,16 +1,25 @@
-"""What went wrong, as a report shows it: the name of the fault and its message, without the layers around it."""
+"""What went wrong, as a report shows it: the fault's name, its message, and who must act, without what is around it."""
+
+from collections.abc import Mapping
 
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as TemporalTimeout
 
+from activities.contracts.export import WHO_MUST_ACT
 
-def cause_of(failure: ActivityError) -> tuple[str, str]:
-    """Name and message of the innermost failure that says something."""
+
+def cause_of(failure: ActivityError) -> tuple[str, str, str]:
+    """Name, message and who must act, of the innermost failure that says something."""
     cause = failure.cause
     if isinstance(cause, ApplicationError):
-        return cause.type or "Failed", cause.message
+        return cause.type or "Failed", cause.message, _who(cause)
     if isinstance(cause, TemporalTimeout):
         kind = cause.type.name.lower().replace("_", " ") if cause.type is not None else "a"
         inner = cause.last_heartbeat_details
-        return "TimedOut", f"{kind} time-out; last heartbeat: {list(inner) if inner else 'none'}"
-    return "Failed", str(cause or failure)
+        return "TimedOut", f"{kind} time-out; last heartbeat: {list(inner) if inner else 'none'}", "operator"
+    return "Failed", str(cause or failure), "us"
+
+
+def _who(cause: ApplicationError) -> str:
+    told = (detail[WHO_MUST_ACT] for detail in cause.details if isinstance(detail, Mapping) and WHO_MUST_ACT in detail)
+    return str(next(told, "us"))

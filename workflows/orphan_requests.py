@@ -47,9 +47,9 @@ class OrphansUnderway:
         report.foreign += page.foreign
         report.keys.extend(page.keys[: LISTED_KEYS - len(report.keys)])
 
-    def failed(self, _: str, cause: str, __: str) -> None:
-        """Remember why a page failed."""
-        self.report.cause = cause
+    def failed(self, _: str, cause: str, __: str, who: str) -> None:
+        """Remember why a page failed, and who must act."""
+        self.report.cause, self.report.who = cause, who
 
     @property
     def finished(self) -> bool:

@@ -3,13 +3,14 @@
 | activity           | tried                | why                                                               |
 |--------------------|----------------------|-------------------------------------------------------------------|
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
+| withdraw_request   | for ever             | it only talks to Temporal                                         |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
-| export_partition   | `partition_attempts` | then the partition is listed as failed and the others go on       |
+| export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 
-What must not be retried says so itself (`activities.errors`).
+What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """
 
 from datetime import timedelta
@@ -53,7 +54,7 @@ DELETE_ORPHANS: dict[str, Any] = {
 
 
 def export_policy(limits: ExportLimits) -> dict[str, Any]:
-    """Timeouts and retries of `export_partition`; a cancelled one is waited for, so that its query is gone."""
+    """Timeouts and retries of `export_partitions`; a cancelled one is waited for, so that its query is gone."""
     return {
         "start_to_close_timeout": timedelta(seconds=limits.partition_timeout_seconds),
         "heartbeat_timeout": timedelta(seconds=limits.heartbeat_seconds),

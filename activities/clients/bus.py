@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from activities.core.faults import BusUnavailable
+from activities.core.faults import BusRefused, BusUnavailable
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NAME_IN_USE = 10058
@@ -123,6 +123,7 @@ class Bus:
 
         Raises:
             BusUnavailable: NATS is away, or another announcer was faster: look at the stream again.
+            BusRefused: the message is larger than NATS takes.
         """
         async with self._named():
             jetstream = await self._open()
@@ -140,6 +141,10 @@ class Bus:
                 if refused.err_code == WRONG_LAST_SEQUENCE:
                     raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
                 raise
+            except nats.errors.MaxPayloadError as large:
+                raise BusRefused(
+                    f"NATS {self._settings.url} takes no message of {len(body)} bytes; raise its max_payload"
+                ) from large
             except NoStreamResponseError:
                 self._jetstream = None
                 raise

@@ -2,28 +2,30 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import clickhouse_connect
+from clickhouse_connect import common
 from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.common import StreamContext
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from activities.core.faults import Fault, ResultIncomplete, SourceRefused, SourceUnavailable
+from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, failure_in, fault_of
+from activities.clients.waits import waiting_for
+from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceUnavailable
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
 
-# ClickHouse's numbers for what asking again cannot mend: rights, names, types, syntax, constraints.
-REFUSALS = frozenset(
-    {6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 53, 60, 62, 69, 70, 72, 81, 115, 117, 164, 192, 193, 194, 195, 215}
-    | {349, 386, 407, 452, 457, 497, 516}
-    # A profile's limits on what a query may read: for the operator to lift.
-    | {158, 307, 396}
-)
+T = TypeVar("T")
+
 KILL_SECONDS = 10
-FAILURE_BYTES = 64 * 1024
-"""Bytes of a broken stream's end in which ClickHouse's exception is looked for."""
+LONGEST_WAIT_SECONDS = 15
+"""Between two questions whether a source that was full takes a query now."""
+# A setting that the user may not change is refused by the server, in its words, and not by the driver in other ones.
+common.set_setting("invalid_setting_action", "send")
 CUT = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -39,19 +41,30 @@ class ClickHouseSettings:
     user: str
     password: str
     limits: Mapping[str, Any]
-    """Settings sent with every query: time, memory, threads."""
+    """Settings sent with every query: time, memory, threads, and rows and bytes to be read if they are limited."""
+    export_slots: int = 4
+    """Results that are streamed at once."""
+    lookup_slots: int = 4
+    """Further connections, for everything small: plans, counts, progress, and ends of queries."""
+    patient: bool = False
+    """Whether to wait while the source takes no more queries, until the caller's own time is up."""
 
     def __repr__(self) -> str:
         return f"ClickHouseSettings({self.name}: {self.user}@{self.host}:{self.port})"
 
 
 class ClickHouse:
-    """One cluster, connected when it is first needed."""
+    """One cluster, connected when it is first needed.
+
+    It never has more than `export_slots` streams and `export_slots + lookup_slots` connections: what comes on top
+    waits for its turn.
+    """
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
         self._client: AsyncClient | None = None
         self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(settings.export_slots)
 
     @property
     def _where(self) -> str:
@@ -61,6 +74,7 @@ class ClickHouse:
         async with self._opening:
             if self._client is None:
                 settings = self._settings
+                connections = settings.export_slots + settings.lookup_slots
                 self._client = await clickhouse_connect.get_async_client(
                     host=settings.host,
                     port=settings.port,
@@ -73,6 +87,8 @@ class ClickHouse:
                     # A FINAL query may be silent for long before its first byte.
                     send_receive_timeout=float(settings.limits.get("max_execution_time", 3600)) + 60,
                     query_retries=0,
+                    connector_limit=connections,
+                    connector_limit_per_host=connections,
                 )
             return self._client
 
@@ -84,47 +100,61 @@ class ClickHouse:
 
     async def rows(self, query: Query, *, query_id: str = "", comment: str = "") -> list[dict[str, Any]]:
         """A small answer, whole: one dict a row."""
-        with self._named():
-            client = await self._open()
-            result = await client.query(
-                query.text,
-                parameters=dict(query.parameters),
-                # A survey that a profile cuts short would make partitions look empty.
-                settings=self._settings_of(client, query_id, comment),
-            )
-            return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
-    async def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncIterator[bytes]:
-        """The result as ClickHouse's own Parquet, in chunks as they arrive.
+        async def ask() -> list[dict[str, Any]]:
+            client = await self._open()
+            # A survey that a profile cuts short would make partitions look empty.
+            return await _rows(client, query, self._settings_of(client, query_id, comment))
+
+        return await self._patiently(ask)
+
+    async def rows_as_is(self, query: Query, *, comment: str) -> list[dict[str, Any]]:
+        """A small answer under the user's own settings, none of ours: to see what they are and what they allow."""
+
+        async def ask() -> list[dict[str, Any]]:
+            return await _rows(await self._open(), query, {"log_comment": comment} if comment else {})
+
+        return await self._patiently(ask)
+
+    async def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
+        """The result as ClickHouse's own Parquet, in chunks as they arrive, once an export slot is free.
+
+        Close it (`contextlib.aclosing`), so that connection and slot are given back at once.
 
         That the stream ended does not prove that it is whole: a failure after the first byte still answers 200.
-        The caller checks the footer, and asks `failure_in` about a tail that has none.
+        The caller checks the footer, and asks `broken` about a tail that has none.
 
         Raises:
             ResultIncomplete: the connection broke; with ClickHouse's own words when it left some.
+            SourceRefused: a limit was met, or a value does not fit, in the middle of the result.
         """
-        last = b""
-        with self._named():
+
+        async def ask() -> StreamContext:
             client = await self._open()
-            stream = await client.raw_stream(
+            return await client.raw_stream(
                 query.text,
                 parameters=dict(query.parameters),
                 settings=self._settings_of(client, query_id, comment),
                 fmt="Parquet",
             )
-            try:
-                async with stream:
-                    async for chunk in stream:
-                        last = (
-                            bytes(chunk[-FAILURE_BYTES:])
-                            if len(chunk) >= FAILURE_BYTES
-                            else (last + chunk)[-FAILURE_BYTES:]
-                        )
-                        yield bytes(chunk)
-            except aiohttp.ClientPayloadError as cut:
-                if said := failure_in(last):
-                    raise ResultIncomplete(f"{self._where}: it failed in the middle of a result: {said}") from cut
-                raise
+
+        last = b""
+        async with self._slot():
+            stream = await self._patiently(ask)
+            with self._named():
+                try:
+                    async with stream:
+                        async for chunk in stream:
+                            last = _end_of(last, chunk)
+                            yield bytes(chunk)
+                except aiohttp.ClientPayloadError as cut:
+                    if failure_in(last):
+                        raise self.broken(f"{self._where}: it failed in the middle of a result", last) from cut
+                    raise
+
+    def broken(self, what: str, tail: bytes) -> Fault:
+        """The fault that ended a stream whose last bytes are `tail`; `what` says what is wrong with the stream."""
+        return broken_stream(self._where, what, failure_in(tail), self._settings.limits)
 
     async def command(self, sql: str) -> None:
         """Run a statement that answers nothing: DDL, or an INSERT from a SELECT."""
@@ -157,6 +187,36 @@ class ClickHouse:
             tags["log_comment"] = comment
         return tags
 
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the export slots, as soon as one is free."""
+        if self._slots.locked():
+            with waiting_for(f"one of the {self._settings.export_slots} export slots for {self._where}"):
+                await self._slots.acquire()
+        else:
+            await self._slots.acquire()
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer; from a source that is full it is asked for until there is one, or the caller is cancelled."""
+
+        async def named() -> T:
+            with self._named():
+                return await ask()
+
+        if not self._settings.patient:
+            return await named()
+        turned_away = retry_if_exception_type(SourceBusy)
+        wait = wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_SECONDS)
+        return await AsyncRetrying(retry=turned_away, wait=wait, sleep=self._pause, reraise=True)(named)
+
+    async def _pause(self, seconds: float) -> None:
+        with waiting_for(f"{self._where}, which takes no more queries just now"):
+            await asyncio.sleep(seconds)
+
     @contextlib.contextmanager
     def _named(self) -> Any:
         """Turn the driver's errors into faults that say where and what to do."""
@@ -165,7 +225,7 @@ class ClickHouse:
         except Fault:
             raise
         except Error as answered:
-            raise self._fault(answered.code, str(answered)) from answered
+            raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
             raise SourceUnavailable(f"{self._where}: {strange}") from strange
         except aiohttp.ClientPayloadError as cut:
@@ -173,21 +233,11 @@ class ClickHouse:
         except CUT as away:
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
 
-    def _fault(self, code: int | None, message: str) -> Fault:
-        if code in REFUSALS:
-            return SourceRefused(f"{self._where} refused: {message}")
-        return SourceUnavailable(f"{self._where}: {message}")
+
+async def _rows(client: AsyncClient, query: Query, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    result = await client.query(query.text, parameters=dict(query.parameters), settings=settings)
+    return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
 
-def failure_in(tail: bytes) -> str:
-    """The exception that ClickHouse wrote into the end of a broken stream; empty when there is none.
-
-    Since 25.11 it stands between `__exception__` marks, before that as plain text.
-    """
-    text = tail[-FAILURE_BYTES:].decode("utf-8", "replace")
-    marked = text.rfind("__exception__", 0, text.rfind("__exception__"))
-    start = marked if marked >= 0 else text.rfind("Code: ")
-    if start < 0:
-        return ""
-    lines = [line for line in text[start:].splitlines() if "Code: " in line or "Exception" in line]
-    return lines[0].strip() if lines else ""
+def _end_of(last: bytes, chunk: bytes) -> bytes:
+    return bytes(chunk[-FAILURE_BYTES:]) if len(chunk) >= FAILURE_BYTES else (last + chunk)[-FAILURE_BYTES:]

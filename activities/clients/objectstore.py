@@ -10,24 +10,42 @@ from typing import Any, Self
 import aioboto3
 import aiohttp
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    InvalidRegionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from activities.core.faults import Fault, StoreRefused, StoreUnavailable
 
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 EXISTS = frozenset({"PreconditionFailed", "412"})
-# Asking again cannot mend these.
 REFUSALS = frozenset(
     {
-        "NoSuchBucket",
-        "AccessDenied",
-        "403",
-        "Forbidden",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidBucketName",
+        # Who is asking, with what, and what for. A HEAD is answered without a body: then there is but its number.
+        *("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "Unauthorized", "401", "403"),
+        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "NotSignedUp", "400"),
+        *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired", "InvalidSecurity"),
+        # A clock of this machine that is wrong by minutes.
+        "RequestTimeTooSkewed",
+        # What for, and where.
+        *("NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "301", "IllegalLocationConstraintException"),
+        *("KeyTooLongError", "EntityTooLarge", "EntityTooSmall", "InvalidArgument", "InvalidRequest"),
+        *("InvalidObjectState", "MethodNotAllowed", "NotImplemented", "405", "501"),
+        # Room, which somebody has to make.
+        *("QuotaExceeded", "QuotaExceededException", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"),
+        *("StorageFull", "InsufficientStorage", "InsufficientCapacity", "507"),
     }
 )
+"""Codes of S3 and of what speaks like it that asking again cannot mend.
+
+All others may pass: `SlowDown`, `ServiceUnavailable`, `InternalError`, `RequestTimeout`, `BadDigest`,
+`ConditionalRequestConflict` (two wrote at once), `NoSuchUpload` (begun anew by the next attempt) and what is unknown.
+"""
+WRONG_FOR_GOOD = (NoCredentialsError, PartialCredentialsError, ParamValidationError, InvalidRegionError)
 RECIPE = "icefleet-recipe"
 """Metadata of an object that says what made it; two objects of one recipe hold the same rows."""
 
@@ -251,6 +269,8 @@ class ObjectStore:
             if _code(failed) in REFUSALS:
                 raise StoreRefused(f"{where}: {failed}") from failed
             raise StoreUnavailable(f"{where}: {failed}") from failed
+        except WRONG_FOR_GOOD as wrong:
+            raise StoreRefused(f"{where}: {wrong}; mend storage in environments.yaml") from wrong
         except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as away:
             raise StoreUnavailable(f"{where}: {away!r}") from away
 

@@ -14,6 +14,9 @@ from temporalio.common import SearchAttributeKey
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 
+WHO_MUST_ACT = "who must act"
+"""Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
+
 TASK_QUEUE = "icefleet-export"
 """Where requests and table loops wait for workers. People type it: it stays."""
 
@@ -101,7 +104,10 @@ class FailedPartition:
 
     partition: str
     cause: str
+    """Name of the fault (docs/errors.md); `TimedOut` for an activity that took too long or went silent."""
     message: str
+    who: str = ""
+    """Who must act: `user`, `operator`, `us` or `nobody`."""
 
 
 @dataclass
@@ -143,6 +149,9 @@ class ExportLimits:
     partition_attempts: int
     commit_attempts: int
     retry_initial_seconds: float
+    small_partition_rows: int
+    """Partitions of at most this many rows may share an activity."""
+    partitions_per_activity: int
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,8 @@ class PlannedPartition:
     """`missing`, `stale` or `forced`."""
     replaces: str = ""
     """Object key of the file that it replaces."""
+    rows: int = 0
+    """Rows that the source counted, duplicates included; 0 when nobody counted."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +202,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class PartitionInput:
-    """Export one partition to one object."""
+class PartitionsInput:
+    """Export partitions, each to one object: one of any size, or a few small ones."""
 
     environment: str
     table: str
     network: str
     request_id: str
-    planned: PlannedPartition
+    planned: list[PlannedPartition]
 
 
 @dataclass(frozen=True)
@@ -286,9 +297,9 @@ class ExportActivities:
         """Compare what is expected with the table and the source."""
         raise NotImplementedError
 
-    @activity.defn(name="export_partition")
-    async def export_partition(self, task: PartitionInput) -> ExportedPartition:
-        """Carry one partition into one verified object."""
+    @activity.defn(name="export_partitions")
+    async def export_partitions(self, task: PartitionsInput) -> list[ExportedPartition]:
+        """Carry partitions into verified objects, one each; of several, those that failed are left out."""
         raise NotImplementedError
 
     @activity.defn(name="commit_partitions")

@@ -27,7 +27,7 @@ _JSON_NAMES = {
 
 def bad_request(message: str) -> ApplicationError:
     """The failure of a run whose input cannot be: the person who started it must act."""
-    return ApplicationError(message, type="BadRequest", non_retryable=True)
+    return ApplicationError(message, {"who must act": "user"}, type="BadRequest", non_retryable=True)
 
 
 def read_input(shape: type[T], payload: object) -> T:

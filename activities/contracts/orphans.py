@@ -47,6 +47,8 @@ class OrphansReport:
     """The first hundred of what was deleted, as `<kind>: <key>`."""
     cause: str = ""
     """Name of the fault, of a request that failed."""
+    who: str = ""
+    """Who must act then: `user`, `operator`, `us` or `nobody`."""
 
 
 @dataclass(frozen=True)

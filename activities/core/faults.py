@@ -1,7 +1,8 @@
 """Every way in which a job can fail: a closed tree.
 
 Each class says who must act (`actor`) and whether trying again can help (`retryable`). The core, the lake and the
-clients raise these and nothing else; `activities.errors` is the one place that turns them into Temporal failures.
+clients raise these and nothing else; `activities.errors` is the one place that turns them into Temporal failures, and
+names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
 
     Fault
     ├── BadRequest            user      a workflow input or command names something that cannot be
@@ -10,7 +11,8 @@ clients raise these and nothing else; `activities.errors` is the one place that 
     ├── UnsupportedType       operator  a column's type has no lossless way into Iceberg
     ├── SchemaConflict        operator  source and Iceberg table cannot be reconciled
     ├── SourceRefused         operator  ClickHouse says no: password, rights, unknown table
-    ├── SourceUnavailable     operator  ClickHouse cannot be reached or is overloaded          retryable
+    ├── SourceUnavailable     operator  ClickHouse cannot be reached, or fails by itself       retryable
+    ├── SourceBusy            operator  ClickHouse takes no more queries just now              retryable
     ├── SourceMoved           nobody    rows arrived while a partition was being exported      retryable
     ├── ResultIncomplete      us        a stream ended early, or holds other rows than counted retryable
     ├── StoreRefused          operator  the object store says no: bucket, rights
@@ -19,7 +21,9 @@ clients raise these and nothing else; `activities.errors` is the one place that 
     ├── CatalogRefused        operator  the catalog says no: rights, warehouse
     ├── CatalogUnavailable    operator  the catalog cannot be reached                          retryable
     ├── CommitConflict        nobody    other writers won every try                            retryable
-    └── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
+    ├── BusRefused            operator  a message is too large for NATS, or not one of ours
+    ├── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
+    └── TemporalUnavailable   operator  Temporal does not answer an activity                   retryable
 """
 
 from typing import ClassVar, Literal
@@ -71,7 +75,14 @@ class SourceRefused(Fault):
 
 
 class SourceUnavailable(Fault):
-    """ClickHouse cannot be reached, or is too busy for this query."""
+    """ClickHouse cannot be reached, or failed in a way that may pass."""
+
+    actor = "operator"
+    retryable = True
+
+
+class SourceBusy(Fault):
+    """ClickHouse turned a query away before it began: it takes no more of them just now."""
 
     actor = "operator"
     retryable = True
@@ -127,8 +138,21 @@ class CommitConflict(Fault):
     retryable = True
 
 
+class BusRefused(Fault):
+    """An event cannot be published: it is too large for NATS, or the stream's last message is not one of ours."""
+
+    actor = "operator"
+
+
 class BusUnavailable(Fault):
     """NATS cannot be reached, or another announcer was faster."""
+
+    actor = "operator"
+    retryable = True
+
+
+class TemporalUnavailable(Fault):
+    """Temporal does not answer an activity that talks to it."""
 
     actor = "operator"
     retryable = True

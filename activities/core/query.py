@@ -12,11 +12,12 @@ from typing import Literal
 from activities.core.columns import ExportColumn, SourceColumn
 from activities.core.engines import Distributed, check_sharding, read_distributed, read_engine, sorting_expressions
 from activities.core.faults import BadConfig
-from activities.core.partitions import Span, bounds_of, step_of
+from activities.core.partitions import Ranges, Span, bounds_of, step_of
 from activities.core.settings import NEWER_SETTINGS, PINNED_SETTINGS
 from activities.core.sqltext import quote_identifier, unquote
 from activities.core.tables import TableConfig
 from activities.core.types import bare_type
+from activities.core.utf8 import guarded, is_text
 
 __all__ = [
     "NEWER_SETTINGS",
@@ -25,15 +26,15 @@ __all__ = [
     "Query",
     "SourceFacts",
     "check_sharding",
-    "count_query",
+    "counts_query",
     "export_query",
     "head_query",
-    "invalid_text_query",
     "read_distributed",
     "read_engine",
+    "refused_text_query",
     "sorting_expressions",
     "survey_query",
-    "version_query",
+    "versions_query",
 ]
 
 _MICROSECONDS = 1_000_000
@@ -67,26 +68,30 @@ class Query:
 def export_query(
     config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
 ) -> Query:
-    """All rows of one partition, collapsed when the engine says so, in a deterministic order."""
-    selected = ", ".join(f"{column.expression} AS {quote_identifier(column.name)}" for column in columns)
+    """All rows of one partition, collapsed when the engine says so, in a deterministic order.
+
+    It fails with `core.utf8.REFUSED_TEXT` when a row holds text that is not UTF-8.
+    """
+    expressions = {column.name: column.expression for column in columns}
+    if (carrier := config.partition.column) in expressions:
+        expressions[carrier] = guarded(expressions[carrier], _texts(config, facts, columns).values())
+    selected = ", ".join(f"{expression} AS {quote_identifier(name)}" for name, expression in expressions.items())
     source = _source(config, final=facts.final)
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(selected, source, where, f"ORDER BY {_order(config, facts)}"), parameters)
 
 
-def count_query(config: TableConfig, facts: SourceFacts, network: str, index: int) -> Query:
-    """What an export of the partition must hold: `rows`, and the newest `version` (NULL without a version column)."""
-    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+def counts_query(config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges) -> Query:
+    """What exports must hold: `rows` and the newest `version` (or NULL) of each `partition` (index) that has rows."""
     version = _newest_version(config, facts) or "CAST(NULL AS Nullable(Int64))"
     source = _source(config, final=facts.final)
-    return Query(_select(f"count() AS `rows`, {version} AS `version`", source, where), parameters)
+    return _by_partition(config, facts, network, partitions, f"count() AS `rows`, {version} AS `version`", source)
 
 
-def version_query(config: TableConfig, facts: SourceFacts, network: str, index: int) -> Query:
-    """A cheap mark of the partition's state: `version`, the newest version, or the row count without one."""
-    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+def versions_query(config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges) -> Query:
+    """A cheap mark of each `partition`'s state: its newest `version`, or the row count of a table without one."""
     version = _newest_version(config, facts) or "toInt64(count())"
-    return Query(_select(f"{version} AS `version`", _counted(config, facts), where), parameters)
+    return _by_partition(config, facts, network, partitions, f"{version} AS `version`", _counted(config, facts))
 
 
 def survey_query(
@@ -125,25 +130,12 @@ def head_query(config: TableConfig, facts: SourceFacts, network: str) -> Query:
     return Query(_select(f"{head} AS `head`", _source(config, final=False), where), {"network": network})
 
 
-def invalid_text_query(
+def refused_text_query(
     config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
-) -> Query | None:
-    """Rows of the partition whose text is not UTF-8, one count under the name of each String column; None without any.
-
-    ClickHouse lets a String hold any bytes and writes them as they are, under Parquet's promise of UTF-8, which other
-    readers then fail on.
-    """
-    kinds = {column.name: column.type for column in facts.columns}
-    texts = [
-        column
-        for column in columns
-        if str(column.iceberg) == "string" and bare_type(kinds[column.name])[0] in {"String", "FixedString"}
-    ]
-    if not texts:
-        return None
-    counts = ", ".join(
-        f"countIf(NOT isValidUTF8({column.expression})) AS {quote_identifier(column.name)}" for column in texts
-    )
+) -> Query:
+    """Rows of the partition whose text is not UTF-8: one count under the name of each column that holds text."""
+    texts = _texts(config, facts, columns)
+    counts = ", ".join(f"countIf(NOT {text}) AS {quote_identifier(name)}" for name, text in texts.items())
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(counts, _source(config, final=facts.final), where), parameters)
 
@@ -169,6 +161,31 @@ def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
     _newest_version(config, facts)
 
 
+def _texts(config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn]) -> dict[str, str]:
+    """Column → SQL that is true where its text is UTF-8; what redaction puts in a value's place always is."""
+    kinds = {column.name: column.type for column in facts.columns}
+    found = ((column.name, is_text(column, kinds[column.name])) for column in columns)
+    return {name: text for name, text in found if text and name not in config.redacted_columns}
+
+
+def _by_partition(
+    config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges, what: str, source: str
+) -> Query:
+    wheres: list[str] = []
+    parameters: dict[str, str | int] = {}
+    for number, (first, stop) in enumerate(partitions.pairs()):
+        bounds = bounds_of(config.partition, first)[0], bounds_of(config.partition, stop)[0]
+        where, values = _within(config, facts, bounds, str(number))
+        wheres.append(f"({where})")
+        parameters |= values
+    network_is, asked = _of_network(config, facts, network)
+    partition = _partition_index(config, facts)
+    where = f"{network_is} AND ({' OR '.join(wheres)})"
+    return Query(
+        _select(f"{partition} AS `partition`, {what}", source, where, f"GROUP BY {partition}"), {**asked, **parameters}
+    )
+
+
 def _select(what: str, source: str, where: str, *rest: str) -> str:
     return " ".join(("SELECT", what, "FROM", source, "WHERE", where, *rest))
 
@@ -189,15 +206,25 @@ def _counted(config: TableConfig, facts: SourceFacts) -> str:
 def _filter(
     config: TableConfig, facts: SourceFacts, network: str, bounds: tuple[int, int]
 ) -> tuple[str, dict[str, str | int]]:
-    network_column = _column(config, facts, config.network_column, "network column")
+    network_is, asked = _of_network(config, facts, network)
+    within, values = _within(config, facts, bounds)
+    return f"{network_is} AND {within}", {**asked, **values}
+
+
+def _of_network(config: TableConfig, facts: SourceFacts, network: str) -> tuple[str, dict[str, str | int]]:
+    column = _column(config, facts, config.network_column, "network column")
+    return f"{quote_identifier(column.name)} = {{network:String}}", {"network": network}
+
+
+def _within(
+    config: TableConfig, facts: SourceFacts, bounds: tuple[int, int], suffix: str = ""
+) -> tuple[str, dict[str, str | int]]:
+    """The partition column between two bounds; `suffix` tells the parameters of several such from each other."""
     column = _column(config, facts, config.partition.column, "partition column")
     parameter_type, low, high = _bounds(config, column, bounds)
-    name = quote_identifier(column.name)
-    where = (
-        f"{quote_identifier(network_column.name)} = {{network:String}} "
-        f"AND {name} >= {{low:{parameter_type}}} AND {name} < {{high:{parameter_type}}}"
-    )
-    return where, {"network": network, "low": low, "high": high}
+    name, from_, to = quote_identifier(column.name), f"low{suffix}", f"high{suffix}"
+    where = f"{name} >= {{{from_}:{parameter_type}}} AND {name} < {{{to}:{parameter_type}}}"
+    return where, {from_: low, to: high}
 
 
 def _bounds(config: TableConfig, column: SourceColumn, bounds: tuple[int, int]) -> tuple[str, str | int, str | int]:

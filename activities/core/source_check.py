@@ -34,7 +34,10 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a table, or (`column`) with one of its columns, and the way out."""
+    """One thing that is wrong with a table, or (`column`) with one of its columns, and the way out.
+
+    What concerns the source as a whole has neither.
+    """
 
     table: str
     column: str
@@ -43,7 +46,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = f"{self.table} {self.column}" if self.column else self.table
-        return f"{where}: {self.problem}; {self.way_out}"
+        return f"{where + ': ' if where else ''}{self.problem}; {self.way_out}"
 
 
 Tables = Mapping[tuple[str, str], SourceTable]

@@ -27,7 +27,23 @@ from activities.core.tables import PartitionRule
 from activities.lake.schema import iceberg_schema, partition_spec, table_properties
 
 T = TypeVar("T")
-REFUSALS = (UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError, BadRequestError)
+REFUSALS = (
+    *(UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError, BadRequestError),
+    # What PyIceberg makes of a 501, and `requests` of an address that is none.
+    *(NotImplementedError, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema),
+    requests.exceptions.InvalidURL,
+)
+MAY_PASS = frozenset({408, 409, 425, 429})
+"""Answers below 500 after which asking again can help."""
+
+
+def says_no(answered: Exception) -> bool:
+    """Whether the catalog answered with a status that asking again cannot mend, such as 404 or 422."""
+    failed = answered.__cause__
+    if not isinstance(failed, requests.HTTPError) or failed.response is None:
+        return False
+    status = failed.response.status_code
+    return 400 <= status < 500 and status not in MAY_PASS  # noqa: PLR2004 - HTTP's own border
 
 
 class _TimedAdapter(HTTPAdapter):
@@ -85,6 +101,8 @@ class Lake:
         except REFUSALS as refused:
             raise self.refusal(refused) from refused
         except (requests.RequestException, RESTError) as away:
+            if says_no(away):
+                raise self.refusal(away) from away
             raise self.unavailable("", away) from away
 
     def refusal(self, refused: Exception) -> CatalogRefused:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import requests
-from pyiceberg.exceptions import CommitFailedException, RESTError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update import AssertTableUUID
@@ -21,7 +21,7 @@ from activities.core.faults import CommitConflict, Fault, SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
-from activities.lake.catalog import REFUSALS, Lake
+from activities.lake.catalog import REFUSALS, Lake, says_no
 from activities.lake.files import live_files
 from activities.lake.storage import metadata_named
 
@@ -162,9 +162,13 @@ class _Staged:
         except CommitFailedException:
             self._refused = True
             return False
+        except NoSuchTableError:
+            return False  # dropped meanwhile: the next round says so
         except REFUSALS as refused:
             raise lake.refusal(refused) from refused
         except (requests.RequestException, RESTError) as doubt:
+            if says_no(doubt):
+                raise lake.refusal(doubt) from doubt
             # Cut off, timed out or 5xx: it may have landed. The next round looks.
             self.unanswered = doubt
             return False

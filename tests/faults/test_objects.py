@@ -1,6 +1,7 @@
 """Objects are created once and never changed; what replaces a file lies beside it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -64,12 +65,26 @@ async def test_an_object_left_by_a_crash_after_its_upload_is_adopted_without_ask
             await hands.export_all(plan)
     left, asked = objects(fleet), await exports(fleet)
     assert len(left) == 1
-    [exported] = await hands.export_all(plan)
+    [exported] = await hands.export_all(plan, attempt=2)
     report = await hands.commit([exported])
     assert (exported.adopted, exported.rows, report.rows) == (True, ROWS, ROWS)
     assert await exports(fleet) == asked
     assert objects(fleet) == left
     assert table_rows(fleet) == await source_rows(fleet)
+
+
+@pytest.mark.parametrize("rows", [ROWS, 10**9], ids=["small", "large"])
+async def test_an_object_left_behind_is_adopted_by_another_request_too(fleet, hands, rows):
+    plan = await hands.plan()
+    async with failing_at("after-upload", die_once, times=1):
+        with pytest.raises(RuntimeError):
+            await hands.export_all(plan)
+    left, asked = objects(fleet), await exports(fleet)
+    [exported] = [await hands.export(replace(planned, rows=rows)) for planned in plan.todo]
+    assert (exported.adopted, exported.rows) == (True, ROWS)
+    assert objects(fleet) == left
+    # Only a large partition is worth a look before its rows are asked for.
+    assert await exports(fleet) == (asked + 1 if rows == ROWS else asked)
 
 
 async def test_an_object_left_by_a_crash_is_not_adopted_when_newer_rows_have_arrived(fleet, hands):

@@ -1,20 +1,15 @@
 """ClickHouse fails before a stream, in the middle of one, or shortens a result: nothing of it reaches the public."""
 
 import asyncio
-import os
 import re
-import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
 
-import aiohttp
 import pytest
 from temporalio.client import WorkflowFailureError
 
-from deploy.local.ports import free_port
 from support.evidence import make_bulky, objects, open_uploads, retried, source_rows, table_rows
 from support.faultproxy import Answer, CutBefore, CutBody, Delay, HttpFaults, Seen, TcpFaults
 from support.fleet import eventually
+from support.ownclickhouse import endpoint, make_elsewhere
 
 GROUP = 1_000_000
 """Rows of a Parquet row group: the first is sent while the next is made."""
@@ -87,7 +82,7 @@ async def test_a_stream_that_is_cut_in_the_middle_leaves_no_object_and_is_begun_
         broken = clickhouse.on(CutBody(after_bytes=7 * 2**20), path=export_of(20))
         async with fleet.worker():
             request = await fleet.start(table)
-            await eventually(lambda: retried(fleet, "export_partition", table))
+            await eventually(lambda: retried(fleet, "export_partitions", table))
             assert not [key for key in objects(fleet) if key.endswith("3/20.parquet")]
             assert not [key for key in open_uploads(fleet) if key.endswith("3/20.parquet")]
             report = await asyncio.wait_for(request.result(), 30)
@@ -124,6 +119,7 @@ async def test_an_exception_of_clickhouse_stops_one_partition_and_is_its_cause(f
     assert (report.status, report.exported, report.failed) == ("partial", 2, 1)
     (failed,) = report.failures
     assert failed.partition == "2024-03-19"
+    assert failed.cause == "SourceRefused"
     assert "Too many digits (39 > 38) in decimal value" in failed.message
     assert fleet.files(table) == [("2024/3/18.parquet", 10), ("2024/3/20.parquet", 10)]
     assert len(objects(fleet)) == 2
@@ -131,73 +127,6 @@ async def test_an_exception_of_clickhouse_stops_one_partition_and_is_its_cause(f
 
 
 # --- profiles -------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def endpoint(fleet, directory: Path, **profile: str | int):
-    """One more ClickHouse endpoint, whose user has this profile; answers its port."""
-    port = free_port([])
-    settings = [word for name, value in profile.items() for word in ("--settings", f"{name}={value}")]
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.local.clickhouse",
-        "--port",
-        str(port),
-        "--data",
-        str(directory),
-        *settings,
-    ]
-    password = fleet.settings().cluster(f"{fleet.name}.default").password.get_secret_value()
-    process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, "ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD": password}, stdout=asyncio.subprocess.DEVNULL
-    )
-
-    async def ready() -> bool:
-        try:
-            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/ping") as answer:
-                return answer.status == 200
-        except aiohttp.ClientConnectionError:
-            return False
-
-    try:
-        await eventually(ready)
-        yield port, password
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def say(port: int, password: str, sql: str) -> str:
-    headers = {"X-ClickHouse-User": "icefleet", "X-ClickHouse-Key": password}
-    async with (
-        aiohttp.ClientSession(headers=headers) as client,
-        client.post(f"http://127.0.0.1:{port}/", data=sql) as answer,
-    ):
-        text = await answer.text()
-        assert answer.status == 200, text
-        return text
-
-
-async def make_elsewhere(fleet, port: int, password: str) -> None:
-    """The table `events` on a further endpoint: three days of 1,000 rows."""
-    await say(port, password, f"CREATE DATABASE {fleet.database}")
-    await say(
-        port,
-        password,
-        f"CREATE TABLE {fleet.database}.events (updated DateTime, at DateTime, number UInt64, "
-        "network LowCardinality(String)) ENGINE = ReplacingMergeTree(updated) ORDER BY (network, at, number) "
-        "SETTINGS index_granularity = 100",
-    )
-    await say(
-        port,
-        password,
-        f"INSERT INTO {fleet.database}.events SELECT toDateTime('2024-04-01 00:00:00', 'UTC'), "
-        "toDateTime('2024-03-18 00:00:00', 'UTC') + 86400 * intDiv(number, 1000), number, "
-        f"'{fleet.network}' FROM system.numbers LIMIT 3000 SETTINGS max_rows_to_read = 0, limit = 0, offset = 0",
-    )
-    fleet.add_table("daily", "events", "at", network={"start_date": "2024-03-18", "end_date": "2024-03-20"})
-    fleet.point(clickhouse=port)
 
 
 async def test_a_profile_that_caps_results_shortens_no_export_and_hides_no_partition(fleet, tmp_path):

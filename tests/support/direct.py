@@ -1,6 +1,7 @@
 """The export activities called directly, as a worker would, without a loop that keeps their order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from temporalio.testing import ActivityEnvironment
@@ -11,7 +12,7 @@ from activities.contracts.export import (
     CommitInput,
     CommitReport,
     ExportedPartition,
-    PartitionInput,
+    PartitionsInput,
     Plan,
     PlanInput,
     PlannedPartition,
@@ -47,16 +48,19 @@ class Hands:
         )
         return plan
 
-    async def export(self, planned: PlannedPartition) -> ExportedPartition:
+    async def export(self, planned: PlannedPartition, *, attempt: int = 1) -> ExportedPartition:
         """Make one partition's object."""
-        exported: ExportedPartition = await ActivityEnvironment().run(
-            self._export.export_partition, PartitionInput(**self._where, request_id=self.request_id, planned=planned)
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, attempt=attempt)
+        exported: list[ExportedPartition] = await environment.run(
+            self._export.export_partitions,
+            PartitionsInput(**self._where, request_id=self.request_id, planned=[planned]),
         )
-        return exported
+        return exported[0]
 
-    async def export_all(self, plan: Plan) -> list[ExportedPartition]:
+    async def export_all(self, plan: Plan, *, attempt: int = 1) -> list[ExportedPartition]:
         """Make the object of every partition of a plan, one after the other."""
-        return [await self.export(planned) for planned in plan.todo]
+        return [await self.export(planned, attempt=attempt) for planned in plan.todo]
 
     async def commit(self, files: Sequence[ExportedPartition], empty_ranges: Sequence[list[str]] = ()) -> CommitReport:
         """Commit a page."""

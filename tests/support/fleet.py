@@ -76,6 +76,7 @@ class Fleet:
         self.directory = directory
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
+        self._cluster: dict[str, Any] = {}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
         self.temporal: Client
@@ -97,6 +98,7 @@ class Fleet:
                     "user": "icefleet",
                     "password_env": "ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD",
                     "max_threads": 2,
+                    **self._cluster,
                 }
             },
             "storage": {
@@ -146,6 +148,11 @@ class Fleet:
     def set_export(self, **limits: Any) -> None:
         """Change limits of the environment; workers started later see them."""
         self._export |= limits
+        self.write_config()
+
+    def set_cluster(self, **values: Any) -> None:
+        """Change slots and limits of the source; workers started later see them."""
+        self._cluster |= values
         self.write_config()
 
     def point(self, **ports: int) -> None:

@@ -206,7 +206,7 @@ groups:
 """,
     )
     local = settings.environments["local"]
-    assert (local.export.parallel_partitions, local.export.partitions_per_commit) == (2, 32)
+    assert (local.export.parallel_partitions, local.export.partitions_per_commit) == (2, 64)
     assert (local.clickhouse["default"].max_threads, local.clickhouse["default"].user) == (1, "icefleet")
     table = settings.table("staging", BLOCK, "sepolia")
     assert table.networks == (NetworkRange("sepolia", "2024-03-19"),)
@@ -287,7 +287,7 @@ def test_an_environment_without_its_secrets_is_refused_when_used_and_only_then(t
     with pytest.raises(BadConfig) as caught:
         settings.cluster("production.default")
     assert str(caught.value) == (
-        f"{SHIPPED}/environments.yaml:88 environments.production.clickhouse.default.password_env: the variable "
+        f"{SHIPPED}/environments.yaml:91 environments.production.clickhouse.default.password_env: the variable "
         f"PRODUCTION_CLICKHOUSE_PASSWORD is set neither in the environment nor in {tmp_path}/stack/env"
     )
     with pytest.raises(BadConfig) as caught:

@@ -80,6 +80,22 @@ ENVIRONMENT_CASES = {
         "    export: {part_size_bytes: 1024}\n    temporal:",
         ["environments.yaml:16 environments.local.export.part_size_bytes: must be at least 5242880, and is 1024"],
     ),
+    "a limit below nothing": (
+        "host: 127.0.0.1",
+        "host: 127.0.0.1\n        max_rows_to_read: -1",
+        [f"environments.yaml:6 {CLUSTER}.max_rows_to_read: must be at least 0, and is -1"],
+    ),
+    "a fleet that can send more queries than it was granted": (
+        "host: 127.0.0.1",
+        "host: 127.0.0.1\n        export_slots: 3\n        lookup_slots: 2\n        max_concurrent_queries: 19",
+        [
+            (
+                f"environments.yaml:8 {CLUSTER}.max_concurrent_queries: grants 19 queries at once, and 4 workers x "
+                "(3 export slots + 2 lookup slots) can send 20; lower export.max_workers, export_slots or "
+                "lookup_slots, or have the source allow more"
+            )
+        ],
+    ),
     "an environment name with a dot": (
         "  local:\n",
         "  lo.cal:\n",

@@ -264,4 +264,4 @@ def test_a_cause_is_the_fault_and_its_own_words():
     class Failure:
         cause = ApplicationError("no such warehouse", type=CatalogRefused.__name__)
 
-    assert cause_of(Failure()) == ("CatalogRefused", "no such warehouse")  # type: ignore[arg-type]
+    assert cause_of(Failure()) == ("CatalogRefused", "no such warehouse", "us")  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from support.fleet import eventually
 from support.gate import failing_at, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest
 
-LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1)
+LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16)
 
 
 async def details(handle: Any) -> str:
@@ -82,7 +82,7 @@ async def test_a_failure_is_seen_while_the_others_go_on(fleet):
     assert [(failure["partition"], failure["cause"]) for failure in progress["requests"][0]["failures"]] == [
         ("2024-03-20", "StoreRefused")
     ]
-    assert "2024-03-20: StoreRefused: no right to write" in text
+    assert "2024-03-20: StoreRefused: no right to write (who must act: operator)" in text
     assert "in flight: 2024-03-19" in text
     assert (report.status, report.exported, report.failed) == ("partial", 1, 1)
 
@@ -127,7 +127,7 @@ def test_a_request_survives_continuing_as_new_whole(asked, plan, failed):
         request.empty_ranges = []  # they go with the next commit, and every page ends with one
         request.committed(CommitReport("123", 1, 0, 10, 100))
     for label in failed:
-        request.failed(label, "StoreRefused", "no")
+        request.failed(label, "StoreRefused", "no", "operator")
     back = ActiveRequest.load(request.dump())
     assert (back.submitted, back.request, back.todo, back.report) == (
         request.submitted,
@@ -143,7 +143,7 @@ def test_a_request_survives_continuing_as_new_whole(asked, plan, failed):
 def test_a_report_counts_every_failure_and_lists_the_first_hundred():
     request = ActiveRequest(SubmittedRequest("id", "", {}), ExportRequest("t", "n"))
     for number in range(LISTED_FAILURES + 20):
-        request.failed(str(number), "StoreRefused", "no")
+        request.failed(str(number), "StoreRefused", "no", "operator")
     assert (request.report.failed, len(request.report.failures)) == (120, 100)
     assert request.report.failures[0].partition == "0"
 

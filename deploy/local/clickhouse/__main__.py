@@ -36,6 +36,13 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="a setting of the user's profile: the default of every query; repeatable",
     )
+    parser.add_argument(
+        "--max",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="the highest value that a query may give to a setting; repeatable",
+    )
     return parser.parse_args()
 
 
@@ -69,8 +76,10 @@ def main() -> None:
     password = os.environ.get(arguments.password_env)
     if not password:
         sys.exit(f"{arguments.password_env} is not set: put the password of user {arguments.user} into it")
-    settings = dict(setting.partition("=")[::2] for setting in arguments.settings)
-    asyncio.run(_serve(Engine(arguments.data, settings), arguments, password))
+    settings, highest = (
+        dict(text.partition("=")[::2] for text in texts) for texts in (arguments.settings, arguments.max)
+    )
+    asyncio.run(_serve(Engine(arguments.data, settings, highest), arguments, password))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
@@ -200,13 +201,19 @@ class Engine:
     Args:
         data: directory of the tables; made when missing.
         profile: settings of every query unless it says otherwise, as a user's profile has them.
+        highest: the highest values that a query may give to settings.
     """
 
-    def __init__(self, data: Path, profile: Mapping[str, str]) -> None:
+    def __init__(
+        self, data: Path, profile: Mapping[str, str], highest: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         store, conf = data / "store", data / "conf"
         for directory in (store, conf):
             directory.mkdir(parents=True, exist_ok=True)
-        (conf / "users.xml").write_text(_USERS.format(profile=_as_xml(profile)))
+        constraints = _as_xml({name: f"<max>{escape(value)}</max>" for name, value in highest.items()})
+        values = _as_xml({name: escape(value) for name, value in profile.items()})
+        users = _USERS.format(profile=f"{values}<constraints>{constraints}</constraints>")
+        (conf / "users.xml").write_text(users)
         (conf / "config.xml").write_text(_CONFIG.format(tcp_port=_TCP_PORT, users=escape(str(conf / "users.xml"))))
         # log_queries is off until a request's settings are in place, so that only clients' queries are logged.
         self._target = f"{store.resolve()}?config-file={(conf / 'config.xml').resolve()}&log_queries=0"
@@ -250,8 +257,8 @@ def _connect(target: str) -> Connection:
     return connection
 
 
-def _as_xml(profile: Mapping[str, str]) -> str:
-    for name in profile:
+def _as_xml(elements: Mapping[str, str]) -> str:
+    for name in elements:
         if not name.isidentifier():
-            raise ValueError(f"--settings {name}: not the name of a setting")
-    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in profile.items())
+            raise ValueError(f"{name}: not the name of a setting")
+    return "".join(f"<{name}>{content}</{name}>" for name, content in elements.items())

@@ -1,0 +1,143 @@
+"""The taxonomy of failures: closed, documented, and all that activities raise."""
+
+import ast
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import ApplicationErrorCategory
+
+import activities.core.faults as tree
+from activities.contracts.export import ExportActivities, ExportLimits
+from activities.core.faults import Fault
+from activities.errors import to_application_error, to_bug
+from workflows import policies
+from workflows.policies import commit_policy, export_policy
+
+ROOT = Path(__file__).parents[2]
+FAULTS = {name: found for name, found in vars(tree).items() if isinstance(found, type) and issubclass(found, Fault)}
+DOCS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+LEAVES = {name: (found.actor, found.retryable) for name, found in FAULTS.items() if found is not Fault}
+OURS_TO_MEND = {
+    # A mistake in code of ours, which no input and no config can bring about.
+    ("activities/failpoints.py", "ValueError"),
+    ("activities/core/partitions.py", "ValueError"),
+    # What the stubs would do if nobody implemented them.
+    ("activities/contracts/export.py", "NotImplementedError"),
+    # A fault that was collected, and is raised once nothing else is left to do.
+    ("activities/partitions.py", "faults[0]"),
+    ("activities/orphans.py", "answer"),
+}
+
+
+def rows(text: str, columns: int) -> list[list[str]]:
+    """The cells of the table lines of a Markdown text that begin with a name in backticks."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line] for line in lines if len(line) == columns]
+
+
+def test_the_tree_is_flat_so_that_every_fault_is_one_of_the_list():
+    assert all(found.__bases__ == (Fault,) for found in FAULTS.values() if found is not Fault)
+    assert len(LEAVES) > 15
+
+
+def test_docs_docstring_and_classes_say_the_same_of_every_fault():
+    faults = DOCS.partition("## Faults")[2].partition("## Activities")[0]
+    documented = {name.strip("`"): (actor, again == "yes") for name, actor, again, _, _ in rows(faults, 5)}
+    assert documented == LEAVES
+    listed = re.findall(r"[├└]── (\w+) +(\w+) .*?(retryable)?$", tree.__doc__ or "", re.MULTILINE)
+    assert {name: (actor, bool(again)) for name, actor, again in listed} == LEAVES
+
+
+def span(time: timedelta) -> str:
+    seconds = int(time.total_seconds())
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def test_docs_and_policies_say_the_same_of_every_activity():
+    # Limits of config are told by numbers that nothing else has.
+    limits = ExportLimits(
+        parallel_partitions=1,
+        partitions_per_commit=1,
+        pages_per_run=1,
+        heartbeat_seconds=1001,
+        partition_timeout_seconds=1002,
+        partition_attempts=1003,
+        commit_attempts=1004,
+        retry_initial_seconds=11,
+        small_partition_rows=1,
+        partitions_per_activity=1,
+    )
+    names = {
+        "1001 s": "`heartbeat_seconds`",
+        "1002 s": "`partition_timeout_seconds`",
+        "1003": "`partition_attempts`",
+        "1004": "`commit_attempts`",
+        "11 s": "`retry_initial_seconds`",
+    }
+    used = {
+        "deliver_request": policies.DELIVER,
+        "withdraw_request": policies.DELIVER,
+        "plan_partitions": policies.PLAN,
+        "export_partitions": export_policy(limits),
+        "commit_partitions": commit_policy(limits),
+        "delete_orphans": policies.DELETE_ORPHANS,
+        "announce_snapshots": policies.ANNOUNCE,
+    }
+    expected = {}
+    for activity, policy in used.items():
+        retry, beat = policy["retry_policy"], policy.get("heartbeat_timeout")
+        longest = retry.maximum_interval or 100 * retry.initial_interval  # Temporal's own rule
+        longest_text = f"{int(longest.total_seconds())} s" if longest == timedelta(seconds=100) else span(longest)
+        first = span(retry.initial_interval)
+        cells = [
+            span(policy["start_to_close_timeout"]),
+            span(beat) if beat else "none",
+            str(retry.maximum_attempts or "no end"),
+        ]
+        pause = f"{names.get(first, first)}, doubling up to {longest_text}"
+        expected[activity] = [*(names.get(cell, cell) for cell in cells), pause]
+    table = DOCS.partition("## Activities")[2]
+    assert {name.strip("`"): cells for name, *cells in rows(table, 5)} == expected
+    declared = {name for name, stub in vars(ExportActivities).items() if callable(stub) and name[0] != "_"}
+    assert set(expected) == declared
+    for name in declared:
+        assert name in (policies.__doc__ or "")
+
+
+def test_all_that_activities_raise_is_a_fault():
+    sources = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "activities").rglob("*.py")}
+    answering = {
+        node.name
+        for parsed in sources.values()
+        for node in ast.walk(parsed)
+        if isinstance(node, ast.FunctionDef) and node.returns is not None
+        if ast.unparse(node.returns).strip("'\"") in {*FAULTS, "ApplicationError"}
+    }
+    strange = []
+    for path, parsed in sources.items():
+        for node in ast.walk(parsed):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            name = called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)
+            where = path.relative_to(ROOT).as_posix()
+            if name not in {*FAULTS, *answering} and (where, name) not in OURS_TO_MEND:
+                strange.append(f"{where}:{node.lineno}: {name}")
+    assert strange == []
+
+
+@pytest.mark.parametrize("fault", [found for found in FAULTS.values() if found is not Fault])
+def test_a_fault_keeps_its_name_its_words_and_who_must_act_in_temporal(fault: type[Fault]):
+    failure = to_application_error(fault("here is what is wrong"))
+    assert (failure.type, failure.message) == (fault.__name__, "here is what is wrong")
+    assert failure.details == ({"who must act": fault.actor},)
+    assert failure.non_retryable == (not fault.retryable)
+    assert (failure.category == ApplicationErrorCategory.BENIGN) == (fault.actor == "nobody")
+
+
+def test_what_is_no_fault_is_a_bug_and_ours():
+    failure = to_bug(KeyError("rows"))
+    assert (failure.type, failure.details, failure.non_retryable) == ("Bug", ({"who must act": "us"},), False)
+    assert failure.message.startswith("KeyError: 'rows'; please report this")
