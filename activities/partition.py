@@ -19,8 +19,9 @@ from activities.core.objectkeys import public_key, replacement_key
 from activities.core.query import Query, SourceFacts, refused_text_query
 from activities.core.recipes import IDS, forced_ids, short_ids
 from activities.core.tables import TableConfig
-from activities.core.utf8 import REFUSED_TEXT
+from activities.core.utf8 import was_refused
 from activities.footers import stored_footer
+from activities.lake.fit import misfits
 from activities.lake.footers import Footer, read_footer
 from activities.transfer import PendingObject
 
@@ -78,6 +79,7 @@ class PartitionExport:
             ObjectRefused: every key is taken by an object that another recipe made.
             ResultIncomplete: the stream ended early.
             UnsupportedType: text that is not UTF-8.
+            SourceMoved: the source has changed its columns meanwhile.
         """
         await failpoints.reach("before-upload")
         store = self.subject.context.store
@@ -119,8 +121,9 @@ class PartitionExport:
             ):
                 await pending.take(chunks)
             footer = self._whole(key, pending)
+            self._check_columns(footer)
         except Fault as fault:
-            if REFUSED_TEXT in str(fault):
+            if was_refused(str(fault)):
                 raise UnsupportedType(await self._no_text()) from fault
             raise
         return StagedObject(self, footer, pending)
@@ -137,6 +140,11 @@ class PartitionExport:
         except ObjectRefused as broken:
             what = f"{self.name}: the result ended after {pending.size} bytes, and is not whole ({broken})"
             raise self.subject.clickhouse.broken(what, pending.tail) from broken
+
+    def _check_columns(self, footer: Footer) -> None:
+        types = {column.name: column.iceberg for column in self.subject.columns}
+        if wrong := misfits(footer, types):
+            raise SourceMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
 
     async def _no_text(self) -> str:
         """What to say of a partition whose text is not UTF-8: which columns, and in how many rows."""

@@ -11,12 +11,13 @@ from activities.beats import Beats
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, table_identifier
 from activities.core.columns import export_columns
+from activities.core.evolution import check_planned
 from activities.core.faults import Fault
 from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, index_of
 from activities.core.query import PINNED_SETTINGS, counts_query, export_query, versions_query
 from activities.core.recipes import recipe_of
-from activities.lake.schema import column_types
+from activities.lake.schema import shape_of
 from activities.partition import Counted, PartitionExport, StagedObject, Subject
 from activities.source import read_facts
 
@@ -49,7 +50,10 @@ async def _prepare(context: ExportContext, task: PartitionsInput) -> list[Partit
     clickhouse = context.find_source(config.source)
     facts = await read_facts(clickhouse, config)
     table = await asyncio.to_thread(context.lake.load, table_identifier(task.network, task.table))
-    columns = export_columns(config, facts.columns, column_types(table) if table is not None else None)
+    shape = shape_of(table)
+    columns = export_columns(config, facts.columns, shape)
+    if table is not None:
+        check_planned(config.name, shape.types, {column.name: column.iceberg for column in columns})
     line = line_of(table.properties) if table is not None else 0
     subject = Subject(context, task, config, facts, clickhouse, columns, line)
     indices = [index_of(config.partition, planned.partition) for planned in task.planned]

@@ -11,8 +11,9 @@ from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
 from activities.contracts.inputs import read_input
-from activities.core.columns import export_columns
+from activities.core.columns import ExportColumn, export_columns
 from activities.core.empties import PROPERTY, known_empty
+from activities.core.evolution import TableShape
 from activities.core.faults import StoreUnavailable
 from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
@@ -25,8 +26,8 @@ from activities.core.planning import (
 from activities.core.query import SourceFacts, check_columns, head_query, survey_query
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
+from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
-from activities.lake.schema import column_types
 from activities.source import read_facts
 
 LISTED_FINDINGS = 100
@@ -135,12 +136,17 @@ def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span
 def _look_at_table(
     context: ExportContext, subject: _Subject, identifier: str, span: Span
 ) -> tuple[dict[int, ExistingFile], str]:
-    """The files of `span` and the remembered empties; the table is made, or its columns checked, on the way."""
-    table = context.lake.load(identifier)
-    columns = export_columns(subject.config, subject.facts.columns, column_types(table) if table is not None else None)
-    check_columns(subject.config, subject.facts)
-    if not subject.request.dry_run:
-        table = context.lake.ensure(identifier, columns, subject.rule)
+    """The files of `span` and the remembered empties; the table is made, or made ready, on the way."""
+
+    def decide(shape: TableShape | None) -> tuple[ExportColumn, ...]:
+        columns = export_columns(subject.config, subject.facts.columns, shape)
+        check_columns(subject.config, subject.facts)
+        return columns
+
+    if subject.request.dry_run:
+        table = look_ahead(context.lake, identifier, subject.rule, decide)
+    else:
+        table = ensure_table(context.lake, identifier, subject.rule, decide)
     if table is None:
         return {}, ""
     held = existing_files(table, subject.rule, subject.facts.version_column, span)

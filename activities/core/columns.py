@@ -1,15 +1,17 @@
 """A source's columns as they are exported: privacy first, then the type policy, then the table that is there."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
+from activities.core.evolution import TableShape, check_clashes, field_names, follow
 from activities.core.faults import BadConfig, Fault, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.sqltext import quote_identifier, quote_text
 from activities.core.tables import COORDINATES, PLACES, SENSITIVE, TableConfig
-from activities.core.types import IcebergType, bare_type, carry, inside, is_plain, parse_type, widens
+from activities.core.types import ClickHouseType, IcebergType, bare_type, carry, inside, is_plain, parse_type, unwrap
 
 _BLANKS = {
     "IPv4": str(IPv4Address(0)),
@@ -21,6 +23,7 @@ _BLANKS = {
 }
 """Text whose cast to a type is that type's blank value; String depends on what the column says of itself."""
 _ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
+_MAY_BE_NULL = frozenset({"Nullable", "Variant", "Dynamic"})
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", re.ASCII)
 
 
@@ -42,14 +45,14 @@ class ExportColumn:
 
 
 def export_columns(
-    config: TableConfig, columns: Sequence[SourceColumn], existing: Mapping[str, IcebergType] | None = None
+    config: TableConfig, columns: Sequence[SourceColumn], table: TableShape | None = None
 ) -> tuple[ExportColumn, ...]:
     """How each of `columns` is exported, in their order; MATERIALIZED and ALIAS columns are the caller's to leave out.
 
     Args:
         config: What config says of the table.
         columns: The source's columns.
-        existing: The types of the Iceberg table's columns, when it exists: they win.
+        table: The Iceberg table, when it exists: its types win, or are widened as Iceberg allows.
 
     Raises:
         BadConfig: Config names a column that the source lacks, or redacts one whose type has no blank value.
@@ -59,9 +62,13 @@ def export_columns(
     """
     _check_names(config, columns)
     _check_privacy(config, columns)
-    exported = tuple(export_column(config, column, (existing or {}).get(column.name)) for column in columns)
+    table = table or TableShape({})
+    _check_new_fields(config, columns, table)
+    _check_required(config, columns, table.required)
+    exported = tuple(export_column(config, column, table.types.get(column.name)) for column in columns)
     for column in exported:
         check_chunks(config, column)
+    check_clashes(config.name, table.types, {column.name: column.iceberg for column in exported})
     return exported
 
 
@@ -105,10 +112,18 @@ def missing_columns(config: TableConfig, columns: Sequence[SourceColumn]) -> lis
         ("partition column", config.partition.column),
         ("network column", config.network_column),
         *(("redacted column", name) for name in config.redacted_columns),
-        *(("allowed column", name) for name in config.allowed_columns),
+        *(("allowed column", name) for name in config.allowed_columns if not _is_field(name, columns)),
         *(("column with a type of its own", name) for name in config.types),
     ]
     return [(what, name) for what, name in named if name not in there]
+
+
+def _is_field(name: str, columns: Sequence[SourceColumn]) -> bool:
+    """Whether a name such as `column.field` is one of a field that a column of the source has inside it."""
+    holders = [column for column in columns if name.startswith(f"{column.name}.")]
+    with contextlib.suppress(UnsupportedType):  # said of the column itself, by whoever reads its type
+        return any(path == name for column in holders for path, _ in _fields(column.name, parse_type(column.type)))
+    return False
 
 
 def undecided(config: TableConfig, columns: Sequence[SourceColumn]) -> list[str]:
@@ -128,7 +143,10 @@ def undecided(config: TableConfig, columns: Sequence[SourceColumn]) -> list[str]
 def _check_names(config: TableConfig, columns: Sequence[SourceColumn]) -> None:
     missing = [f"{what} {name}" for what, name in missing_columns(config, columns)]
     if missing:
-        raise BadConfig(f"{config.name}: the source has no {', no '.join(missing)}; correct the names in config")
+        raise BadConfig(
+            f"{config.name}: the source has no {', no '.join(missing)}; correct the names in config, or take out what "
+            "the source has dropped (never a partition or network column: bring it back, or export to a new table)"
+        )
     both = sorted(set(config.redacted_columns) & set(config.allowed_columns))
     if both:
         raise BadConfig(f"{config.name}: {', '.join(both)} is both redacted and allowed; decide for one")
@@ -143,6 +161,53 @@ def _check_privacy(config: TableConfig, columns: Sequence[SourceColumn]) -> None
         )
 
 
+def _check_new_fields(config: TableConfig, columns: Sequence[SourceColumn], table: TableShape) -> None:
+    """Whoever allowed a column knew the fields that it had: one that appears inside it later is to be decided anew."""
+    open_names = []
+    for column in columns:
+        if column.name not in config.allowed_columns or column.name not in table.types:
+            continue
+        there = set(field_names(column.name, table.types[column.name]))
+        open_names += [
+            path
+            for path, kind in _fields(column.name, parse_type(column.type))
+            if path not in there
+            and path not in config.allowed_columns
+            and (_holds(path.rpartition(".")[2], config.sensitive_patterns) or kind in _ADDRESS_TYPES)
+        ]
+    if open_names:
+        raise PrivacyUndecided(
+            f"{config.name}: {', '.join(open_names)} came after its column was allowed, and may say who or where "
+            "somebody is; name each under allowed_columns as it stands here, or take it out of the column at the source"
+        )
+
+
+def _fields(path: str, tree: ClickHouseType) -> Iterator[tuple[str, str]]:
+    """`column.field` and the bare type of every field inside a column, also in arrays and maps."""
+    names = tree.fields or ("",) * len(tree.elements)
+    for name, element in zip(names, tree.elements, strict=True):
+        inner = f"{path}.{name}" if name else path
+        if name:
+            yield inner, unwrap(element).name
+        yield from _fields(inner, element)
+
+
+def _check_required(config: TableConfig, columns: Sequence[SourceColumn], required: Collection[str]) -> None:
+    """Tables of others may have columns that must never be null: the source must be able to promise it."""
+    kinds = {column.name: column.type for column in columns}
+    for name in sorted(required):
+        if name not in kinds:
+            problem = "the source has no such column"
+        elif not _MAY_BE_NULL.isdisjoint(inside(parse_type(kinds[name]))[1]):
+            problem = f"{kinds[name]} at the source, which may be NULL"
+        else:
+            continue
+        raise SchemaConflict(
+            f"{config.name}: column {name} is required in the Iceberg table, and {problem}; "
+            "make it optional in the table with an Iceberg client, or mend the source"
+        )
+
+
 def export_column(config: TableConfig, column: SourceColumn, existing: IcebergType | None = None) -> ExportColumn:
     """How one column is exported; raises as `export_columns` does."""
     try:
@@ -152,16 +217,17 @@ def export_column(config: TableConfig, column: SourceColumn, existing: IcebergTy
         chosen = carry(column.type, expression, config.profile, config.types.get(column.name))
     except (UnsupportedType, BadConfig) as error:
         raise _located(config, column, error) from error
-    if existing is None or widens(existing, chosen.iceberg):
-        return ExportColumn(column.name, chosen.expression, chosen.iceberg)
+    wanted = chosen.iceberg if existing is None else follow(existing, chosen.iceberg)
+    if wanted == chosen.iceberg:
+        return ExportColumn(column.name, chosen.expression, wanted)
     if column.name in config.types:
         raise SchemaConflict(
             f"{config.name}: column {column.name} is {existing} in the Iceberg table, and config says "
             f"{chosen.iceberg}; take it out of types, or export to a new table"
         )
     try:
-        kept = carry(column.type, expression, config.profile, str(existing))
-    except UnsupportedType as error:
+        kept = carry(column.type, expression, config.profile, str(wanted))
+    except (UnsupportedType, BadConfig) as error:
         raise SchemaConflict(
             f"{config.name}: column {column.name} is {existing} in the Iceberg table, and {column.type} at the source, "
             f"which cannot become that; change the source back, or export to a new table ({error})"

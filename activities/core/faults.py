@@ -10,6 +10,7 @@ names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
     ├── PrivacyUndecided      operator  a column looks sensitive and nobody said what to do with it
     ├── UnsupportedType       operator  a column's type has no lossless way into Iceberg
     ├── SchemaConflict        operator  source and Iceberg table cannot be reconciled
+    ├── SchemaMoved           nobody    the source's columns changed after the plan was made
     ├── SourceRefused         operator  ClickHouse says no: password, rights, unknown table
     ├── SourceUnavailable     operator  ClickHouse cannot be reached, or fails by itself       retryable
     ├── SourceBusy            operator  ClickHouse takes no more queries just now              retryable
@@ -66,6 +67,12 @@ class SchemaConflict(Fault):
     """The source's columns and the Iceberg table's cannot be reconciled."""
 
     actor = "operator"
+
+
+class SchemaMoved(Fault):
+    """The source's columns changed after the plan was made: trying again cannot help, a new plan can."""
+
+    actor = "nobody"
 
 
 class SourceRefused(Fault):

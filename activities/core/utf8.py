@@ -12,6 +12,8 @@ from activities.core.sqltext import quote_text
 
 REFUSED_TEXT = "icefleet: text that is not UTF-8"
 """What ClickHouse's error says when `guarded` has found some."""
+_SAID = f"DB::Exception: {REFUSED_TEXT}"
+"""The same where it is the error, and not a query that an error of another kind quotes."""
 _NEVER_NULL = ("String", "LowCardinality(String)", "FixedString(", "LowCardinality(FixedString(")
 
 
@@ -21,6 +23,11 @@ def is_text(column: ExportColumn, source_type: str) -> str:
         # Most columns are like this, and every function more is time that the source takes to read the query.
         return f"isValidUTF8({column.expression})"
     return _is_text(column.iceberg, column.expression, 0)
+
+
+def was_refused(message: str) -> bool:
+    """Whether ClickHouse's error says that a row's text is not UTF-8."""
+    return _SAID in message
 
 
 def guarded(expression: str, conditions: Iterable[str]) -> str:

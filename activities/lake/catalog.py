@@ -128,32 +128,22 @@ class Lake:
             return None
         return table
 
-    def ensure(self, identifier: str, columns: tuple[ExportColumn, ...], rule: PartitionRule) -> Table:
-        """The table, made now if the catalog has none of that name."""
-        table = self.load(identifier)
-        if table is not None:
-            return table
+    def create(self, identifier: str, columns: tuple[ExportColumn, ...], rule: PartitionRule) -> None:
+        """Make the table, unless somebody else has made one of that name meanwhile."""
         namespace = identifier.rpartition(".")[0]
         catalog = self.catalog
         with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of this network was first
             self.ask(lambda: catalog.create_namespace(namespace))
         schema = iceberg_schema(columns)
-
-        def create() -> Table:
-            made: Table = catalog.create_table(
-                identifier,
-                schema=schema,
-                partition_spec=partition_spec(schema, rule),
-                properties=table_properties(schema),
-            )
-            return made
-
         with contextlib.suppress(TableAlreadyExistsError):  # another worker was first
-            return self.ask(create)
-        table = self.load(identifier)
-        if table is None:
-            raise CatalogUnavailable(f"{self._where} says both that table {identifier} exists and that it does not")
-        return table
+            self.ask(
+                lambda: catalog.create_table(
+                    identifier,
+                    schema=schema,
+                    partition_spec=partition_spec(schema, rule),
+                    properties=table_properties(),
+                )
+            )
 
     def identifiers(self) -> list[str]:
         """Every table in the catalog, as `<network>.<table>`."""

@@ -10,24 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import requests
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
-from pyiceberg.table.update import AssertTableUUID
 
 from activities.core.commits import CommitPlan, NewFile, plan_commit
 from activities.core.faults import CommitConflict, Fault, SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
-from activities.lake.catalog import REFUSALS, Lake, says_no
+from activities.lake.catalog import Lake
 from activities.lake.files import live_files
+from activities.lake.layout import check_layout
+from activities.lake.mapping import check_mapping
+from activities.lake.sending import TRIES, WAIT_SECONDS, send
 from activities.lake.storage import metadata_named
-
-TRIES = 20
-"""Races against other writers that one call may lose."""
-WAIT_SECONDS = 0.05
 
 PropertyUpdate = Callable[[Mapping[str, str]], Mapping[str, str]]
 
@@ -59,6 +55,7 @@ def commit_files(
     change make a snapshot even when no file does, so that no other commit which was staged before can land any more.
 
     Raises:
+        SchemaConflict: somebody changed the table so that the files do not fit it any more.
         CommitConflict: other writers won every try.
         CatalogUnavailable: the catalog cannot be reached, or answers every try with an error.
     """
@@ -73,6 +70,8 @@ def commit_files(
                 staged.clean_if_refused()
         if landed:
             return Commit(landed[0].snapshot_id, landed[0].plan)
+        check_layout(table, rule)
+        check_mapping(f"table {identifier}", table.properties, table.schema())
         plan = plan_commit(_head(table, rule, files), files)
         changes = {
             name: value for name, value in properties(table.properties).items() if table.properties.get(name) != value
@@ -156,23 +155,9 @@ class _Staged:
     def send(self, lake: Lake) -> bool:
         """Send the updates; False when they are known or suspected not to have landed, so the head must be asked."""
         transaction = self._transaction
-        requirements = (*transaction._requirements, AssertTableUUID(uuid=self._table.metadata.table_uuid))  # noqa: SLF001 - committing is what this file is for
-        try:
-            lake.catalog.commit_table(self._table, requirements, transaction._updates)  # noqa: SLF001
-        except CommitFailedException:
-            self._refused = True
-            return False
-        except NoSuchTableError:
-            return False  # dropped meanwhile: the next round says so
-        except REFUSALS as refused:
-            raise lake.refusal(refused) from refused
-        except (requests.RequestException, RESTError) as doubt:
-            if says_no(doubt):
-                raise lake.refusal(doubt) from doubt
-            # Cut off, timed out or 5xx: it may have landed. The next round looks.
-            self.unanswered = doubt
-            return False
-        return True
+        answer = send(lake, self._table, transaction._updates, transaction._requirements)  # noqa: SLF001 - committing is what this file is for
+        self._refused, self.unanswered = answer.refused, answer.unanswered
+        return answer.landed
 
     def is_in(self, table: Table) -> bool:
         """Whether the table holds this try's snapshot."""

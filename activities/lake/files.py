@@ -17,7 +17,9 @@ from activities.core.faults import ObjectRefused, SchemaConflict, UnsupportedTyp
 from activities.core.partitions import Span, bounds_of, label_of
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
+from activities.lake.fit import misfits
 from activities.lake.footers import Footer
+from activities.lake.schema import shape_of
 from activities.lake.storage import metadata_named
 
 SECONDS = 1_000_000
@@ -85,9 +87,9 @@ def upper_bound(table: Table, file: DataFile, column: str) -> int | None:
 
 
 def _bound(table: Table, bounds: dict[int, bytes] | None, column: str) -> int | None:
-    field = table.schema().find_field(column)
-    raw = (bounds or {}).get(field.field_id)
-    if raw is None:
+    field = next((field for field in table.schema().fields if field.name == column), None)
+    raw = (bounds or {}).get(field.field_id) if field is not None else None
+    if field is None or raw is None:
         return None
     value = int(from_bytes(field.field_type, raw))  # type: ignore[arg-type]
     return value * DAY if isinstance(field.field_type, DateType) else value
@@ -115,14 +117,19 @@ def data_file(
     """Describe an object as a file of the table, from its footer and with its partition said explicitly.
 
     Raises:
-        ObjectRefused: the object has a column that the table lacks, lacks the bounds that planning needs, or holds
-            rows outside its partition.
+        ObjectRefused: the object has a column that the table lacks, or has with another type, lacks the bounds that
+            planning needs, or holds rows outside its partition.
     """
     schema = table.schema()
     known = {field.name for field in schema.fields}
     if unknown := [name for name in footer.columns if name not in known]:
         raise ObjectRefused(
             f"object {footer.key} has columns that table {'.'.join(table.name())} lacks: {', '.join(unknown)}"
+        )
+    if wrong := misfits(footer, shape_of(table).types):
+        raise ObjectRefused(
+            f"object {footer.key} does not fit table {'.'.join(table.name())}: {'; '.join(wrong)}; it stays out of the "
+            "table. Ask for the export again, with force if it was made by an older release"
         )
     if too_large := footer.beyond_long():
         raise UnsupportedType(

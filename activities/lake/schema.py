@@ -1,7 +1,7 @@
 """From the type policy's pure types to PyIceberg's, and how a table of ours is laid out."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -30,9 +30,12 @@ from pyiceberg.types import (
 
 from activities.core import types as pure
 from activities.core.columns import ExportColumn
+from activities.core.evolution import TableShape
 from activities.core.faults import SchemaConflict
 from activities.core.tables import PartitionRule
 
+NAME_MAPPING = "schema.name-mapping.default"
+"""The property by which readers find a column in files without field ids, as ClickHouse writes them."""
 _PRIMITIVES: dict[str, IcebergType] = {
     str(kind): kind
     for kind in (
@@ -106,27 +109,93 @@ def to_pure(kind: IcebergType) -> pure.IcebergType:
             return pure.Primitive(str(kind))
 
 
-def column_types(table: Table) -> dict[str, pure.IcebergType]:
-    """Name → type of the table's columns today."""
-    return {field.name: to_pure(field.field_type) for field in table.schema().fields}
+def shape_of(table: Table | None) -> TableShape:
+    """The table's columns today; no columns when there is no table."""
+    if table is None:
+        return TableShape({})
+    fields = table.schema().fields
+    return TableShape(
+        types={field.name: to_pure(field.field_type) for field in fields},
+        required=frozenset(field.name for field in fields if field.required or _holds_required(field.field_type)),
+    )
+
+
+def _holds_required(kind: IcebergType) -> bool:
+    match kind:
+        case ListType():
+            return kind.element_required or _holds_required(kind.element_type)
+        case MapType():
+            return kind.value_required or _holds_required(kind.value_type)
+        case StructType():
+            return any(field.required or _holds_required(field.field_type) for field in kind.fields)
+        case _:
+            return False
+
+
+def evolved(schema: Schema, wanted: Mapping[str, pure.IcebergType], *, last_id: int, schema_id: int) -> Schema:
+    """The schema in which every column of `wanted` has its type; what it lacks is added, optional, at the end.
+
+    Args:
+        schema: The table's, whose ids, documentation and order stay.
+        wanted: Types that are those of the schema, or wider as Iceberg allows.
+        last_id: The highest id that the table has ever given to a field.
+        schema_id: The new schema's own.
+    """
+    ids = itertools.count(last_id + 1)
+    kept = [
+        field.model_copy(update={"field_type": _grown(field.field_type, wanted[field.name], ids)})
+        if field.name in wanted
+        else field
+        for field in schema.fields
+    ]
+    names = {field.name for field in schema.fields}
+    added = [_optional(next(ids), name, kind, ids) for name, kind in wanted.items() if name not in names]
+    return Schema(*kept, *added, schema_id=schema_id, identifier_field_ids=schema.identifier_field_ids)
+
+
+def _optional(number: int, name: str, kind: pure.IcebergType, ids: Iterator[int]) -> NestedField:
+    return NestedField(number, name, to_pyiceberg(kind, ids), required=False)
+
+
+def _grown(kind: IcebergType, wanted: pure.IcebergType, ids: Iterator[int]) -> IcebergType:
+    match kind, wanted:
+        case ListType(), pure.ListOf(element):
+            return kind.model_copy(update={"element_type": _grown(kind.element_type, element, ids)})
+        case MapType(), pure.MapOf(_, value):
+            return kind.model_copy(update={"value_type": _grown(kind.value_type, value, ids)})
+        case StructType(), pure.StructOf(fields):
+            kept = [
+                field.model_copy(update={"field_type": _grown(field.field_type, inner, ids)})
+                for field, (_, inner) in zip(kind.fields, fields, strict=False)
+            ]
+            return StructType(*kept, *(_optional(next(ids), name, inner, ids) for name, inner in fields[len(kept) :]))
+        case _:
+            return kind if to_pure(kind) == wanted else to_pyiceberg(wanted, ids)
 
 
 def partition_spec(schema: Schema, rule: PartitionRule) -> PartitionSpec:
     """Days and hours as they are; integer chunks coarsely, since a small file need not be a partition."""
     source = schema.find_field(rule.column)
+    suffix = {"daily": "day", "hourly": "hour", "integer": "trunc"}[rule.kind]
+    return PartitionSpec(PartitionField(source.field_id, 1000, transform_of(rule), f"{rule.column}_{suffix}"))
+
+
+def transform_of(rule: PartitionRule) -> Transform[Any, Any]:
+    """How Iceberg cuts the partition column."""
     transforms: dict[str, Transform[Any, Any]] = {
         "daily": DayTransform(),
         "hourly": HourTransform(),
         "integer": TruncateTransform(width=max(1, rule.chunk_size * max(1, rule.coarse_chunks))),
     }
-    suffix = {"daily": "day", "hourly": "hour", "integer": "trunc"}[rule.kind]
-    return PartitionSpec(PartitionField(source.field_id, 1000, transforms[rule.kind], f"{rule.column}_{suffix}"))
+    return transforms[rule.kind]
 
 
-def table_properties(schema: Schema) -> dict[str, str]:
-    """How tables of ours are made: readers map columns by name, commits are never re-applied blindly."""
+def table_properties() -> dict[str, str]:
+    """How tables of ours are made: commits are never re-applied blindly.
+
+    The name mapping comes afterwards: it holds the ids of fields, which are the catalog's to give.
+    """
     return {
-        "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
         "commit.retry.num-retries": "0",
         "commit.manifest-merge.enabled": "true",
         "commit.manifest.min-count-to-merge": "20",

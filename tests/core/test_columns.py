@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.evolution import TableShape
 from activities.core.faults import BadConfig, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.tables import PartitionRule, TableConfig
 from activities.core.types import parse_iceberg
@@ -15,7 +16,7 @@ def export(*columns, config=CONFIG, existing=None):
     found = export_columns(
         config,
         [*KEYS, *(SourceColumn(*column) for column in columns)],
-        {name: parse_iceberg(text) for name, text in (existing or {}).items()},
+        TableShape({name: parse_iceberg(text) for name, text in (existing or {}).items()}),
     )
     return {column.name: column for column in found}
 
@@ -163,3 +164,49 @@ def test_config_that_contradicts_the_table_is_refused():
 def test_a_new_column_is_added_and_a_dropped_one_stays_out():
     columns = export(("new", "String"), existing={"at": "timestamptz", "old": "string"})
     assert list(columns) == ["at", "meta_network_name", "new"]
+
+
+def test_an_allowed_column_does_not_allow_what_comes_into_it_later():
+    before = {"peers": "list<struct<latitude: double>>"}
+    kind = "Array(Tuple(latitude Float64, name String, peer_ip String, origin Tuple(addr IPv4)))"
+    allowed = replace(CONFIG, allowed_columns=("peers",))
+    with pytest.raises(
+        PrivacyUndecided, match=r"^block: peers\.peer_ip, peers\.origin\.addr came after its column was al"
+    ):
+        export(("peers", kind), config=allowed, existing=before)
+    # Whoever allows a column as it is, or a field by its name, has decided.
+    assert "peers" in export(("peers", kind), config=allowed)
+    decided = replace(CONFIG, allowed_columns=("peers", "peers.peer_ip", "peers.origin.addr"))
+    assert "peers" in export(("peers", kind), config=decided, existing=before)
+    with pytest.raises(BadConfig, match=r"no allowed column peers\.nothing"):
+        export(("peers", kind), config=replace(CONFIG, allowed_columns=("peers", "peers.nothing")))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ([], "is required in the Iceberg table, and the source has no such column"),
+        (
+            [("x", "LowCardinality(Nullable(String))")],
+            r"LowCardinality\(Nullable\(String\)\) at the source, which may be",
+        ),
+        ([("x", "Variant(String)")], r"Variant\(String\) at the source, which may be NULL"),
+        ([("x", "Map(String, Nullable(Int8))")], "which may be NULL"),
+    ],
+)
+def test_a_required_column_is_served_only_by_one_that_cannot_be_null(columns, said):
+    shape = TableShape({"x": parse_iceberg("string")}, frozenset({"x"}))
+    with pytest.raises(SchemaConflict, match=f"^block: column x .*{said}"):
+        export_columns(CONFIG, [*KEYS, *(SourceColumn(*column) for column in columns)], shape)
+
+
+def test_a_struct_is_widened_part_by_part_and_cast_where_the_table_is_wider():
+    [pair] = [
+        one
+        for name, one in export(("p", "Tuple(a Int32, b Int64)"), existing={"p": "struct<a: long, b: int>"}).items()
+        if name == "p"
+    ]
+    assert (str(pair.iceberg), pair.expression) == (
+        "struct<a: long, b: long>",
+        "CAST(`p` AS Tuple(`a` Int64, `b` Int64))",
+    )

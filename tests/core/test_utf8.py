@@ -5,7 +5,7 @@ import pytest
 from activities.core.columns import ExportColumn, SourceColumn, export_columns
 from activities.core.tables import PartitionRule, TableConfig
 from activities.core.types import parse_iceberg
-from activities.core.utf8 import REFUSED_TEXT, guarded, is_text
+from activities.core.utf8 import REFUSED_TEXT, guarded, is_text, was_refused
 
 CONFIG = TableConfig("texts", "default", "local.default", PartitionRule("daily", "at"), (), network_column="net")
 BAD = "unhex('61ff')"
@@ -56,6 +56,10 @@ def test_a_row_with_wrong_text_fails_the_expression_that_carries_the_check(engin
         assert day("NULL") == day("NULL", "NULL") == ["1970-01-01", "1970-01-02"]
         with pytest.raises(Exception, match=REFUSED_TEXT):
             day("NULL", BAD)
-    with pytest.raises(Exception, match=REFUSED_TEXT):
+    with pytest.raises(Exception, match=REFUSED_TEXT) as refused:
         day(BAD)
+    assert was_refused(str(refused.value))
+    with pytest.raises(Exception, match=REFUSED_TEXT) as other:
+        engine.rows(f"SELECT {carrier} AS d, gone FROM (SELECT 'a' AS v, 'b' AS w, 1 AS n)", {})
+    assert not was_refused(str(other.value))
     assert guarded("at", []) == "at"

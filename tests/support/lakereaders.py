@@ -12,16 +12,19 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
+from pyiceberg.expressions import AlwaysTrue
 
 from worker.config import Environment
 
 Rows = list[tuple[Any, ...]]
+ALWAYS_TRUE = AlwaysTrue()
 MICROSECONDS = pa.timestamp("us", "UTC")
 
 
@@ -51,14 +54,19 @@ def open_pyiceberg(environment: Environment) -> Any:
     )
 
 
-def by_pyiceberg(environment: Environment, tables: Sequence[str], snapshot: int | None = None) -> list[Rows]:
-    """Every row of each `<network>.<table>`."""
+def by_pyiceberg(
+    environment: Environment, tables: Sequence[str], snapshot: int | None = None, *, where: Sequence[str] = ()
+) -> list[Rows]:
+    """Every row of each `<network>.<table>`; `where` holds a condition for each, which all three engines understand."""
     lake = open_pyiceberg(environment)
-    return [plain(lake.load_table(table).scan(snapshot_id=snapshot).to_arrow()) for table in tables]
+    return [
+        plain(lake.load_table(table).scan(condition or ALWAYS_TRUE, snapshot_id=snapshot).to_arrow())
+        for table, condition in zip_longest(tables, where)
+    ]
 
 
-def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
-    """Every row of each `<network>.<table>`, through the REST catalog."""
+def by_duckdb(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through the REST catalog; `where` as above."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
     with duckdb.connect() as duck:
@@ -78,11 +86,14 @@ def by_duckdb(environment: Environment, tables: Sequence[str]) -> list[Rows]:
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [plain(duck.execute(f"FROM lake.{table}").to_arrow_table()) for table in tables]
+        return [
+            plain(duck.execute(f"FROM lake.{table} WHERE {condition or 'true'}").to_arrow_table())
+            for table, condition in zip_longest(tables, where)
+        ]
 
 
-def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]:
-    """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client."""
+def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
+    """Every row of each `<network>.<table>`, through ClickHouse's own REST catalog client; `where` as above."""
     key, secret = split_credential(environment)
     catalog, storage = environment.catalog, environment.storage
     database = (
@@ -92,7 +103,8 @@ def by_clickhouse(environment: Environment, tables: Sequence[str]) -> list[Rows]
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
     return _ask_clickhouse(
-        ["SET allow_experimental_database_iceberg = 1", database], [f"SELECT * FROM lake.`{table}`" for table in tables]
+        ["SET allow_experimental_database_iceberg = 1", database],
+        [f"SELECT * FROM lake.`{table}` WHERE {one or 'true'}" for table, one in zip_longest(tables, where)],
     )
 
 
