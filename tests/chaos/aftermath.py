@@ -14,6 +14,7 @@ from chaos.world import ORPHAN_SECONDS, World
 from support.direct import metadata_files
 from support.evidence import objects, open_uploads, said
 from support.fleet import Fleet, eventually
+from support.leftovers import begin_upload, prefix_of_table
 
 BUCKET = "s3://icefleet/"
 AGE_SECONDS = 3 * ORPHAN_SECONDS
@@ -110,6 +111,9 @@ def _named(failure: Failure) -> str:
 async def clean(world: World, tables: dict[str, TableState]) -> Cleaning:
     """Delete what no snapshot names, as an operator would, and look again."""
     fleet = world.fleet
+    for source in world.sources:  # there may be no other orphans: most are adopted, or gone
+        await world.leave_object(source)
+        begin_upload(fleet, f"{prefix_of_table(fleet, source.name)}unfinished.parquet", 2**20)
     there, unfinished = await asyncio.to_thread(lambda: (set(objects(fleet)), open_uploads(fleet)))
     found = Cleaning(there=there, unfinished=unfinished, named=_keys(tables.values()))
     found.manifests = await _unnamed_manifests(world)

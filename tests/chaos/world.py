@@ -165,10 +165,11 @@ class World:
     def litter(self) -> None:
         """Leave an object as a dead worker leaves one, and have orphans deleted: older ones are there by now."""
         source = self._rng.choice(self.sources)
-        self._note(source, self._leave_object(source))
+        self._note(source, self.leave_object(source))
         self.sweep(source)
 
-    async def _leave_object(self, source: Source) -> None:
+    async def leave_object(self, source: Source) -> None:
+        """Put an object beside a table's files."""
         self._requests += 1
         key = f"{prefix_of_table(self.fleet, source.name)}left-{self._requests}.parquet"
 
