@@ -81,6 +81,14 @@ async def _hang_nats(world: World, rng: Random) -> int:
     return 1
 
 
+async def _come_late(world: World, rng: Random) -> int:
+    """Rows come late while everything else goes wrong, into partitions that are there, under way or empty."""
+    for source in world.sources[:-1]:
+        for index in rng.sample(range(source.partitions), 2):
+            world.come_late(source, index)
+    return 2 * len(world.sources[:-1])
+
+
 def sleeping_worker(pool: Pool) -> Trouble:
     """A worker that stops for longer than a heartbeat may fail to come, and then goes on as if nothing had been."""
 
@@ -112,4 +120,5 @@ def troubles(pool: Pool) -> list[Trouble]:
         paused("clickhouse", (2, 6)),
         paused("s3", (3, 8)),
         sleeping_worker(pool),
+        Trouble("rows come late", _come_late),
     ]

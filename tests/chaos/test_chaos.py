@@ -9,6 +9,7 @@ import pytest
 
 from activities.core import faults
 from activities.failpoints import NAMES
+from chaos.world import MEANT
 
 FAULTS = {fault for fault in vars(faults).values() if isinstance(fault, type) and issubclass(fault, faults.Fault)}
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
@@ -53,8 +54,7 @@ def test_every_snapshot_is_announced_once_and_in_order(run):
 
 def test_requests_failed_for_what_trying_again_can_help_and_for_nothing_else(run):
     passing = {fault.__name__ for fault in FAULTS if fault.retryable}
-    # A time-out is Temporal's word for a worker that died; the other is what deleting young orphans must lead to.
-    passing |= {"TimedOut", "LateForCommit"}
+    passing |= {"TimedOut", *MEANT}  # the first is Temporal's word for a worker that died
     assert {cause: run.words[cause] for cause in run.causes if cause not in passing} == {}
 
 

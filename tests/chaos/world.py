@@ -45,6 +45,13 @@ AT_ONCE = 4
 """Requests that are under way at a time, besides the first one of every table."""
 WAITING = 2
 """Requests for a table that is stirred by name: its partitions are large."""
+MEANT = {
+    # What is being deleted as an orphan must not be committed any more, and here it is deleted young.
+    "LateForCommit": ("ObjectRefused", "deleted as an orphan"),
+    # Orphans are asked for at any time, also before a table's first commit.
+    "NoTableYet": ("BadRequest", "is not in the catalog: what it names is not known"),
+}
+"""Failures that are right: our name → the fault, and words of its message."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ class World:
             case "force":
                 self.ask(source, from_=first if not name else last, to=last, force=True)
             case "late":
-                self._note(source, self._come_late(source, index))
+                self.come_late(source, index)
             case "due":
                 self.ask(source)
             case "again":
@@ -178,6 +185,10 @@ class World:
                 client.put_object(Bucket="icefleet", Key=key, Body=b"left", Metadata={RECIPE: "left"})
 
         await asyncio.to_thread(put)
+
+    def come_late(self, source: Source, index: int) -> None:
+        """Have more rows inserted into a partition, and the partition asked for again."""
+        self._note(source, self._come_late(source, index))
 
     async def _come_late(self, source: Source, index: int) -> None:
         self.late += 1
@@ -234,8 +245,7 @@ class World:
             self._note_cause(type(cause).__name__, str(cause))
 
     def _note_cause(self, cause: str, message: str) -> None:
-        # A commit of what is being deleted as an orphan must be refused: ours are deleted young.
-        cause = "LateForCommit" if cause == "ObjectRefused" and "deleted as an orphan" in message else cause
+        cause = next((own for own, (fault, words) in MEANT.items() if fault == cause and words in message), cause)
         self.causes[cause] += 1
         self.words[cause] = message
 
