@@ -89,6 +89,7 @@ class World:
         """How often rows came late."""
         self.story: list[str] = []
         self._asked: dict[asyncio.Task[object], str] = {}
+        self._inserting = asyncio.Lock()
         self._rng = Random(f"{seed} requests")
         self._requests = 0
         self._began = time.monotonic()
@@ -191,9 +192,11 @@ class World:
         self._note(source, self._come_late(source, index))
 
     async def _come_late(self, source: Source, index: int) -> None:
-        self.late += 1
-        statement = late_rows(self.fleet, source, index, self.late)
-        await patiently(lambda: self.fleet.run_sql(statement))
+        # One after the other: rows are late when they are newer than what is there, and that they must be.
+        async with self._inserting:
+            self.late += 1
+            statement = late_rows(self.fleet, source, index, self.late)
+            await patiently(lambda: self.fleet.run_sql(statement))
         self.ask(source, from_=source.label(index), to=source.label(index))
 
     async def _start(self, workflow: str, source: Source, fields: dict[str, Any]) -> WorkflowHandle[Any, Report]:
