@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-live bench-export figures lint format proto lock up down clean
+.PHONY: help demo test test-chaos test-live bench-export figures lint format proto lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(STAMP) ## set everything up and run the main job, ClickHouse to Iceberg,
 
 test: $(STAMP) ## set everything up and pass the tests
 	@$(BIN)/pytest
+
+test-chaos: $(STAMP) ## everything goes wrong for some minutes: make test-chaos SEED=7 repeats a run, SIZE=2 doubles it
+	@CHAOS_SEED="$(SEED)" CHAOS_SIZE="$(SIZE)" $(BIN)/pytest -m chaos -s --tb=short tests/chaos
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

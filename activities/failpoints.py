@@ -40,6 +40,24 @@ def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
     _armed[name] = action
 
 
+def arm_death(where: str) -> None:
+    """End this process when a point is reached: `after-commit` at once, `after-commit:3` at the third time.
+
+    Raises:
+        ValueError: there is no such point, or the number is none.
+    """
+    name, _, number = where.partition(":")
+    left = int(number or 1)
+
+    async def count() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            await die()
+
+    arm(name, count)
+
+
 def disarm() -> None:
     """Switch every point off."""
     _armed.clear()

@@ -11,7 +11,7 @@ from worker.telemetry import set_up_logs, set_up_traces
 def worker(
     environment: EnvironmentOption = "local",
     failpoint: Annotated[
-        list[str] | None, typer.Option(hidden=True, help="Die by SIGKILL at this point; for crash tests.")
+        list[str] | None, typer.Option(hidden=True, help="Die by SIGKILL here: `name`, or `name:n`; for crash tests.")
     ] = None,
 ) -> None:
     """Take work off the task queue until SIGTERM; what is in flight then is finished or handed back.

@@ -16,7 +16,7 @@ from activities.context import ExportContext
 from activities.contracts.export import ExportActivities
 from activities.core.faults import BadConfig
 from activities.export import Export
-from activities.failpoints import arm, die
+from activities.failpoints import arm_death
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
 from worker.wiring import connect_temporal, open_export
@@ -80,10 +80,10 @@ async def check_temporal(client: Client, address: str) -> None:
 async def run_worker(settings: Settings, environment: str, *, failpoints: Sequence[str] = ()) -> None:
     """Serve one environment until SIGTERM or SIGINT, then let go of everything in order.
 
-    `failpoints` are where this worker dies by SIGKILL, for crash tests.
+    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`.
     """
-    for name in failpoints:
-        arm(name, die)
+    for where in failpoints:
+        arm_death(where)
     resolved = settings.environment(environment)
     client = await connect_temporal(resolved)
     await check_temporal(client, resolved.temporal.address)

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aioboto3
+import aiohttp
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -270,7 +271,7 @@ class ObjectStore:
             raise StoreUnavailable(f"{where}: {failed}") from failed
         except WRONG_FOR_GOOD as wrong:
             raise StoreRefused(f"{where}: {wrong}; mend storage in environments.yaml") from wrong
-        except (BotoCoreError, OSError, TimeoutError) as away:
+        except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as away:
             raise StoreUnavailable(f"{where}: {away!r}") from away
 
 

@@ -7,8 +7,9 @@ import yaml
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
+from activities.core.faults import StoreUnavailable
 from support.evidence import make_bulky, objects, open_uploads, retried, source_rows, table_rows
-from support.faultproxy import Answer, HttpFaults, TcpFaults
+from support.faultproxy import Answer, CutBody, HttpFaults, TcpFaults
 from support.fleet import eventually
 
 PART_BYTES = 5 * 2**20
@@ -99,3 +100,13 @@ async def test_a_bucket_that_does_not_exist_is_named_with_the_way_out(fleet):
     assert "there is no bucket 'nowhere'" in str(refused.value.cause)
     assert "create it, or mend storage.bucket in environments.yaml" in str(refused.value.cause)
     assert fleet.files() == []
+
+
+async def test_an_answer_of_the_store_that_is_cut_in_the_middle_is_called_a_store_that_is_away(fleet):
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        async with fleet.context() as context:
+            assert await context.store.create(f"{fleet.name}/cut", b"x" * 1000, "r")
+            store.on(CutBody(100), method="GET", times=None)
+            with pytest.raises(StoreUnavailable, match=f"{fleet.name}/cut.*payload is not completed"):
+                await context.store.tail(f"{fleet.name}/cut", 1000)

@@ -71,7 +71,8 @@ def prefix_of(fleet: Fleet) -> str:
 def objects(fleet: Fleet) -> dict[str, tuple[str, str]]:
     """Key → ETag and time of the last change of every object that the fleet's exports made."""
     with _bucket(fleet) as client:
-        listed = client.list_objects_v2(Bucket="icefleet", Prefix=prefix_of(fleet)).get("Contents", [])
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket="icefleet", Prefix=prefix_of(fleet))
+        listed = [entry for page in pages for entry in page.get("Contents", [])]
     return {entry["Key"]: (entry["ETag"], entry["LastModified"].isoformat()) for entry in listed}
 
 

@@ -34,6 +34,7 @@ from support.wirefaults import (
     Fault,
     Hold,
     HoldAnswer,
+    HoldBody,
     Late,
     Rule,
     Seen,
@@ -49,6 +50,7 @@ __all__ = [
     "Delay",
     "Hold",
     "HoldAnswer",
+    "HoldBody",
     "HttpFaults",
     "Late",
     "Rule",
@@ -125,6 +127,10 @@ class HttpFaults:
         self._rules.append(rule)
         return rule
 
+    def drop(self, rule: Rule) -> None:
+        """Forget one rule; what it holds already stays so until it is released."""
+        self._rules.remove(rule)
+
     def mend(self) -> None:
         """Forget every rule; what is held already stays so until it is released."""
         self._rules.clear()
@@ -180,25 +186,29 @@ class HttpFaults:
                     return web.Response(status=fault.status, body=fault.body, content_type=fault.content_type)
                 await fault.released.wait()
                 return web.Response(status=answer.status, body=body, headers=_passed_on(answer.headers))
-            sent = await self._stream(request, answer, fault.after_bytes if isinstance(fault, CutBody) else None)
+            sent = await self._stream(request, answer, fault if isinstance(fault, CutBody | HoldBody) else None)
         if rule:
             rule.landed.set()
         return sent
 
     async def _stream(
-        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, cut_after: int | None
+        self, request: web.BaseRequest, answer: aiohttp.ClientResponse, fault: CutBody | HoldBody | None
     ) -> web.StreamResponse:
         out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers))
         if "Content-Length" not in answer.headers and request.method != "HEAD":
             out.enable_chunked_encoding()
         await out.prepare(request)
-        written = 0
+        left = fault.after_bytes if fault is not None else 0
         async for chunk in answer.content.iter_chunked(CHUNK):
-            if cut_after is not None and written + len(chunk) >= cut_after:
-                await out.write(chunk[: cut_after - written])
-                raise _CutError
+            if fault is not None and left <= len(chunk):
+                await out.write(chunk[:left])
+                if isinstance(fault, CutBody):
+                    raise _CutError
+                fault.held.set()
+                await fault.released.wait()
+                fault, chunk = None, chunk[left:]  # noqa: PLW2901 - what has gone out is gone
             await out.write(chunk)
-            written += len(chunk)
+            left -= len(chunk)
         await out.write_eof()
         return out
 

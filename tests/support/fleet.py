@@ -245,7 +245,8 @@ class Fleet:
 
     @contextmanager
     def worker_process(self, *, failpoint: str = "") -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker in a process of its own, which dies at `failpoint`; ended at the end if it still lives."""
+        """A worker in a process of its own, which dies at `failpoint` (`name`, or `name:n` for the n-th time it is
+        reached); ended at the end if it still lives."""
         command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", self.name]
         if failpoint:
             command += ["--failpoint", failpoint]

@@ -43,12 +43,14 @@ class TcpFaults:
         """Take connections and bytes, and pass nothing on: the part is stuck."""
         self._flows.clear()
 
-    def cut(self) -> None:
-        """Cut every connection that there is; new ones are taken."""
+    def cut(self) -> int:
+        """Cut every connection that there is, and answer how many there were; new ones are taken."""
+        count = len(self._tasks)
         for task in self._tasks:
             task.cancel()
         for writer in self._writers:
             writer.transport.abort()
+        return count
 
     async def mend(self) -> None:
         """Forward everything again, also what was kept back."""

@@ -12,6 +12,7 @@ from support.faultproxy import (
     CutBefore,
     CutBody,
     CutUpload,
+    HoldBody,
     HttpFaults,
     Late,
     TcpFaults,
@@ -66,6 +67,24 @@ async def test_a_body_can_be_cut_and_an_answer_replaced(fleet, s3):
         assert [(await client.get(url)).status for _ in range(2)] == [502, 418]
         assert len(await (await client.get(url)).read()) == len(whole) > 5
     assert s3.count("GET", "^/$") >= 4
+
+
+async def test_a_body_can_be_held_in_the_middle_and_goes_on_whole(fleet, s3):
+    url = f"http://127.0.0.1:{s3.port}/"
+    async with aiohttp.ClientSession() as client:
+        whole = await (await client.get(url)).read()
+        rule = s3.on(HoldBody(5))
+        reading = asyncio.create_task((await client.get(url)).read())
+        await asyncio.wait_for(rule.fault.held.wait(), 10)
+        assert not reading.done()
+        rule.fault.released.set()
+        assert len(await reading) == len(whole) > 5
+
+
+async def test_a_dropped_rule_strikes_nobody(fleet, s3):
+    s3.drop(s3.on(Answer(418), times=None))
+    async with aiohttp.ClientSession() as client:
+        assert (await client.get(f"http://127.0.0.1:{s3.port}/")).status != 418
 
 
 async def test_a_late_request_lands_after_its_client_has_given_up(fleet, s3):

@@ -42,6 +42,15 @@ class CutBody:
 
 
 @dataclass(frozen=True)
+class HoldBody:
+    """Forward `after_bytes` of the answer's body, set `held`, and keep the rest until `released` is set."""
+
+    after_bytes: int
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
 class CutUpload:
     """Forward `after_bytes` of the request's body, then cut both connections."""
 
@@ -79,7 +88,9 @@ class Late:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-Fault = Answer | AnswerInstead | CutBefore | CutAfter | CutBody | CutUpload | Delay | Hold | HoldAnswer | Late
+Fault = (
+    Answer | AnswerInstead | CutBefore | CutAfter | CutBody | CutUpload | Delay | Hold | HoldAnswer | HoldBody | Late
+)
 
 
 @dataclass(frozen=True)
