@@ -23,7 +23,7 @@ _BLANKS = {
 }
 """Text whose cast to a type is that type's blank value; String depends on what the column says of itself."""
 _ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
-_MAY_BE_NULL = frozenset({"Nullable", "Variant", "Dynamic"})
+_MAY_BE_NULL = frozenset({"Nullable", "Variant", "Dynamic", "Geometry"})
 _ADDRESS_BYTES = frozenset({"4", "16"})
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", re.ASCII)
 

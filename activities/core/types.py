@@ -118,10 +118,11 @@ _RAW = {
     "UInt256": "fixed[32]",
 }
 """What Parquet holds when a type is written as it is."""
-_SHAPES = frozenset({"Point", "Ring", "LineString", "MultiLineString", "Polygon", "MultiPolygon"})
-_AS_TEXT = _SHAPES | {"Enum8", "Enum16", "JSON", "Object", "Variant", "Dynamic", "Time", "Time64"}
+_LINES = frozenset({"Ring", "LineString", "MultiLineString", "Polygon", "MultiPolygon"})
+"""Shapes that are arrays to ClickHouse, which casts no array of them to an array of texts."""
+_AS_TEXT = _LINES | {"Point", "Geometry", "Enum8", "Enum16", "JSON", "Object", "Variant", "Dynamic", "Time", "Time64"}
 """Types that Parquet or Iceberg cannot hold, but text can."""
-_HOLDS_NULL = frozenset({"Variant", "Dynamic"})
+_HOLDS_NULL = frozenset({"Variant", "Dynamic", "Geometry"})
 
 
 def carry(
@@ -190,6 +191,8 @@ def _form(tree: ClickHouseType, profile: Profile, wanted: IcebergType | None, *,
 def _list(element: ClickHouseType, profile: Profile, wanted: IcebergType | None, tree: ClickHouseType) -> _Form:
     if wanted is not None and not isinstance(wanted, ListOf):
         raise _impossible(tree, wanted)
+    if element.name in _LINES:
+        raise _no_way(tree)
     inner = _form(element, profile, wanted.element if wanted else None, nested=True)
     return _Form(f"Array({inner.target})", ListOf(inner.iceberg), _together(tree, inner))
 
@@ -198,6 +201,8 @@ def _map(tree: ClickHouseType, profile: Profile, wanted: IcebergType | None) -> 
     if wanted is not None and not isinstance(wanted, MapOf):
         raise _impossible(tree, wanted)
     key = _form(tree.elements[0], profile, wanted.key if wanted else None, nested=True)
+    if key.target.startswith("Nullable("):
+        raise _no_way(tree)
     value = _form(tree.elements[1], profile, wanted.value if wanted else None, nested=True)
     return _Form(f"Map({key.target}, {value.target})", MapOf(key.iceberg, value.iceberg), _together(tree, key, value))
 
@@ -226,9 +231,7 @@ def _together(tree: ClickHouseType, *forms: _Form) -> _How:
 def _leaf(tree: ClickHouseType, profile: Profile, wanted: IcebergType | None, *, nested: bool) -> _Form:
     forms = _choices(tree, profile, nested=nested)
     if not forms or (forms[0].how is _How.AS_IS and not is_plain(tree)):
-        raise UnsupportedType(
-            f"{tree} has no lossless way into Iceberg: leave the column out of the source's table, or convert it there"
-        )
+        raise _no_way(tree)
     if wanted is None:
         return forms[0]
     for form in forms:
@@ -293,6 +296,12 @@ def _wider_decimal(tree: ClickHouseType, wanted: IcebergType) -> _Form | None:
     if parts[1] != scale or parts[0] < precision:
         return None
     return _cast(f"Decimal({parts[0]}, {parts[1]})", str(wanted))
+
+
+def _no_way(tree: ClickHouseType) -> UnsupportedType:
+    return UnsupportedType(
+        f"{tree} has no lossless way into Iceberg: leave the column out of the source's table, or convert it there"
+    )
 
 
 def _impossible(tree: ClickHouseType, wanted: IcebergType, forms: list[_Form] | None = None) -> UnsupportedType:
