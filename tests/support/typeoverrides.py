@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from support.typecases import LONG, TEXT, UNSIGNED, UUIDS, Case, Form, integers, quoted
+from support.typeforms import LONG, TEXT, UNSIGNED, UPPER_HALF, UUIDS, Case, Form, integers, quoted
 from support.typevalues import (
     cut,
     from_hex,
@@ -42,11 +42,11 @@ OVERRIDDEN = [
     _overridden(
         "long_field",
         "Tuple(a UInt64, b UInt64)",
-        [f"({2**63 - 1}, {2**64 - 1})"],
+        [f"({2**63 - 1}, {one})" for one in UPPER_HALF],
         ("struct<a: long, b: string>", struct_of(a=int, b=same)),
     ),
-    _overridden("unsigned_text", "UInt64", integers(0, 2**64 - 1), TEXT),
-    _overridden("unsigned_decimal", "UInt64", integers(0, 2**64 - 1), UNSIGNED),
+    _overridden("unsigned_text", "UInt64", [*UPPER_HALF, "0"], TEXT),
+    _overridden("unsigned_decimal", "UInt64", [*UPPER_HALF, "0"], UNSIGNED),
     _overridden("wide_i256", "Int256", [*_WIDE, f"'-{10**38 - 1}'"], ("decimal(38, 0)", int)),
     _overridden("wide_i128", "Nullable(Int128)", [*_WIDE, f"'-{10**38 - 1}'", "NULL"], ("decimal(38, 0)", int)),
     _overridden("wide_u256", "Nullable(UInt256)", [*_WIDE, "NULL"], ("decimal(38, 0)", int)),
@@ -63,6 +63,7 @@ OVERRIDDEN = [
     _overridden("raw", "String", _BYTES, ("binary", from_hex), "hex({})"),
     _overridden("raw_maybe", "LowCardinality(Nullable(String))", ["NULL", *_BYTES], ("binary", from_hex), "hex({})"),
     _overridden("raw_long", "String", [*_BYTES[:4], "repeat(unhex('ff'), 50000)"], ("binary", from_hex), "hex({})"),
+    _overridden("raw_ascii", "String", quoted("", "abc", "0x00ff 1,;~!"), ("binary", from_hex), "hex({})"),
     _overridden("raw_fixed", "FixedString(4)", _BYTES, ("fixed[4]", from_hex), "hex({})"),
     _overridden("address", "IPv6", quoted("::", "::ffff:1.2.3.4"), ("fixed[16]", packed)),
     _overridden("address4", "IPv4", quoted("0.0.0.0", "255.255.255.255"), ("long", lambda one: int(IPv4Address(one)))),

@@ -164,7 +164,7 @@ def is_beyond(reader: Any, column: Case, profile: str, value: Any) -> bool:
         return False
     if column.form(profile)[0] == "float" and value in {("float", "inf"), ("float", "-inf")}:
         return True
-    uncast = profile == "as_published" and column.kind.removeprefix("Nullable(").startswith(("UInt32", "IPv4"))
+    uncast = profile == "as_published" and ("UInt32" in column.kind or "IPv4" in column.kind)
     return reader is by_pyiceberg and ((uncast and (value or 0) > 2**31 - 1) or value == ("float", "nan"))
 
 
@@ -183,7 +183,7 @@ async def test_a_row_is_found_by_all_of_its_values(lake, profile, reader, condit
     columns = cases(profile)
     values = await source_values(lake, profile, columns, profile)
     # To a reader a LowCardinality column is like any other.
-    simple = [one for one in columns if "<" not in one.form(profile)[0] and not one.name.endswith("_counted")]
+    simple = [one for one in columns if "<" not in one.form(profile)[0] and "LowCardinality" not in one.kind]
     assert len(simple) > 80
     questions = [
         Question(

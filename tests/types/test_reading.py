@@ -22,11 +22,17 @@ def pyiceberg(fleet: Fleet, table: str) -> list[tuple[Any, ...]]:
 
 
 def duckdb(fleet: Fleet, table: str) -> list[tuple[Any, ...]]:
-    """Without bytes that are no text: see below."""
-    asked = ", ".join("NULL" if kind == "binary" else f'"{name}"' for name, kind in kinds_of(fleet, table).items())
+    """Without columns of bytes that are no text: see below."""
+    beyond = beyond_duckdb(fleet, table)
+    asked = ", ".join("NULL" if name in beyond else f'"{name}"' for name in kinds_of(fleet, table))
     query = f"SELECT {asked} FROM lake.{fleet.network}.{table}"
     [rows] = ask_duckdb(fleet.settings().environment(fleet.name), [query])
     return rows
+
+
+def beyond_duckdb(fleet: Fleet, table: str) -> set[str]:
+    """Binary columns that hold more than plain ASCII."""
+    return {name for name, kind in kinds_of(fleet, table).items() if kind == "binary"} - {"raw_ascii"}
 
 
 def clickhouse(fleet: Fleet, table: str) -> list[tuple[Any, ...]]:
@@ -66,7 +72,8 @@ async def test_every_type_becomes_the_iceberg_type_of_the_policy(lake, table):
 async def test_every_value_is_read_as_the_source_holds_it(lake, table, reader):
     expected = await source_values(lake, table, TABLES[table], table)
     if reader is duckdb:
-        expected = {name: values for name, values in expected.items() if kinds_of(lake, table)[name] != "binary"}
+        beyond = beyond_duckdb(lake, table)
+        expected = {name: values for name, values in expected.items() if name not in beyond}
     rows = await asyncio.to_thread(reader, lake, table)
     names = [field.name for field in lake.table(table).schema().fields]
     rows.sort(key=lambda row: row[names.index("line")])
