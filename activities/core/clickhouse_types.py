@@ -78,7 +78,7 @@ def _parse(text: str, whole: str, depth: int) -> ClickHouseType:
     arguments = call.arguments or ()
     if call.name in _WRAPPERS and len(arguments) == 1:
         return ClickHouseType(call.name, (_parse(arguments[0], whole, depth + 1),))
-    if call.name == "Map" and len(arguments) == len(("key", "value")):
+    if call.name == "Variant" or (call.name == "Map" and len(arguments) == len(("key", "value"))):
         return ClickHouseType(call.name, tuple(_parse(item, whole, depth + 1) for item in arguments))
     if call.name in _FIELDS and arguments:
         return _parse_fields(call.name, arguments, whole, depth)

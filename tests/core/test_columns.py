@@ -53,12 +53,15 @@ def test_names_that_only_contain_the_letters_do_not(name):
 
 
 def test_all_undecided_columns_are_named_at_once():
-    with pytest.raises(PrivacyUndecided, match=r"^block: meta_client_ip, meta_client_geo_city, where, addr may say"):
+    with pytest.raises(
+        PrivacyUndecided, match=r"^block: meta_client_ip, meta_client_geo_city, where, addr, any may say"
+    ):
         export(
             ("meta_client_ip", "Nullable(IPv6)"),
             ("meta_client_geo_city", "String"),
             ("where", "Array(Tuple(latitude Float64, x Int8))"),
             ("addr", "Array(IPv4)"),
+            ("any", "Array(Variant(String, IPv6))"),
             ("description", "String"),
         )
 
