@@ -25,6 +25,7 @@ __all__ = [
     "Distributed",
     "Query",
     "SourceFacts",
+    "cast_query",
     "check_sharding",
     "counts_query",
     "export_query",
@@ -138,6 +139,13 @@ def refused_text_query(
     counts = ", ".join(f"countIf(NOT {text}) AS {quote_identifier(name)}" for name, text in texts.items())
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(counts, _source(config, final=facts.final), where), parameters)
+
+
+def cast_query(config: TableConfig, facts: SourceFacts, column: ExportColumn, network: str, index: int) -> Query:
+    """Every value of one column of a partition, cast as for its export: it fails as the export does, or answers 0."""
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    what = f"sum(ignore({column.expression})) AS `cast`"
+    return Query(_select(what, _source(config, final=facts.final), where), parameters)
 
 
 def check_columns(config: TableConfig, facts: SourceFacts) -> None:

@@ -28,7 +28,7 @@ class Misfit:
 
 
 PROFILES = ("portable", "as_published")
-GIVE_ANOTHER = "a value does not fit the Iceberg type of its column; give the column another one under `types`"
+GIVE_ANOTHER = "column c holds a value that does not fit"
 FINER = "column c has digits below a microsecond, which {} cannot hold; under `types` in tables.yaml, say "
 NANOSECOND = "'2024-03-20 00:00:00.000000001'"
 MISFITS = {
