@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.columns import SourceColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadConfig, PrivacyUndecided, SchemaConflict, UnsupportedType
+from activities.core.sensitive import looks_sensitive
 from activities.core.tables import PartitionRule, TableConfig
 from activities.core.types import parse_iceberg
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.columns import SourceColumn, export_columns
 from activities.core.engines import check_sharding
 from activities.core.faults import BadRequest
+from activities.core.sensitive import looks_sensitive
 from activities.core.tables import SENSITIVE
 from worker.config import load_settings
 
