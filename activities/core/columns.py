@@ -18,6 +18,7 @@ _BLANKS = {
     "IPv6": str(IPv6Address(0)),
     "UUID": str(UUID(int=0)),
     "FixedString": "",
+    "Array": "[]",
     **{f"{sign}Int{bits}": "0" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256)},
     **dict.fromkeys(("Float32", "Float64", "Decimal"), "0"),
 }
@@ -226,7 +227,7 @@ def _blank(column: SourceColumn) -> str:
     """SQL of the value that replaces a redacted one, in the column's own full type, so that the schema stays.
 
     Addresses become the zero address, coordinates 0, places the empty string, identifiers `REDACTED` as in the public
-    files (an empty one would look like a value that was never there).
+    files (an empty one would look like a value that was never there), and arrays are empty.
     """
     name, arguments = bare_type(column.type)
     tree = parse_type(column.type)

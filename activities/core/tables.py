@@ -11,7 +11,8 @@ Profile = Literal["portable", "as_published"]
 
 PLACES = ("geo_city", "geo_country", "geo_country_code", "geo_continent_code")
 COORDINATES = ("longitude", "latitude")
-SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id")
+MULTIADDRESSES = ("multiaddr", "maddrs", "listen_addr", "observed_addr")
+SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id", *MULTIADDRESSES)
 """A column looks sensitive when its name holds one of these (`looks_sensitive` says how), unless config says which."""
 
 

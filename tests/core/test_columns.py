@@ -82,8 +82,22 @@ def test_redaction_replaces_the_value_and_not_the_type(engine, name, kind, profi
 
 def test_a_redaction_without_a_blank_value_is_refused():
     config = replace(CONFIG, redacted_columns=("ips",))
-    with pytest.raises(BadConfig, match=r"^block: column ips: there is no blank value of type Array\(IPv6\)"):
-        export(("ips", "Array(IPv6)"), config=config)
+    with pytest.raises(BadConfig, match=r"^block: column ips: there is no blank value of type Map\(String, IPv6\)"):
+        export(("ips", "Map(String, IPv6)"), config=config)
+
+
+@pytest.mark.parametrize("profile", ["portable", "as_published"])
+@pytest.mark.parametrize("kind", ["Array(String)", "Array(Nullable(IPv6))", "Array(Array(LowCardinality(String)))"])
+def test_a_redacted_array_is_empty_and_keeps_its_type(engine, kind, profile):
+    allowed = replace(CONFIG, profile=profile, allowed_columns=("ips",))
+    redacted = replace(CONFIG, profile=profile, redacted_columns=("ips",))
+    before, after = export(("ips", kind), config=allowed)["ips"], export(("ips", kind), config=redacted)["ips"]
+    assert after.iceberg == before.iceberg
+    source = f"(SELECT CAST('[]' AS {kind}) AS `ips`)"
+    shown = engine.table(f"SELECT {before.expression} AS `a`, {after.expression} AS `b` FROM {source}")
+    assert shown.schema.field("a").type == shown.schema.field("b").type
+    assert "`ips`" not in after.expression
+    assert shown.to_pylist()[0]["b"] == []
 
 
 @pytest.mark.parametrize(

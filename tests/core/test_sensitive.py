@@ -44,8 +44,9 @@ def test_a_short_pattern_is_held_by_a_word_that_begins_or_ends_with_it(name):
     [
         *("description", "recipient", "fee_recipient", "participation", "multiplier", "script", "subscription", "pipe"),
         *("cipher", "principal", "equipment", "type", "geography", "relations", "city", "country", "client_name"),
+        *("from_address", "to_addr", "withdrawal_address", "contract_address"),
         *("gas_tip_cap", "gasTipCap", "GasTipCap", "tips", "zip_code", "skip", "ship_date", "chips", "gossip_topic"),
-        *("eip", "eip1559", "is_eip_4844", "EIP7702", "ipfs_hash", "ipc_path", "membership", "relationships"),
+        *("eip", "eip1559", "is_eip_4844", "EIP7702", "ipfs_hash", "ipc_path", "membership", "relationship"),
     ],
 )
 def test_words_that_hold_a_short_pattern_by_chance_do_not_look_sensitive(name):

@@ -38,7 +38,12 @@ CLIENT = {"meta_client_ip", *(f"meta_client_geo_{part}" for part in PLACE)}
 REMOTE = {"remote_ip", *(f"remote_geo_{part}" for part in PLACE)}
 FAMILIES = {"beacon_api_": CLIENT, "mempool_": CLIENT, "libp2p_": CLIENT, "mev_relay_": CLIENT, "canonical_": set()}
 """What begins so is redacted so: whatever a contributor's node reports, and nothing of the chain itself."""
-MEETINGS = {"libp2p_connected", "libp2p_disconnected", "libp2p_identify", "libp2p_synthetic_heartbeat"}
+MEETINGS = {
+    "libp2p_connected": REMOTE,
+    "libp2p_disconnected": REMOTE,
+    "libp2p_identify": REMOTE | {"listen_addrs", "observed_addr", "remote_multiaddr"},
+    "libp2p_synthetic_heartbeat": REMOTE | {"remote_maddrs"},
+}
 """Tables of two nodes that met: the other one has an address and a place as well."""
 ALLOWED = {
     "libp2p_join": {"local_peer_id_unique_key"},
@@ -159,7 +164,7 @@ def test_the_patterns_written_down_are_those_that_hold_without_any(settings):
 def test_exactly_what_identifies_somebody_is_redacted_and_only_keys_are_shown(settings, name):
     table = config_of(settings, name)
     [client] = [columns for prefix, columns in FAMILIES.items() if name.startswith(prefix)]
-    assert set(table.redacted_columns) == client | (REMOTE if name in MEETINGS else set())
+    assert set(table.redacted_columns) == client | MEETINGS.get(name, set())
     shown = {"peer_id_unique_key"} if name.startswith("libp2p_") else set()
     assert set(table.allowed_columns) == ALLOWED.get(name, shown)
 
