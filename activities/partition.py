@@ -13,7 +13,7 @@ from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, PlannedPartition, table_identifier
 from activities.core.columns import ExportColumn
-from activities.core.faults import ObjectRefused, ResultIncomplete, SourceMoved, UnsupportedType
+from activities.core.faults import ObjectRefused, ResultIncomplete, SchemaMoved, SourceMoved, UnsupportedType
 from activities.core.objectkeys import public_key, replacement_key
 from activities.core.query import Query, SourceFacts
 from activities.core.recipes import IDS, forced_ids, short_ids
@@ -78,7 +78,7 @@ class PartitionExport:
             ObjectRefused: every key is taken by an object that another recipe made.
             ResultIncomplete: the stream ended early.
             UnsupportedType: a value does not fit its column's Iceberg type, or is text that is not UTF-8.
-            SourceMoved: the source has changed its columns meanwhile.
+            SchemaMoved: the file has other columns than were planned.
         """
         await failpoints.reach("before-upload")
         store = self.subject.context.store
@@ -110,20 +110,23 @@ class PartitionExport:
 
     async def _stream(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
         context = self.subject.context
-        pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
-        await uploads.enter_async_context(pending)
-        try:
-            async with (
-                beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
-                # Closed whatever happens, so that the connection and its export slot are free at once.
-                aclosing(self._chunks(query_id)) as chunks,
-            ):
-                await pending.take(chunks)
-            footer = self._whole(key, pending)
-        except UnsupportedType as misfit:
-            raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
-        self._check_columns(footer)
-        footer.check_longs(self.name)
+        async with AsyncExitStack() as own:
+            pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
+            await own.enter_async_context(pending)
+            try:
+                async with (
+                    beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
+                    # Closed whatever happens, so that the connection and its export slot are free at once.
+                    aclosing(self._chunks(query_id)) as chunks,
+                ):
+                    await pending.take(chunks)
+                footer = self._whole(key, pending)
+            except UnsupportedType as misfit:
+                raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
+            self._check_columns(footer)
+            footer.check_longs(self.name)
+            # What failed is dropped at once; what is whole lives as long as those that it waits for.
+            uploads.push_async_exit(own.pop_all())
         return StagedObject(self, footer, pending)
 
     def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
@@ -142,7 +145,7 @@ class PartitionExport:
     def _check_columns(self, footer: Footer) -> None:
         types = {column.name: column.iceberg for column in self.subject.columns}
         if wrong := misfits(footer, types):
-            raise SourceMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
+            raise SchemaMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
 
     async def _explained(self, misfit: UnsupportedType) -> str:
         subject = self.subject

@@ -4,6 +4,7 @@ A cast with the column's own name as its alias would hide the column from WHERE 
 key: every query here relies on `prefer_column_name_to_alias=1`, which is among the pinned settings.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -171,6 +172,12 @@ def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
         raise BadConfig(
             f"{config.name}: {facts.version_column} is redacted, and it is the version column, whose values tell new "
             "rows from old in plans, messages and manifests; allow it"
+        )
+    chosen = config.types.get(facts.version_column, "long")
+    if not re.fullmatch(r"int|long|date|timestamptz|decimal\(\d+, ?0\)", chosen):
+        raise BadConfig(
+            f"{config.name}: {facts.version_column} is the version column, whose bounds in manifests tell new rows "
+            f"from old, and `types` makes it {chosen}; choose int, long, decimal(20, 0), date or timestamptz"
         )
 
 
