@@ -67,7 +67,8 @@ class Beats:
             if (running := self._running) is None:
                 continue
             # How far the server is, is worth knowing and not worth a partition: a user may not see system.processes.
-            with contextlib.suppress(Fault, TimeoutError):
+            # Whatever it fails with, heartbeats go on: without them a sound export would count as dead.
+            with contextlib.suppress(Exception):
                 # Not `wait_for`: in Python 3.11 it can swallow the cancellation that ends this task.
                 async with asyncio.timeout(pause):
                     rows = await running.clickhouse.rows_read(running.query_id)

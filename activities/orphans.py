@@ -100,11 +100,19 @@ class TableOrphans:
     `names` says what the snapshots name; what is found is held against the newest of them, page by page.
     """
 
-    def __init__(self, store: ObjectStore, lake: Lake, config: TableConfig, network: str, key_prefix: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        lake: Lake,
+        config: TableConfig,
+        network: str,
+        key_prefix: str,
+        is_ours: Callable[[str], bool],
+    ) -> None:
         self.identifier = table_identifier(network, config.name)
         self._store = store
         self._prefix = "/".join([*([key_prefix] if key_prefix else []), table_prefix(config, network)])
-        self._named = Named(lake, self.identifier)
+        self._named = Named(lake, self.identifier, is_ours)
 
     async def open(self) -> bool:
         """Read what the table names; False when the catalog has no such table, of which nothing is an orphan then."""
@@ -151,7 +159,15 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
     """
     config = context.table(task)
     age = check_age(task.older_than, context.orphan_age_seconds)
-    orphans = TableOrphans(context.store, context.lake, config, task.network, context.key_prefix)
+
+    def is_ours(table: str) -> bool:
+        try:
+            context.find_table(table, task.network)
+        except BadRequest:
+            return False
+        return True
+
+    orphans = TableOrphans(context.store, context.lake, config, task.network, context.key_prefix, is_ours)
     if not await orphans.open():
         raise BadRequest(f"table {orphans.identifier} is not in the catalog: what it names is not known, nothing goes")
     line = task.line or await context.store.now() - age

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from temporalio import activity
 
@@ -14,15 +13,15 @@ from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, PlannedPartition, table_identifier
 from activities.core.columns import ExportColumn
-from activities.core.faults import ObjectRefused, ResultIncomplete, SourceMoved, UnsupportedType
+from activities.core.faults import ObjectRefused, ResultIncomplete, SchemaMoved, SourceMoved, UnsupportedType
 from activities.core.objectkeys import public_key, replacement_key
-from activities.core.query import Query, SourceFacts, refused_text_query
+from activities.core.query import Query, SourceFacts
 from activities.core.recipes import IDS, forced_ids, short_ids
 from activities.core.tables import TableConfig
-from activities.core.utf8 import was_refused
 from activities.footers import stored_footer
 from activities.lake.fit import misfits
 from activities.lake.footers import Footer, read_footer
+from activities.misfits import explained
 from activities.transfer import PendingObject
 
 
@@ -78,8 +77,8 @@ class PartitionExport:
         Raises:
             ObjectRefused: every key is taken by an object that another recipe made.
             ResultIncomplete: the stream ended early.
-            UnsupportedType: text that is not UTF-8.
-            SourceMoved: the source has changed its columns meanwhile.
+            UnsupportedType: a value does not fit its column's Iceberg type, or is text that is not UTF-8.
+            SchemaMoved: the file has other columns than were planned.
         """
         await failpoints.reach("before-upload")
         store = self.subject.context.store
@@ -111,21 +110,23 @@ class PartitionExport:
 
     async def _stream(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
         context = self.subject.context
-        pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
-        await uploads.enter_async_context(pending)
-        try:
-            async with (
-                beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
-                # Closed whatever happens, so that the connection and its export slot are free at once.
-                aclosing(self._chunks(query_id)) as chunks,
-            ):
-                await pending.take(chunks)
-            footer = self._whole(key, pending)
-        except UnsupportedType as misfit:
-            said = await self._no_text() if was_refused(str(misfit)) else self._misfit(misfit)
-            raise UnsupportedType(said) from misfit
-        self._check_columns(footer)
-        footer.check_longs(self.name)
+        async with AsyncExitStack() as own:
+            pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
+            await own.enter_async_context(pending)
+            try:
+                async with (
+                    beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
+                    # Closed whatever happens, so that the connection and its export slot are free at once.
+                    aclosing(self._chunks(query_id)) as chunks,
+                ):
+                    await pending.take(chunks)
+                footer = self._whole(key, pending)
+            except UnsupportedType as misfit:
+                raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
+            self._check_columns(footer)
+            footer.check_longs(self.name)
+            # What failed is dropped at once; what is whole lives as long as those that it waits for.
+            uploads.push_async_exit(own.pop_all())
         return StagedObject(self, footer, pending)
 
     def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
@@ -144,24 +145,12 @@ class PartitionExport:
     def _check_columns(self, footer: Footer) -> None:
         types = {column.name: column.iceberg for column in self.subject.columns}
         if wrong := misfits(footer, types):
-            raise SourceMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
+            raise SchemaMoved(f"{self.name}: columns changed at the source while it was exported ({'; '.join(wrong)})")
 
-    def _misfit(self, said: UnsupportedType) -> str:
-        return (
-            f"{self.name}: a value does not fit the Iceberg type of its column; give the column another one under "
-            f"`types` in tables.yaml, or mend the row at the source: {said}"
-        )
-
-    async def _no_text(self) -> str:
-        """What to say of a partition whose text is not UTF-8: which columns, and in how many rows."""
+    async def _explained(self, misfit: UnsupportedType) -> str:
         subject = self.subject
-        query = refused_text_query(subject.config, subject.facts, subject.columns, subject.task.network, self.index)
-        counts: dict[str, Any] = (await subject.clickhouse.rows(query, comment=f"icefleet text of {self.name}"))[0]
-        wrong = [f"{name} in {count} rows" for name, count in counts.items() if count]
-        return (
-            f"{self.name}: text that is not UTF-8, which readers of Parquet fail on: column {', column '.join(wrong)}; "
-            "mend it at the source, or write `types: {<column>: binary}` for the table in tables.yaml, before the "
-            "table is made"
+        return await explained(
+            misfit, subject.clickhouse, subject.config, subject.facts, subject.columns, subject.task.network, self.index
         )
 
     async def _adopt(self, key: str, stored: StoredObject) -> "StagedObject":

@@ -12,7 +12,14 @@ from activities.context import ExportContext
 from activities.contracts.export import ExportedPartition, PartitionsInput, table_identifier
 from activities.core.columns import export_columns
 from activities.core.evolution import check_planned
-from activities.core.faults import Fault
+from activities.core.faults import (
+    Fault,
+    SourceBusy,
+    SourceRefused,
+    SourceUnavailable,
+    StoreRefused,
+    StoreUnavailable,
+)
 from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, index_of
 from activities.core.query import PINNED_SETTINGS, counts_query, export_query, versions_query
@@ -20,6 +27,9 @@ from activities.core.recipes import recipe_of
 from activities.lake.schema import shape_of
 from activities.partition import Counted, PartitionExport, StagedObject, Subject
 from activities.source import read_facts
+
+SHARED = (SourceBusy, SourceRefused, SourceUnavailable, StoreRefused, StoreUnavailable)
+"""What the next partition would meet as well: the others are left out untried."""
 
 
 async def export_all(context: ExportContext, task: PartitionsInput) -> list[ExportedPartition]:
@@ -81,6 +91,8 @@ async def _stage(
             staged.append(await export.stage(uploads, beats))
         except Fault as fault:
             faults.append(fault)
+            if isinstance(fault, SHARED):
+                waiting.clear()
     return staged
 
 
@@ -99,6 +111,9 @@ async def _create(
             exported = await one.create(counted[one.export.index])
         except Fault as fault:
             faults.append(fault)
+            if isinstance(fault, SHARED):
+                waiting.clear()
+                break
         else:
             if exported is None:
                 waiting.append(one.export)

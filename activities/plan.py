@@ -5,7 +5,6 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
@@ -257,10 +256,6 @@ async def _ask(subject: _Subject, window: Ranges) -> dict[int, SurveyedPartition
         for row in rows
     )
     return {partition.index: partition for partition in found if partition.index in window}
-
-
-def _integer(value: Any) -> int | None:
-    return None if value is None else int(value)
 
 
 def _cursor(subject: _Subject, closed: Span, covered: Span) -> str:

@@ -5,9 +5,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Self
 
+from temporalio import activity
+
 from activities import failpoints
 from activities.clients.objectstore import ObjectStore, Upload
-from activities.core.faults import ResultIncomplete
+from activities.core.faults import Fault, ResultIncomplete
 
 TAIL = 4 * 1024 * 1024
 """Bytes of the end that are kept, in which the footer must lie: 50 million rows of 40 columns take a tenth of it."""
@@ -41,7 +43,11 @@ class PendingObject:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
         if self._upload is not None and not self._settled:
-            await asyncio.shield(self._upload.abort())
+            try:
+                await asyncio.shield(self._upload.abort())
+            except Fault as left:
+                # Why the object was given up must be told, and not this: `icefleet orphans` finds the upload.
+                activity.logger.warning("an unfinished upload is left behind: %s", left)
 
     @property
     def held(self) -> int:

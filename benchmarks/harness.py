@@ -38,7 +38,7 @@ class Figure:
 
 
 class Memory:
-    """Peak resident memory of a process while the block runs, as growth over what it was before."""
+    """Resident memory of a process in bytes: what it is now (`idle`), and its peak while the block runs."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -58,11 +58,6 @@ class Memory:
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
             self.peak = max(self.peak, self._process.memory_info().rss)
-
-    @property
-    def growth_mb(self) -> float:
-        """Megabytes over idle."""
-        return (self.peak - self.idle) / MEGABYTE
 
 
 def alternate(runs: int, *contenders: Callable[[], float]) -> list[list[float]]:
@@ -91,8 +86,8 @@ def scale() -> float:
     return float(os.environ.get("SCALE", "1"))
 
 
-def report(name: str, figures: Sequence[Figure]) -> None:
-    """Print the figures and write `benchmarks/results/<name>.json`."""
+def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results: Path = RESULTS) -> None:
+    """Print the figures, and write `benchmarks/results/<name>.json` unless they are only a part of the run's."""
     machine = {
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -100,14 +95,17 @@ def report(name: str, figures: Sequence[Figure]) -> None:
         "python": platform.python_version(),
         "scale": scale(),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
-    path.write_text(json.dumps(document, indent=2) + "\n")
     width = max(len(figure.name) for figure in figures)
     print(f"\n{'figure':<{width}}  {'value':>10}  {'aim':>12}")
     for figure in figures:
         aim = "" if figure.aim is None else f"{'≤' if figure.better == 'lower' else '≥'} {figure.aim:g}"
         mark = {True: "met", False: "missed", None: ""}[figure.met]
         print(f"{figure.name:<{width}}  {figure.value:>10.3g}  {aim:>12}  {figure.unit:<14} {mark}")
+    if not whole:
+        print("\nnot written: these are not all figures of the run")
+        return
+    results.mkdir(exist_ok=True)
+    path = results / f"{name}.json"
+    document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
+    path.write_text(json.dumps(document, indent=2) + "\n")
     print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")

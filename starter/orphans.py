@@ -63,7 +63,7 @@ def orphans(
         if delete and not older_than:
             fail("--delete needs --older-than, such as --older-than 24h", USAGE)
         age = check_age(older_than, orphan_age(resolved)) if delete else parse_age(older_than) if older_than else 0
-    found, foreign = run(_find(resolved, chosen, age, metadata=metadata))
+    found, foreign = run(_find(settings, environment, chosen, age, metadata=metadata))
     if not delete:
         _show(found, foreign, json=json)
         return
@@ -89,9 +89,11 @@ def _chosen(settings: Settings, environment: str, tables: list[str], network: st
     return chosen
 
 
-async def _find(environment: Environment, chosen: Chosen, age: int, *, metadata: bool) -> tuple[list[FoundOrphan], int]:
+async def _find(
+    settings: Settings, environment: str, chosen: Chosen, age: int, *, metadata: bool
+) -> tuple[list[FoundOrphan], int]:
     found, foreign = [], 0
-    async with aclosing(find_orphans(environment, chosen, older_than=age, metadata=metadata)) as every:
+    async with aclosing(find_orphans(settings, environment, chosen, older_than=age, metadata=metadata)) as every:
         async for orphan in every:
             if orphan is None:
                 foreign += 1

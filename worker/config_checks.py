@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from worker.config_fields import NAME
 from worker.config_files import Node, Problem, Variables, name_of
-from worker.config_models import ExportMapping
+from worker.config_models import Environment, ExportMapping
 from worker.config_tables import Lag, TableNetwork, WrittenTable
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -180,6 +180,17 @@ def environment_problems(node: Node) -> Iterator[Problem]:
         first, both = node.get(part, one), node.get(part, other)
         if both is not None and first is not None and both.value is not None and first.value is not None:
             yield both.problem(f"given beside `{one}`; choose one of the two")
+
+
+def shared_storage(environment: Environment, node: Node, others: Iterable[Environment]) -> Iterator[Problem]:
+    """Two environments under one prefix: the files of one are orphans in the eyes of the other."""
+    place = (environment.storage.endpoint, environment.storage.bucket, environment.storage.prefix)
+    for other in others:
+        if (other.storage.endpoint, other.storage.bucket, other.storage.prefix) == place:
+            yield (node.get("storage", "bucket") or node).problem(
+                f"environment {other.name} keeps its files there too, under the same prefix, and each would take the "
+                "other's for orphans; give one of them another bucket or `prefix`"
+            )
 
 
 def mapping_problems(mapping: ExportMapping, node: Node, clusters: Mapping[str, Iterable[str]]) -> Iterator[Problem]:

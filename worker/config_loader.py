@@ -14,6 +14,7 @@ from worker.config_checks import (
     mapping_problems,
     override_problems,
     redaction_problems,
+    shared_storage,
     source_problems,
     table_problems,
     unknown_keys,
@@ -112,7 +113,9 @@ class Loader:
         ]
         if written is not None and not bad_name(name, node):
             parts = {field: getattr(written, field) for field in type(written).model_fields}
-            self.environments[name] = Environment(name=name, **parts)
+            environment = Environment(name=name, **parts)
+            self.problems += shared_storage(environment, node, self.environments.values())
+            self.environments[name] = environment
             missing += self._unset_secrets(written, node)
         if missing:
             self.missing[name] = missing

@@ -5,9 +5,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from activities.contracts.export import table_identifier
 from activities.core.tables import TableConfig
 from activities.orphans import TableOrphans
-from worker.config import Environment
+from worker.config import Settings
 from worker.wiring import open_lake, open_store
 
 
@@ -27,14 +28,25 @@ class FoundOrphan:
 
 
 async def find_orphans(
-    environment: Environment, tables: Iterable[tuple[TableConfig, str]], *, older_than: int = 0, metadata: bool = False
+    settings: Settings,
+    name: str,
+    tables: Iterable[tuple[TableConfig, str]],
+    *,
+    older_than: int = 0,
+    metadata: bool = False,
 ) -> AsyncGenerator[FoundOrphan | None, None]:
     """The orphans of tables and their networks that are older than so many seconds; None for each that is not ours."""
+    environment = settings.environment(name)
+    ours = {table_identifier(network, config.name) for config, network in settings.exports(name)}
     lake = open_lake(environment)
     async with open_store(environment) as store:
         line = await store.now() - older_than if older_than else 0
         for config, network in tables:
-            orphans = TableOrphans(store, lake, config, network, environment.storage.prefix)
+
+            def is_ours(table: str, network: str = network) -> bool:
+                return table_identifier(network, table) in ours
+
+            orphans = TableOrphans(store, lake, config, network, environment.storage.prefix, is_ours)
             async with aclosing(orphans.all(metadata=metadata)) as every:
                 async for orphan in every:
                     found = orphan.found

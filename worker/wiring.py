@@ -145,12 +145,14 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
     environment = settings.environment(name)
     clusters: dict[str, ClickHouse] = {}
 
-    def find_source(source: str) -> ClickHouse:
-        if source not in clusters:
-            clusters[source] = open_clickhouse(settings, source, patient=True)
-        return clusters[source]
-
     async with AsyncExitStack() as stack:
+
+        def find_source(source: str) -> ClickHouse:
+            if source not in clusters:
+                clusters[source] = open_clickhouse(settings, source, patient=True)
+                stack.push_async_callback(clusters[source].close)
+            return clusters[source]
+
         bus = open_bus(environment)
         stack.push_async_callback(bus.close)
         store = await stack.enter_async_context(open_store(environment))
@@ -171,5 +173,3 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             recheck_empty_days=environment.export.recheck_empty_days,
             orphan_age_seconds=orphan_age(environment),
         )
-        for cluster in clusters.values():
-            await cluster.close()

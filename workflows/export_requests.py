@@ -72,10 +72,15 @@ class ActiveRequest:
             report.snapshots.append(commit.snapshot_id)
 
     def failed(self, partition: str, cause: str, message: str, who: str) -> None:
-        """Count a partition that was given up; one whose source never stood still is as good as open."""
+        """Count a partition that was given up, or, without one, the request.
+
+        A partition whose source never stood still is as good as open.
+        """
         if cause == "SourceMoved":
             self.report.open += 1
             return
+        if not partition:
+            self.report.cause, self.report.who = cause, who
         self.report.failed += 1
         if len(self.report.failures) < LISTED_FAILURES:
             self.report.failures.append(FailedPartition(partition, cause, message, who))

@@ -190,15 +190,17 @@ class ExportTable:
 
     async def _delete_orphans(self, request: OrphansUnderway) -> None:
         """A page of deletions. Nothing of the table is in flight meanwhile, so nothing is about to adopt an object."""
-        page = await workflow.execute_activity_method(
-            ExportActivities.delete_orphans,
-            request.next_page(),
-            summary=f"orphans older than {request.request.older_than}",
-            **DELETE_ORPHANS,
-        )
+        try:
+            page = await workflow.execute_activity_method(
+                ExportActivities.delete_orphans,
+                request.next_page(),
+                summary=f"orphans older than {request.request.older_than}",
+                **DELETE_ORPHANS,
+            )
+        finally:
+            if self._announcer is not None and not request.request.dry_run:
+                self._announcer.look()  # the line before a deletion comes with a snapshot, whatever follows
         request.took(page)
-        if self._announcer is not None and page.deleted and not request.request.dry_run:
-            self._announcer.look()  # the line before a deletion comes with a snapshot
 
     async def _export_planned(self, request: ActiveRequest) -> None:
         if request.needs_plan:
@@ -256,6 +258,7 @@ class ExportTable:
             if is_cancelled_exception(failure):
                 raise
             cause, message, who = cause_of(failure)
+            request.uploaded = 0
             for file in files:
                 request.failed(file.partition, cause, f"uploaded, not committed: {message}", who)
             if not files:

@@ -21,8 +21,7 @@ class RequestExport(Door):
         if not isinstance(report, ExportReport):
             raise TypeError(f"the report of an export is {report!r}")
         if report.status == "failed":
-            cause = report.failures[0].cause if report.failures else "Failed"
-            raise ApplicationError(report.message, report, type=cause, non_retryable=True)
+            raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
         return report
 
     @workflow.signal(name=REPORT_SIGNAL)

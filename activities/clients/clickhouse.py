@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -99,12 +100,19 @@ class ClickHouse:
             self._client = None
 
     async def rows(self, query: Query, *, query_id: str = "", comment: str = "") -> list[dict[str, Any]]:
-        """A small answer, whole: one dict a row."""
+        """A small answer, whole: one dict a row. A question that is given up is ended at the source as well."""
+        query_id = query_id or f"icefleet-{uuid.uuid4()}"
 
         async def ask() -> list[dict[str, Any]]:
             client = await self._open()
-            # A survey that a profile cuts short would make partitions look empty.
-            return await _rows(client, query, self._settings_of(client, query_id, comment))
+            try:
+                # A survey that a profile cuts short would make partitions look empty.
+                return await _rows(client, query, self._settings_of(client, query_id, comment))
+            except asyncio.CancelledError:
+                # The server would go on with it, and a count may take as long as an export.
+                with contextlib.suppress(Fault, TimeoutError):
+                    await asyncio.shield(self.kill(query_id))
+                raise
 
         return await self._patiently(ask)
 
@@ -166,14 +174,16 @@ class ClickHouse:
         """End a query, and wait until it is gone: bounded, since the caller is being cancelled itself."""
         query = Query("KILL QUERY WHERE query_id = {id:String} SYNC", {"id": query_id})
         with self._named():
-            client = await self._open()
             async with asyncio.timeout(KILL_SECONDS):
+                client = await self._open()
                 await client.command(query.text, parameters=dict(query.parameters))
 
     async def rows_read(self, query_id: str) -> int | None:
         """Rows that a running query has read so far; None when it does not run."""
         query = Query("SELECT read_rows FROM system.processes WHERE query_id = {id:String}", {"id": query_id})
-        found = await self.rows(query)
+        with self._named():
+            client = await self._open()
+            found = await _rows(client, query, self._settings_of(client, "", ""))
         return int(found[0]["read_rows"]) if found else None
 
     def _settings_of(self, client: AsyncClient, query_id: str, comment: str) -> dict[str, Any]:

@@ -135,6 +135,10 @@ class ExportReport:
     failed: int = 0
     failures: list[FailedPartition] = field(default_factory=list)
     """The first hundred of the failed partitions."""
+    cause: str = ""
+    """Of a request that failed as a whole: the name of the fault that ended it."""
+    who: str = ""
+    """Who must act then."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class PlannedPartition:
     reason: str
     """`missing`, `stale` or `forced`."""
     replaces: str = ""
-    """Object key of the file that it replaces."""
+    """Path of the file that it replaces, as the table names it."""
     rows: int = 0
     """Rows that the source counted, duplicates included; 0 when nobody counted."""
 

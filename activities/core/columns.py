@@ -1,31 +1,30 @@
 """A source's columns as they are exported: privacy first, then the type policy, then the table that is there."""
 
 import contextlib
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from uuid import UUID
 
 from activities.core.evolution import TableShape, check_clashes, field_names, follow
 from activities.core.faults import BadConfig, Fault, PrivacyUndecided, SchemaConflict, UnsupportedType
+from activities.core.sensitive import field_may_identify, fields, looks_sensitive, may_identify
 from activities.core.sqltext import quote_identifier, quote_text
-from activities.core.tables import COORDINATES, PLACES, SENSITIVE, TableConfig
-from activities.core.types import ClickHouseType, IcebergType, bare_type, carry, inside, is_plain, parse_type, unwrap
+from activities.core.tables import COORDINATES, PLACES, TableConfig
+from activities.core.types import IcebergType, bare_type, carry, inside, is_plain, parse_type
 
 _BLANKS = {
     "IPv4": str(IPv4Address(0)),
     "IPv6": str(IPv6Address(0)),
     "UUID": str(UUID(int=0)),
     "FixedString": "",
+    "Array": "[]",
     **{f"{sign}Int{bits}": "0" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256)},
     **dict.fromkeys(("Float32", "Float64", "Decimal"), "0"),
 }
 """Text whose cast to a type is that type's blank value; String depends on what the column says of itself."""
-_ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
 _MAY_BE_NULL = frozenset({"Nullable", "Variant", "Dynamic", "Geometry"})
 _ADDRESS_BYTES = frozenset({"4", "16"})
-_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -89,24 +88,6 @@ def check_chunks(config: TableConfig, column: ExportColumn) -> None:
         )
 
 
-def looks_sensitive(name: str, patterns: Sequence[str] = SENSITIVE) -> bool:
-    """Whether a name holds one of the patterns as whole words: `meta_client_ip` does, `description` not."""
-    return _holds(name, patterns)
-
-
-def _holds(name: str, patterns: Sequence[str]) -> bool:
-    words = "_".join(part.lower() for part in _WORD_BREAK.split(name) if part)
-    return any(f"_{pattern}_" in f"_{words}_" for pattern in patterns)
-
-
-def _may_identify(column: SourceColumn, patterns: Sequence[str]) -> bool:
-    """By the name, by the names of fields inside it, or by an address type anywhere in it."""
-    names, kinds = inside(parse_type(column.type))
-    return any(looks_sensitive(name, patterns) for name in (column.name, *names)) or not _ADDRESS_TYPES.isdisjoint(
-        kinds
-    )
-
-
 def missing_columns(config: TableConfig, columns: Sequence[SourceColumn]) -> list[tuple[str, str]]:
     """What config names and the source lacks: (what config takes it for, the column's name)."""
     there = {column.name for column in columns}
@@ -124,7 +105,7 @@ def _is_field(name: str, columns: Sequence[SourceColumn]) -> bool:
     """Whether a name such as `column.field` is one of a field that a column of the source has inside it."""
     holders = [column for column in columns if name.startswith(f"{column.name}.")]
     with contextlib.suppress(UnsupportedType):  # said of the column itself, by whoever reads its type
-        return any(path == name for column in holders for path, _ in _fields(column.name, parse_type(column.type)))
+        return any(path == name for column in holders for path, _ in fields(column.name, parse_type(column.type)))
     return False
 
 
@@ -138,7 +119,7 @@ def undecided(config: TableConfig, columns: Sequence[SourceColumn]) -> list[str]
     return [
         column.name
         for column in columns
-        if column.name not in decided and _may_identify(column, config.sensitive_patterns)
+        if column.name not in decided and may_identify(column.name, column.type, config.sensitive_patterns)
     ]
 
 
@@ -172,26 +153,16 @@ def _check_new_fields(config: TableConfig, columns: Sequence[SourceColumn], tabl
         there = set(field_names(column.name, table.types[column.name]))
         open_names += [
             path
-            for path, kind in _fields(column.name, parse_type(column.type))
+            for path, tree in fields(column.name, parse_type(column.type))
             if path not in there
             and path not in config.allowed_columns
-            and (_holds(path.rpartition(".")[2], config.sensitive_patterns) or kind in _ADDRESS_TYPES)
+            and field_may_identify(path, tree, config.sensitive_patterns)
         ]
     if open_names:
         raise PrivacyUndecided(
             f"{config.name}: {', '.join(open_names)} came after its column was allowed, and may say who or where "
             "somebody is; name each under allowed_columns as it stands here, or take it out of the column at the source"
         )
-
-
-def _fields(path: str, tree: ClickHouseType) -> Iterator[tuple[str, str]]:
-    """`column.field` and the bare type of every field inside a column, also in arrays and maps."""
-    names = tree.fields or ("",) * len(tree.elements)
-    for name, element in zip(names, tree.elements, strict=True):
-        inner = f"{path}.{name}" if name else path
-        if name:
-            yield inner, unwrap(element).name
-        yield from _fields(inner, element)
 
 
 def _check_required(config: TableConfig, columns: Sequence[SourceColumn], required: Collection[str]) -> None:
@@ -256,12 +227,12 @@ def _blank(column: SourceColumn) -> str:
     """SQL of the value that replaces a redacted one, in the column's own full type, so that the schema stays.
 
     Addresses become the zero address, coordinates 0, places the empty string, identifiers `REDACTED` as in the public
-    files (an empty one would look like a value that was never there).
+    files (an empty one would look like a value that was never there), and arrays are empty.
     """
     name, arguments = bare_type(column.type)
     tree = parse_type(column.type)
     # A FixedString as wide as an address is one, in bytes; any other holds an address as text.
-    written = name == "FixedString" and _holds(column.name, ("ip",)) and arguments[0] not in _ADDRESS_BYTES
+    written = name == "FixedString" and looks_sensitive(column.name, ("ip",)) and arguments[0] not in _ADDRESS_BYTES
     value = _blank_text(column.name) if name == "String" or written else _BLANKS.get(name)
     if value is None or not is_plain(tree):
         raise BadConfig(f"there is no blank value of type {column.type}; allow the column, or convert it at the source")
@@ -269,8 +240,8 @@ def _blank(column: SourceColumn) -> str:
 
 
 def _blank_text(name: str) -> str:
-    if _holds(name, ("ip",)):
+    if looks_sensitive(name, ("ip",)):
         return "::"
-    if _holds(name, COORDINATES):
+    if looks_sensitive(name, COORDINATES):
         return "0"
-    return "" if _holds(name, PLACES) else "REDACTED"
+    return "" if looks_sensitive(name, PLACES) else "REDACTED"

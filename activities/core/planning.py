@@ -30,7 +30,7 @@ class SurveyedPartition:
 
 @dataclass(frozen=True)
 class PlannedPartition:
-    """A partition to export. `rows` is the source's raw count; `replaces` the key of the file that it replaces."""
+    """A partition to export. `rows` is the source's raw count; `replaces` the path of the file that it replaces."""
 
     index: int
     reason: Reason

@@ -4,6 +4,7 @@ A cast with the column's own name as its alias would hide the column from WHERE 
 key: every query here relies on `prefer_column_name_to_alias=1`, which is among the pinned settings.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ __all__ = [
     "Distributed",
     "Query",
     "SourceFacts",
+    "cast_query",
     "check_sharding",
     "counts_query",
     "export_query",
@@ -140,6 +142,13 @@ def refused_text_query(
     return Query(_select(counts, _source(config, final=facts.final), where), parameters)
 
 
+def cast_query(config: TableConfig, facts: SourceFacts, column: ExportColumn, network: str, index: int) -> Query:
+    """Every value of one column of a partition, cast as for its export: it fails as the export does, or answers 0."""
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    what = f"sum(ignore({column.expression})) AS `cast`"
+    return Query(_select(what, _source(config, final=facts.final), where), parameters)
+
+
 def check_columns(config: TableConfig, facts: SourceFacts) -> None:
     """Refuse a network, partition or version column that queries cannot use, before a table is made for them.
 
@@ -163,6 +172,12 @@ def check_version_column(config: TableConfig, facts: SourceFacts) -> None:
         raise BadConfig(
             f"{config.name}: {facts.version_column} is redacted, and it is the version column, whose values tell new "
             "rows from old in plans, messages and manifests; allow it"
+        )
+    chosen = config.types.get(facts.version_column, "long")
+    if not re.fullmatch(r"int|long|date|timestamptz|decimal\(\d+, ?0\)", chosen):
+        raise BadConfig(
+            f"{config.name}: {facts.version_column} is the version column, whose bounds in manifests tell new rows "
+            f"from old, and `types` makes it {chosen}; choose int, long, decimal(20, 0), date or timestamptz"
         )
 
 

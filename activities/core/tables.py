@@ -11,9 +11,9 @@ Profile = Literal["portable", "as_published"]
 
 PLACES = ("geo_city", "geo_country", "geo_country_code", "geo_continent_code")
 COORDINATES = ("longitude", "latitude")
-SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id")
-"""A column looks sensitive when its name holds one of these as whole words between underscores, unless config says
-which patterns do."""
+MULTIADDRESSES = ("multiaddr", "maddrs", "listen_addr", "observed_addr")
+SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id", *MULTIADDRESSES)
+"""A column looks sensitive when its name holds one of these (`looks_sensitive` says how), unless config says which."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TableConfig:
     allowed_columns: tuple[str, ...] = ()
     """Columns that look sensitive and may be published as they are."""
     sensitive_patterns: tuple[str, ...] = SENSITIVE
-    """What makes a column's name look sensitive, as whole words between underscores."""
+    """What makes a column's name look sensitive; words of a pattern are joined by underscores."""
     sharding_follows: Mapping[str, str] = field(default_factory=dict)
     """Column of a sharding key → the column that decides its value, which may be in the sorting key in its place."""
     profile: Profile = "portable"

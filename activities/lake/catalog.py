@@ -149,8 +149,9 @@ class Lake:
         """Every table in the catalog, as `<network>.<table>`."""
         catalog = self.catalog
         namespaces = self.ask(catalog.list_namespaces)
-        return sorted(".".join(name) for namespace in namespaces for name in self._tables_in(namespace))
+        return sorted(name for namespace in namespaces for name in self.tables_in(namespace))
 
-    def _tables_in(self, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def tables_in(self, namespace: tuple[str, ...]) -> list[str]:
+        """The tables of one namespace, as `<network>.<table>`."""
         catalog = self.catalog
-        return self.ask(lambda: list(catalog.list_tables(namespace)))
+        return [".".join(name) for name in self.ask(lambda: list(catalog.list_tables(namespace)))]

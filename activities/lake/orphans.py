@@ -1,5 +1,6 @@
 """What the snapshots of a table name, and the line before its orphans go."""
 
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from pyiceberg.table import Table
@@ -16,12 +17,16 @@ from activities.lake.storage import metadata_named
 class Named:
     """Every path that a retained snapshot of a table names, whatever branch or tag holds it.
 
+    Tables of the same namespace that config does not know may hold our files too: one that was renamed, or made by hand
+    over them. `is_ours` says whether config has a table of that name, whose files then lie under a prefix of its own.
+
     Entries that a snapshot deleted count as well. `refresh` reads what is new; what has been named once stays so for
     the life of this object. Methods block.
     """
 
-    def __init__(self, lake: Lake, identifier: str) -> None:
+    def __init__(self, lake: Lake, identifier: str, is_ours: Callable[[str], bool]) -> None:
         self._lake = lake
+        self._is_ours = is_ours
         self._identifier = identifier
         self._places: set[str] = set()
         """`<bucket>/<key>` of every data file, manifest and manifest list that has been seen."""
@@ -40,10 +45,18 @@ class Named:
             return False
         bucket, _, key = _place(table.location()).partition("/")
         self.metadata_place = (bucket, f"{key.rstrip('/')}/metadata/")
-        for snapshot in table.snapshots():
-            if _place(snapshot.manifest_list) not in self._places:
-                self._read(table, snapshot)
+        for one in (table, *self._strangers()):
+            for snapshot in one.snapshots():
+                if _place(snapshot.manifest_list) not in self._places:
+                    self._read(one, snapshot)
         return True
+
+    def _strangers(self) -> Iterator[Table]:
+        namespace = tuple(self._identifier.split(".")[:-1])
+        for identifier in self._lake.tables_in(namespace):
+            is_stranger = identifier != self._identifier and not self._is_ours(identifier.rpartition(".")[2])
+            if is_stranger and (table := self._lake.load(identifier)) is not None:
+                yield table
 
     def _read(self, table: Table, snapshot: Snapshot) -> None:
         for manifest in snapshot.manifests(table.io):

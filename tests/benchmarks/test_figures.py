@@ -1,5 +1,7 @@
 """The README's figures come from what was measured, and from nowhere else."""
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pytest
 
 sys.path.append(str(Path("benchmarks").resolve()))
 
+import export
 from figures import BEGIN, END, rewrite
+from harness import Figure, report
 
 MACHINE = {"cores": 2, "memory_gb": 25.3, "processor": "x86_64", "python": "3.11.7", "scale": 1.0}
 FIGURE = {
@@ -45,3 +49,39 @@ def test_a_readme_without_markers_is_refused():
 
 def test_the_readme_has_the_markers():
     assert Path("README.md").read_text().index(BEGIN) < Path("README.md").read_text().index(END)
+
+
+def test_a_run_writes_machine_and_figures_with_unit_aim_and_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SCALE", "0.1")
+    figures = [
+        Figure("export.x", 1.2, "times", "lower", 1.15, "make bench-x"),
+        Figure("y", 3, "MB", "lower", None, "c"),
+    ]
+    report("some", figures, results=tmp_path)
+    written = json.loads((tmp_path / "some.json").read_text())
+    assert written["machine"]["scale"] == 0.1
+    assert written["figures"] == [
+        {"name": "export.x", "value": 1.2, "unit": "times", "better": "lower", "aim": 1.15, "command": "make bench-x"},
+        {"name": "y", "value": 3, "unit": "MB", "better": "lower", "aim": None, "command": "c"},
+    ]
+    assert "missed" in capsys.readouterr().out
+
+
+def test_a_part_of_a_run_is_shown_and_not_written(tmp_path, capsys):
+    report("some", [Figure("export.x", 1, "times", "lower", 1.15, "c")], whole=False, results=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "not written" in capsys.readouterr().out
+
+
+def test_the_export_benchmark_measures_what_its_aims_are_for():
+    measured = set(re.findall(r'_figure\(\s*"([\w.]+)"', Path(export.__file__).read_text()))
+    assert measured == {
+        "export.5m.time_ratio_vs_native",
+        "export.50m.time_ratio_vs_native",
+        "export.5m.time_ratio_vs_arrow",
+        "export.5m.time_ratio_vs_in_memory",
+        "export.50m.worker_growth_mb",
+        "worker.idle_rss_mb",
+        "export.small_partitions_per_second",
+    }
+    assert measured > export.AIMS.keys()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.columns import SourceColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadConfig, PrivacyUndecided, SchemaConflict, UnsupportedType
 from activities.core.tables import PartitionRule, TableConfig
@@ -23,33 +23,6 @@ def export(*columns, config=CONFIG, existing=None):
 
 def test_columns_keep_the_order_of_the_source():
     assert list(export(("z", "String"), ("a", "String"))) == ["at", "meta_network_name", "z", "a"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ip",
-        "meta_client_ip",
-        "ip_address",
-        "IP",
-        "clientIp",
-        "meta_client_geo_city",
-        "meta_client_geo_country_code",
-        "geo_longitude_degrees",
-        "latitude",
-        "remote_peer_id",
-        "meta_client_id",
-    ],
-)
-def test_names_that_hold_a_pattern_as_whole_words_look_sensitive(name):
-    assert looks_sensitive(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["description", "tip", "ship_date", "zip_code", "client_identifier", "geography", "relations"]
-)
-def test_names_that_only_contain_the_letters_do_not(name):
-    assert not looks_sensitive(name)
 
 
 def test_all_undecided_columns_are_named_at_once():
@@ -112,8 +85,22 @@ def test_redaction_replaces_the_value_and_not_the_type(engine, name, kind, profi
 
 def test_a_redaction_without_a_blank_value_is_refused():
     config = replace(CONFIG, redacted_columns=("ips",))
-    with pytest.raises(BadConfig, match=r"^block: column ips: there is no blank value of type Array\(IPv6\)"):
-        export(("ips", "Array(IPv6)"), config=config)
+    with pytest.raises(BadConfig, match=r"^block: column ips: there is no blank value of type Map\(String, IPv6\)"):
+        export(("ips", "Map(String, IPv6)"), config=config)
+
+
+@pytest.mark.parametrize("profile", ["portable", "as_published"])
+@pytest.mark.parametrize("kind", ["Array(String)", "Array(Nullable(IPv6))", "Array(Array(LowCardinality(String)))"])
+def test_a_redacted_array_is_empty_and_keeps_its_type(engine, kind, profile):
+    allowed = replace(CONFIG, profile=profile, allowed_columns=("ips",))
+    redacted = replace(CONFIG, profile=profile, redacted_columns=("ips",))
+    before, after = export(("ips", kind), config=allowed)["ips"], export(("ips", kind), config=redacted)["ips"]
+    assert after.iceberg == before.iceberg
+    source = f"(SELECT CAST('[]' AS {kind}) AS `ips`)"
+    shown = engine.table(f"SELECT {before.expression} AS `a`, {after.expression} AS `b` FROM {source}")
+    assert shown.schema.field("a").type == shown.schema.field("b").type
+    assert "`ips`" not in after.expression
+    assert shown.to_pylist()[0]["b"] == []
 
 
 @pytest.mark.parametrize(
@@ -186,6 +173,31 @@ def test_an_allowed_column_does_not_allow_what_comes_into_it_later():
     assert "peers" in export(("peers", kind), config=decided, existing=before)
     with pytest.raises(BadConfig, match=r"no allowed column peers\.nothing"):
         export(("peers", kind), config=replace(CONFIG, allowed_columns=("peers", "peers.nothing")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("Tuple(name String, clientip String)", "peer.clientip"),
+        ("Tuple(name String, id String)", "peer.id"),
+        ("Array(Tuple(name String, at Tuple(geocity String)))", "peer.at.geocity"),
+        ("Tuple(name String, addrs Array(IPv4))", "peer.addrs"),
+        ("Tuple(name String, seen Map(String, Nullable(IPv6)))", "peer.seen"),
+        ("Tuple(name String, seen Variant(IPv6, String))", "peer.seen"),
+    ],
+)
+def test_a_field_that_comes_into_an_allowed_column_is_judged_as_a_column_is(kind, path):
+    before = {"peer": "list<struct<name: string>>" if kind.startswith("Array") else "struct<name: string>"}
+    allowed = replace(CONFIG, allowed_columns=("peer",))
+    with pytest.raises(PrivacyUndecided, match=rf"^block: {path} came after its column was allowed"):
+        export(("peer", kind), config=allowed, existing=before)
+    assert "peer" in export(("peer", kind), config=replace(allowed, allowed_columns=("peer", path)), existing=before)
+
+
+def test_a_new_field_is_not_judged_by_the_name_of_an_allowed_column_that_holds_it():
+    allowed = replace(CONFIG, allowed_columns=("peer_ids",))
+    before = {"peer_ids": "struct<name: string>"}
+    assert "peer_ids" in export(("peer_ids", "Tuple(name String, count UInt8)"), config=allowed, existing=before)
 
 
 @pytest.mark.parametrize(

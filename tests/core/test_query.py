@@ -9,6 +9,7 @@ from activities.core.faults import BadConfig
 from activities.core.partitions import Ranges, index_of, span_of
 from activities.core.query import (
     SourceFacts,
+    check_version_column,
     counts_query,
     export_query,
     head_query,
@@ -323,3 +324,10 @@ def test_a_column_that_its_rule_cannot_cut_is_refused(kind, rule, complaint):
 def test_a_query_over_a_missing_column_is_refused(config, facts, complaint):
     with pytest.raises(BadConfig, match=f"^events: {complaint}"):
         counts_query(config, facts, "mainnet", one(DAY))
+
+
+@pytest.mark.parametrize("kind", ["string", "double", "fixed[8]", "decimal(20, 2)"])
+def test_a_version_column_whose_bounds_cannot_be_compared_is_refused(kind):
+    with pytest.raises(BadConfig, match=rf"^events: updated is the version column.*makes it {re.escape(kind)}"):
+        check_version_column(replace(CONFIG, types={"updated": kind}), FACTS)
+    check_version_column(replace(CONFIG, types={"updated": "timestamptz"}), FACTS)

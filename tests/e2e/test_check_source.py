@@ -20,7 +20,6 @@ NAMES = [
     if group["defaults"].get("enabled", True)
 ]
 BLOCKS = "beacon_api_eth_v1_events_block"
-pytestmark = pytest.mark.skipif(not XATU.exists(), reason="the real schemas are not at hand")
 
 
 def quoted(text: str, columns: dict[str, str]) -> str:
@@ -69,6 +68,7 @@ async def check(fleet) -> tuple[int, dict[str, Any]]:
     return code, report["sources"][f"{fleet.name}.default"]
 
 
+@pytest.mark.skipif(not XATU.exists(), reason="the real schemas are not at hand")
 async def test_real_tables_are_clean_missing_ones_are_named_and_every_break_is_named_at_once(fleet):
     real = await make_tables(fleet)
     use_shipped_tables(fleet)

@@ -319,3 +319,16 @@ async def test_nothing_of_a_table_that_the_catalog_does_not_have_goes(fleet, han
         await delete_before(fleet, hands.context, line)
     assert keys(fleet) == {"2024/3/20.parquet"}
     assert await found(fleet) == []
+
+
+async def test_what_a_renamed_table_names_is_no_orphan_of_the_one_that_took_its_place(fleet, hands):
+    await commit_day(hands, 20)
+    lake = hands.context.lake.catalog
+    lake.rename_table(f"{fleet.network}.events", f"{fleet.network}.events_of_old")
+    await commit_day(hands, 19)
+    assert keys(fleet) == {"2024/3/19.parquet", "2024/3/20.parquet"}
+    assert await found(fleet) == []
+    await delete_before(fleet, hands.context, await next_second(hands.context))
+    assert keys(fleet) == {"2024/3/19.parquet", "2024/3/20.parquet"}
+    old = lake.load_table(f"{fleet.network}.events_of_old")
+    assert old.scan().to_arrow().num_rows > 0

@@ -110,3 +110,20 @@ async def test_an_answer_of_the_store_that_is_cut_in_the_middle_is_called_a_stor
             store.on(CutBody(100), method="GET", times=None)
             with pytest.raises(StoreUnavailable, match=f"{fleet.name}/cut.*payload is not completed"):
                 await context.store.tail(f"{fleet.name}/cut", 1000)
+
+
+async def test_an_upload_that_cannot_be_dropped_hides_neither_the_cause_nor_what_else_was_exported(fleet):
+    fleet.set_export(part_size_bytes=PART_BYTES, parallel_partitions=1, small_partition_rows=ROWS, partition_attempts=1)
+    table = await make_bulky(fleet, days=2, rows=ROWS)
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        denied = Answer(403, refusal("AccessDenied"), "application/xml")
+        store.on(denied, method="PUT", path=part_of(19, 2), times=None)
+        dropped = store.on(denied, method="DELETE", path=r"/19\.parquet\?.*uploadId", times=None)
+        async with fleet.worker():
+            report = await fleet.request(table)
+    assert dropped.times_struck >= 1
+    assert (report.status, report.exported, report.failed) == ("partial", 1, 1)
+    assert (report.failures[0].partition, report.failures[0].cause) == ("2024-03-19", "StoreRefused")
+    assert "UploadPart" in report.failures[0].message
+    assert fleet.files(table) == [("2024/3/20.parquet", ROWS)]

@@ -68,8 +68,7 @@ async def listed(fleet: Fleet, *words: str) -> list[dict[str, Any]]:
 async def found(fleet: Fleet, **more: Any) -> list[FoundOrphan]:
     """The same in this process."""
     settings = fleet.settings()
-    environment = settings.environment(fleet.name)
-    every = find_orphans(environment, settings.exports(fleet.name), **more)
+    every = find_orphans(settings, fleet.name, settings.exports(fleet.name), **more)
     return [orphan async for orphan in every if orphan is not None]
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from activities.core.columns import SourceColumn, export_columns, looks_sensitive
+from activities.core.columns import SourceColumn, export_columns
 from activities.core.engines import check_sharding
 from activities.core.faults import BadRequest
+from activities.core.sensitive import looks_sensitive
 from activities.core.tables import SENSITIVE
 from worker.config import load_settings
 
@@ -28,7 +29,29 @@ def read(file: str, key: str) -> dict[str, dict]:
 
 PUBLISHED = read("layout_and_redaction.yaml", "public_tables")
 REAL = {name: table for name, table in read("tables.yaml", "tables").items() if name in PUBLISHED}
-pytestmark = pytest.mark.skipif(not PUBLISHED, reason="the publication's own list is not at hand")
+needs_list = pytest.mark.skipif(not PUBLISHED, reason="the publication's own list is not at hand")
+
+SHIPPED = yaml.safe_load((ROOT / "config" / "tables.yaml").read_text(encoding="utf-8"))["groups"].values()
+ENABLED = [table["name"] for group in SHIPPED if group["defaults"].get("enabled", True) for table in group["tables"]]
+PLACE = ("longitude", "latitude", "city", "country", "country_code", "continent_code")
+CLIENT = {"meta_client_ip", *(f"meta_client_geo_{part}" for part in PLACE)}
+REMOTE = {"remote_ip", *(f"remote_geo_{part}" for part in PLACE)}
+FAMILIES = {"beacon_api_": CLIENT, "mempool_": CLIENT, "libp2p_": CLIENT, "mev_relay_": CLIENT, "canonical_": set()}
+"""What begins so is redacted so: whatever a contributor's node reports, and nothing of the chain itself."""
+MEETINGS = {
+    "libp2p_connected": REMOTE,
+    "libp2p_disconnected": REMOTE,
+    "libp2p_identify": REMOTE | {"listen_addrs", "observed_addr", "remote_multiaddr"},
+    "libp2p_synthetic_heartbeat": REMOTE | {"remote_maddrs"},
+}
+"""Tables of two nodes that met: the other one has an address and a place as well."""
+ALLOWED = {
+    "libp2p_join": {"local_peer_id_unique_key"},
+    "libp2p_leave": {"local_peer_id_unique_key"},
+    "libp2p_rpc_meta_control_prune": {"peer_id_unique_key", "graft_peer_id_unique_key", "peer_id_index"},
+    **{name: {"remote_peer_id_unique_key"} for name in MEETINGS},
+}
+"""What else than `peer_id_unique_key` is shown of tables of libp2p."""
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +77,22 @@ def lives(table: dict, network: str, end: str | None) -> bool:
     return end >= "2026-08"
 
 
+def test_all_tables_are_there_and_six_are_hidden(settings):
+    assert (len(settings.tables), len(ENABLED), len(set(ENABLED))) == (87, 81, 81)
+    hidden = set(settings.tables) - set(ENABLED)
+    assert len(hidden) == 6
+    for environment in ("local", "production"):
+        exported = {table.name for table, _ in settings.exports(environment)} & set(settings.tables)
+        assert exported == set(ENABLED)
+    for name in hidden:
+        with pytest.raises(BadRequest, match=f"^table '{name}' is disabled in environment 'production'"):
+            settings.table("production", name, "mainnet")
+
+
+@needs_list
 def test_every_published_table_is_there_and_no_other(settings):
-    assert len(PUBLISHED) == 87
     assert set(settings.tables) == set(PUBLISHED)
+    assert set(ENABLED) == {name for name, table in PUBLISHED.items() if table["public"]}
 
 
 @pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED.keys())
@@ -83,6 +119,7 @@ def test_a_table_is_what_is_published_of_it(settings, published):
         assert files_of_a_partition in {25_000, 100_000, 5_000_000}
 
 
+@needs_list
 def test_what_lives_and_what_has_ended_is_told_apart():
     """The rule by which the test above expects an end, on cases that a person can check."""
     ended = Counter(
@@ -92,17 +129,6 @@ def test_what_lives_and_what_has_ended_is_told_apart():
     assert lives(PUBLISHED["canonical_execution_nonce_reads"], "sepolia", "11127000")
     assert not lives(PUBLISHED["canonical_execution_traces"], "sepolia", "9569000")
     assert not lives(PUBLISHED["libp2p_add_peer"], "mainnet", "2026-07-12")
-
-
-def test_the_six_that_are_not_public_are_there_and_refused(settings):
-    hidden = {name for name, table in PUBLISHED.items() if not table["public"]}
-    assert len(hidden) == 6
-    for environment in ("local", "production"):
-        assert len({table.name for table, _ in settings.exports(environment)} & set(PUBLISHED)) == 81
-        assert not {table.name for table, _ in settings.exports(environment)} & hidden
-    for name in hidden:
-        with pytest.raises(BadRequest, match=f"^table '{name}' is disabled in environment 'production'"):
-            settings.table("production", name, "mainnet")
 
 
 def config_of(settings, name: str):
@@ -134,10 +160,28 @@ def test_the_patterns_written_down_are_those_that_hold_without_any(settings):
     assert all(table.sensitive_patterns == SENSITIVE for table in settings.tables.values())
 
 
-def test_no_table_of_contributed_data_goes_out_without_the_contributors_address_redacted(settings):
-    contributed = [table for table in settings.tables.values() if not table.name.startswith("canonical_")]
-    for table in contributed:
-        assert table.group == "unpublished" or "meta_client_ip" in table.redacted_columns, table.name
-    for table in settings.tables.values():
-        if table.name.startswith("canonical_"):
-            assert (table.redacted_columns, table.allowed_columns) == ((), ())
+@pytest.mark.parametrize("name", ENABLED)
+def test_exactly_what_identifies_somebody_is_redacted_and_only_keys_are_shown(settings, name):
+    table = config_of(settings, name)
+    [client] = [columns for prefix, columns in FAMILIES.items() if name.startswith(prefix)]
+    assert set(table.redacted_columns) == client | MEETINGS.get(name, set())
+    shown = {"peer_id_unique_key"} if name.startswith("libp2p_") else set()
+    assert set(table.allowed_columns) == ALLOWED.get(name, shown)
+
+
+@needs_list
+def test_what_is_redacted_is_what_the_publication_redacts():
+    said = yaml.safe_load((XATU / "layout_and_redaction.yaml").read_text(encoding="utf-8"))["redaction"]
+    branches = said["exporter_branch_redactions"]
+    assert set(branches["beacon_api_and_mempool"]) == CLIENT
+    # For libp2p the same places are named, and no address; everywhere the address and the coordinates are withheld.
+    assert set(said["readme_always"].values()) == {"meta_client_ip", *(f"meta_client_geo_{part}" for part in PLACE[:2])}
+    assert set(branches["libp2p"]) == {"meta_client_peer_id", "meta_client_geo_*"}
+    # No real table has that id; one that gains it stops.
+    assert looks_sensitive("meta_client_peer_id")
+    assert not any("meta_client_peer_id" in table["columns"] for table in REAL.values())
+    # What a contributor may withhold is withheld from all, but for what is shown of everybody.
+    withheld = {
+        f"meta_client_geo_{part}" for parts in said["privacy_groups"].values() for part in parts if " " not in part
+    }
+    assert withheld - CLIENT == {name for name in branches["not_redacted"] if name.startswith("meta_client_geo_")}
