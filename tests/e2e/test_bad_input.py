@@ -13,6 +13,11 @@ from support.refusals import asking, refusal
 FIELDS = "table, network, environment, from, to, force, dry_run, oldest_first, priority"
 ONE_OBJECT = f"the input must be one JSON object with the fields {FIELDS}"
 
+MEND_NAMES = (
+    "correct the names in config, or take out what the source has dropped (never a partition or network column: bring "
+    "it back, or export to a new table)"
+)
+
 
 @pytest.fixture(scope="module")
 def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
@@ -151,12 +156,12 @@ def loop_of(fleet: Fleet, table: str) -> str:
         (
             "no_partition_column",
             "BadConfig",
-            "no_partition_column: the source has no partition column slot_start_date_time; correct the names in config",
+            f"no_partition_column: the source has no partition column slot_start_date_time; {MEND_NAMES}",
         ),
         (
             "no_redacted_column",
             "BadConfig",
-            "no_redacted_column: the source has no redacted column meta_client_ip; correct the names in config",
+            f"no_redacted_column: the source has no redacted column meta_client_ip; {MEND_NAMES}",
         ),
         (
             "no_policy",

@@ -9,9 +9,9 @@ from temporalio.exceptions import ApplicationError
 from activities import failpoints
 from activities.core.commits import NewFile
 from activities.core.partitions import index_of
+from activities.footers import stored_footer
 from activities.lake.commit import commit_files
 from activities.lake.files import data_file
-from activities.partition import stored_footer
 from support.direct import Hands
 from support.evidence import objects, source_rows, table_rows
 from support.gate import failing_at
@@ -61,7 +61,7 @@ async def test_an_object_of_another_origin_is_never_overwritten_and_the_partitio
 async def test_an_object_left_by_a_crash_after_its_upload_is_adopted_without_asking_for_its_rows_again(fleet, hands):
     plan = await hands.plan()
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await hands.export_all(plan)
     left, asked = objects(fleet), await exports(fleet)
     assert len(left) == 1
@@ -77,7 +77,7 @@ async def test_an_object_left_by_a_crash_after_its_upload_is_adopted_without_ask
 async def test_an_object_left_behind_is_adopted_by_another_request_too(fleet, hands, rows):
     plan = await hands.plan()
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await hands.export_all(plan)
     left, asked = objects(fleet), await exports(fleet)
     [exported] = [await hands.export(replace(planned, rows=rows)) for planned in plan.todo]
@@ -90,7 +90,7 @@ async def test_an_object_left_behind_is_adopted_by_another_request_too(fleet, ha
 async def test_an_object_left_by_a_crash_is_not_adopted_when_newer_rows_have_arrived(fleet, hands):
     plan = await hands.plan()
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await hands.export_all(plan)
     left = objects(fleet)
     await more_rows(fleet, updated="2024-05-01 00:00:00")
@@ -104,7 +104,7 @@ async def test_an_object_left_by_a_crash_is_not_adopted_when_rows_of_the_same_ve
     """Versions count in seconds: rows may arrive that are no newer than those which are there."""
     plan = await hands.plan()
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await hands.export_all(plan)
     left = objects(fleet)
     await more_rows(fleet, updated="2024-04-01 00:00:00")
@@ -117,7 +117,7 @@ async def test_an_object_left_by_a_crash_is_not_adopted_when_rows_of_the_same_ve
 async def test_a_partition_whose_left_over_objects_are_outdated_again_and_again_is_still_exported(fleet, hands):
     for crash in range(3):
         async with failing_at("after-upload", die_once, times=1):
-            with pytest.raises(RuntimeError):
+            with pytest.raises(ApplicationError, match="the worker died here"):
                 await hands.export_all(await hands.plan())
         await more_rows(fleet, updated="2024-04-01 00:00:00", offset=900 + 10 * crash)
     report = await hands.run()
@@ -168,7 +168,7 @@ async def test_a_forced_export_that_is_tried_again_finds_its_own_object(fleet, h
     forced = Hands(fleet, hands.context, request_id="forced")
     plan = await forced.plan(force=True)
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await forced.export_all(plan)
     left = objects(fleet)
     [exported] = await forced.export_all(plan)
@@ -185,7 +185,7 @@ async def test_a_forced_export_that_is_tried_again_after_newer_rows_arrived_take
     forced = Hands(fleet, hands.context, request_id="forced")
     plan = await forced.plan(force=True)
     async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ApplicationError, match="the worker died here"):
             await forced.export_all(plan)
     left = objects(fleet)
     await more_rows(fleet, updated="2024-05-01 00:00:00")

@@ -12,7 +12,7 @@ from support.evidence import make_slow, retried, running_exports, source_rows, t
 from support.faultproxy import Hold, HttpFaults, TcpFaults
 from support.fleet import eventually
 from worker.main import activities_of
-from workflows import request_export
+from workflows import door
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
 
@@ -114,12 +114,12 @@ async def test_nats_that_hangs_in_the_middle_holds_no_later_request_up(fleet):
 
 
 async def test_a_terminated_loop_is_brought_back_by_the_request_that_waits_for_it(fleet, monkeypatch):
-    monkeypatch.setattr(request_export, "FIRST_REMINDER", timedelta(seconds=2))
+    monkeypatch.setattr(door, "FIRST_REMINDER", timedelta(seconds=2))
     await fleet.make_days(days=1, rows=2_000)
     table = await make_slow(fleet)
     async with fleet.context() as context:
         # The sandbox would load the module anew, with a reminder that no test can wait for.
-        ours = SandboxRestrictions.default.with_passthrough_modules("workflows.request_export")
+        ours = SandboxRestrictions.default.with_passthrough_modules("workflows.request_export", "workflows.door")
         async with Worker(
             fleet.temporal,
             task_queue=fleet.queue,

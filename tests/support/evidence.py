@@ -127,6 +127,6 @@ async def running_exports(fleet: Fleet) -> list[str]:
     """Ids of the source's running queries that fetch partitions for this fleet."""
     found = await fleet.sql(
         "SELECT query_id FROM system.processes WHERE startsWith(query_id, 'icefleet-') "
-        f"AND position(Settings['log_comment'], '{fleet.network}') > 0"
+        f"AND match(Settings['log_comment'], '^icefleet {fleet.network}[.].* partition .* attempt ')"
     )
     return [str(row["query_id"]) for row in found]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
+from activities import failpoints
 from activities.contracts.export import (
     PROGRESS_QUERY,
     CommitReport,
@@ -20,7 +21,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import write_input
 from activities.core.faults import StoreRefused
 from support.fleet import eventually
-from support.gate import failing_at, gate_at
+from support.gate import Gate, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest
 
 LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16)
@@ -71,13 +72,20 @@ async def test_a_failure_is_seen_while_the_others_go_on(fleet):
     fleet.set_export(partitions_per_commit=1, parallel_partitions=1)
     await fleet.make_days(days=2, rows=10)
     async with fleet.worker():
-        async with failing_at("before-upload", lambda: StoreRefused("no right to write"), times=1) as failed:
-            request = await fleet.start()
-            await eventually(lambda: failed)
-            async with gate_at("before-upload") as gate:
-                await gate.reached()
-                progress = await fleet.loop().query(PROGRESS_QUERY)
-                text = await details(fleet.loop())
+        gate, failed = Gate(), []
+
+        async def fail_once_then_hold() -> None:
+            if not failed:
+                failed.append("before-upload")
+                raise StoreRefused("no right to write")
+            await gate.hold()
+
+        failpoints.arm("before-upload", fail_once_then_hold)
+        request = await fleet.start()
+        await gate.reached()
+        progress = await fleet.loop().query(PROGRESS_QUERY)
+        text = await details(fleet.loop())
+        gate.open()
         report: ExportReport = await request.result()
     assert [(failure["partition"], failure["cause"]) for failure in progress["requests"][0]["failures"]] == [
         ("2024-03-20", "StoreRefused")
