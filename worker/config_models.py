@@ -93,7 +93,10 @@ class ExportLimits(Part):
     """How much an export may do at once, and how long it may take."""
 
     parallel_partitions: Positive = 4
-    partitions_per_commit: Positive = 64
+    partitions_per_commit: Positive = 256
+    """The most partitions of a page: they are exported, and become one snapshot, before the loop looks up again."""
+    rows_per_commit: Positive = 100_000_000
+    """A page ends sooner with the partition that reaches so many rows."""
     partitions_per_plan: Positive = 1000
     heartbeat_seconds: Positive = 20
     pages_per_run: Positive = 40

@@ -130,6 +130,7 @@ def export_limits(environment: Environment) -> ExportLimits:
         retry_initial_seconds=export.retry_initial_seconds,
         small_partition_rows=export.small_partition_rows,
         partitions_per_activity=export.partitions_per_activity,
+        rows_per_commit=export.rows_per_commit,
     )
 
 

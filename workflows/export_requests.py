@@ -171,6 +171,16 @@ class ActiveRequest:
         )
 
 
+def next_page(todo: list[PlannedPartition], limits: ExportLimits) -> list[PlannedPartition]:
+    """The partitions that are exported and committed together: many small ones, or a few large ones."""
+    rows = 0
+    for count, planned in enumerate(todo[: limits.partitions_per_commit], 1):
+        rows += planned.rows
+        if rows >= limits.rows_per_commit:
+            return todo[:count]
+    return todo[: limits.partitions_per_commit]
+
+
 def shared_activities(page: list[PlannedPartition], limits: ExportLimits) -> list[list[PlannedPartition]]:
     """The partitions of a page, grouped by the activity that is to carry them.
 

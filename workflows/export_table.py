@@ -38,6 +38,7 @@ from workflows.export_requests import (
     Underway,
     begin,
     details_of,
+    next_page,
     resume,
     shared_activities,
     summary_of,
@@ -210,7 +211,7 @@ class ExportTable:
             raise RuntimeError("a page without a plan")
         if request.request.dry_run:
             request.todo = []
-        page = request.todo[: plan.limits.partitions_per_commit]
+        page = next_page(request.todo, plan.limits)
         if page or request.empty_ranges:
             await self._export_page(request, page)
         del request.todo[: len(page)]

@@ -156,6 +156,8 @@ class ExportLimits:
     small_partition_rows: int
     """Partitions of at most this many rows may share an activity."""
     partitions_per_activity: int
+    rows_per_commit: int
+    """A page ends with the partition that reaches so many rows, or with `partitions_per_commit` of them."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         retry_initial_seconds=11,
         small_partition_rows=1,
         partitions_per_activity=1,
+        rows_per_commit=1,
     )
     names = {
         "1001 s": "`heartbeat_seconds`",

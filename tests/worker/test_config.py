@@ -206,7 +206,7 @@ groups:
 """,
     )
     local = settings.environments["local"]
-    assert (local.export.parallel_partitions, local.export.partitions_per_commit) == (2, 64)
+    assert (local.export.parallel_partitions, local.export.partitions_per_commit) == (2, 256)
     assert (local.clickhouse["default"].max_threads, local.clickhouse["default"].user) == (1, "icefleet")
     table = settings.table("staging", BLOCK, "sepolia")
     assert table.networks == (NetworkRange("sepolia", "2024-03-19"),)

@@ -24,7 +24,7 @@ from support.fleet import eventually
 from support.gate import Gate, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest
 
-LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16)
+LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16, 100)
 
 
 async def details(handle: Any) -> str:

@@ -8,6 +8,7 @@ what a KILL QUERY asks for. Tokens are enough for all of them; nothing here unde
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deploy.local.clickhouse.faults import EngineError
 
@@ -15,7 +16,7 @@ _TOKEN = re.compile(
     rb"""(?P<blank>\s+|--[^\n]*|/\*.*?\*/|\#[!\s][^\n]*)
     |(?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
     |(?P<word>[A-Za-z_]\w*)
-    |(?P<other>.)""",
+    |(?P<other>\d[\d.]*|.)""",
     re.DOTALL | re.VERBOSE,
 )
 _LOGGED_TABLES = re.compile(
@@ -24,12 +25,12 @@ _LOGGED_TABLES = re.compile(
 )
 # EXPLAIN is not among them: an INTO OUTFILE after it would belong to the query that it explains.
 _READING = {b"SELECT", b"WITH", b"FROM", b"SHOW", b"DESCRIBE", b"DESC", b"EXISTS", b"CHECK", b"("}
+_OPENING, _CLOSING = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
 _WITHOUT_DATA = {b"SELECT", b"WITH", b"FROM", b"WATCH"}
 MULTI_STATEMENT = "Syntax error (Multi-statements are not allowed): only one statement is served per request"
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A word, string or sign outside comments; `depth` counts the brackets around it."""
 
     text: bytes
@@ -80,14 +81,17 @@ def tokens(text: bytes) -> Iterator[Token]:
     """The tokens of a statement, one at a time, so that a scan can stop where the data of an INSERT begins."""
     depth = 0
     for match in _TOKEN.finditer(text):
-        if match.lastgroup == "blank":
+        kind = match.lastgroup
+        if kind == "blank":
             continue
         found = match.group()
-        if found in b")]}":
-            depth -= 1
-        yield Token(found, match.start(), match.end(), depth, is_word=match.lastgroup == "word")
-        if found in b"([{":
-            depth += 1
+        is_word = kind == "word"
+        if is_word or kind == "string":
+            yield Token(found, match.start(), match.end(), depth, is_word)
+            continue
+        depth -= found in _CLOSING
+        yield Token(found, match.start(), match.end(), depth, is_word)
+        depth += found in _OPENING
 
 
 def first_word(text: bytes) -> bytes:
@@ -157,6 +161,8 @@ def single_statement(text: bytes) -> list[Token]:
 
 def kill_query(text: bytes) -> Kill | None:
     """What a KILL QUERY asks for, or None for any other statement."""
+    if first_word(text) != b"KILL":
+        return None
     parts = single_statement(text)
     if len(parts) < 4 or not (parts[0].says(b"KILL") and parts[1].says(b"QUERY")):  # noqa: PLR2004 - KILL QUERY WHERE x
         return None
