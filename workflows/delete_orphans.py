@@ -3,7 +3,6 @@
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from activities.contracts.export import ORPHANS_WORKFLOW, REPORT_SIGNAL
 from activities.contracts.inputs import read_only_input
@@ -12,18 +11,13 @@ from workflows.door import Door
 
 
 @workflow.defn(name=ORPHANS_WORKFLOW)
-class DeleteOrphans(Door):
+class DeleteOrphans(Door[OrphansReport]):
     """Let a table's loop delete the table's orphans, between two pages of its exports."""
 
     @workflow.run
     async def run(self, *payloads: Any) -> OrphansReport:
-        """Run to the report; a request that failed fails this run with its cause, the report beside it."""
-        report = await self.bring(read_only_input(OrphansRequest, payloads), "orphans")
-        if not isinstance(report, OrphansReport):
-            raise TypeError(f"the report of a deletion is {report!r}")
-        if report.status == "failed":
-            raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
-        return report
+        """Run to the report."""
+        return await self.bring(read_only_input(OrphansRequest, payloads), "orphans")
 
     @workflow.signal(name=REPORT_SIGNAL)
     def report(self, request_id: str, report: OrphansReport) -> None:

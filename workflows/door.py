@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -29,19 +29,25 @@ LAST_REMINDER = timedelta(minutes=10)
 WITHDRAWAL = timedelta(minutes=2)
 
 
-class Door:
+Report = TypeVar("Report", ExportReport, OrphansReport)
+
+
+class Door(Generic[Report]):
     """The part of a door that knows nothing of what is asked for.
 
     A workflow of its own runs `bring`, and hands the loop's signal to `take`.
     """
 
     def __init__(self) -> None:
-        self._report: ExportReport | OrphansReport | None = None
+        self._report: Report | None = None
         self._submitted: SubmittedRequest | None = None
         self._loop = ""
 
-    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> ExportReport | OrphansReport:
-        """Send the request to its table's loop, and answer with what became of it."""
+    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> Report:
+        """Send the request to its table's loop, and answer with what became of it.
+
+        A request that failed as a whole fails this run with its cause, the report beside it.
+        """
         info = workflow.info()
         self._submitted = SubmittedRequest(
             id=f"{info.workflow_id}/{info.run_id}", requester=info.workflow_id, request=write_input(request), kind=kind
@@ -55,17 +61,20 @@ class Door:
         )
         self._loop = loop_id(request.environment, request.network, request.table)
         try:
-            return await self._wait_for_report(self._submitted)
+            report = await self._wait_for_report(self._submitted)
         except asyncio.CancelledError:
             await self._withdraw(self._submitted)
             raise
+        if report.status == "failed":
+            raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
+        return report
 
-    def take(self, request_id: str, report: ExportReport | OrphansReport) -> None:
+    def take(self, request_id: str, report: Report) -> None:
         """Take the loop's report; one for an earlier run of the same id is not ours."""
         if self._submitted is not None and request_id == self._submitted.id:
             self._report = report
 
-    async def _wait_for_report(self, submitted: SubmittedRequest) -> ExportReport | OrphansReport:
+    async def _wait_for_report(self, submitted: SubmittedRequest) -> Report:
         # A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows
         # the requests it has, and brings a terminated loop back.
         reminder = FIRST_REMINDER

@@ -3,7 +3,6 @@
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 from activities.contracts.export import REPORT_SIGNAL, REQUEST_WORKFLOW, ExportReport, ExportRequest
 from activities.contracts.inputs import read_only_input
@@ -11,18 +10,13 @@ from workflows.door import Door
 
 
 @workflow.defn(name=REQUEST_WORKFLOW)
-class RequestExport(Door):
+class RequestExport(Door[ExportReport]):
     """Send one request to its table's loop, and answer with what became of it."""
 
     @workflow.run
     async def run(self, *payloads: Any) -> ExportReport:
-        """Run to the report; a request that failed as a whole fails this run with its cause, the report beside it."""
-        report = await self.bring(read_only_input(ExportRequest, payloads), "export")
-        if not isinstance(report, ExportReport):
-            raise TypeError(f"the report of an export is {report!r}")
-        if report.status == "failed":
-            raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
-        return report
+        """Run to the report."""
+        return await self.bring(read_only_input(ExportRequest, payloads), "export")
 
     @workflow.signal(name=REPORT_SIGNAL)
     def report(self, request_id: str, report: ExportReport) -> None:

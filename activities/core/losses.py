@@ -3,7 +3,7 @@
 from activities.core.clickhouse_types import ClickHouseType
 from activities.core.sqltext import quote_text, unquote
 
-_MICROSECOND_DIGITS = 6
+MICROSECOND_DIGITS = 6
 
 
 def refuse_lost_digits(tree: ClickHouseType, expression: str, cast: str, iceberg: str) -> str:
@@ -31,8 +31,8 @@ def _has_finer_digits(tree: ClickHouseType, value: str, depth: int) -> str:
     """SQL of whether a time anywhere in `value` has them; empty when no time in it can."""
     item = f"x{depth}"
     match tree.name:
-        case "DateTime64" if int(tree.arguments[0]) > _MICROSECOND_DIGITS:
-            unit = 10 ** (int(tree.arguments[0]) - _MICROSECOND_DIGITS)
+        case "DateTime64" if int(tree.arguments[0]) > MICROSECOND_DIGITS:
+            unit = 10 ** (int(tree.arguments[0]) - MICROSECOND_DIGITS)
             return f"ifNull(modulo(reinterpretAsInt64({value}), {unit}) != 0, 0)"
         case "Nullable" | "LowCardinality" | "SimpleAggregateFunction":
             return _has_finer_digits(tree.elements[0], value, depth)

@@ -21,7 +21,7 @@ from activities.core.iceberg_types import (
     parse_iceberg,
     widens,
 )
-from activities.core.losses import refuse_lost_digits
+from activities.core.losses import MICROSECOND_DIGITS, refuse_lost_digits
 from activities.core.sqltext import quote_text
 from activities.core.tables import Profile
 
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 _WIDEST_DECIMAL = 38
-_MICROSECOND_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ def _unsigned(own: str, *, published: bool, nested: bool) -> list[_Form]:
 def _times(tree: ClickHouseType, *, published: bool) -> list[_Form]:
     digits = int(tree.arguments[0]) if tree.name == "DateTime64" else 0
     cast = _cast("DateTime64(6, 'UTC')", "timestamptz")
-    if digits > _MICROSECOND_DIGITS:
+    if digits > MICROSECOND_DIGITS:
         return [cast, _Form("Int64", Primitive("long"), _How.NANOSECONDS)]
     return [_as_is(str(tree), "timestamptz") if published else cast]
 

@@ -5,8 +5,6 @@ commit deletes manifests that a lost answer may have made part of the table. So 
 and sent by hand: after anything but a clean answer the table is loaded again, and its head decides.
 """
 
-import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +16,12 @@ from activities.core.faults import CommitConflict, Fault, SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
+from activities.lake import sending
 from activities.lake.catalog import Lake
 from activities.lake.files import live_files
 from activities.lake.layout import check_layout
 from activities.lake.mapping import check_mapping
-from activities.lake.sending import TRIES, WAIT_SECONDS, send
+from activities.lake.sending import send, tries
 from activities.lake.storage import metadata_named
 
 PropertyUpdate = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -60,9 +59,7 @@ def commit_files(
         CatalogUnavailable: the catalog cannot be reached, or answers every try with an error.
     """
     sent: list[_Staged] = []
-    for attempt in range(TRIES + 1):
-        if attempt:
-            time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+    for may_send in tries():
         table = _load(lake, identifier)
         landed = [staged for staged in sent if staged.is_in(table)]
         for staged in sent:
@@ -78,8 +75,7 @@ def commit_files(
         }
         if not plan.files and not changes:
             return Commit(None, plan)
-        # The last round only looks: what became of the last try is known before anybody is told.
-        if attempt < TRIES:
+        if may_send:
             sent.append(_Staged(table, rule, plan, describe, summary, changes, moves_head=moves_head))
             if sent[-1].send(lake):
                 return Commit(sent[-1].snapshot_id, plan)
@@ -88,9 +84,9 @@ def commit_files(
 
 def _given_up(lake: Lake, identifier: str, last: "_Staged") -> Fault:
     if last.unanswered is not None:
-        return lake.unavailable(f"table {identifier}: none of {TRIES} commits landed", last.unanswered)
+        return lake.unavailable(f"table {identifier}: none of {sending.TRIES} commits landed", last.unanswered)
     return CommitConflict(
-        f"table {identifier}: {TRIES} commits in a row lost against other writers; look for a foreign writer, "
+        f"table {identifier}: {sending.TRIES} commits in a row lost against other writers; look for a foreign writer, "
         "then ask for the same range again: the objects are there and will be adopted"
     )
 

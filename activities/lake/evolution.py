@@ -4,8 +4,6 @@ As with data, nothing is re-applied blindly: after anything but a clean answer t
 then lacks is sent. Two workers that evolve a table at once end with the same table, whoever was first.
 """
 
-import random
-import time
 from collections.abc import Callable
 
 from pyiceberg.table import Table
@@ -21,11 +19,12 @@ from activities.core.columns import ExportColumn
 from activities.core.evolution import TableShape, changes
 from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.core.tables import PartitionRule
+from activities.lake import sending
 from activities.lake.catalog import Lake
 from activities.lake.layout import check_layout
 from activities.lake.mapping import check_new_names, completed_mapping
 from activities.lake.schema import NAME_MAPPING, evolved, shape_of
-from activities.lake.sending import TRIES, WAIT_SECONDS, Answer, send
+from activities.lake.sending import Answer, send, tries
 
 Decide = Callable[[TableShape | None], tuple[ExportColumn, ...]]
 """What is to be exported, given the table; it raises what stands against it."""
@@ -40,9 +39,7 @@ def ensure_table(lake: Lake, identifier: str, rule: PartitionRule, decide: Decid
         CatalogUnavailable: the catalog cannot be reached, or answers every try with an error.
     """
     answer, table = Answer(landed=False), None
-    for attempt in range(TRIES + 1):
-        if attempt:
-            time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+    for may_send in tries():
         table = lake.load(identifier)
         if table is None:
             lake.create(identifier, decide(None), rule)
@@ -50,17 +47,18 @@ def ensure_table(lake: Lake, identifier: str, rule: PartitionRule, decide: Decid
         updates = updates_for(table, rule, decide)
         if not updates:
             return table
-        # The last round only looks: what became of the last try is known before anybody is told.
-        if attempt < TRIES:
+        if may_send:
             last = {"last-assigned-field-id": table.metadata.last_column_id}
             answer = send(lake, table, updates, [AssertLastAssignedFieldId.model_validate(last)])
     if table is None:
         raise CatalogUnavailable(f"the catalog says both that table {identifier} exists and that it does not")
     if answer.unanswered is not None:
-        raise lake.unavailable(f"table {identifier}: none of {TRIES} changes of its schema landed", answer.unanswered)
+        raise lake.unavailable(
+            f"table {identifier}: none of {sending.TRIES} changes of its schema landed", answer.unanswered
+        )
     raise CommitConflict(
-        f"table {identifier}: {TRIES} changes of its schema in a row lost against other writers; look for a foreign "
-        "writer, then ask for the same range again"
+        f"table {identifier}: {sending.TRIES} changes of its schema in a row lost against other writers; look for a "
+        "foreign writer, then ask for the same range again"
     )
 
 

@@ -1,6 +1,8 @@
 """Sending updates to the catalog by hand, and judging what came of it."""
 
-from collections.abc import Iterable
+import random
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import requests
@@ -19,6 +21,17 @@ from activities.lake.catalog import REFUSALS, Lake, says_no
 TRIES = 20
 """Races against other writers that one call may lose."""
 WAIT_SECONDS = 0.05
+
+
+def tries() -> Iterator[bool]:
+    """Whether updates may still be sent: TRIES times, with pauses between them, and a last time only to look.
+
+    So what became of the last try is known before anybody is told.
+    """
+    for attempt in range(TRIES + 1):
+        if attempt:
+            time.sleep(random.uniform(0, WAIT_SECONDS * min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+        yield attempt < TRIES
 
 
 @dataclass(frozen=True)

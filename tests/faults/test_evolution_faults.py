@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from activities.core.columns import ExportColumn
 from activities.core.tables import PartitionRule
 from activities.core.types import parse_iceberg
-from activities.lake import evolution
+from activities.lake import evolution, sending
 from activities.lake.schema import shape_of
 from support.direct import COMMIT, Hands
 from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, Hold, HttpFaults, Late
@@ -150,7 +150,7 @@ async def test_a_commit_of_data_that_meets_a_change_of_the_schema_is_made_for_th
 
 
 async def test_a_change_that_never_lands_fails_the_plan_and_nothing_is_exported(fleet, catalog, monkeypatch):
-    monkeypatch.setattr(evolution, "TRIES", 3)
+    monkeypatch.setattr(sending, "TRIES", 3)
     before = fleet.table().metadata_location
     async with fleet.context() as context:
         for fault, kind, words in (

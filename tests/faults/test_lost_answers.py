@@ -7,7 +7,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.core.faults import CatalogUnavailable, CommitConflict
-from activities.lake import commit as protocol
+from activities.lake import sending
 from activities.lake.catalog import Lake
 from support.direct import COMMIT, Hands, metadata_files
 from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Hold, HoldAnswer, HttpFaults, Late
@@ -156,7 +156,7 @@ async def test_a_refused_try_leaves_no_manifests_and_keeps_those_of_the_winner(f
 
 
 async def test_a_commit_that_loses_every_race_says_so_and_leaves_no_manifests(fleet, catalog, monkeypatch):
-    monkeypatch.setattr(protocol, "TRIES", 3)
+    monkeypatch.setattr(sending, "TRIES", 3)
     await fleet.make_days(days=1, rows=5)
     async with fleet.context() as context:
         hands = Hands(fleet, context)
@@ -172,7 +172,7 @@ async def test_a_commit_that_loses_every_race_says_so_and_leaves_no_manifests(fl
 
 
 async def test_a_catalog_that_only_answers_with_errors_is_called_unavailable(fleet, catalog, monkeypatch):
-    monkeypatch.setattr(protocol, "TRIES", 3)
+    monkeypatch.setattr(sending, "TRIES", 3)
     await fleet.make_days(days=1, rows=5)
     async with fleet.context() as context:
         hands = Hands(fleet, context)
@@ -184,7 +184,7 @@ async def test_a_catalog_that_only_answers_with_errors_is_called_unavailable(fle
 
 
 async def test_a_last_try_that_landed_without_an_answer_is_still_recognised(fleet, catalog, monkeypatch):
-    monkeypatch.setattr(protocol, "TRIES", 2)
+    monkeypatch.setattr(sending, "TRIES", 2)
     await fleet.make_days(days=1, rows=5)
     async with fleet.context() as context:
         hands = Hands(fleet, context)
