@@ -35,12 +35,11 @@ from activities.contracts.export import (
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
-from activities.core.partitions import span_of
 from activities.errors import faults_named
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
-from activities.plan import plan_page
+from activities.plan import check_request, plan_page
 
 
 @contextlib.contextmanager
@@ -66,9 +65,7 @@ class Export(ExportActivities):
         if isinstance(request, OrphansRequest):
             check_age(request.older_than, self._context.orphan_age_seconds)
         else:
-            first, last = str(request.from_), str(request.to)
-            if first or last:
-                span_of(config.partition, first or last, last or first)
+            check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
         with _temporal_named():
             await self._signal_with_start(request, submitted, identity)

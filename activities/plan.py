@@ -13,7 +13,7 @@ from activities.contracts.inputs import read_input
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.empties import PROPERTY, known_empty
 from activities.core.evolution import TableShape
-from activities.core.faults import StoreUnavailable
+from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
     Classified,
@@ -54,6 +54,21 @@ class _Subject:
         return self.request.from_ != "" or self.request.to != ""
 
 
+def check_request(rule: PartitionRule, request: ExportRequest) -> None:
+    """Refuse a request that no plan could be made for.
+
+    Raises:
+        BadRequest: an end of its range is malformed, the end lies before the start, or a bound is below 0.
+    """
+    first, last = str(request.from_), str(request.to)
+    if first or last:
+        span_of(rule, first or last, last or first)
+    if request.after:
+        index_of(rule, request.after)
+    if request.max_partitions < 0:
+        raise BadRequest(f"field 'max_partitions' is {request.max_partitions}; write how many, or 0 for no bound")
+
+
 async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     """The next page of a request, and what was seen on the way."""
     config = context.table(plan)
@@ -73,7 +88,8 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     unasked = skip
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
-    covered, found = await _survey(context, subject, closed, existing, skip)
+    limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
+    covered, found = await _survey(context, subject, closed, existing, skip, limit)
     new_empty = found.empty.difference(known)
 
     def label(index: int) -> str:
@@ -167,6 +183,7 @@ async def _survey(
     span: Span,
     existing: dict[int, ExistingFile],
     skip: Ranges,
+    limit: int,
 ) -> tuple[Span, Classified]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
     request = subject.request
@@ -185,8 +202,8 @@ async def _survey(
         whole = len(seen) == len(asked)
         covered = span if whole else _covered(span, seen, newest_first=newest_first)
         found = _classify(subject, covered, existing, surveyed, seen)
-        if len(found.todo) > context.partitions_per_plan:
-            last = found.todo[context.partitions_per_plan - 1].index
+        if len(found.todo) > limit:
+            last = found.todo[limit - 1].index
             covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
             return covered, _classify(subject, covered, existing, surveyed, seen)
         if found.todo or whole:

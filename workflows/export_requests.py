@@ -1,6 +1,6 @@
 """What an export loop knows of the requests it serves. Plain state, no commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,11 +13,10 @@ from activities.contracts.export import (
     Plan,
     PlannedPartition,
     SubmittedRequest,
-    read_submitted,
 )
 from activities.contracts.inputs import read_input
-from activities.contracts.orphans import OrphansRequest
-from workflows.orphan_requests import OrphansUnderway
+from workflows.orphans_job import OrphansJob
+from workflows.table_job import TableJob
 
 LISTED_FAILURES = 100
 LISTED_SNAPSHOTS = 1000
@@ -59,6 +58,26 @@ class ActiveRequest:
         report.empty += plan.empty
         report.open = max(report.open, plan.open)
         report.shrunk.extend(plan.shrunk[: LISTED_FAILURES - len(report.shrunk)])
+        if self._met_bound:
+            report.cursor = plan.cursor
+
+    @property
+    def cursor(self) -> str:
+        """After which partition the next page of the plan begins; empty at the start."""
+        return self.plan.cursor if self.plan else self.request.after
+
+    @property
+    def _planned(self) -> int:
+        return self.report.missing + self.report.stale + self.report.forced
+
+    @property
+    def room(self) -> int:
+        """How many more partitions may be planned; 0 when there is no bound."""
+        return max(1, self.request.max_partitions - self._planned) if self.request.max_partitions else 0
+
+    @property
+    def _met_bound(self) -> bool:
+        return 0 < self.request.max_partitions <= self._planned
 
     def committed(self, commit: CommitReport) -> None:
         """Count a commit."""
@@ -115,14 +134,15 @@ class ActiveRequest:
             text += f", {report.already_there} were there already"
         if report.failed:
             text += f", {report.failed} failed"
+        if report.cursor:
+            text += f"; its bound of {self.request.max_partitions} is met, and what lies after {report.cursor} is left"
         return text
 
     def details(self) -> list[str]:
         """The request as Markdown lines for the Temporal UI."""
         report = self.report
-        planned = report.missing + report.stale + report.forced
         line = (
-            f"- `{self.submitted.id}`: {report.exported + report.already_there} of {planned} partitions, "
+            f"- `{self.submitted.id}`: {report.exported + report.already_there} of {self._planned} partitions, "
             f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
         return [line, *map(_shown, report.failures[:5])]
@@ -139,12 +159,12 @@ class ActiveRequest:
     @property
     def needs_plan(self) -> bool:
         """Whether the page of the plan is used up and another one is to come."""
-        return not self.todo and (self.plan is None or bool(self.plan.cursor))
+        return not self.todo and not self.finished
 
     @property
     def finished(self) -> bool:
         """Whether the last page of the plan is done."""
-        return self.plan is not None and not self.todo and not self.plan.cursor
+        return self.plan is not None and not self.todo and (not self.plan.cursor or self._met_bound)
 
     def dump(self) -> dict[str, object]:
         """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,000 names)."""
@@ -211,22 +231,22 @@ def _shown(failed: FailedPartition) -> str:
     return f"  - {failed.partition}: {failed.cause}: {failed.message} (who must act: {failed.who})"
 
 
-Underway = ActiveRequest | OrphansUnderway
+Underway = ActiveRequest | TableJob[Any, Any]
 """A request that a loop serves."""
+JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob}
+"""Kind of a submitted request → what serves it; everything else is an export."""
 
 
 def begin(submitted: SubmittedRequest) -> Underway:
     """A request that has just arrived."""
-    request = read_submitted(submitted)
-    if isinstance(request, OrphansRequest):
-        return OrphansUnderway(submitted, request)
-    return ActiveRequest(submitted, request)
+    job = JOBS.get(submitted.kind)
+    return job.begin(submitted) if job else ActiveRequest(submitted, read_input(ExportRequest, submitted.request))
 
 
 def resume(dumped: dict[str, Any]) -> Underway:
     """A request that a run before this one has dumped."""
-    of_orphans = dumped["submitted"].get("kind") == "orphans"
-    return OrphansUnderway.load(dumped) if of_orphans else ActiveRequest.load(dumped)
+    job = JOBS.get(dumped["submitted"].get("kind", ""))
+    return job.load(dumped) if job else ActiveRequest.load(dumped)
 
 
 def details_of(identifier: str, active: Sequence[Underway], in_flight: list[str]) -> str:

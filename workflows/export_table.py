@@ -44,8 +44,8 @@ from workflows.export_requests import (
     summary_of,
 )
 from workflows.failures import cause_of
-from workflows.orphan_requests import OrphansUnderway
-from workflows.policies import DELETE_ORPHANS, PLAN, commit_policy, export_policy
+from workflows.policies import PLAN, commit_policy, export_policy
+from workflows.table_job import TableJob
 
 
 @workflow.defn(name=LOOP_WORKFLOW)
@@ -182,26 +182,19 @@ class ExportTable:
             self._show()
 
     async def _page_of(self, request: Underway) -> None:
-        if isinstance(request, OrphansUnderway):
-            await self._delete_orphans(request)
+        if isinstance(request, TableJob):
+            await self._serve_job(request)
         else:
             await self._export_planned(request)
         if request.finished:
             await self._close(request, request.outcome)
 
-    async def _delete_orphans(self, request: OrphansUnderway) -> None:
-        """A page of deletions. Nothing of the table is in flight meanwhile, so nothing is about to adopt an object."""
+    async def _serve_job(self, job: TableJob[Any, Any]) -> None:
         try:
-            page = await workflow.execute_activity_method(
-                ExportActivities.delete_orphans,
-                request.next_page(),
-                summary=f"orphans older than {request.request.older_than}",
-                **DELETE_ORPHANS,
-            )
+            await job.serve_page()
         finally:
-            if self._announcer is not None and not request.request.dry_run:
-                self._announcer.look()  # the line before a deletion comes with a snapshot, whatever follows
-        request.took(page)
+            if self._announcer is not None and not job.only_looks:
+                self._announcer.look()  # a page that failed may have made a snapshot before it did
 
     async def _export_planned(self, request: ActiveRequest) -> None:
         if request.needs_plan:
@@ -226,7 +219,8 @@ class ExportTable:
                 network=state.network,
                 request_id=request.submitted.id,
                 request=request.submitted.request,
-                cursor=request.plan.cursor if request.plan else "",
+                cursor=request.cursor,
+                limit=request.room,
             ),
             summary="look at table and source",
             **PLAN,

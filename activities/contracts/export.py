@@ -13,6 +13,7 @@ from temporalio.common import SearchAttributeKey
 
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+from activities.contracts.reports import Report
 
 WHO_MUST_ACT = "who must act"
 """Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
@@ -65,6 +66,10 @@ class ExportRequest:
     oldest_first: bool = False
     priority: int | None = None
     """Lower is served earlier. By default 1 for whatever is due, 2 for a range."""
+    max_partitions: int = 0
+    """The most partitions to export; what is left over is named by the report's `cursor`. 0: no bound."""
+    after: str = ""
+    """Where an earlier request of the same range and order stopped: its report's `cursor`."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,9 @@ class FailedPartition:
 
 
 @dataclass
-class ExportReport:
-    """What became of a request. Counts are partitions unless they say otherwise."""
+class ExportReport(Report):
+    """What became of a request to export. Counts are partitions unless they say otherwise."""
 
-    status: str = "complete"
-    """`complete`, `partial` (see `failures`), `nothing_to_do`, `dry_run`, `cancelled` or `failed`."""
-    message: str = ""
     expected: int = 0
     present: int = 0
     missing: int = 0
@@ -135,10 +137,8 @@ class ExportReport:
     failed: int = 0
     failures: list[FailedPartition] = field(default_factory=list)
     """The first hundred of the failed partitions."""
-    cause: str = ""
-    """Of a request that failed as a whole: the name of the fault that ended it."""
-    who: str = ""
-    """Who must act then."""
+    cursor: str = ""
+    """Of a request that met its bound: the last partition looked at, to go on after; else empty."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ class PlanInput:
     request: dict[str, Any]
     cursor: str = ""
     """The last partition of the page before; empty at the start."""
+    limit: int = 0
+    """The most partitions to plan; 0: as config says."""
 
 
 @dataclass(frozen=True)
