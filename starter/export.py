@@ -99,7 +99,7 @@ def export(
         dry_run=dry_run,
         oldest_first=oldest_first,
     )
-    resolved = load_environment(environment)
+    resolved = load_environment(environment, "temporal")
     code = run(_export(resolved, request, wait=wait or dry_run, json=json))
     raise typer.Exit(code)
 

@@ -85,14 +85,14 @@ class Settings:
         """The names of all environments, also of those that lack a variable to be read."""
         return list(self.environments | self.missing)
 
-    def environment(self, name: str) -> Environment:
-        """An environment with all its secrets.
+    def environment(self, name: str, part: str = "") -> Environment:
+        """An environment with all its secrets, or with those of the one part that is to be used, such as `temporal`.
 
         Raises:
             BadRequest: there is no such environment.
-            BadConfig: variables that it names are not set.
+            BadConfig: variables that it, or that part of it, names are not set.
         """
-        self._require(name, "")
+        self._require(name, f"environments.{name}.{part}." if part else "")
         return self.environments[name]
 
     def cluster(self, source: str) -> ClickHouseCluster:
