@@ -18,6 +18,7 @@ _PROBE = "SELECT count() AS found FROM s3({}, format = 'RawBLOB', structure = 'r
 _ATTEMPT = re.compile(r"-direct-[0-9a-f]{32}\.parquet$", re.ASCII)
 _ANSWER = re.compile(r"Code: \d+\. DB::Exception", re.ASCII)
 _DENIED = re.compile(r"\b403\b|ACCESS_DENIED|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch", re.ASCII)
+_NOT_GRANTED = re.compile(r"NAMED[_ ]COLLECTION|READONLY|\bgrant\b.*\b(?:S3|CREATE TEMPORARY TABLE)\b", re.ASCII)
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist", re.ASCII)
 _BUCKET = re.compile(r"\bin bucket '?([\w.-]+)", re.ASCII)
 
@@ -49,10 +50,11 @@ def write_fault(said: Fault, collection: str, key: str) -> Fault:
     named = f"the named collection {collection!r} (storage.named_collection in environments.yaml)"
     message = str(said)
     if "S3_ERROR" in message and key in message:
-        if _DENIED.search(message) or _NO_BUCKET.search(message):
+        rest = message.replace(key, "")
+        if _DENIED.search(rest) or _NO_BUCKET.search(rest):
             return StoreRefused(f"{message}; have keys, rights and url of {named} mended at the source; {GUIDE}")
         return StoreUnavailable(message)
-    if isinstance(said, SourceRefused) and ("NAMED_COLLECTION" in message or "ACCESS_DENIED" in message):
+    if isinstance(said, SourceRefused) and _NOT_GRANTED.search(message):
         return SourceRefused(f"{message}; ClickHouse writes files itself (`transfer: direct`) by {named}: {GUIDE}")
     return said
 
