@@ -10,6 +10,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError, CancelledError
 
+from activities import failpoints
 from support.direct import Hands
 from support.evidence import make_slow, objects, open_uploads, running_exports, source_rows, table_rows
 from support.fleet import eventually
@@ -134,6 +135,30 @@ async def secrets_in(fleet, request):
     return [where for where, text in places.items() if any(secret in text for secret in secrets)]
 
 
+async def test_an_object_that_appears_under_the_key_while_clickhouse_writes_is_left_as_it_is(direct):
+    await direct.make_days(days=1, rows=100)
+    async with direct.context() as context:
+        hands = Hands(direct, context)
+        [planned] = (await hands.plan()).todo
+        public = f"xatu/{direct.network}/databases/{direct.database}/events/2024/3/20.parquet"
+        taken = []
+
+        async def take():
+            taken.append(await context.store.create(public, b"somebody else's", "another recipe"))
+
+        failpoints.arm("during-upload", take)
+        exported = await hands.export(planned)
+        assert re.search(r"/20-[0-9a-f]{8}\.parquet$", exported.key)
+        assert taken == [True, False]
+        assert await context.store.tail(public, 100) == b"somebody else's"
+        failpoints.disarm()
+        # Another attempt finds what the first has made.
+        again = await hands.export(planned)
+    assert (again.key, again.adopted, exported.adopted) == (exported.key, True, False)
+    assert sorted(objects(direct)) == sorted([public, exported.key])
+    assert open_uploads(direct) == []
+
+
 async def test_an_answer_that_is_lost_while_clickhouse_writes_is_found_out_and_nothing_is_written_twice(direct):
     await direct.make_days(days=1, rows=100)
     table = await make_slow(direct)
@@ -144,6 +169,9 @@ async def test_an_answer_that_is_lost_while_clickhouse_writes_is_found_out_and_n
             [query_id] = await eventually(lambda: running_exports(direct))
             assert proxy.cut() > 0
             assert await running_exports(direct) == [query_id]
+            shown = repr(await direct.sql("SELECT * APPLY toString FROM system.processes"))
+            assert query_id in shown
+            assert direct.stack.environment["ICEFLEET_LOCAL_S3_SECRET_KEY"] not in shown
             report = await asyncio.wait_for(request.result(), 30)
     assert (report.status, report.exported, report.rows) == ("complete", 1, 100)
     assert table_rows(direct, table) == await source_rows(direct)
