@@ -115,13 +115,20 @@ class DirectObject:
         """Whether a query whose answer was lost has ended well, once it has ended; raises what it failed with."""
         looks = LOOKS
         while looks:
+            ended: str | None = None
             with contextlib.suppress(*UNKNOWN, SourceBusy, TimeoutError):
                 async with asyncio.timeout(LONGEST_LOOK_SECONDS):
                     if await self._runs(order):
                         looks = LOOKS + 1
                     # An object that can be seen is whole: stores show no others.
-                    elif await self._store.head(self._own_key) or await order.clickhouse.has_ended(order.query_id):
-                        return True
+                    elif await self._store.head(self._own_key) is not None:
+                        ended = ""
+                    else:
+                        ended = await order.clickhouse.ending(order.query_id)
+            if ended:
+                raise order.clickhouse.failed(ended)
+            if ended is not None:
+                return True
             looks -= 1
             await asyncio.sleep(LOOK_SECONDS)
         return False

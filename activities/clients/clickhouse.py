@@ -164,7 +164,7 @@ class ClickHouse:
         """Run an INSERT from a SELECT to its end, once an export slot is free. It is never sent twice.
 
         A client that goes away does not end it. After SourceUnavailable or ResultIncomplete it may still run, have
-        ended well, or have failed: `rows_read` and `has_ended` say which.
+        ended well, or have failed: `rows_read` and `ending` say which.
         """
 
         async def ask() -> None:
@@ -203,24 +203,24 @@ class ClickHouse:
             found = await _rows(client, query, self._settings_of(client, "", ""))
         return int(found[0]["read_rows"]) if found else None
 
-    async def has_ended(self, query_id: str) -> bool:
-        """Whether the query log says that a query ended well; False while it does not know, or there is no log.
-
-        Raises:
-            Fault: what the query failed with.
-        """
+    async def ending(self, query_id: str) -> str | None:
+        """What the query log says that a query failed with; empty when it ended well, None while nothing is known."""
         query = Query(
-            "SELECT toString(type) AS ended, exception FROM system.query_log WHERE query_id = {id:String} "
+            "SELECT toString(type) AS type, exception FROM system.query_log WHERE query_id = {id:String} "
             "AND type != 'QueryStart' AND event_date >= today() - 1 LIMIT 1",
             {"id": query_id},
         )
         try:
             found = await self.rows(query)
         except SourceRefused:  # no log, or none for this user
-            return False
-        if found and found[0]["ended"] != "QueryFinish":
-            raise fault_of(self._where, None, str(found[0]["exception"]), self._settings.limits)
-        return bool(found)
+            return None
+        if not found:
+            return None
+        return "" if found[0]["type"] == "QueryFinish" else str(found[0]["exception"] or found[0]["type"])
+
+    def failed(self, said: str) -> Fault:
+        """The fault that ended a query of which the query log holds this exception."""
+        return fault_of(self._where, None, said, self._settings.limits)
 
     def _settings_of(self, client: AsyncClient, query_id: str, comment: str) -> dict[str, Any]:
         """What goes with every query: pinned settings that this server knows, limits, and who is asking."""

@@ -179,20 +179,27 @@ async def test_an_answer_that_is_lost_while_clickhouse_writes_is_found_out_and_n
     assert len(objects(direct)) == 1
 
 
-async def test_a_refusal_whose_answer_is_lost_is_read_in_the_query_log(direct):
+@pytest.mark.parametrize(
+    ("seconds", "fault", "words"),
+    [(2, "SourceRefused", "raise max_execution_time"), (60, "SourceUnavailable", "Query was cancelled")],
+    ids=["by a limit", "by somebody"],
+)
+async def test_a_failure_whose_answer_is_lost_is_read_in_the_query_log(direct, seconds, fault, words):
     await direct.make_days(days=1, rows=100)
     table = await make_slow(direct)
-    direct.set_cluster(max_execution_time=2)
+    direct.set_cluster(max_execution_time=seconds)
     async with TcpFaults(direct.stack.ports["clickhouse"]) as proxy:
         direct.point(clickhouse=proxy.port)
         async with direct.context() as context:
             [planned] = (await Hands(direct, context, table=table).plan()).todo
             exporting = asyncio.ensure_future(Hands(direct, context, table=table).export(planned))
-            await eventually(lambda: running_exports(direct))
+            [query_id] = await eventually(lambda: running_exports(direct))
             proxy.cut()
-            with pytest.raises(ApplicationError, match="raise max_execution_time") as refused:
-                await asyncio.wait_for(exporting, 30)
-    assert refused.value.type == "SourceRefused"
+            if fault == "SourceUnavailable":
+                await direct.clickhouse.kill(query_id)
+            with pytest.raises(ApplicationError, match=words) as failed:
+                await asyncio.wait_for(exporting, 25)  # before looking for it would be given up
+    assert failed.value.type == fault
     assert objects(direct) == {}
 
 
