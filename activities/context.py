@@ -37,6 +37,8 @@ class ExportContext:
     part_size_bytes: int
     look_back_days: int
     recheck_empty_days: int
+    named_collection: str
+    """Under which name ClickHouse knows the bucket and writes files itself; empty when they pass through the worker."""
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 

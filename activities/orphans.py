@@ -21,6 +21,7 @@ from activities.contracts.orphans import (
     OrphansInput,
     OrphansPage,
 )
+from activities.core.direct import is_attempt
 from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.objectkeys import table_prefix
 from activities.core.orphans import PROPERTY, check_age
@@ -70,7 +71,9 @@ class _Place:
         if self.kind != DATA:
             return False
         stored = await self.store.head(found.key)
-        return None if stored is None or stored.made != found.made else not stored.recipe
+        if stored is None or stored.made != found.made:
+            return None
+        return not (stored.recipe or is_attempt(found.key))
 
     async def weighed(self, found: ListedObject) -> ListedObject:
         """The same, with the bytes that an unfinished upload holds so far."""

@@ -1,6 +1,6 @@
 """The shape of environments.yaml: where data comes from, where it goes, and who serves it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
@@ -51,6 +51,8 @@ class Storage(Part):
     """Where the world reads the bucket, without a final slash; empty if it does not."""
     prefix: str = ""
     """What stands before every object key, without slashes at its ends; usually nothing."""
+    named_collection: Name | None = None
+    """Under which name ClickHouse clusters know this bucket, with keys of their own; for `export.transfer: direct`."""
 
 
 class Catalog(Part):
@@ -92,6 +94,8 @@ class Temporal(Part):
 class ExportLimits(Part):
     """How much an export may do at once, and how long it may take."""
 
+    transfer: Literal["stream", "direct"] = "stream"
+    """Whether files pass through the worker, or ClickHouse writes them itself."""
     parallel_partitions: Positive = 4
     partitions_per_commit: Positive = 256
     """The most partitions of a page: they are exported, and become one snapshot, before the loop looks up again."""

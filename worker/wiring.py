@@ -134,6 +134,11 @@ def export_limits(environment: Environment) -> ExportLimits:
     )
 
 
+def named_collection(environment: Environment) -> str:
+    """Under which name ClickHouse is to write files itself; empty when it is not to."""
+    return environment.storage.named_collection or "" if environment.export.transfer == "direct" else ""
+
+
 def orphan_age(environment: Environment) -> int:
     """The least age, in seconds, of an orphan that may be deleted."""
     export = environment.export
@@ -172,5 +177,6 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             part_size_bytes=environment.export.part_size_bytes,
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
+            named_collection=named_collection(environment),
             orphan_age_seconds=orphan_age(environment),
         )

@@ -24,6 +24,8 @@ STANDARD_PORTS: Mapping[str, int] = {
 SEARCH_ATTRIBUTES = {"IcefleetEnvironment": "Keyword", "IcefleetTable": "Keyword", "IcefleetNetwork": "Keyword"}
 DATA_BUCKET, TABLE_BUCKET = "icefleet", "lake"
 CLICKHOUSE_USER = "icefleet"
+NAMED_COLLECTION = "icefleet"
+"""Under which name ClickHouse knows the bucket of the data."""
 VOLUME_MEGABYTES = 256
 WORKER_READY = "worker is ready"
 
@@ -148,12 +150,18 @@ def _clickhouse(launch: Launch) -> list[str]:
     return [
         *(sys.executable, "-m", "deploy.local.clickhouse", "--host", HOST, "--port", str(launch.ports["clickhouse"])),
         *("--data", str(launch.data), "--user", CLICKHOUSE_USER, "--password-env", env.CLICKHOUSE_PASSWORD),
+        # So that it can write to the store by itself; without a store there is nothing to write to.
+        *(word for port in [launch.ports.get("s3")] if port for word in ("--named-collection", _collection(port))),
     ]
 
 
+def _collection(port: int) -> str:
+    return f"{NAMED_COLLECTION}={address('s3', port)}/{DATA_BUCKET}/"
+
+
 def _clickhouse_environment(launch: Launch) -> dict[str, str]:
-    password = {env.CLICKHOUSE_PASSWORD: launch.values[env.CLICKHOUSE_PASSWORD]}
-    return launch.plain_environment() | password | {"PYTHONUNBUFFERED": "1"}
+    names = (env.CLICKHOUSE_PASSWORD, env.S3_ACCESS_KEY, env.S3_SECRET_KEY)
+    return launch.plain_environment() | {name: launch.values[name] for name in names} | {"PYTHONUNBUFFERED": "1"}
 
 
 def _worker_environment(launch: Launch) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Fleet:
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
         self._cluster: dict[str, Any] = {}
+        self.storage: dict[str, Any] = {"named_collection": "icefleet"}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
         self.temporal: Client
@@ -107,6 +108,7 @@ class Fleet:
                 "access_key_env": "ICEFLEET_LOCAL_S3_ACCESS_KEY",
                 "secret_key_env": "ICEFLEET_LOCAL_S3_SECRET_KEY",
                 "public_url": f"http://127.0.0.1:{self.stack.ports['s3']}/icefleet",
+                **self.storage,
             },
             "catalog": {
                 "uri": f"http://127.0.0.1:{port['catalog']}",
