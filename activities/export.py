@@ -26,6 +26,7 @@ from activities.contracts.export import (
     PartitionsInput,
     Plan,
     PlanInput,
+    PublishReport,
     SubmittedRequest,
     TableInput,
     loop_id,
@@ -41,6 +42,7 @@ from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import plan_page
+from activities.publishing import publish
 
 
 @contextlib.contextmanager
@@ -142,3 +144,10 @@ class Export(ExportActivities):
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
             return await announce(self._context, table)
+
+    @activity.defn(name="publish_metadata")
+    @faults_named
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
+        async with heartbeats("publishing"):
+            return await publish(self._context, table)
