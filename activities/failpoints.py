@@ -2,7 +2,7 @@
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
-`before-public-version`, `before-public-hint`, `before-public-catalog`, `before-public-sweep`.
+`before-public-version`, `before-public-hint`.
 """
 
 import os
@@ -23,8 +23,6 @@ NAMES = frozenset(
         "before-public-list",
         "before-public-version",
         "before-public-hint",
-        "before-public-catalog",
-        "before-public-sweep",
     }
 )
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}

@@ -86,7 +86,6 @@ async def _enter(context: ExportContext, entry: dict[str, Any]) -> bool | None:
     wanted = with_entry(held, entry)
     if wanted == held:
         return True
-    await failpoints.reach("before-public-catalog")
     return await documents.replace(key, wanted, last) or None
 
 
@@ -171,7 +170,6 @@ class _Publication:
         if old:
             named = await _each(LOOKS_AT_ONCE, self._named_by, sorted(made.keys() - gone))
             old.difference_update(*named)
-        await failpoints.reach("before-public-sweep")
         # Versions first: what they name is of no use without them, and they are of no use without it.
         await _each(LOOKS_AT_ONCE, self._store.delete, [self._place.version(number) for number in gone])
         await _each(LOOKS_AT_ONCE, self._store.delete, old)
