@@ -26,6 +26,7 @@ from activities.contracts.export import (
     PartitionsInput,
     Plan,
     PlanInput,
+    PublishReport,
     SubmittedRequest,
     TableInput,
     loop_id,
@@ -40,6 +41,7 @@ from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
+from activities.publishing import publish
 
 
 @contextlib.contextmanager
@@ -139,3 +141,10 @@ class Export(ExportActivities):
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
             return await announce(self._context, table)
+
+    @activity.defn(name="publish_metadata")
+    @faults_named
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
+        async with heartbeats("publishing"):
+            return await publish(self._context, table)

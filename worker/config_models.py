@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from worker.config_fields import Address, Count, Name, Part, Port, Positive, Secret, Text, whole
+from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Secret, Text, whole
 from worker.config_tables import TableOverride
 
 
@@ -47,8 +47,8 @@ class Storage(Part):
     region: Text = "us-east-1"
     access_key: Secret = Field(alias="access_key_env")
     secret_key: Secret = Field(alias="secret_key_env")
-    public_url: str = ""
-    """Where the world reads the bucket, without a final slash; empty if it does not."""
+    public_url: PublicUrl = ""
+    """Where the world reads the bucket, and a copy of each table's metadata in it; empty if it does not."""
     prefix: str = ""
     """What stands before every object key, without slashes at its ends; usually nothing."""
     named_collection: Name | None = None

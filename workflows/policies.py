@@ -9,6 +9,7 @@
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
+| publish_metadata   | for ever             | the public copy is late, never lost; nothing waits for it         |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """
@@ -24,7 +25,7 @@ from activities.contracts.orphans import DELETION_SECONDS
 
 PLAN_ATTEMPTS = 5
 HEARTBEAT = timedelta(seconds=10)
-"""Planning and announcing say every second that their worker lives, however long the source or the bus takes."""
+"""Planning, announcing and publishing say every second that their worker lives, whatever they wait for."""
 DELIVER: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=20),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
@@ -41,6 +42,13 @@ ANNOUNCE: dict[str, Any] = {
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # An announcement can be dropped at any point: the next run derives what is missing.
+    "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+}
+PUBLISH: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+    # It can be dropped at any point as well: what was written is found, and what was not is written by the next run.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
 }
 DELETE_ORPHANS: dict[str, Any] = {

@@ -274,6 +274,16 @@ class AnnounceReport:
     announced: int
 
 
+@dataclass(frozen=True)
+class PublishReport:
+    """What is public of a table."""
+
+    version: int
+    """Of the public metadata; 0 when there is nothing to be published, or nowhere to publish it."""
+    published: bool
+    """It became so just now."""
+
+
 @dataclass
 class LoopState:
     """What an export loop takes along when it continues as new."""
@@ -323,4 +333,9 @@ class ExportActivities:
     @activity.defn(name="announce_snapshots")
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
+        raise NotImplementedError
+
+    @activity.defn(name="publish_metadata")
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """The parts of the stack: what each one runs, on which ports, and how it says that it is ready."""
 
+import json
 import os
 import shutil
 import sys
@@ -111,6 +112,17 @@ def _nats(launch: Launch) -> list[str]:
     return [str(program("nats-server")), "-js", "-sd", str(launch.data), *address]
 
 
+def _anonymous_reads(launch: Launch) -> Path:
+    """Who may do what without a signature: read objects of the public bucket, and neither list nor write anything.
+
+    The credentials of all who sign stay in the environment, which SeaweedFS adds to what a file says.
+    """
+    file = launch.data / "anonymous.json"
+    identity = {"name": "anonymous", "actions": [f"Read:{DATA_BUCKET}"]}
+    file.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    return file
+
+
 def _s3(launch: Launch) -> list[str]:
     # What it remembers of the ports of its last start; it makes both again from the volumes.
     (launch.data / "mini.options").unlink(missing_ok=True)
@@ -122,6 +134,7 @@ def _s3(launch: Launch) -> list[str]:
         *("-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.lance=0"),
         *(f"-bucket={DATA_BUCKET}", f"-tableBucket={TABLE_BUCKET}", "-s3.autoCreateBucket=false"),
         *(f"-master.volumeSizeLimitMB={VOLUME_MEGABYTES}", "-volume.preStopSeconds=0"),
+        f"-s3.config={_anonymous_reads(launch)}",
         *(f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3-grpc']}", f"-s3.port.iceberg={ports['catalog']}"),
         *(
             f"-{role}.port{option}={ports[f's3-{role}{suffix}']}"

@@ -327,13 +327,17 @@ class Fleet:
     async def events(self, table: str = "events") -> list[dict[str, Any]]:
         """Every event of the table that the stream holds, in order, with its id as `_id`."""
         import nats  # noqa: PLC0415 - a reader that is not ours
+        from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         client = await nats.connect(f"nats://127.0.0.1:{self.stack.ports['nats']}")
         try:
             stream = client.jetstream()
             subject = f"icefleet.{self.name}.snapshot.{self.network}.{table}"
             found = []
-            count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
+            try:
+                count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
+            except NotFoundError:  # nothing has ever been announced, so there is no stream yet
+                return []
             subscription = await stream.subscribe(subject, ordered_consumer=True)
             for _ in range(count.get(subject, 0)):
                 message = await subscription.next_msg(timeout=5)

@@ -45,6 +45,16 @@ ENVIRONMENT_CASES = {
             )
         ],
     ),
+    "a public address with something behind it": (
+        "bucket: icefleet",
+        "bucket: icefleet\n      public_url: https://data.example.org/lake/?token=hunter2",
+        [
+            (
+                "environments.yaml:9 environments.local.storage.public_url: "
+                "expected an http:// or https:// address without a query, and without a slash at its end"
+            )
+        ],
+    ),
     "two ways to log in": (
         "warehouse: lake",
         "warehouse: lake\n      credential_env: TEST_A\n      token_env: TEST_B",
