@@ -22,6 +22,8 @@ class ExportContext:
     environment: str
     find_table: Callable[[str, str], TableConfig]
     """Table and network → what config says of it; raises BadRequest for what config does not have."""
+    find_networks: Callable[[str], list[str]]
+    """Table → the networks that it has; raises as `find_table` does."""
     find_source: Callable[[str], ClickHouse]
     """`<environment>.<cluster>` → its client."""
     store: ObjectStore

@@ -268,6 +268,15 @@ class TableInput:
 
 
 @dataclass(frozen=True)
+class NetworksInput:
+    """A table, and some of its networks; none: all that config says."""
+
+    environment: str
+    table: str
+    networks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class AnnounceReport:
     """How many snapshots were announced just now."""
 
@@ -289,6 +298,11 @@ class LoopState:
 
 class ExportActivities:
     """What the export workflows ask of the world. `activities.export` implements it."""
+
+    @activity.defn(name="list_networks")
+    async def list_networks(self, wanted: NetworksInput) -> list[str]:
+        """The networks of a table that a request means, each once; one that config does not have is refused."""
+        raise NotImplementedError
 
     @activity.defn(name="deliver_request")
     async def deliver_request(self, submitted: SubmittedRequest) -> str:
