@@ -39,6 +39,8 @@ class ExportContext:
     part_size_bytes: int
     look_back_days: int
     recheck_empty_days: int
+    suspend_after: int
+    """Failures in a row after which a partition is left out of what is due for a while; 0: never."""
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 

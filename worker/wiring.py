@@ -173,5 +173,6 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             part_size_bytes=environment.export.part_size_bytes,
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
+            suspend_after=environment.export.suspend_after,
             orphan_age_seconds=orphan_age(environment),
         )

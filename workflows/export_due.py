@@ -91,7 +91,12 @@ class ExportDue:
 
 def _with_report(network: str, report: ExportReport) -> NetworkReport:
     cause, who = next(((failure.cause, failure.who) for failure in report.failures), (report.cause, report.who))
-    short = replace(report, failures=report.failures[:LISTED], snapshots=report.snapshots[-LISTED:])
+    short = replace(
+        report,
+        failures=report.failures[:LISTED],
+        suspensions=report.suspensions[:LISTED],
+        snapshots=report.snapshots[-LISTED:],
+    )
     return NetworkReport(network, report.status, report.message, cause, who, short)
 
 

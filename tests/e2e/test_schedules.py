@@ -130,3 +130,74 @@ async def test_a_pause_of_a_person_and_a_schedule_of_somebody_else_are_left_alon
         assert (await other.describe()).schedule.action.workflow == "Other"
     finally:
         await asyncio.gather(taken.delete(), other.delete())
+
+
+async def triggered(fleet: Fleet, outcome: str = "completed", table: str = "events") -> dict[str, Any]:
+    """Trigger a table's schedule, and wait for the run; answers what is listed of it."""
+    before = await schedules(fleet, "list", table)
+    assert (await command(fleet, "trigger", table)).exit_code == 0
+
+    async def ended() -> Any:
+        [seen] = await schedules(fleet, "list", table)
+        new = seen["last_workflow_id"] != (before[0]["last_workflow_id"] if before else "")
+        return seen if new and seen["outcome"] not in {"", "running"} else None
+
+    seen = await eventually(ended, every=0.3)
+    assert seen["outcome"] == outcome, seen
+    return seen
+
+
+async def test_a_run_heals_missed_days_of_every_network_and_one_that_fails_stops_no_other(fleet):
+    networks = [fleet.network, f"{fleet.network}b"]
+
+    def until(day: str) -> None:
+        ranges = [{"name": name, "start_date": "2024-03-18", "end_date": day} for name in networks]
+        fleet.add_table("daily", "events", "at", networks=ranges, types={"number": "long"})
+
+    await fleet.make_days(days=3, rows=10)
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.events SELECT updated, at, number, name, '{networks[1]}' "
+        f"FROM {fleet.database}.events"
+    )
+    write_schedules(fleet)
+    until("2024-03-18")
+    await schedules(fleet, "apply", "--yes")
+    await eventually(lambda: _names(fleet, {f"export/{fleet.name}/events"}))
+    async with fleet.worker():
+        await triggered(fleet)
+    until("2024-03-20")
+    async with fleet.worker():
+        seen = await triggered(fleet)
+        for network in networks:
+            assert f"{network}: 2 partitions with 20 rows committed to {network}.events" in seen["message"]
+            files = fleet.load(f"{network}.events").inspect.files().to_pylist()
+            assert sum(file["record_count"] for file in files) == 30
+
+        await fleet.insert(
+            "events", "toDateTime('2024-03-20 05:00:00', 'UTC')", 1, offset=2**63, updated="2024-05-01 00:00:00"
+        )
+        await fleet.run_sql(
+            f"INSERT INTO {fleet.database}.events SELECT toDateTime('2024-05-01 00:00:00', 'UTC'), "
+            f"toDateTime('2024-03-20 06:00:00', 'UTC'), 7000, 'late', '{networks[1]}'"
+        )
+        seen = await triggered(fleet, "failed")
+        assert f"{networks[0]}: 0 partitions with 0 rows committed to {networks[0]}.events, 1 failed" in seen["message"]
+        assert f"{networks[1]}: 1 partitions with 11 rows committed" in seen["message"]
+
+
+async def test_a_chunked_table_follows_the_head_of_its_chain_by_its_lag_and_no_further(fleet):
+    await fleet._make("chunked", "blocks", 1, 3_098, 1, {"lag": 100})
+    fleet.add_table("chunked", "blocks", "number", lag=100, types={"number": "long"})
+    write_schedules(fleet)
+    await schedules(fleet, "apply", "--yes")
+    await eventually(lambda: _names(fleet, {f"export/{fleet.name}/blocks"}))
+
+    async def rows_to(first: int, stop: int) -> None:
+        await fleet.insert("blocks", "toDateTime('2024-03-20 00:00:00', 'UTC')", stop - first, offset=first)
+
+    async with fleet.worker():
+        await triggered(fleet, table="blocks")
+        assert fleet.files("blocks") == [("1000/0.parquet", 1000), ("1000/1000.parquet", 1000)]
+        await rows_to(3_098, 4_100)
+        await triggered(fleet, table="blocks")
+        assert fleet.files("blocks") == [(f"1000/{first}.parquet", 1000) for first in (0, 1000, 2000, 3000)]
