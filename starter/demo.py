@@ -48,6 +48,7 @@ def demo() -> None:
     environment = load_environment("local")
     _title("3", "The exports: one durable loop a table; events as they arrive")
     ended = run(_export_all(environment))
+    _command("schedules", "apply", "--yes")
     _title("4", "The result: DuckDB through the catalog, beside ClickHouse's own counts")
     agreed = run(_compare(settings))
     with Duck(environment) as duck:
@@ -160,5 +161,6 @@ def _closing(ended: list[Ended]) -> None:
     say(f"Iceberg catalog  {addresses.get('catalog', '')}  (credentials in .local/env)")
     say('Ask              icefleet sql "FROM mainnet.canonical_execution_block LIMIT 3"')
     say("Watch            icefleet watch --all")
+    say("By the clock     icefleet schedules list")
     say("Stop             make down          (icefleet local down; the data stay in .local)")
     say("Forget           .venv/bin/icefleet local reset")

@@ -234,8 +234,9 @@ class Loader:
         if schedules is not None and whole:
             groups = [name for name, _ in (root.get("groups") or Node({})).items()]
             environments = [name for name, _ in (root.get("environments") or Node({})).items()]
-            found = schedule_problems(schedules, node, environments=environments, groups=groups, tables=self._named)
-            self.problems += unless_known(found, problems)
+            self.problems += schedule_problems(
+                schedules, node, environments=environments, groups=groups, tables=self._named
+            )
 
     def _demand_set(self, node: Node) -> None:
         for scalar in node.scalars():

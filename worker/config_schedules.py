@@ -7,10 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
-from temporalio.exceptions import ApplicationError
 
-from activities.contracts.inputs import read_input
-from activities.contracts.scheduling import SCHEDULABLE
 from activities.core.cron import parse_cron
 from activities.core.faults import BadConfig
 from activities.core.tables import PartitionKind
@@ -204,6 +201,12 @@ def _unknown(kind: str, name: str, node: Node, known: Iterable[str]) -> Iterator
 
 
 def _other_problems(other: OtherSchedule, node: Node, environments: Iterable[str]) -> Iterator[Problem]:
+    # Temporal takes its time to load, which a config without other workflows need not spend.
+    from temporalio.exceptions import ApplicationError  # noqa: PLC0415
+
+    from activities.contracts.inputs import read_input  # noqa: PLC0415
+    from activities.contracts.scheduling import SCHEDULABLE  # noqa: PLC0415
+
     if other.cron is None:
         yield node.problem("is missing; say when it runs, such as 0 4 * * *", "cron")
     for index, name in enumerate(other.environments):
