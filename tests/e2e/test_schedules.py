@@ -2,20 +2,26 @@
 
 import asyncio
 import json
+import uuid
 from typing import Any
 
+import pytest
 import yaml
 from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleSpec,
+    WorkflowFailureError,
 )
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import ApplicationError, CancelledError
 from typer.testing import CliRunner, Result
 
+from activities.contracts.due import DUE_WORKFLOW
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from starter.main import build
 from support.fleet import Fleet, eventually
+from support.gate import gate_at
 
 CRON = "0 0 29 2 *"
 """Far enough away: nothing starts by itself while a test looks."""
@@ -201,3 +207,45 @@ async def test_a_chunked_table_follows_the_head_of_its_chain_by_its_lag_and_no_f
         await rows_to(3_098, 4_100)
         await triggered(fleet, table="blocks")
         assert fleet.files("blocks") == [(f"1000/{first}.parquet", 1000) for first in (0, 1000, 2000, 3000)]
+
+
+async def start_due(fleet: Fleet, **fields: Any) -> Any:
+    """Start what a schedule starts, as a person would."""
+    return await fleet.temporal.start_workflow(
+        DUE_WORKFLOW,
+        {"environment": fleet.name, "table": "events", **fields},
+        id=f"due-{uuid.uuid4()}",
+        task_queue=fleet.queue,
+    )
+
+
+async def why(due: Any) -> ApplicationError:
+    with pytest.raises(WorkflowFailureError) as failed:
+        await asyncio.wait_for(due.result(), 30)
+    assert isinstance(failed.value.cause, ApplicationError), failed.value.cause
+    return failed.value.cause
+
+
+async def test_a_run_that_cannot_be_fails_at_once_and_says_why_and_one_that_is_cancelled_withdraws_its_requests(fleet):
+    await fleet.make_days(days=1, rows=10)
+    fleet.add_table("daily", "absent", "at")
+    async with fleet.worker():
+        asked = await asyncio.gather(
+            start_due(fleet, networks=["nonet"]), start_due(fleet, tables=1), start_due(fleet, table="absent")
+        )
+        network, field, absent = await asyncio.gather(*(why(one) for one in asked))
+        assert (network.type, "has no network 'nonet'" in network.message) == ("BadRequest", True)
+        assert (field.type, "unknown field 'tables': did you mean 'table'?" in field.message) == ("BadRequest", True)
+        assert (absent.type, absent.message.startswith(f"{fleet.network}: ")) == ("SourceRefused", True)
+        report, who = absent.details
+        assert report["networks"][0]["who"] == who["who must act"] == "operator"
+        async with gate_at("before-upload") as gate:
+            due = await start_due(fleet)
+            await gate.reached()
+            await due.cancel()
+            with pytest.raises(WorkflowFailureError) as cancelled:
+                await asyncio.wait_for(due.result(), 30)
+            gate.open()
+        assert isinstance(cancelled.value.cause, CancelledError)
+        assert await fleet.loop_ended() == "COMPLETED"
+    assert fleet.files() == []
