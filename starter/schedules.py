@@ -4,7 +4,6 @@ import asyncio
 import fnmatch
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ from starter.common import (
     say_json,
 )
 from starter.export import connect
-from starter.schedules_shown import difference_json, show_difference, table_of
+from starter.schedules_shown import difference_json, seen_json, show_difference, table_of
 from worker.config import Settings
 from worker.schedule_diff import Difference, bring_into_line, compare, delete, our_ids
 from worker.schedule_list import SeenSchedule, look
@@ -106,7 +105,7 @@ def list_(tables: Patterns = None, environment: EnvironmentOption = "local", jso
 
     seen = run(find())
     if json:
-        say_json([asdict(one) for one in seen])
+        say_json([seen_json(one) for one in seen])
     elif seen:
         console.print(table_of(seen))
     else:

@@ -1,5 +1,7 @@
 """How schedules, and what is to become of them, are shown."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.table import Table
@@ -59,3 +61,8 @@ def table_of(seen: list[SeenSchedule]) -> Table:
             one.id, f"{one.cron}{zone}", next_run, last_run, one.outcome, one.note if one.paused else one.message
         )
     return table
+
+
+def seen_json(seen: SeenSchedule) -> dict[str, Any]:
+    """One of our schedules for a script: times are ISO 8601 in UTC."""
+    return {name: f"{value:%FT%TZ}" if isinstance(value, datetime) else value for name, value in asdict(seen).items()}

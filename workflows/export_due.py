@@ -90,14 +90,18 @@ class ExportDue:
 
 
 def _with_report(network: str, report: ExportReport) -> NetworkReport:
-    cause, who = next(((failure.cause, failure.who) for failure in report.failures), (report.cause, report.who))
+    cause, who, message = report.cause, report.who, report.message
+    if report.failures:
+        first = report.failures[0]
+        cause, who = first.cause, first.who
+        message += f" ({first.partition}: {first.cause}: {first.message})"
     short = replace(
         report,
         failures=report.failures[:LISTED],
         suspensions=report.suspensions[:LISTED],
         snapshots=report.snapshots[-LISTED:],
     )
-    return NetworkReport(network, report.status, report.message, cause, who, short)
+    return NetworkReport(network, report.status, message, cause, who, short)
 
 
 def _without_report(network: str, failure: ChildWorkflowError) -> NetworkReport:

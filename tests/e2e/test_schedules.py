@@ -188,6 +188,7 @@ async def test_a_run_heals_missed_days_of_every_network_and_one_that_fails_stops
         )
         seen = await triggered(fleet, "failed")
         assert f"{networks[0]}: 0 partitions with 0 rows committed to {networks[0]}.events, 1 failed" in seen["message"]
+        assert "(2024-03-20: UnsupportedType: " in seen["message"]
         assert f"{networks[1]}: 1 partitions with 11 rows committed" in seen["message"]
 
 
