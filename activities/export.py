@@ -23,6 +23,7 @@ from activities.contracts.export import (
     ExportActivities,
     ExportedPartition,
     ExportRequest,
+    NetworksInput,
     PartitionsInput,
     Plan,
     PlanInput,
@@ -57,6 +58,15 @@ class Export(ExportActivities):
 
     def __init__(self, context: ExportContext) -> None:
         self._context = context
+
+    @activity.defn(name="list_networks")
+    @faults_named
+    async def list_networks(self, wanted: NetworksInput) -> list[str]:
+        """The networks of a table that a request means, each once; one that config does not have is refused."""
+        self._context.check_environment(wanted.environment)
+        for network in wanted.networks:
+            self._context.find_table(wanted.table, network)
+        return list(dict.fromkeys(wanted.networks)) or self._context.find_networks(wanted.table)
 
     @activity.defn(name="deliver_request")
     @faults_named

@@ -50,6 +50,7 @@ def demo() -> None:
     environment = load_environment("local")
     _title("3", "The exports: one durable loop a table; events as they arrive")
     ended = run(_export_all(environment))
+    _command("schedules", "apply", "--yes")
     _title("4", "The result: DuckDB through the catalog, beside ClickHouse's own counts")
     agreed = run(_compare(settings))
     with Duck(environment) as duck:
@@ -169,5 +170,6 @@ def _closing(ended: list[Ended], environment: Environment, settings: Settings) -
     say(f"Iceberg catalog  {addresses.get('catalog', '')}  (credentials in .local/env)")
     say(f'Ask              icefleet sql "FROM {EXAMPLE} LIMIT 3"')
     say("Watch            icefleet watch --all")
+    say("By the clock     icefleet schedules list")
     say("Stop             make down          (icefleet local down; the data stay in .local)")
     say("Forget           .venv/bin/icefleet local reset")

@@ -113,6 +113,8 @@ class ExportLimits(Part):
     """Bytes of one part of a multipart upload; S3 takes no parts below 5 MiB."""
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
+    suspend_after: Count = 3
+    """Failures in a row after which a partition is left out of what is due: a day, doubling up to seven; 0: never."""
     max_concurrent_activities: Positive = 8
     small_partition_rows: Positive = 10_000
     """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""

@@ -165,6 +165,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
         yield ExportContext(
             environment=name,
             find_table=lambda table, network: settings.table(name, table, network),
+            find_networks=lambda table: settings.networks(name, table),
             find_source=find_source,
             store=store,
             lake=open_lake(environment),
@@ -178,5 +179,6 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
             named_collection=named_collection(environment),
+            suspend_after=environment.export.suspend_after,
             orphan_age_seconds=orphan_age(environment),
         )

@@ -240,13 +240,22 @@ class ExportTable:
         alone = [[one] for group in groups if len(group) > 1 for one in group if one.partition not in done]
         files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
-        if not files and not empty_ranges:
+        failed, request.gave_up = request.gave_up, {}
+        if not files and not empty_ranges and not failed:
             return
         try:
             commit = await workflow.execute_activity_method(
                 ExportActivities.commit_partitions,
-                CommitInput(self._state.environment, self._state.table, self._state.network, files, empty_ranges),
-                summary=f"{len(files)} partitions",
+                CommitInput(
+                    self._state.environment,
+                    self._state.table,
+                    self._state.network,
+                    files,
+                    empty_ranges,
+                    failed,
+                    round(workflow.now().timestamp(), 3),
+                ),
+                summary=f"{len(files)} partitions" + (f", {len(failed)} failed" if failed else ""),
                 **commit_policy(plan.limits),
             )
         except ActivityError as failure:
@@ -300,7 +309,7 @@ class ExportTable:
                 if is_cancelled_exception(failure):
                     raise
                 if len(group) == 1:
-                    request.failed(group[0].partition, *cause_of(failure))
+                    request.gives_up(group[0].partition, *cause_of(failure))
                 return []
             else:
                 request.uploaded += len(exported)

@@ -2,6 +2,7 @@
 
 | activity           | tried                | why                                                               |
 |--------------------|----------------------|-------------------------------------------------------------------|
+| list_networks      | for ever             | it only reads config                                              |
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
 | withdraw_request   | for ever             | it only talks to Temporal                                         |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |

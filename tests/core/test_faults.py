@@ -78,6 +78,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "11 s": "`retry_initial_seconds`",
     }
     used = {
+        "list_networks": policies.DELIVER,
         "deliver_request": policies.DELIVER,
         "withdraw_request": policies.DELIVER,
         "plan_partitions": policies.PLAN,

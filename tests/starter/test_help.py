@@ -14,6 +14,7 @@ LEAVES = [
     ("export",),
     ("tables",),
     ("orphans",),
+    *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
     ("sql",),
     ("config", "check"),

@@ -312,9 +312,13 @@ class Fleet:
 
     def table(self, table: str = "events") -> Any:
         """The PyIceberg table as it is now; None when there is none."""
+        return self.load(f"{self.network}.{table}")
+
+    def load(self, identifier: str) -> Any:
+        """The same of any identifier."""
         environment = self.settings().environment(self.name)
         direct = replace_ports(environment, self.stack)
-        return open_lake(direct).load(f"{self.network}.{table}")
+        return open_lake(direct).load(identifier)
 
     def files(self, table: str = "events") -> list[tuple[str, int]]:
         """Path below the table's prefix and row count of every live file, sorted."""
