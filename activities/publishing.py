@@ -12,19 +12,20 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from activities import failpoints
-from activities.clients.documents import Documents
+from activities.clients.documents import IMMUTABLE, Document, Documents
 from activities.clients.objectstore import ListedObject, StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import PublishReport, TableInput
 from activities.core.faults import CommitConflict
 from activities.core.publication import (
     CATALOG_KEY,
+    FIRST_VERSION,
     METADATA,
     Place,
     catalog_entry,
     expired,
-    hinted,
     place_of,
+    version_in,
     version_of,
     with_entry,
 )
@@ -39,8 +40,6 @@ COPIES_AT_ONCE = 2
 """Manifests that are held in memory at once."""
 KEEP_SECONDS = 24 * 3600
 """For how long a reader that began with a version finds its files after the next one has come."""
-TAKE_OVER_SECONDS = 3600
-"""How old the metadata of a publisher that died before it moved the hint may be, for the next one to use it."""
 SWEEP_EVERY = 20
 """Versions after which what nobody reads any more is looked for."""
 
@@ -99,24 +98,40 @@ class _Publication:
         self._documents = Documents(context.store)
 
     async def attempt(self) -> PublishReport | None:
-        """Publish the head, if it is not; None when somebody else moved the hint meanwhile."""
+        """Publish the head, if it is not; None when somebody else did something meanwhile."""
         place = self._place
-        # First the hint, then the table: who moves the hint has seen a table at least as new as the one that it names.
+        # First what is public, then the table: whoever replaces it has seen a table at least as new.
         last = await self._documents.read(place.hint)
+        hinted = version_in(last.body if last else None)
+        current = hinted or await self._highest()
+        # The next version may be there: of a publisher that died before it moved the hint, or is about to move it.
+        left = await self._documents.read(place.version(current + 1))
         table = await asyncio.to_thread(self._context.lake.load, place.table)
         head = await asyncio.to_thread(public_head, table, place) if table is not None else None
         if table is None or head is None:
             return PublishReport(version=0, published=False)
         await self._copy(table, head)
-        current = hinted(last.body if last else None)
-        published = await self._documents.read(place.version(current))
+        published = await self._documents.read(place.version(hinted)) if hinted else None
         if published is not None and published.body == head.metadata:
             return PublishReport(current, published=False)
-        version = await self._write(head.metadata, current + 1)
+        return await self._move(head.metadata, current + 1, last, left)
+
+    async def _move(
+        self, metadata: bytes, version: int, last: Document | None, left: Document | None
+    ) -> PublishReport | None:
+        await failpoints.reach("before-public-version")
+        # Written anew also if it says the same: when a version came tells how long readers may be with the one before.
+        if not await self._documents.replace(self._place.version(version), metadata, left, cache=IMMUTABLE):
+            return None
         await failpoints.reach("before-public-hint")
-        if not await self._documents.replace(place.hint, str(version).encode(), last):
+        if not await self._documents.replace(self._place.hint, str(version).encode(), last):
             return None
         return PublishReport(version, published=True)
+
+    async def _highest(self) -> int:
+        """Where to go on when somebody deleted the hint: no number comes again that a cache may know."""
+        versions = [version_of(found.key) async for found in self._objects()]
+        return max((number for number in versions if number is not None), default=FIRST_VERSION)
 
     async def _copy(self, table: Any, head: PublicHead) -> None:
         """Write the copies that are not there: of manifests, then of the list that names them."""
@@ -141,24 +156,6 @@ class _Publication:
         body = await asyncio.to_thread(manifest_copy, table, path, self._place)
         await self._documents.create(self._place.copy(path), body)
         return len(body)
-
-    async def _write(self, metadata: bytes, version: int) -> int:
-        """Write the metadata as the first version from `version` on that nobody else has taken; answers which."""
-        await failpoints.reach("before-public-version")
-        while True:
-            key = self._place.version(version)
-            if await self._documents.create(key, metadata):
-                return version
-            if await self._is_the_same(key, metadata):
-                return version  # of a publisher that died before it moved the hint, or is about to move it
-            version += 1
-
-    async def _is_the_same(self, key: str, metadata: bytes) -> bool:
-        left, stored = await self._documents.read(key), await self._store.head(key)
-        if left is None or stored is None or left.body != metadata:
-            return False
-        # When a version came is what tells how long readers may still be with the one before.
-        return stored.made >= await self._store.now() - TAKE_OVER_SECONDS
 
     async def sweep(self, current: int) -> None:
         """Delete what belongs to no version that a reader may still be with."""

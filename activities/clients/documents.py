@@ -45,9 +45,9 @@ class Documents:
         """Write an object that is not there yet, and never changes; False when one is, which is left as it was."""
         return await self._put(key, body, IMMUTABLE, {"IfNoneMatch": "*"})
 
-    async def replace(self, key: str, body: bytes, last: Document | None) -> bool:
+    async def replace(self, key: str, body: bytes, last: Document | None, *, cache: str = FRESH) -> bool:
         """Put `body` in the place of what was read (None: of nothing); False when that is not there any more."""
-        return await self._put(key, body, FRESH, {"IfMatch": last.tag} if last else {"IfNoneMatch": "*"})
+        return await self._put(key, body, cache, {"IfMatch": last.tag} if last else {"IfNoneMatch": "*"})
 
     async def _put(self, key: str, body: bytes, cache: str, condition: dict[str, str]) -> bool:
         kind = TYPES[key.rpartition(".")[2]]

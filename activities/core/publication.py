@@ -95,20 +95,18 @@ def version_of(key: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def hinted(text: bytes | None) -> int:
-    """The version that a hint names; the one before the first when there is no hint, or none of ours."""
-    return int(text) if text is not None and re.fullmatch(rb"\d{10}", text) else FIRST_VERSION
+def version_in(hint: bytes | None) -> int | None:
+    """The version that a hint names; None when there is no hint, or none of ours."""
+    return int(hint) if hint is not None and re.fullmatch(rb"\d{10}", hint) else None
 
 
 def expired(made: dict[int, int], current: int, before: int) -> set[int]:
     """Versions that nobody reads any more: their successor has been there since before a time.
 
-    `made` says of every version when it was made; both times are in seconds since the epoch. A version that is newer
-    than the current one belongs to somebody who is about to publish it, or died before: it goes by its own age.
+    `made` says of every version when it was made; both times are in seconds since the epoch. What is newer than the
+    current one is about to be published.
     """
-    numbers = sorted(made)
-    gone = {number for number, successor in pairwise(numbers) if number < current and made[successor] < before}
-    return gone | {number for number in numbers if number > current and made[number] < before}
+    return {number for number, successor in pairwise(sorted(made)) if number < current and made[successor] < before}
 
 
 def catalog_entry(config: TableConfig, network: str, place: Place) -> dict[str, Any]:
