@@ -13,6 +13,7 @@ LEAVES = [
     ("worker",),
     ("export",),
     ("tables",),
+    ("coverage",),
     ("orphans",),
     ("watch",),
     ("sql",),
