@@ -174,7 +174,8 @@ def worst_of(seen: Coverage, width: int) -> tuple[int, list[State]]:
     Groups are counted from partition 0, so that 24 hours are a day.
     """
     span = seen.span
-    start, stop = span.first // width, -(-span.stop // width)
+    start = span.first // width
+    stop = -(-span.stop // width) if len(span) else start
     worst = [0] * (stop - start)
     for state, same in seen.spans():
         rank = STATES.index(state)
