@@ -112,13 +112,17 @@ def _json(seen: Sequence[Coverage], environment: str) -> str:
 
 
 def _drawn(one: Coverage) -> list[int | str]:
-    """Kind, width of a partition (seconds or values), first index and runs; too many hours become days."""
+    """Kind, width of a partition (seconds or values), first index, stop, runs; and what a run's unit holds.
+
+    That is 1, and left out, unless there are so many runs that hours become days, or chunks groups of chunks.
+    """
     kind, first, runs, width = one.rule.kind, one.first, one.runs, 1
     while len(runs) > MOST_RUNS and kind != "daily":
         kind, width = ("daily", _HOURS_PER_DAY) if kind == "hourly" else (kind, width * 2)
         first, states = worst_of(one, width)
         runs = runs_of(states)
-    return [_KINDS[kind], step_of(one.rule) * width, first, encode(runs)]
+    stop = first + sum(run.count for run in runs)
+    return [_KINDS[kind], step_of(one.rule) * width, first, stop, encode(runs), *([width] if width > 1 else [])]
 
 
 def _lead(seen: Sequence[Coverage]) -> str:

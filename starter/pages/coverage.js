@@ -25,20 +25,30 @@
   // --- what the page knows of a table ---------------------------------------------------------------------------
 
   const rows = [...document.querySelectorAll(".all tr[id]")].map((element, number) => {
-    const [kind, step, first, text] = data.rows[number];
-    const runs = [];
-    let index = first;
-    for (const [, letter, count] of text.matchAll(/([A-Z])([0-9a-z]*)/g)) {
-      const stop = index + (count ? parseInt(count, 36) : 1);
-      runs.push([letter, index, stop]);
-      index = stop;
-    }
+    const [kind, step, first, stop, text, width = 1] = data.rows[number];
     const network = element.cells[0].textContent;
-    const row = { element, kind, step, first, stop: index, runs, network, name: element.id.slice(network.length + 1) };
-    row.strip = element.querySelector(".s");
-    row.letters = new Set(runs.map(([letter]) => letter));
-    return row;
+    const strip = element.querySelector(".s");
+    let runs;
+    return {
+      element, strip, kind, step, first, stop, width, network,
+      name: element.id.slice(network.length + 1),
+      known: text !== "",
+      has: (letter) => text.includes(letter),
+      /** [letter, first, stop] of each run; read when it is first needed, since most tables are never looked at. */
+      get runs() {
+        return (runs ??= decode(text, first));
+      },
+    };
   });
+
+  function decode(text, first) {
+    let index = first;
+    return [...text.matchAll(/([A-Z])([0-9a-z]*)/g)].map(([, letter, count]) => {
+      const from = index;
+      index += count ? parseInt(count, 36) : 1;
+      return [letter, from, index];
+    });
+  }
 
   /** The worst letter of each of `count` equal parts of first..stop; nothing where no partition is. */
   function worst(runs, first, stop, count) {
@@ -67,15 +77,17 @@
 
   /** The command that mends first..stop, or nothing when there is nothing to do. */
   function command(row, letter, from, to) {
-    if (!data.states[letter].does) return "";
+    const { does } = data.states[letter];
+    // Where only the worst of several is known, nothing is forced.
+    if (!does || (row.width > 1 && does.includes("--force"))) return "";
     const last = row.kind === 2 ? String(to * row.step - 1) : label(row, to - 1);
     const range = row.kind !== 2 && to - from === 1 ? `--date ${label(row, from)}` : `--from ${label(row, from)} --to ${last}`;
-    return `icefleet export ${row.name} -n ${row.network} -e ${data.environment} ${range} ${data.states[letter].does}`;
+    return `icefleet export ${row.name} -n ${row.network} -e ${data.environment} ${range} ${does}`;
   }
 
   // --- strips ---------------------------------------------------------------------------------------------------
 
-  const inTime = rows.filter((row) => row.kind !== 2 && row.runs.length);
+  const inTime = rows.filter((row) => row.kind !== 2 && row.known);
   const days = (row, index) => (index * row.step) / 86400;
   const start = Math.min(...inTime.map((row) => days(row, row.first)));
   const end = Math.max(...inTime.map((row) => days(row, row.stop)));
@@ -107,7 +119,7 @@
 
   function draw(row) {
     const width = row.strip.clientWidth;
-    if (!row.runs.length || !width || row.drawn === width) return;
+    if (!row.known || !width || row.drawn === width) return;
     row.drawn = width;
     const marks = Math.max(1, Math.floor(width / MARK));
     const timed = row.kind !== 2;
@@ -196,6 +208,7 @@
 
   function wording(row, from, to) {
     const { letters, counts, named } = look(row, from, to);
+    if (row.width > 1 && letters.length === 1) return `${data.states[letters[0]].name}, the worst of ${row.width} partitions each`;
     if (to - from === 1 || letters.length === 1) return data.states[letters[0]].name;
     return letters.map((letter) => {
       const name = `${numbers.format(counts[letter])} ${data.states[letter].name}`;
@@ -226,9 +239,11 @@
   const commandLine = (text) => make("div", { class: "cmd" }, make("code", {}, text), copier(text));
 
   function explain(row, from, to, into) {
-    const { letters } = look(row, from, to);
+    const { letters, named } = look(row, from, to);
     const worstLetter = letters[0];
-    const text = command(row, worstLetter, Math.max(from, row.first), Math.min(to, row.stop));
+    const all = [Math.max(from, row.first), Math.min(to, row.stop)];
+    // What forces goes no further than it must: to the first range, the list has the others.
+    const text = command(row, worstLetter, ...(data.states[worstLetter].does.includes("--force") ? named[worstLetter][0] : all));
     const about = make("p", {}, make("strong", {}, titled(row, from, to)), `: ${wording(row, from, to)}. ${data.states[worstLetter].says}.`);
     into.replaceChildren(about, ...(text ? [commandLine(text)] : []));
   }
@@ -297,8 +312,10 @@
     if (!due.length) return [];
     const items = due.slice(0, LISTED).map(([letter, from, to]) => {
       const count = to - from === 1 ? "" : ` (${numbers.format(to - from)})`;
-      const what = make("span", {}, `${row.kind !== 2 || to - from > 1 ? span(row, from, to) : said(row, from)}${count}: ${data.states[letter].name}`);
-      return make("li", {}, what, commandLine(command(row, letter, from, to)));
+      const worst = row.width > 1 ? `, the worst of ${row.width} partitions each` : "";
+      const what = make("span", {}, `${row.kind !== 2 || to - from > 1 ? span(row, from, to) : said(row, from)}${count}: ${data.states[letter].name}${worst}`);
+      const text = command(row, letter, from, to);
+      return make("li", {}, what, ...(text ? [commandLine(text)] : []));
     });
     if (due.length > LISTED) items.push(make("li", {}, `and ${numbers.format(due.length - LISTED)} older`));
     return [make("h4", {}, "To do, newest first"), make("ul", {}, ...items)];
@@ -309,7 +326,7 @@
     const box = make("div", { class: "box" });
     const cell = make("td", { colspan: "4", role: "cell" }, box);
     row.details = make("tr", { class: "d", role: "row", id: `details-${row.element.id}` }, cell);
-    if (row.runs.length) box.append(calendar(row, now), now, make("div", {}, ...list(row)));
+    if (row.known) box.append(calendar(row, now), now, make("div", {}, ...list(row)));
     else box.append("Nothing is known of its partitions.");
     row.details.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -348,8 +365,8 @@
     const state = by("state").value;
     let shown = 0;
     for (const row of rows) {
-      const due = RANK.some((letter) => data.states[letter].does && row.letters.has(letter)) || !row.runs.length;
-      const fits = (!state || (state === "due" ? due : row.letters.has(state))) && (!network || network === row.network);
+      const due = RANK.some((letter) => data.states[letter].does && row.has(letter)) || !row.known;
+      const fits = (!state || (state === "due" ? due : row.has(state))) && (!network || network === row.network);
       row.element.hidden = !(fits && row.element.id.toLowerCase().includes(text));
       if (row.details) row.details.hidden = row.element.hidden;
       shown += !row.element.hidden;

@@ -37,7 +37,7 @@ async def test_each_state_is_seen_for_what_it_is_and_without_the_source_what_the
         "stale": [["2024-03-20", "2024-03-20"]],
         "open": [[today, today]],
     }
-    assert re.search(r'"rows":\[\[0,86400,\d+,"E2METLSE\w+O"\]\]', page.read_text(encoding="utf-8"))
+    assert re.search(r'"rows":\[\[0,86400,\d+,\d+,"E2METLSE\w+O"\]\]', page.read_text(encoding="utf-8"))
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [page.name], "nothing is left beside it"
 
     with socket.socket() as probe:

@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -113,7 +115,8 @@ def test_the_page_holds_every_run_of_every_table():
     days = seen(runs=[("there", 30), ("missing", 2), ("open", 1)])
     chunks = seen("chunks", rule=CHUNKS, first=7, runs=[("empty", 5), ("stale", 100)])
     data = data_of(page(days, chunks))
-    assert data["rows"] == [[0, 86_400, index_of(DAYS, "2024-03-01"), "TuM2O"], [2, 1000, 7, "E5S2s"]]
+    march = index_of(DAYS, "2024-03-01")
+    assert data["rows"] == [[0, 86_400, march, march + 33, "TuM2O"], [2, 1000, 7, 112, "E5S2s"]]
     assert [data["states"][letter]["name"] for letter in data["states"]] == list(STATES)
 
 
@@ -121,7 +124,8 @@ def test_too_many_runs_are_drawn_coarser_and_counted_exactly():
     hours = seen(rule=HOURS, first=index_of(HOURS, "2024-03-01T00"), runs=[("there", 1), ("missing", 1)] * MOST_RUNS)
     chunks = seen("chunks", rule=CHUNKS, first=0, runs=[("there", 1), ("empty", 1)] * MOST_RUNS)
     text = page(hours, chunks)
-    assert data_of(text)["rows"] == [[0, 86_400, index_of(DAYS, "2024-03-01"), "M3h"], [2, 2000, 0, "T15o"]]
+    march = index_of(DAYS, "2024-03-01")
+    assert data_of(text)["rows"] == [[0, 86_400, march, march + 125, "M3h", 24], [2, 2000, 0, 1500, "T15o", 2]]
     assert "1,500 of 3,000 there; 1,500 missing" in text
 
 
@@ -227,3 +231,22 @@ def test_states_differ_by_shape_and_not_by_colour_alone():
     shapes = dict(re.findall(r"([A-Z]): (\[\[.*?\]\])", script))
     assert set(shapes) == set(LETTERS.values())
     assert len(set(shapes.values())) == len(STATES)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+def test_a_browser_draws_the_strips_and_opens_the_table_that_the_address_names(tmp_path):
+    ones = [seen(network=name, runs=[("there", 30), ("missing", 2), ("open", 1)]) for name in NETWORKS]
+    file = tmp_path / "coverage.html"
+    file.write_text(page(*ones), encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom"]
+    ended = subprocess.run(
+        [*command, f"{file.as_uri()}#sepolia.blocks"], capture_output=True, text=True, timeout=60, check=True
+    )
+    drawn = Page(ended.stdout.strip())
+    assert len([one for one in drawn.all("path") if one["attrs"]["class"] == "M"]) == len(NETWORKS)
+    assert drawn.all("output", id="shown")[0]["text"] == "4 of 4 shown"
+    cells = [one["attrs"]["aria-label"] for one in drawn.all("td", role="gridcell") if "aria-label" in one["attrs"]]
+    assert (len(cells), cells[0], cells[30]) == (33, "2024-03-01: there", "2024-03-31: missing")
+    [details] = drawn.all("tr", id="details-sepolia.blocks")
+    assert "icefleet export blocks -n sepolia -e production --from 2024-03-31 --to 2024-04-01 --wait" in details["text"]
