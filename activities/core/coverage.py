@@ -137,30 +137,33 @@ def states_of(
 
     Args:
         closed: Partitions that are over.
-        still_open: Partitions that are not; it begins where `closed` stops.
+        still_open: Partitions that are not; it begins where `closed` stops. One that has a file all the same is there.
         existing: The table's files, by index.
         surveyed: What the source answered about all of `closed`, by index; None when it was not asked.
         empty: What is remembered as empty: all there is to go by when the source was not asked.
         suspended: What exports leave out because it failed too often; shown so unless it has a file.
         has_version: As for `planning.classify`.
     """
-    states: list[State] = ["missing"] * len(closed)
-
-    def paint(indices: Iterable[int], state: State, over: Collection[State] = STATES) -> None:
-        for index in indices:
-            if index in closed and states[index - closed.first] in over:
-                states[index - closed.first] = state
-
-    paint(empty if surveyed is None else (), "empty")
-    paint(existing, "there")
+    sets: dict[State, Iterable[int]] = {"open": still_open, "empty": empty, "there": existing}
+    troubled = Ranges.from_span(closed).difference(Ranges.from_indices(existing)).difference(empty)
     if surveyed is not None:
         found = classify(closed, existing, surveyed, Ranges.from_span(closed), force=False, has_version=has_version)
-        paint(found.empty, "empty")
-        paint((todo.index for todo in found.todo if todo.reason == "stale"), "stale")
-        paint(found.shrunk, "shrunk")
-    paint(suspended, "suspended", over=("missing", "stale"))
-    opened: list[State] = ["open"] * len(still_open)
-    return runs_of([*states, *opened])
+        stale = Ranges.from_indices(todo.index for todo in found.todo if todo.reason == "stale")
+        missing = Ranges.from_indices(todo.index for todo in found.todo if todo.reason == "missing")
+        sets |= {"empty": found.empty, "stale": stale, "shrunk": found.shrunk}
+        troubled = missing.union(stale)
+    sets["suspended"] = suspended.intersection(troubled)
+    return runs_over(Span(closed.first, closed.stop + len(still_open)) if closed else still_open, sets)
+
+
+def runs_over(span: Span, sets: Mapping[State, Iterable[int]]) -> tuple[Run, ...]:
+    """Every partition of `span` in the state of the last set that holds it; what none holds is missing."""
+    states: list[State] = ["missing"] * len(span)
+    for state, indices in sets.items():
+        for index in indices:
+            if index in span:
+                states[index - span.first] = state
+    return runs_of(states)
 
 
 def runs_of(states: Iterable[State]) -> tuple[Run, ...]:

@@ -40,7 +40,7 @@ def test_each_partition_has_the_state_that_table_and_source_give_it():
     existing = files(10, 11, 12) | files(16)
     surveyed = source(10) | source(11, version=6) | source(12, rows=9) | source(13)
     found = states(existing, surveyed, opened=2)
-    assert found == ["there", "stale", "shrunk", "missing", "empty", "empty", "open", "open"]
+    assert found == ["there", "stale", "shrunk", "missing", "empty", "empty", "there", "open"]
 
 
 def test_without_a_source_only_what_is_remembered_is_empty_and_nothing_is_stale():
