@@ -57,7 +57,7 @@ def coverage_page(seen: Sequence[Coverage], environment: str, made: datetime, *,
         made: When, in UTC.
         asked: Whether sources were to be asked.
     """
-    style, script = _piece("css"), _piece("js")
+    style, script = _piece("coverage.css"), _script()
     networks = sorted({one.network for one in seen}, key=[one.network for one in seen].index)
     text = {
         "environment": escape(environment),
@@ -80,7 +80,7 @@ def coverage_page(seen: Sequence[Coverage], environment: str, made: datetime, *,
         "tables": "".join(_group(list(ones)) for _, ones in groupby(seen, key=lambda one: one.name)),
         "data": _json(seen, environment),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: text[mark[1]], _piece("html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: text[mark[1]], _piece("coverage.html"))
 
 
 def encode(runs: Sequence[Run]) -> str:
@@ -96,8 +96,13 @@ def _base36(number: int) -> str:
     return digits
 
 
-def _piece(ending: str) -> str:
-    return (files("starter") / "pages" / f"coverage.{ending}").read_text(encoding="utf-8")
+def _piece(name: str) -> str:
+    return (files("starter") / "pages" / name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    body = "\n".join(_piece(f"coverage_{part}.js") for part in ("tables", "details", "filters"))
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
 
 
 def _hash(text: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
+from textwrap import wrap
 
 from rich.text import Text
 
@@ -42,7 +43,8 @@ def strips(seen: Sequence[Coverage], width: int, *, ascii_only: bool = False) ->
             yield Text(_INDENT) + _marks(states, ascii_only=ascii_only)
         words = "it could not be looked at" if one.trouble and not one.runs else sentence(one)
         due = bool(one.trouble) or any(one.counts[state] for state in DUE)
-        yield Text(f"{_INDENT}{words}", style="" if due else "dim")
+        for line in wrap(words, width - len(_INDENT), break_long_words=False, break_on_hyphens=False):
+            yield Text(_INDENT + line, style="" if due else "dim")
 
 
 def legend(seen: Sequence[Coverage], *, ascii_only: bool = False) -> Text:
@@ -110,7 +112,8 @@ def _chunks(one: Coverage, width: int, *, ascii_only: bool) -> Iterator[Text]:
     cells: list[State | None] = [*([None] * lead), *states]
     for number in range(0, len(cells), marks):
         label = label_of(one.rule, (first - lead + number) * each).rjust(last)
-        yield Text(f"{_INDENT}{label} ", style="dim") + _marks(cells[number : number + marks], ascii_only=ascii_only)
+        here = _marks(cells[number : number + marks], ascii_only=ascii_only)
+        yield Text.assemble((f"{_INDENT}{label} ", "dim"), here)
     yield Text(f"{_INDENT}a mark is {each * one.rule.chunk_size:,} values", style="dim")
 
 

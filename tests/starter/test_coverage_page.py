@@ -89,7 +89,7 @@ def fleet_of_tables(noise):
             yield seen(name, network, rule, first, [(run.state, run.count) for run in runs_of(states)])
 
 
-@pytest.mark.parametrize("noise", [0, 0.01, 0.08], ids=["as it should be", "6 of 1000 are not", "5 of 100 are not"])
+@pytest.mark.parametrize("noise", [0, 0.08], ids=["as it should be", "5 of 100 are not"])
 def test_all_tables_on_4_networks_over_3_years_are_a_page_of_less_than_500_kb(noise):
     text = page(*fleet_of_tables(noise))
     assert len(text.encode()) < 500_000
@@ -227,7 +227,7 @@ def test_text_and_marks_stand_out_as_wcag_aa_asks(theme):
 
 
 def test_states_differ_by_shape_and_not_by_colour_alone():
-    script = (files("starter") / "pages" / "coverage.js").read_text()
+    script = (files("starter") / "pages" / "coverage_tables.js").read_text()
     shapes = dict(re.findall(r"([A-Z]): (\[\[.*?\]\])", script))
     assert set(shapes) == set(LETTERS.values())
     assert len(set(shapes.values())) == len(STATES)

@@ -63,6 +63,17 @@ def test_many_tables_get_a_line_each_that_fits():
     assert len(found[1]) <= 60
 
 
+def test_a_long_sentence_is_folded_between_its_words_and_only_labels_are_dim():
+    one = seen(CHUNKS, "3000", *[("there", 1), ("missing", 1)] * 3)
+    found = list(strips([one], 40))
+    assert [text.plain for text in found[2:]] == [
+        "  a mark is 1,000 values",
+        "  3 of 6 there; 3 missing: 4000, 6000,",
+        "  8000",
+    ]
+    assert (str(found[1].style), [str(span.style) for span in found[1].spans][:3]) == ("", ["dim", "green", "bold red"])
+
+
 def test_the_legend_counts_every_state():
     ones = [seen(DAYS, "2024-01-01", ("there", 2_000), ("missing", 1)), seen(DAYS, "2024-01-01", ("there", 1))]
     text = legend(ones).plain
