@@ -14,6 +14,7 @@ COMMANDS = {
     "worker": "worker",
     "export": "export",
     "tables": "tables",
+    "coverage": "coverage",
     "orphans": "orphans",
     "schedules": "app",
     "watch": "watch",

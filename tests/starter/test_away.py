@@ -37,6 +37,7 @@ def run(*words: str) -> Said:
         (("schedules", "list"), "TEMPORAL"),
         (("schedules", "apply", "--yes"), "TEMPORAL"),
         (("tables",), "CATALOG"),
+        (("coverage",), "CATALOG"),
         (("orphans", "canonical_execution_block"), "CATALOG"),
         (("sql", "SELECT 1"), "CATALOG"),
         (("seed",), "CLICKHOUSE"),
@@ -63,6 +64,7 @@ def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, p
         ("schedules", "diff"),
         ("schedules", "trigger", "--all"),
         ("tables",),
+        ("coverage",),
         ("orphans",),
         ("sql", "SELECT 1"),
         ("watch",),
@@ -90,6 +92,23 @@ def test_an_unknown_environment_is_one_line_and_exit_code_2(nothing_runs, words)
 )
 def test_orphans_that_cannot_be_meant_are_refused_before_anything_is_asked(nothing_runs, words, wrong):
     said = run("orphans", *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    [line] = said.stderr.splitlines()
+    assert wrong in line
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("nonesuch",), "no table of environment local has 'nonesuch' in its name"),
+        (("-n", "nonet"), "no table of environment local has a network 'nonet'"),
+        (("--from", "2024-13-01"), "'2024-13-01' is not a date"),
+        (("canonical_execution_block", "--from", "2024-03-01"), "'2024-03-01' bounds none of these tables"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_coverage_that_cannot_be_meant_is_refused_before_anything_is_asked(nothing_runs, words, wrong):
+    said = run("coverage", *words)
     assert (said.exit_code, said.stdout) == (2, "")
     [line] = said.stderr.splitlines()
     assert wrong in line

@@ -13,6 +13,7 @@ LEAVES = [
     ("worker",),
     ("export",),
     ("tables",),
+    ("coverage",),
     ("orphans",),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
