@@ -22,12 +22,12 @@ from activities.core.planning import (
     classify,
     partitions_to_survey,
 )
-from activities.core.query import SourceFacts, check_columns, head_query, survey_query
+from activities.core.query import SourceFacts, check_columns, survey_query
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
-from activities.source import read_facts
+from activities.source import read_facts, read_head
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
@@ -99,19 +99,12 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
 async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     """The closed partitions that are asked for and not planned yet, and the open ones."""
     rule, request = subject.rule, subject.request
-    head = None
-    if rule.kind == "integer":
-        query = head_query(subject.config, subject.facts, subject.network)
-        comment = f"icefleet head of {table_identifier(subject.network, subject.config.name)}"
-        answer = await subject.clickhouse.rows(query, comment=comment)
-        head = answer[0]["head"] if answer else None
+    head = await read_head(subject.clickhouse, subject.config, subject.facts, subject.network)
     expected = network_range(subject.config, subject.network)
-    closed, still_open = expected_span(
-        subject.config, expected, now=int(time.time()), head=None if head is None else int(head)
-    )
+    closed, still_open = expected_span(subject.config, expected, now=int(time.time()), head=head)
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
-        asked = _asked(rule, str(request.from_), str(request.to), everything)
+        asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
     if cursor:
         edge = index_of(rule, cursor)
@@ -122,7 +115,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     return closed, still_open
 
 
-def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
+def asked_span(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
     """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
     if first and last:
         return span_of(rule, first, last)

@@ -14,6 +14,7 @@ COMMANDS = {
     "worker": "worker",
     "export": "export",
     "tables": "tables",
+    "verify": "verify",
     "orphans": "orphans",
     "watch": "watch",
     "sql": "sql",

@@ -13,6 +13,7 @@ LEAVES = [
     ("worker",),
     ("export",),
     ("tables",),
+    ("verify",),
     ("orphans",),
     ("watch",),
     ("sql",),
