@@ -6,7 +6,7 @@ import io
 import threading
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from activities.core.partitions import Ranges, Span, index_of
 from activities.core.query import content_query, versions_query
 from activities.core.verdicts import HeldFile, Verdict
 from activities.lake.checksums import Checksum, checksum
-from activities.lake.content import Files, batches
+from activities.lake.content import Files, batches, until
 from activities.lake.schema import shape_of
 from activities.verifying import Subject, publish_findings, subject_of
 
@@ -112,7 +112,7 @@ class _Reader:
             types = {name: kind for name, kind in self._types.items() if name in there and name in self._columns}
             # A file from before a column was added, or a source that has dropped one.
             self.not_compared.update((there | set(self._columns)) - set(types))
-            return checksum(_until(stopped, batches(file, list(types))), types), types
+            return checksum(until(stopped, batches(file, list(types))), types), types
 
     async def of_source(self, index: int, types: Types) -> Checksum:
         """The checksum of the source's rows, redacted and cast as they are exported.
@@ -146,7 +146,7 @@ async def arrow_checksum(clickhouse: ClickHouse, chunks: AsyncGenerator[bytes], 
 
         def work(stopped: threading.Event) -> Checksum:
             with pa.ipc.open_stream(pa.PythonFile(pulled, mode="r")) as reader:
-                return checksum(_until(stopped, reader), types)
+                return checksum(until(stopped, reader), types)
 
         try:
             found = await _in_thread(work, pulled.stop)
@@ -216,10 +216,3 @@ async def _in_thread(work: Callable[[threading.Event], T], stop: Callable[[], No
             stop()
         await asyncio.gather(running, return_exceptions=True)
         raise
-
-
-def _until(stopped: threading.Event, found: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in found:
-        if stopped.is_set():
-            return
-        yield batch

@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "export",
     "tables": "tables",
     "verify": "verify",
+    "compare": "compare",
     "orphans": "orphans",
     "watch": "watch",
     "sql": "sql",

@@ -28,6 +28,38 @@ _WHOLE_NUMBERS = {"int": pa.int64(), "long": pa.int64(), "boolean": pa.uint8()}
 _FLOATS = {"float": pa.float32(), "double": pa.float64()}
 
 
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _is_day(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_date(kind) or pa.types.is_integer(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_integer(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether an Arrow type carries texts or bytes, which are compared as bytes."""
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(check(kind) for check in checks) or bool(pa.types.is_fixed_size_binary(kind))
+
+
+_FITTING = {
+    **dict.fromkeys(_WHOLE_NUMBERS, (_is_whole, "no whole number")),
+    **dict.fromkeys(_FLOATS, (pa.types.is_floating, "no floating-point number")),
+    "date": (_is_day, "no date"),
+    **dict.fromkeys(("timestamptz", "timestamp"), (_is_time, "no time")),
+    "decimal": (_is_number, "no number"),
+}
+"""Iceberg type → which Arrow types may carry it, and what to say of all others; what is not named here is bytes."""
+
+
 @dataclass(frozen=True)
 class Checksum:
     """Rows, and the sum of their hashes."""
@@ -71,7 +103,7 @@ def _checksum_of(piece: pa.RecordBatch, types: Mapping[str, IcebergType]) -> Che
         column = piece.column(name)
         try:
             columns.append(_written(column, kind))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as wrong:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnsupportedType) as wrong:
             raise UnsupportedType(f"column {name} ({column.type}) cannot be read as {kind}: {wrong}") from wrong
     rows = _joined(*columns)
     # One after the other: sums of hashes of whole rows are what nothing can cancel, and Arrow has no such hash.
@@ -114,13 +146,13 @@ def _marked(array: pa.Array, written: pa.Array) -> pa.Array:
 
 
 def _primitive(array: pa.Array, kind: str) -> pa.Array:
+    family = "decimal" if kind.startswith("decimal") else kind
+    fits, what = _FITTING.get(family, (is_bytes, "no bytes"))
+    if not fits(array.type):
+        raise UnsupportedType(f"it is {what}")  # Arrow's own casts would read a number out of a text
     if kind in _WHOLE_NUMBERS:
-        if not pa.types.is_integer(array.type) and not pa.types.is_boolean(array.type):
-            raise pa.ArrowTypeError("it is no whole number")  # Arrow would take a text for the number that it spells
         return _fixed(array.cast(_WHOLE_NUMBERS[kind]))
     if kind in _FLOATS:
-        if not pa.types.is_floating(array.type):
-            raise pa.ArrowTypeError("it is no floating-point number")
         numbers = array.cast(_FLOATS[kind])
         # There are many bit patterns that are no number, and one meaning; the two zeros are two values.
         return _fixed(pc.if_else(pc.is_nan(numbers), pa.scalar(float("nan"), _FLOATS[kind]), numbers))
@@ -137,8 +169,6 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
 def _microseconds(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(array.type):  # ClickHouse writes the seconds of a DateTime as a number into Arrow
         return pc.multiply_checked(array.cast(pa.int64()), pa.scalar(_MICROSECONDS, pa.int64()))
-    if not pa.types.is_timestamp(array.type):
-        raise pa.ArrowTypeError("it is no time")
     return array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
 
 

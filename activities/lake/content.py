@@ -1,6 +1,7 @@
 """What is inside Parquet files: opened where they lie, and read in batches that stay small."""
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -50,6 +51,14 @@ def batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterable[pa.RecordB
     chosen = None if set(columns) == set(names) else list(columns)
     found: Iterable[pa.RecordBatch] = file.iter_batches(BATCH_ROWS, columns=chosen, use_threads=False)
     return found
+
+
+def until(stopped: threading.Event, found: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same, until somebody does not want them any more: a thread cannot be interrupted."""
+    for batch in found:
+        if stopped.is_set():
+            return
+        yield batch
 
 
 @contextlib.contextmanager

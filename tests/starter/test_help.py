@@ -14,6 +14,7 @@ LEAVES = [
     ("export",),
     ("tables",),
     ("verify",),
+    ("compare",),
     ("orphans",),
     ("watch",),
     ("sql",),
