@@ -124,6 +124,7 @@ async def look_at_page(context: ExportContext, look: LookInput) -> Looked:
         findings=named[:LISTED_FINDINGS],
         to_read=_to_read(subject, seen) if request.deep else [],
         parallel=context.limits.parallel_partitions,
+        pages_per_run=context.limits.pages_per_run,
     )
 
 
@@ -165,7 +166,8 @@ async def _begin(subject: Subject, request: VerifyRequest, table: Any) -> tuple[
 
 
 async def _page(subject: Subject, table: Any, rest: Span) -> tuple[Span, dict[int, list[HeldFile]]]:
-    span = Span(rest.first, min(rest.stop, rest.first + PARTITIONS_PER_PAGE))
+    width = min(PARTITIONS_PER_PAGE, subject.context.partitions_per_plan)
+    span = Span(rest.first, min(rest.stop, rest.first + width))
     held = await subject.held(table, span)
     rows = 0
     for index in span:

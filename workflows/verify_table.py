@@ -33,7 +33,6 @@ from activities.contracts.verify import (
 from workflows.failures import cause_of
 from workflows.policies import COMPARE, LOOK
 
-PAGES_PER_RUN = 100
 PARTITIONS_PER_READ = 32
 ROWS_PER_READ = 1_000_000
 """Small partitions are read by one activity, up to so many of them or so many rows."""
@@ -150,7 +149,7 @@ class VerifyTable:
             pages += 1
             if not progress.first:
                 return progress.end(table_identifier(request.network, request.table), deep=request.deep)
-            if pages >= PAGES_PER_RUN or workflow.info().is_continue_as_new_suggested():
+            if pages >= page.pages_per_run or workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(args=[write_input(replace(request, carried=asdict(progress)))])
 
     async def _look(self) -> Looked:

@@ -122,6 +122,8 @@ class Looked:
     """Of a deep look."""
     parallel: int
     """How many may be read at once."""
+    pages_per_run: int
+    """Pages of one run of the workflow before it continues as new."""
 
 
 @dataclass(frozen=True)

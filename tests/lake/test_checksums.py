@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import struct
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -177,7 +178,7 @@ def test_a_value_is_not_taken_for_its_neighbours_in_the_next_column():
     ],
 )
 def test_a_value_that_is_not_of_its_type_is_refused_with_its_column(values, kind, iceberg):
-    with pytest.raises(UnsupportedType, match=rf"^column value \({kind}.*\) cannot be read as {iceberg}: "):
+    with pytest.raises(UnsupportedType, match=re.escape(f"column value ({kind}) cannot be read as {iceberg}: ")):
         one(values, kind, iceberg)
 
 
