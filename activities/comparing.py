@@ -21,14 +21,13 @@ from activities.core.evolution import Types
 from activities.core.faults import Fault, ObjectRefused, UnsupportedType
 from activities.core.partitions import Ranges, Span, index_of
 from activities.core.query import content_query, versions_query
-from activities.core.verdicts import HeldFile, Verdict
+from activities.core.verdicts import MOVED, HeldFile, Verdict
 from activities.lake.checksums import Checksum, checksum
 from activities.lake.content import Files, batches, until
 from activities.lake.schema import shape_of
-from activities.verifying import Subject, publish_findings, subject_of
+from activities.verifying import Subject, subject_of
 
 T = TypeVar("T")
-MOVED = Verdict("open", "it changed while it was read")
 
 
 async def compare_partitions(context: ExportContext, read: ReadInput, doing: dict[str, str]) -> ReadReport:
@@ -43,9 +42,8 @@ async def compare_partitions(context: ExportContext, read: ReadInput, doing: dic
     findings = [
         Finding(verdict.kind, subject.label(index), verdict.message)
         for index, verdict in verdicts.items()
-        if verdict.kind not in {"proved", "open"}
+        if not verdict.is_sound
     ]
-    await publish_findings(subject, findings)
     counts = Counter(verdict.kind for verdict in verdicts.values())
     return ReadReport(dict(counts), findings[:LISTED_FINDINGS], dict(reader.not_compared))
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from temporalio import activity
-
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import TableInput, table_identifier
 from activities.contracts.inputs import read_input
 from activities.contracts.verify import (
     LISTED_FINDINGS,
-    SOUND,
     Finding,
     Looked,
     LookInput,
@@ -26,7 +23,7 @@ from activities.contracts.verify import (
 from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of
 from activities.core.query import SourceFacts, counts_query
 from activities.core.tables import PartitionRule, TableConfig, network_range
-from activities.core.verdicts import HeldFile, SourceCount, Verdict, judge, judge_object
+from activities.core.verdicts import MOVED, HeldFile, Seen, SourceCount, Verdict, agreed, judge, judge_object
 from activities.lake.holdings import delete_files, files_outside, held_files
 from activities.plan import asked_span
 from activities.source import read_facts, read_head
@@ -101,21 +98,23 @@ async def look_at_page(context: ExportContext, look: LookInput) -> Looked:
         rest, findings = await _begin(subject, request, table)
     span, held = await _page(subject, table, rest)
     seen = await _look(subject, held, Ranges.from_span(span))
-    doubtful = Ranges.from_indices(index for index, one in seen.items() if one.verdict.kind not in SOUND)
+    doubtful = Ranges.from_indices(index for index, one in seen.items() if not one.verdict.is_sound)
     if doubtful:
-        seen |= _agreed(seen, await _look_again(subject, span, doubtful))
-    findings += [(index, one.verdict) for index, one in sorted(seen.items()) if one.verdict.kind not in SOUND]
+        seen |= agreed(seen, await _look_again(subject, span, doubtful))
+    findings += [(index, one.verdict) for index, one in sorted(seen.items()) if not one.verdict.is_sound]
     counts = Counter(one.verdict.kind for one in seen.values())
     counts["unexpected"] += sum(verdict.kind == "unexpected" for _, verdict in findings)
     counts["empty"] += len(span) - len(seen)
+    moving = Ranges.from_indices(index for index, one in seen.items() if one.verdict == MOVED)
+    settled = Ranges.from_span(span).difference(moving)
     named = [
         Finding(verdict.kind, "" if index is None else subject.label(index), verdict.message)
         for index, verdict in findings
     ]
-    await publish_findings(subject, named)
     return Looked(
         first=subject.label(span.stop) if span.stop < rest.stop else "",
         last=subject.label(rest.stop - 1) if len(rest) else "",
+        looked=[[subject.label(first), subject.label(stop - 1)] for first, stop in settled.pairs()],
         expected=len(span),
         left=rest.stop - span.stop,
         counts={kind: count for kind, count in counts.items() if count},
@@ -126,14 +125,6 @@ async def look_at_page(context: ExportContext, look: LookInput) -> Looked:
         parallel=context.limits.parallel_partitions,
         pages_per_run=context.limits.pages_per_run,
     )
-
-
-async def publish_findings(subject: Subject, findings: Sequence[Finding]) -> None:
-    """Let the world know of what was found."""
-    for finding in findings[:LISTED_FINDINGS]:
-        activity.logger.warning(
-            "%s partition %s: %s: %s", subject.identifier, finding.partition, finding.kind, finding.message
-        )
 
 
 async def _begin(subject: Subject, request: VerifyRequest, table: Any) -> tuple[Span, list[tuple[int | None, Verdict]]]:
@@ -178,16 +169,7 @@ async def _page(subject: Subject, table: Any, rest: Span) -> tuple[Span, dict[in
     return span, {index: files for index, files in held.items() if index in span}
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A partition as it was seen once."""
-
-    verdict: Verdict
-    files: tuple[HeldFile, ...]
-    source: SourceCount
-
-
-async def _look(subject: Subject, held: Mapping[int, list[HeldFile]], partitions: Ranges) -> dict[int, _Seen]:
+async def _look(subject: Subject, held: Mapping[int, list[HeldFile]], partitions: Ranges) -> dict[int, Seen]:
     """Every partition that has a file, or rows at the source."""
     counted = await subject.counted(partitions)
     sizes = await _sizes(subject.context, [files[0] for files in held.values() if len(files) == 1])
@@ -200,31 +182,20 @@ async def _look(subject: Subject, held: Mapping[int, list[HeldFile]], partitions
         verdict = judge(files, source, has_version=has_version)
         if len(files) == 1:
             there = judge_object(files[0], sizes[files[0].path])
-            verdict = there if there.kind not in SOUND else verdict
-        seen[index] = _Seen(verdict, files, source)
+            verdict = verdict if there.is_sound else there
+        seen[index] = Seen(verdict, files, source)
     return seen
 
 
-async def _look_again(subject: Subject, span: Span, doubtful: Ranges) -> dict[int, _Seen]:
+async def _look_again(subject: Subject, span: Span, doubtful: Ranges) -> dict[int, Seen]:
     """The doubtful ones as they are now: a table is exported to, and rows arrive, while it is looked at."""
     held = await subject.held(await subject.load(), span)
     seen = await _look(subject, {index: held[index] for index in held if index in doubtful}, doubtful)
-    nothing = _Seen(Verdict("empty"), (), SourceCount())
+    nothing = Seen(Verdict("empty"), (), SourceCount())
     return {index: seen.get(index, nothing) for index in doubtful}
 
 
-def _agreed(before: Mapping[int, _Seen], now: Mapping[int, _Seen]) -> dict[int, _Seen]:
-    """What is found twice in the same state is a finding; what is sound by now is sound, and all else has moved."""
-    moved = Verdict("open", "it changed while it was looked at")
-    return {
-        index: seen
-        if seen.verdict.kind in SOUND or (seen.files, seen.source) == (before[index].files, before[index].source)
-        else _Seen(moved, seen.files, seen.source)
-        for index, seen in now.items()
-    }
-
-
-def _to_read(subject: Subject, seen: Mapping[int, _Seen]) -> list[PartitionToRead]:
+def _to_read(subject: Subject, seen: Mapping[int, Seen]) -> list[PartitionToRead]:
     return [
         PartitionToRead(subject.label(index), one.files[0].rows)
         for index, one in sorted(seen.items())

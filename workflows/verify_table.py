@@ -145,12 +145,18 @@ class VerifyTable:
         while True:
             page = await self._look()
             self._show()
-            await self._read_all(page)
+            values = await self._read_all(page)
+            self._publish(page.looked, [*page.findings, *values])
             pages += 1
             if not progress.first:
                 return progress.end(table_identifier(request.network, request.table), deep=request.deep)
             if pages >= page.pages_per_run or workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(args=[write_input(replace(request, carried=asdict(progress)))])
+
+    def _publish(self, looked: list[list[str]], findings: list[Finding]) -> None:
+        """Say what was found in the partitions of a page: of all kinds that were not found there, there is nothing."""
+        for finding in findings:
+            workflow.logger.warning("%s %s in %s: %s", finding.kind, finding.partition, looked, finding.message)
 
     async def _look(self) -> Looked:
         request, progress = self._request, self._progress
@@ -170,17 +176,20 @@ class VerifyTable:
         progress.looked(page)
         return page
 
-    async def _read_all(self, page: Looked) -> None:
+    async def _read_all(self, page: Looked) -> list[Finding]:
         slots = asyncio.Semaphore(page.parallel)
         # Every one of them is waited for, also when this is cancelled.
         ended = await asyncio.gather(
             *(self._read(group, slots) for group in groups(page.to_read)), return_exceptions=True
         )
+        findings: list[Finding] = []
         for result in ended:
             if isinstance(result, BaseException):
                 raise result
+            findings += result
+        return findings
 
-    async def _read(self, group: list[str], slots: asyncio.Semaphore) -> None:
+    async def _read(self, group: list[str], slots: asyncio.Semaphore) -> list[Finding]:
         request = self._request
         async with slots:
             self._reading += group
@@ -195,6 +204,7 @@ class VerifyTable:
                 self._reading = [partition for partition in self._reading if partition not in group]
             self._progress.compared(len(group), read)
             self._show()
+            return list(read.findings)
 
     @workflow.query(name=PROGRESS_QUERY)
     def progress(self) -> dict[str, Any]:

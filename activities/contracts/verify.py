@@ -110,6 +110,8 @@ class Looked:
     first: str
     """Where the next page begins; empty when this is the last."""
     last: str
+    looked: list[list[str]]
+    """First and last partition of every range of this page, without those that moved meanwhile."""
     expected: int
     """Partitions of this page."""
     left: int

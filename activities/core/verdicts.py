@@ -1,7 +1,10 @@
 """Whether what a table holds of a partition is what the source holds: judged by counts, without reading a row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+SOUND = frozenset({"proved", "empty", "open"})
+"""What is no finding: a partition is as it should be, has no rows anywhere, or moved while it was looked at."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,40 @@ class SourceCount:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind` is `proved`, `empty` or a kind of finding (activities.contracts.verify), which `message` explains."""
+    """`kind` is one of `SOUND`, or a kind of finding (activities.contracts.verify), which `message` explains."""
 
     kind: str
     message: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is no finding."""
+        return self.kind in SOUND
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A partition as it was seen once."""
+
+    verdict: Verdict
+    files: tuple[HeldFile, ...] = ()
+    source: SourceCount = SourceCount()
+
+
+MOVED = Verdict("open", "it changed while it was looked at")
+
+
+def agreed(before: Mapping[int, Seen], now: Mapping[int, Seen]) -> dict[int, Seen]:
+    """What two looks say of each partition of `now`: a table is exported to, and rows arrive, while it is looked at.
+
+    What is sound by now is sound; what was found twice in the same state is a finding; all else has moved.
+    """
+    return {
+        index: seen
+        if seen.verdict.is_sound or (seen.files, seen.source) == (before[index].files, before[index].source)
+        else Seen(MOVED, seen.files, seen.source)
+        for index, seen in now.items()
+    }
 
 
 def judge(files: Sequence[HeldFile], source: SourceCount, *, has_version: bool) -> Verdict:

@@ -157,11 +157,20 @@ def test_nothing_an_empty_value_and_how_a_value_is_cut_are_told_apart(left, righ
     assert one(left, kind, iceberg) != one(right, kind, iceberg)
 
 
-def test_a_value_is_not_taken_for_its_neighbours_in_the_next_column():
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (("xy", ""), ("x", "y")),
+        (("x\x01", ""), ("x", "\x01")),
+        (("", None), (None, "")),
+        (("\x01", None), ("", "\x00")),
+    ],
+)
+def test_a_value_is_not_taken_for_its_neighbours_in_the_next_column(left, right):
     types = {"a": parse_iceberg("string"), "b": parse_iceberg("string")}
-    left = pa.RecordBatch.from_pylist([{"a": "xy", "b": ""}])
-    right = pa.RecordBatch.from_pylist([{"a": "x", "b": "y"}])
-    assert checksum([left], types) != checksum([right], types)
+    schema = pa.schema([("a", pa.string()), ("b", pa.string())])
+    one, other = (pa.RecordBatch.from_pylist([dict(zip("ab", row, strict=True))], schema) for row in (left, right))
+    assert checksum([one], types) != checksum([other], types)
 
 
 @pytest.mark.parametrize(
