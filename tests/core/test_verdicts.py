@@ -1,5 +1,8 @@
 """What counts say of a partition."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from activities.contracts import verify as contract
@@ -43,7 +46,10 @@ def test_an_object_must_be_there_with_the_size_that_the_table_says():
     assert judge_object(FILE, None).kind == "gone"
 
 
-def test_every_kind_is_one_that_the_report_explains():
+def test_every_kind_is_one_that_report_and_guide_explain():
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "verify.md").read_text(encoding="utf-8")
+    explained = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| .* \|$", guide, re.MULTILINE))
+    assert {kind: explained.get(kind) for kind in contract.KINDS} == contract.KINDS
     assert set(contract.SOUND) == SOUND
     assert not SOUND & set(contract.KINDS)
     judged = {judge(files, source, has_version=True).kind for files in ([], [FILE], [FILE, FILE]) for source in COUNTS}
