@@ -28,6 +28,7 @@ from activities.lake.schema import shape_of
 from activities.verifying import Subject, subject_of
 
 T = TypeVar("T")
+BUFFER_BYTES = 2**18
 
 
 async def compare_partitions(context: ExportContext, read: ReadInput, doing: dict[str, str]) -> ReadReport:
@@ -143,12 +144,13 @@ async def arrow_checksum(clickhouse: ClickHouse, chunks: AsyncGenerator[bytes], 
         pulled = _Pulled(chunks, asyncio.get_running_loop())
 
         def work(stopped: threading.Event) -> Checksum:
-            with pa.ipc.open_stream(pa.PythonFile(pulled, mode="r")) as reader:
+            # Buffered: Arrow takes a read that is short for the end of the stream.
+            with pa.ipc.open_stream(pa.PythonFile(io.BufferedReader(pulled, BUFFER_BYTES), mode="r")) as reader:
                 return checksum(until(stopped, reader), types)
 
         try:
             found = await _in_thread(work, pulled.stop)
-        except pa.ArrowInvalid as broken:
+        except (pa.ArrowException, OSError) as broken:
             what = f"the result is no whole Arrow stream after {pulled.size} bytes ({broken})"
             raise clickhouse.broken(what, pulled.tail) from broken
         if not pulled.tail.endswith(ARROW_END):

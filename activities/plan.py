@@ -22,12 +22,12 @@ from activities.core.planning import (
     classify,
     partitions_to_survey,
 )
-from activities.core.query import SourceFacts, check_columns, survey_query
+from activities.core.query import SourceFacts, check_columns, head_query, survey_query
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
-from activities.source import read_facts, read_head
+from activities.source import read_facts
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
@@ -99,9 +99,16 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
 async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     """The closed partitions that are asked for and not planned yet, and the open ones."""
     rule, request = subject.rule, subject.request
-    head = await read_head(subject.clickhouse, subject.config, subject.facts, subject.network)
+    head = None
+    if rule.kind == "integer":
+        query = head_query(subject.config, subject.facts, subject.network)
+        comment = f"icefleet head of {table_identifier(subject.network, subject.config.name)}"
+        answer = await subject.clickhouse.rows(query, comment=comment)
+        head = answer[0]["head"] if answer else None
     expected = network_range(subject.config, subject.network)
-    closed, still_open = expected_span(subject.config, expected, now=int(time.time()), head=head)
+    closed, still_open = expected_span(
+        subject.config, expected, now=int(time.time()), head=None if head is None else int(head)
+    )
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
         asked = asked_span(rule, str(request.from_), str(request.to), everything)
