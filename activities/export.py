@@ -23,9 +23,11 @@ from activities.contracts.export import (
     ExportActivities,
     ExportedPartition,
     ExportRequest,
+    NetworksInput,
     PartitionsInput,
     Plan,
     PlanInput,
+    PublishReport,
     SubmittedRequest,
     TableInput,
     loop_id,
@@ -35,12 +37,12 @@ from activities.contracts.export import (
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
-from activities.core.partitions import span_of
 from activities.errors import faults_named
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
-from activities.plan import plan_page
+from activities.plan import check_request, plan_page
+from activities.publishing import publish
 
 
 @contextlib.contextmanager
@@ -57,6 +59,15 @@ class Export(ExportActivities):
     def __init__(self, context: ExportContext) -> None:
         self._context = context
 
+    @activity.defn(name="list_networks")
+    @faults_named
+    async def list_networks(self, wanted: NetworksInput) -> list[str]:
+        """The networks of a table that a request means, each once; one that config does not have is refused."""
+        self._context.check_environment(wanted.environment)
+        for network in wanted.networks:
+            self._context.find_table(wanted.table, network)
+        return list(dict.fromkeys(wanted.networks)) or self._context.find_networks(wanted.table)
+
     @activity.defn(name="deliver_request")
     @faults_named
     async def deliver_request(self, submitted: SubmittedRequest) -> str:
@@ -66,9 +77,7 @@ class Export(ExportActivities):
         if isinstance(request, OrphansRequest):
             check_age(request.older_than, self._context.orphan_age_seconds)
         else:
-            first, last = str(request.from_), str(request.to)
-            if first or last:
-                span_of(config.partition, first or last, last or first)
+            check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
         with _temporal_named():
             await self._signal_with_start(request, submitted, identity)
@@ -142,3 +151,10 @@ class Export(ExportActivities):
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
             return await announce(self._context, table)
+
+    @activity.defn(name="publish_metadata")
+    @faults_named
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
+        async with heartbeats("publishing"):
+            return await publish(self._context, table)

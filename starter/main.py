@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": "verify",
     "compare": "compare",
     "orphans": "orphans",
+    "schedules": "app",
     "watch": "watch",
     "sql": "sql",
     "config": "app",

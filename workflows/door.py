@@ -14,13 +14,13 @@ from activities.contracts.export import (
     TABLE_ATTRIBUTE,
     WHO_MUST_ACT,
     ExportActivities,
-    ExportReport,
     ExportRequest,
     SubmittedRequest,
     loop_id,
 )
 from activities.contracts.inputs import write_input
-from activities.contracts.orphans import OrphansReport, OrphansRequest
+from activities.contracts.orphans import OrphansRequest
+from activities.contracts.reports import Report
 from workflows.failures import cause_of
 from workflows.policies import DELIVER
 
@@ -29,21 +29,21 @@ LAST_REMINDER = timedelta(minutes=10)
 WITHDRAWAL = timedelta(minutes=2)
 
 
-Report = TypeVar("Report", ExportReport, OrphansReport)
+AnyReport = TypeVar("AnyReport", bound=Report)
 
 
-class Door(Generic[Report]):
+class Door(Generic[AnyReport]):
     """The part of a door that knows nothing of what is asked for.
 
     A workflow of its own runs `bring`, and hands the loop's signal to `take`.
     """
 
     def __init__(self) -> None:
-        self._report: Report | None = None
+        self._report: AnyReport | None = None
         self._submitted: SubmittedRequest | None = None
         self._loop = ""
 
-    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> Report:
+    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> AnyReport:
         """Send the request to its table's loop, and answer with what became of it.
 
         A request that failed as a whole fails this run with its cause, the report beside it.
@@ -69,12 +69,12 @@ class Door(Generic[Report]):
             raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
         return report
 
-    def take(self, request_id: str, report: Report) -> None:
+    def take(self, request_id: str, report: AnyReport) -> None:
         """Take the loop's report; one for an earlier run of the same id is not ours."""
         if self._submitted is not None and request_id == self._submitted.id:
             self._report = report
 
-    async def _wait_for_report(self, submitted: SubmittedRequest) -> Report:
+    async def _wait_for_report(self, submitted: SubmittedRequest) -> AnyReport:
         # A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows
         # the requests it has, and brings a terminated loop back.
         reminder = FIRST_REMINDER

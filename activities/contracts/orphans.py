@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from activities.contracts.reports import Report
+
 WORK_SECONDS = 60
 """How long one attempt deletes; what is left then is a further page's."""
 REQUEST_SECONDS = 30
@@ -29,12 +31,9 @@ class OrphansRequest:
 
 
 @dataclass
-class OrphansReport:
+class OrphansReport(Report):
     """What became of such a request."""
 
-    status: str = "complete"
-    """`complete`, `nothing_to_do`, `dry_run`, `cancelled` or `failed`."""
-    message: str = ""
     deleted: int = 0
     """Everything that was deleted; in a dry run, what would be."""
     bytes: int = 0
@@ -45,10 +44,6 @@ class OrphansReport:
     """Kept, since icefleet did not make them."""
     keys: list[str] = field(default_factory=list)
     """The first hundred of what was deleted, as `<kind>: <key>`."""
-    cause: str = ""
-    """Name of the fault, of a request that failed."""
-    who: str = ""
-    """Who must act then: `user`, `operator`, `us` or `nobody`."""
 
 
 @dataclass(frozen=True)

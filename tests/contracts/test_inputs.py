@@ -23,6 +23,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "dry_run": (bool,),
     "oldest_first": (bool,),
     "priority": (int, type(None)),
+    "max_partitions": (int,),
+    "after": (str,),
 }
 """Field → the JSON types that it takes."""
 REQUIRED = {"table", "network"}

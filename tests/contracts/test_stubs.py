@@ -14,6 +14,7 @@ from activities.export import Export
 from activities.verify import Verify
 from worker import main as worker_main
 from workflows.delete_orphans import DeleteOrphans
+from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
 from workflows.verify_table import VerifyTable
@@ -66,7 +67,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         pass
     assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
     assert all(type(method.__self__) is STUBS[method.__name__][1] for method in registered["activities"])
-    assert list(registered["workflows"]) == [RequestExport, DeleteOrphans, ExportTable, VerifyTable]
+    assert list(registered["workflows"]) == [RequestExport, ExportDue, DeleteOrphans, ExportTable, VerifyTable]
 
 
 def test_workflows_are_known_by_the_names_that_people_type():

@@ -80,6 +80,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "11 s": "`retry_initial_seconds`",
     }
     used = {
+        "list_networks": policies.DELIVER,
         "deliver_request": policies.DELIVER,
         "withdraw_request": policies.DELIVER,
         "plan_partitions": policies.PLAN,
@@ -89,6 +90,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "announce_snapshots": policies.ANNOUNCE,
         "look_at_partitions": policies.LOOK,
         "compare_values": policies.COMPARE,
+        "publish_metadata": policies.PUBLISH,
     }
     expected = {}
     for activity, policy in used.items():

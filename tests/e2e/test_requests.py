@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowFailureError
 
 from activities.contracts.export import ExportReport
 
@@ -40,6 +41,27 @@ async def test_a_range_counts_what_it_expects_what_is_there_and_what_is_missing(
     assert all(balanced(report) for report in (narrow, wide, again))
     assert (narrow.rows, wide.rows, again.status, again.snapshots) == (20, 20, "nothing_to_do", [])
     assert [len(report.snapshots) for report in (narrow, wide)] == [1, 1]
+
+
+async def test_a_request_with_a_bound_stops_there_and_names_where_the_next_one_goes_on(fleet):
+    await fleet.make_days(days=4, rows=10)  # 17 to 20 March
+    async with fleet.worker():
+        first = await fleet.request(max_partitions=3)
+        second = await fleet.request(max_partitions=3, after=first.cursor)
+        oldest = await fleet.request(from_="2024-03-10", force=True, max_partitions=2, oldest_first=True)
+        refused = await fleet.start(max_partitions=-1)
+        with pytest.raises(WorkflowFailureError) as failed:
+            await refused.result()
+    assert (first.exported, first.cursor, first.status) == (3, "2024-03-18", "complete")
+    assert "its bound of 3 is met, and what lies after 2024-03-18 is left" in first.message
+    assert (second.exported, second.cursor, second.present) == (1, "", 0)
+    assert (oldest.exported, oldest.cursor) == (2, "2024-03-18")
+    assert "field 'max_partitions' is -1" in str(failed.value.cause)
+    assert await announced(fleet) == [
+        ["2024-03-18", "2024-03-19", "2024-03-20"],
+        ["2024-03-17"],
+        ["2024-03-17", "2024-03-18"],
+    ]
 
 
 async def test_a_range_may_be_open_on_either_side(fleet):

@@ -16,6 +16,7 @@ LEAVES = [
     ("verify",),
     ("compare",),
     ("orphans",),
+    *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
     ("sql",),
     ("config", "check"),

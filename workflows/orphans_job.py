@@ -1,27 +1,37 @@
-"""What an export loop knows of a request to delete its table's orphans. Plain state, no commands."""
+"""A request to delete a table's orphans, as its loop serves it."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from activities.contracts.export import SubmittedRequest
-from activities.contracts.inputs import read_input
+from temporalio import workflow
+
+from activities.contracts.export import ExportActivities
 from activities.contracts.orphans import LISTED_KEYS, OrphansInput, OrphansPage, OrphansReport, OrphansRequest
+from workflows.policies import DELETE_ORPHANS
+from workflows.table_job import TableJob
 
 
 @dataclass
-class OrphansUnderway:
-    """One request under way, beside the `ActiveRequest`s of exports."""
+class OrphansJob(TableJob[OrphansRequest, OrphansReport]):
+    """Pages of deletions. Nothing of the table is in flight meanwhile, so nothing is about to adopt an object."""
 
-    submitted: SubmittedRequest
-    request: OrphansRequest
+    request_shape: ClassVar[type] = OrphansRequest
+    report_shape: ClassVar[type] = OrphansReport
+    state: ClassVar[tuple[str, ...]] = ("line", "cursor")
+
     line: int = 0
     """What was made before it may go, in seconds since the epoch; 0 until the first page has worked it out."""
     cursor: str = ""
-    report: OrphansReport = field(default_factory=OrphansReport)
 
-    priority = 0
-    """Served before the next page of any export: it takes seconds."""
-    plan = None
+    async def serve_page(self) -> None:
+        """Delete for a minute at most."""
+        page = await workflow.execute_activity_method(
+            ExportActivities.delete_orphans,
+            self.next_page(),
+            summary=f"orphans older than {self.request.older_than}",
+            **DELETE_ORPHANS,
+        )
+        self.took(page)
 
     def next_page(self) -> OrphansInput:
         """What to ask for next."""
@@ -46,10 +56,6 @@ class OrphansUnderway:
         report.young += page.young
         report.foreign += page.foreign
         report.keys.extend(page.keys[: LISTED_KEYS - len(report.keys)])
-
-    def failed(self, _: str, cause: str, __: str, who: str) -> None:
-        """Remember why a page failed, and who must act."""
-        self.report.cause, self.report.who = cause, who
 
     @property
     def finished(self) -> bool:
@@ -78,28 +84,3 @@ class OrphansUnderway:
         """The request as Markdown lines for the Temporal UI."""
         report = self.report
         return [f"- `{self.submitted.id}`: {report.deleted} orphans deleted, {report.bytes:,} bytes"]
-
-    def progress(self) -> dict[str, Any]:
-        """The request as the progress query shows it."""
-        return {"id": self.submitted.id, **asdict(self.report)}
-
-    def dump(self) -> dict[str, object]:
-        """Everything as plain JSON."""
-        return {
-            "submitted": asdict(self.submitted),
-            "line": self.line,
-            "cursor": self.cursor,
-            "report": asdict(self.report),
-        }
-
-    @classmethod
-    def load(cls, dumped: dict[str, Any]) -> "OrphansUnderway":
-        """What `dump` gave, read back."""
-        submitted = SubmittedRequest(**dumped["submitted"])
-        return cls(
-            submitted=submitted,
-            request=read_input(OrphansRequest, submitted.request),
-            line=dumped["line"],
-            cursor=dumped["cursor"],
-            report=OrphansReport(**dumped["report"]),
-        )
