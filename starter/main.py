@@ -15,6 +15,8 @@ COMMANDS = {
     "export": "export",
     "tables": "tables",
     "coverage": "coverage",
+    "verify": "verify",
+    "compare": "compare",
     "orphans": "orphans",
     "schedules": "app",
     "watch": "watch",

@@ -10,6 +10,8 @@
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
+| look_at_partitions | 5 times              | a source or catalog that stays away fails the run, with its cause |
+| compare_values     | 5 times              | the same                                                          |
 | publish_metadata   | for ever             | the public copy is late, never lost; nothing waits for it         |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
@@ -44,6 +46,18 @@ ANNOUNCE: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # An announcement can be dropped at any point: the next run derives what is missing.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+}
+LOOK: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=60),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+COMPARE: dict[str, Any] = {
+    **LOOK,
+    # Both sides of a partition of any size are read from end to end.
+    "start_to_close_timeout": timedelta(minutes=240),
+    "heartbeat_timeout": timedelta(seconds=30),
 }
 PUBLISH: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=30),

@@ -19,6 +19,7 @@ from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, f
 from activities.clients.waits import waiting_for
 from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
+from activities.core.settings import ARROW_SETTINGS
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ LONGEST_WAIT_SECONDS = 15
 """Between two questions whether a source that was full takes a query now."""
 # A setting that the user may not change is refused by the server, in its words, and not by the driver in other ones.
 common.set_setting("invalid_setting_action", "send")
+ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The last bytes of an Arrow stream that is whole."""
 CUT = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -124,13 +127,26 @@ class ClickHouse:
 
         return await self._patiently(ask)
 
-    async def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
-        """The result as ClickHouse's own Parquet, in chunks as they arrive, once an export slot is free.
+    def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
+        """The result as ClickHouse's own Parquet; `_stream` says how it comes."""
+        return self._stream(query, "Parquet", {}, query_id=query_id, comment=comment)
+
+    def arrow(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
+        """The result as an Arrow stream, which can be read as it comes; `_stream` says how it comes.
+
+        One that is whole ends with `ARROW_END`.
+        """
+        return self._stream(query, "ArrowStream", ARROW_SETTINGS, query_id=query_id, comment=comment)
+
+    async def _stream(
+        self, query: Query, output_format: str, more: Mapping[str, Any], *, query_id: str, comment: str
+    ) -> AsyncGenerator[bytes]:
+        """The result in chunks as they arrive, once an export slot is free.
 
         Close it (`contextlib.aclosing`), so that connection and slot are given back at once.
 
         That the stream ended does not prove that it is whole: a failure after the first byte still answers 200.
-        The caller checks the footer, and asks `broken` about a tail that has none.
+        The caller checks how it ends, and asks `broken` about a tail that is none.
 
         Raises:
             ResultIncomplete: the connection broke; with ClickHouse's own words when it left some.
@@ -142,8 +158,8 @@ class ClickHouse:
             return await client.raw_stream(
                 query.text,
                 parameters=dict(query.parameters),
-                settings=self._settings_of(client, query_id, comment),
-                fmt="Parquet",
+                settings=self._settings_of(client, query_id, comment) | dict(more),
+                fmt=output_format,
             )
 
         last = b""

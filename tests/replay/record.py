@@ -29,6 +29,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
 from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
+from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
 from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
@@ -161,6 +162,21 @@ async def orphans(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def verified(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A table is held against its source, values included, and a partition that it lacks is found."""
+    fleet.set_export(partitions_per_plan=2)
+    await fleet.make_days(days=4, rows=10)
+    async with fleet.worker():
+        await fleet.request(from_="2024-03-18")
+        await fleet.loop_ended()
+        payload = {"environment": fleet.name, "network": fleet.network, "table": "events", "deep": True}
+        request = await fleet.temporal.start_workflow(
+            VERIFY_WORKFLOW, payload, id=f"verify-{fleet.name}", task_queue=fleet.queue
+        )
+        await request.result()
+    return request
+
+
 async def due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """What a Schedule starts: a partition that fails by itself every time is suspended."""
     await fleet.make_days(days=2, rows=10, types={"number": "long"})
@@ -195,6 +211,7 @@ CASES: tuple[Case, ...] = (
     withdrawn,
     loop_cancelled,
     orphans,
+    verified,
     due,
 )
 

@@ -14,6 +14,8 @@ LEAVES = [
     ("export",),
     ("tables",),
     ("coverage",),
+    ("verify",),
+    ("compare",),
     ("orphans",),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
