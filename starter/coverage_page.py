@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
-from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 
 from activities.core.coverage import DUE, STATES, Coverage, Run, State, runs_of, sentence, worst_of
 from activities.core.partitions import step_of
@@ -97,7 +97,7 @@ def _base36(number: int) -> str:
 
 
 def _piece(name: str) -> str:
-    return (files("starter") / "pages" / name).read_text(encoding="utf-8")
+    return (Path(__file__).with_name("pages") / name).read_text(encoding="utf-8")
 
 
 def _script() -> str:

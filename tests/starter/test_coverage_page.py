@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +16,8 @@ from activities.core.coverage import STATES, Coverage, Run, runs_of, sentence
 from activities.core.partitions import index_of, span_of
 from activities.core.tables import PartitionRule
 from starter.coverage_page import LETTERS, MOST_RUNS, coverage_page, encode
+
+PAGES = Path(__file__).parents[2] / "starter/pages"
 
 MADE = datetime(2026, 11, 21, 4, 5, tzinfo=UTC)
 NETWORKS = ("mainnet", "sepolia", "holesky", "hoodi")
@@ -199,7 +201,7 @@ def test_headings_labels_and_tables_make_sense_without_sight():
 
 def palettes():
     """The colours of the light and the dark page."""
-    style = (files("starter") / "pages" / "coverage.css").read_text()
+    style = (PAGES / "coverage.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     return {name: dict(re.findall(r"--(\w+): (#\w+);", text)) for name, text in (("light", light), ("dark", dark))}
 
@@ -227,7 +229,7 @@ def test_text_and_marks_stand_out_as_wcag_aa_asks(theme):
 
 
 def test_states_differ_by_shape_and_not_by_colour_alone():
-    script = (files("starter") / "pages" / "coverage_tables.js").read_text()
+    script = (PAGES / "coverage_tables.js").read_text()
     shapes = dict(re.findall(r"([A-Z]): (\[\[.*?\]\])", script))
     assert set(shapes) == set(LETTERS.values())
     assert len(set(shapes.values())) == len(STATES)
