@@ -127,7 +127,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     )
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
-        asked = _asked(rule, str(request.from_), str(request.to), everything)
+        asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
     if cursor:
         edge = index_of(rule, cursor)
@@ -138,7 +138,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     return closed, still_open
 
 
-def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
+def asked_span(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
     """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
     if first and last:
         return span_of(rule, first, last)

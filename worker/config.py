@@ -130,9 +130,9 @@ class Settings:
                 f"tables.yaml, or for this environment under environments.{environment}.tables.{table}"
             )
         networks = [known.name for known in entry.networks]
-        if network not in networks:
-            raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
         source = self._source(environment, entry)
+        if source and network not in networks:
+            raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
         if source:
             return _resolve(entry, source)
         feeding = ", ".join(f"`{name}`" for name in self._feeding(environment)) or "no cluster"
@@ -207,6 +207,7 @@ def _resolve(entry: TableEntry, source: str) -> TableConfig:
             coarse_chunks=(entry.partition.coarse_chunks or _COARSE_CHUNKS) if integer else 0,
         ),
         networks=tuple(networks),
+        group=entry.group,
         lag=entry.lag_amount,
         network_column=entry.network_column,
         redacted_columns=entry.redacted_columns,

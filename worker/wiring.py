@@ -160,6 +160,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
         yield ExportContext(
             environment=name,
             find_table=lambda table, network: settings.table(name, table, network),
+            exports=lambda: settings.exports(name),
             find_source=find_source,
             store=store,
             lake=open_lake(environment),
