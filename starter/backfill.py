@@ -190,7 +190,7 @@ def list_(
 async def _list(environment: Environment, *, every: bool) -> list[dict[str, str]]:
     client = await connect(environment)
     query = f"WorkflowType = '{BACKFILL_WORKFLOW}' AND TaskQueue = '{environment.temporal.task_queue}'"
-    query += "" if every else " AND ExecutionStatus = 'Running'"
+    query += " AND ExecutionStatus != 'ContinuedAsNew'" if every else " AND ExecutionStatus = 'Running'"
     found = [
         {
             "id": one.id,
@@ -198,7 +198,6 @@ async def _list(environment: Environment, *, every: bool) -> list[dict[str, str]
             "started": f"{one.start_time:%Y-%m-%d %H:%M:%S}",
         }
         async for one in client.list_workflows(query, limit=LISTED)
-        if one.status != WorkflowExecutionStatus.CONTINUED_AS_NEW
     ]
     return sorted(found, key=lambda one: one["started"], reverse=True)
 

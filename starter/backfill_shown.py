@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from activities.contracts.backfill import BackfillFailure, BackfillReport
-from activities.contracts.export import PROGRESS_QUERY
+from activities.contracts.export import PROGRESS_QUERY, loop_id
 from starter.common import console, say
 
 LISTED = 100
@@ -46,7 +46,7 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
 
     async def show(self, progress: dict[str, Any]) -> None:
         """Show what the backfill says, and what the loops that work for it add to that."""
-        if self._quiet:
+        if self._quiet or not progress["lanes"]:
             return
         if self._bars is None or self._task is None:
             words = words_of(progress)
@@ -67,8 +67,8 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
 
     async def _add(self, progress: dict[str, Any], identifier: str, request_id: str) -> None:
         """Count what a loop has done of the slice in flight; it reports only at the slice's end."""
-        environment = request_id.removeprefix("backfill/").partition("/")[0]
-        loop = self._client.get_workflow_handle(f"export/{environment}/{identifier}")
+        network, _, table = identifier.partition(".")
+        loop = self._client.get_workflow_handle(loop_id(progress["environment"], network, table))
         with contextlib.suppress(RPCError, WorkflowQueryFailedError):
             seen = await loop.query(PROGRESS_QUERY, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
             for request in seen["requests"]:
@@ -80,8 +80,6 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
 
 def words_of(progress: dict[str, Any]) -> str:
     """The state of a backfill in one line."""
-    if not progress["lanes"]:
-        return "planning"
     ended = sum(progress["tables"].get(state, 0) for state in ("done", "partial", "failed", "skipped", "planned"))
     text = f"{ended}/{len(progress['lanes'])} tables, {progress['exported']:,} partitions, {progress['rows']:,} rows"
     text += f", {progress['bytes'] / 1e6:,.1f} MB"

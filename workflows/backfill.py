@@ -32,7 +32,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import read_only_input, write_input
 from workflows.backfill_lanes import Lanes, LaneState, slice_of
 from workflows.backfill_seen import details_of, progress_of, report_of
-from workflows.door import WITHDRAWAL, deliver_until, told, withdraw
+from workflows.door import WITHDRAWAL, deliver_until, read_answer, told, withdraw
 from workflows.failures import cause_of
 from workflows.policies import ESTIMATE, RESOLVE
 
@@ -224,9 +224,11 @@ class Backfill:
     # --- what people see and say ------------------------------------------------------------------------------
 
     @workflow.signal(name=REPORT_SIGNAL)
-    def report(self, request_id: str, report: ExportReport) -> None:
+    def report(self, *payloads: Any) -> None:
         """Take a loop's report on a slice; one that nobody waits for any more is dropped."""
-        self._reports[request_id] = report
+        if answer := read_answer(payloads, ExportReport):
+            request_id, report = answer
+            self._reports[request_id] = report
 
     @workflow.signal(name=PAUSE_SIGNAL)
     def pause(self, *_: Any) -> None:
@@ -267,7 +269,8 @@ class Backfill:
     @workflow.query(name=PROGRESS_QUERY)
     def progress(self) -> dict[str, Any]:
         """State of every table and network, sums, rate, time left, and failures with causes."""
-        return progress_of(self._lanes, _now(), dry_run=self._asked.dry_run)
+        seen = progress_of(self._lanes, _now(), dry_run=self._asked.dry_run)
+        return {"environment": self._asked.environment, **seen}
 
     def _show(self) -> None:
         if workflow.in_workflow():  # else the coroutines of a run that left the worker's cache are being closed

@@ -1,11 +1,12 @@
 """What every door does: send one request to its table's loop, remind it, and wait for the report."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
+from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.contracts.export import (
@@ -74,6 +75,19 @@ async def withdraw(submitted: SubmittedRequest) -> bool:
     # Cancelled before it was delivered, or after its loop had ended: nobody will confirm it. Histories older than
     # this answer hold none, and waited.
     return answer is not False
+
+
+def read_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport] | None:
+    """Request id and report of a loop's signal; None for what somebody else has sent, which is refused in the log.
+
+    A handler that declared its two arguments would stop its workflow when it is given another number of them.
+    """
+    try:
+        request_id, report = payloads
+        return str(request_id), value_to_type(shape, report)
+    except (TypeError, ValueError, RuntimeError) as wrong:
+        workflow.logger.warning("a signal was refused that is no report: %r", wrong)
+        return None
 
 
 class Door(Generic[AnyReport]):
