@@ -32,7 +32,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import read_only_input, write_input
 from workflows.backfill_lanes import Lanes, LaneState, slice_of
 from workflows.backfill_seen import details_of, progress_of, report_of
-from workflows.door import WITHDRAWAL, deliver_until, read_answer, told, withdraw
+from workflows.door import FIRST_REMINDER, WITHDRAWAL, deliver_until, read_answer, told, withdraw
 from workflows.failures import cause_of
 from workflows.policies import ESTIMATE, RESOLVE
 
@@ -150,20 +150,33 @@ class Backfill:
         return bool(self._orders) or any(task.done() for task in self._slices.values())
 
     def _begin(self) -> None:
-        """Ask for the next slices, and after a continue-as-new for those again that were in flight."""
+        """Ask for the next slices, and wait for those that were asked for before the backfill continued as new."""
         info = workflow.info()
-        for lane in self._lanes.startable(_now()):
-            lane.began_slice(f"{info.workflow_id}/{info.run_id}/{lane.name}/{lane.slices + 1}", _now())
         for lane in self._lanes.running:
             if lane.request_id not in self._slices:
-                self._slices[lane.request_id] = asyncio.create_task(self._bring(self._submitted(lane)))
+                self._slices[lane.request_id] = asyncio.create_task(self._bring(lane, delivered=True))
+        for lane in self._lanes.startable(_now()):
+            lane.began_slice(f"{info.workflow_id}/{info.run_id}/{lane.name}/{lane.slices + 1}", _now())
+            self._slices[lane.request_id] = asyncio.create_task(self._bring(lane, delivered=False))
 
     def _submitted(self, lane: LaneState) -> SubmittedRequest:
         request = write_input(slice_of(self._asked, lane))
         return SubmittedRequest(id=lane.request_id, requester=workflow.info().workflow_id, request=request)
 
-    async def _bring(self, submitted: SubmittedRequest) -> None:
-        await deliver_until(submitted, lambda: submitted.id in self._reports or self._leaving)
+    async def _bring(self, lane: LaneState, *, delivered: bool) -> None:
+        """Deliver the lane's slice, and wait until it is reported, or until the backfill continues as new."""
+        submitted = self._submitted(lane)
+
+        def answered() -> bool:
+            return submitted.id in self._reports or self._leaving
+
+        if delivered:
+            # Not again at once: a loop that has served it and ended since would do the partitions after it, uncounted.
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(answered, timeout=FIRST_REMINDER)
+            if answered():
+                return
+        await deliver_until(submitted, answered)
 
     def _give_up(self, lane: LaneState) -> None:
         """Withdraw the slice in flight. Nobody reminds the loop of it meanwhile."""
@@ -203,6 +216,8 @@ class Backfill:
                 raise failure
             elif lane.withdrawn:
                 lane.leaves_slice()
+        # A report for an earlier run of this id, or one that came twice.
+        self._reports = {key: report for key, report in self._reports.items() if self._lanes.in_flight(key)}
 
     async def _continue(self) -> None:
         """Continue as new. Slices in flight stay there: the next run knows their ids, and takes their reports."""
