@@ -88,14 +88,14 @@ def backfill(bench: Bench) -> list[Figure]:
     seconds = time.perf_counter() - started
     if (ended.status, ended.exported) != ("complete", count):
         raise RuntimeError(f"{ended.status}: {ended.message} {ended.failures[:1]}")
-    print(f"  {count:,} partitions in {seconds:.1f} s; events in histories: {lengths}")
+    print(f"  {count:,} partitions in {seconds:.1f} s; events and bytes of histories: {lengths}")
     return [
         figure("backfill.partitions_per_second", count / seconds, "partitions/s", "higher"),
         figure("backfill.snapshots_per_partition", ended.snapshots / count, "snapshots", "lower"),
     ]
 
 
-async def _run(bench: Bench) -> tuple[BackfillReport, dict[str, list[int]]]:
+async def _run(bench: Bench) -> tuple[BackfillReport, dict[str, list[tuple[int, int]]]]:
     environment = bench.settings.environment("local")
     client = await connect_temporal(environment)
     request = BackfillRequest(tables=[LONG])
@@ -105,9 +105,10 @@ async def _run(bench: Bench) -> tuple[BackfillReport, dict[str, list[int]]]:
     return ended, {"Backfill": await _lengths(client, handle), "ExportTable": await _lengths(client, loop)}
 
 
-async def _lengths(client: Client, handle: WorkflowHandle) -> list[int]:
+async def _lengths(client: Client, handle: WorkflowHandle) -> list[tuple[int, int]]:
+    """Events and bytes of the history of every run."""
     runs = [run async for run in client.list_workflows(f"WorkflowId = '{handle.id}'")]
-    return [run.history_length for run in runs]
+    return [(run.history_length, run.raw_info.history_size_bytes) for run in runs]
 
 
 def planning(bench: Bench) -> list[Figure]:
