@@ -1,6 +1,8 @@
 """How `icefleet backfill` shows what it knows: a bar on a terminal, lines elsewhere, tables and reports."""
 
 import contextlib
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -20,15 +22,46 @@ LISTED = 100
 QUERY_SECONDS = 2
 MINUTE, HOUR = 60, 3600
 _LOOKED_AT_LOOPS = 10
+_LINE_SECONDS = 5
+"""Between two lines where there is no bar."""
+_PACE_LOOKS, _PACE_SECONDS = 60, 5
+
+
+class Pace:
+    """The rate of the last minute, as seen from here: a slice of large partitions may be long in reporting."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque(maxlen=_PACE_LOOKS)
+
+    def note(self, progress: dict[str, Any], now: float) -> None:
+        """Look at the progress, and replace its rate and the time left once there is something to tell them by."""
+        self._seen.append((now, progress["expected"], progress["exported"]))
+        began, looked, exported = self._seen[0]
+        seconds = now - began
+        if seconds < _PACE_SECONDS:
+            return
+        progress["partitions_per_second"] = max(0, progress["exported"] - exported) / seconds
+        rate, total = (progress["expected"] - looked) / seconds, asked_for(progress)
+        known = rate > 0 and total is not None and not progress["paused"]
+        progress["seconds_left"] = round(max(0, total - progress["expected"]) / rate) if known and total else None
+
+
+def asked_for(progress: dict[str, Any]) -> int | None:
+    """Partitions that the whole backfill looks at; None while that is not known."""
+    totals = [lane["total"] for lane in progress["lanes"] if lane["status"] not in {"failed", "skipped"}]
+    ended = sum(lane["expected"] for lane in progress["lanes"] if lane["status"] in {"failed", "skipped"})
+    return None if None in totals else sum(totals) + ended
 
 
 class Bar(contextlib.AbstractContextManager["Bar"]):
-    """Progress of one backfill: a bar on a terminal, a line for every change elsewhere."""
+    """Progress of one backfill: a bar on a terminal, a line every few seconds elsewhere."""
 
     def __init__(self, client: Client, *, quiet: bool = False) -> None:
         self._client = client
         self._quiet = quiet
         self._last = ""
+        self._next_line = 0.0
+        self._pace = Pace()
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}"))
         self._bars = (
             Progress(*columns, TimeElapsedColumn(), console=console) if console.is_terminal and not quiet else None
@@ -48,22 +81,16 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         """Show what the backfill says, and what the loops that work for it add to that."""
         if self._quiet or not progress["lanes"]:
             return
-        if self._bars is None or self._task is None:
-            words = words_of(progress)
-            if words != self._last:
-                self._last = words
-                say(words)
-            return
         for name, request_id in list(progress["in_flight"].items())[:_LOOKED_AT_LOOPS]:
             await self._add(progress, name, request_id)
-        totals = [lane["total"] for lane in progress["lanes"]]
-        known = bool(totals) and None not in totals
-        self._bars.update(
-            self._task,
-            total=sum(totals) if known else None,
-            completed=progress["expected"],
-            words=words_of(progress),
-        )
+        now = time.monotonic()
+        self._pace.note(progress, now)
+        words = words_of(progress)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, total=asked_for(progress), completed=progress["expected"], words=words)
+        elif words != self._last and now >= self._next_line:
+            self._last, self._next_line = words, now + _LINE_SECONDS
+            say(words)
 
     async def _add(self, progress: dict[str, Any], identifier: str, request_id: str) -> None:
         """Count what a loop has done of the slice in flight; it reports only at the slice's end."""
