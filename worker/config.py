@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.core.faults import BadConfig, BadRequest
+from activities.core.names import near
 from activities.core.tables import NetworkRange, PartitionRule, TableConfig
-from worker.config_checks import near
 from worker.config_files import Problem, Variables
 from worker.config_load import workers_of
 from worker.config_loader import Loader

@@ -1,9 +1,10 @@
 """Which tables and networks a list of names, patterns and groups chooses, and what is wrong with the list."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
+from activities.core.names import near
 from activities.core.tables import TableConfig
 
 GROUP, TABLE = "group:", "table:"
@@ -58,10 +59,3 @@ def _named(exports: Sequence[Export], wanted: str, explain: Callable[[str], str]
         return [export for export in exports if export[0].name == name], ""
     close = difflib.get_close_matches(name, groups, n=1, cutoff=0.8)
     return [], f"no table or group {name!r}; did you mean the group `{close[0]}`?" if close else explain(name)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or what there is; ready to follow a message."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else f"; there are {', '.join(names)}"

@@ -63,7 +63,7 @@ def test_networks_leave_out_the_tables_of_a_pattern_or_group_that_have_none_of_t
             ["group:x", "table:daily"],
             (),
             [
-                "no group 'x' in config; there are chunked, daily, peers",
+                "no group 'x' in config; known: `chunked`, `daily`, `peers`",
                 "no table or group 'daily'; did you mean the group `daily`?",
             ],
         ),

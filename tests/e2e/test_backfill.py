@@ -193,7 +193,7 @@ async def test_everything_that_is_wrong_with_a_backfill_is_named_at_once_and_no_
     failure = wrong.value.cause
     assert failure.type == "BadRequest"
     assert failure.message == (
-        f"no table has a network 'mainet'; there are {fleet.network}; "
+        f"no table has a network 'mainet'; known: `{fleet.network}`; "
         "no table 'event_a' in config; did you mean `events_a` or `events_blocks`?; "
         "field 'max_parallel' must be from 1 to 100; it is 0; "
         "the range does not fit events_blocks (integer partitions): '2024-03-01' is not a value of number: write a "
