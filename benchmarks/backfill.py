@@ -6,6 +6,7 @@ asked for, nothing is to be done.
 """
 
 import argparse
+import asyncio
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from harness import Figure, median, report, scale, timed
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecution, WorkflowHandle
 
 from activities.contracts.backfill import BackfillReport, BackfillRequest
 from activities.contracts.export import ExportRequest, PlanInput, loop_id
@@ -107,7 +108,10 @@ async def _run(bench: Bench) -> tuple[BackfillReport, dict[str, list[tuple[int, 
 
 async def _lengths(client: Client, handle: WorkflowHandle) -> list[tuple[int, int]]:
     """Events and bytes of the history of every run."""
-    runs = [run async for run in client.list_workflows(f"WorkflowId = '{handle.id}'")]
+    runs: list[WorkflowExecution] = []
+    while not runs or any(run.close_time is None for run in runs):
+        await asyncio.sleep(0.2)  # the list lags behind
+        runs = [run async for run in client.list_workflows(f"WorkflowId = '{handle.id}'")]
     return [(run.history_length, run.raw_info.history_size_bytes) for run in runs]
 
 

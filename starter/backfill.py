@@ -12,32 +12,26 @@ import typer
 from rich.table import Table
 from temporalio.client import (
     Client,
-    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
-    WorkflowHandle,
     WorkflowQueryFailedError,
 )
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from activities.contracts.backfill import (
     BACKFILL_WORKFLOW,
     MOST_PARALLEL,
-    PARALLELISM_SIGNAL,
-    PAUSE_SIGNAL,
-    RESUME_SIGNAL,
-    SKIP_SIGNAL,
     BackfillReport,
     BackfillRequest,
 )
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import write_input
+from starter.backfill_orders import Handle, IdArgument, cancel, find_backfill, parallelism, pause, resume, skip
 from starter.backfill_shown import LISTED, Bar, print_progress, print_report
 from starter.common import (
     FAILED,
     INTERRUPTED,
-    USAGE,
     EnvironmentOption,
     JsonOption,
     console,
@@ -48,15 +42,15 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain, has_worker, withdraw
+from starter.export import CODES, connect, explain, has_worker
 from worker.config import Environment
 
 POLL_SECONDS = 1
 QUERY_SECONDS = 5
-Handle = WorkflowHandle[Any, BackfillReport]
-IdArgument = Annotated[str, typer.Argument(help="The id that `start` and `list` print.")]
 
 app = typer.Typer(help="Fill long ranges of many tables, in the background.", no_args_is_help=True)
+for order in (pause, resume, parallelism, skip, cancel):
+    app.command()(order)
 
 
 @app.command()
@@ -220,7 +214,7 @@ def show(
 
 async def _show(environment: Environment, identity: str, *, wait: bool, json: bool) -> int:
     client = await connect(environment)
-    handle, described = await _find(client, identity)
+    handle, described = await find_backfill(client, identity)
     if described.status == WorkflowExecutionStatus.RUNNING and not wait:
         try:
             progress = await _progress(handle)
@@ -232,103 +226,3 @@ async def _show(environment: Environment, identity: str, *, wait: bool, json: bo
             print_progress(progress)
         return 0
     return await follow(client, handle, json=json)
-
-
-async def _find(client: Client, identity: str) -> tuple[Handle, WorkflowExecutionDescription]:
-    """A backfill by its id; anything else is refused."""
-    handle = client.get_workflow_handle(identity, result_type=BackfillReport)
-    try:
-        described = await handle.describe()
-    except RPCError as gone:
-        if gone.status != RPCStatusCode.NOT_FOUND:
-            raise
-        fail(f"there is no backfill {identity!r}; `icefleet backfill list --all` names them", USAGE)
-    if described.workflow_type != BACKFILL_WORKFLOW:
-        fail(f"{identity!r} is no backfill: it is a {described.workflow_type}", USAGE)
-    return handle, described
-
-
-@app.command()
-def pause(identity: IdArgument, environment: EnvironmentOption = "local") -> None:
-    """Pause: begin nothing more, and end the queries that run. What was uploaded is used again on `resume`.
-
-    \b
-    icefleet backfill pause backfill/local/canonical-1732212000000
-    """
-    _signal(environment, identity, PAUSE_SIGNAL)
-    say(f"paused; go on with: icefleet backfill resume {identity}")
-
-
-@app.command()
-def resume(identity: IdArgument, environment: EnvironmentOption = "local") -> None:
-    """Go on after a pause.
-
-    \b
-    icefleet backfill resume backfill/local/canonical-1732212000000
-    """
-    _signal(environment, identity, RESUME_SIGNAL)
-    say("goes on")
-
-
-@app.command()
-def parallelism(
-    identity: IdArgument,
-    number: Annotated[int, typer.Argument(min=1, max=MOST_PARALLEL, help="Tables worked on at once.")],
-    environment: EnvironmentOption = "local",
-) -> None:
-    """Change how many tables and networks are worked on at once; what is in flight is finished.
-
-    \b
-    icefleet backfill parallelism backfill/local/canonical-1732212000000 8
-    """
-    _signal(environment, identity, PARALLELISM_SIGNAL, number)
-    say(f"{number} at once from now on")
-
-
-@app.command()
-def skip(
-    identity: IdArgument,
-    table: Annotated[str, typer.Argument(help="A table, <network>.<table>, or a pattern of either.")],
-    environment: EnvironmentOption = "local",
-) -> None:
-    """Leave a table out of a running backfill; what of it is in flight is withdrawn.
-
-    \b
-    icefleet backfill skip backfill/local/canonical-1732212000000 canonical_execution_traces
-    icefleet backfill skip backfill/local/canonical-1732212000000 'holesky.*'
-    """
-    _signal(environment, identity, SKIP_SIGNAL, table)
-    say(f"asked to leave out {table}; `icefleet backfill show {identity}` says which tables are skipped")
-
-
-@app.command()
-def cancel(identity: IdArgument, environment: EnvironmentOption = "local") -> None:
-    """End a backfill: queries end, nothing half-done is committed. Started again, it does what is missing.
-
-    \b
-    icefleet backfill cancel backfill/local/canonical-1732212000000
-    """
-    run(_cancel(load_environment(environment), identity))
-
-
-async def _cancel(environment: Environment, identity: str) -> None:
-    client = await connect(environment)
-    handle, described = await _find(client, identity)
-    _demand_running(described)
-    await withdraw(client, handle)
-
-
-def _demand_running(described: WorkflowExecutionDescription) -> None:
-    if described.status != WorkflowExecutionStatus.RUNNING:
-        state = described.status.name.lower().replace("_", " ") if described.status else "gone"
-        fail(f"the backfill {described.id} has ended already: {state}", USAGE)
-
-
-def _signal(environment: str, identity: str, signal: str, *values: Any) -> None:
-    async def send() -> None:
-        client = await connect(load_environment(environment))
-        handle, described = await _find(client, identity)
-        _demand_running(described)
-        await handle.signal(signal, args=values)
-
-    run(send())

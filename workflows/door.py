@@ -78,16 +78,21 @@ async def withdraw(submitted: SubmittedRequest) -> bool:
 
 
 def read_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport] | None:
-    """Request id and report of a loop's signal; None for what somebody else has sent, which is refused in the log.
-
-    A handler that declared its two arguments would stop its workflow when it is given another number of them.
-    """
+    """Request id and report of a loop's signal; None for what somebody else has sent, which is refused in the log."""
     try:
-        request_id, report = payloads
-        return str(request_id), value_to_type(shape, report)
+        return parse_answer(payloads, shape)
     except (TypeError, ValueError, RuntimeError) as wrong:
         workflow.logger.warning("a signal was refused that is no report: %r", wrong)
         return None
+
+
+def parse_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport]:
+    """The same, or an error.
+
+    A signal handler that declared its two arguments would stop its workflow when it is given another number of them.
+    """
+    request_id, report = payloads
+    return str(request_id), value_to_type(shape, report)
 
 
 class Door(Generic[AnyReport]):

@@ -230,7 +230,7 @@ async def test_the_command_starts_waits_shows_steers_and_refuses(fleet):
     await fleet.make_days(days=2, rows=10)
     async with fleet.worker(), gate_at("before-upload") as gate:
         started = await say(fleet, "start", "events", "--to", "2024-03-20", "--json")
-        identity = json.loads(started.output)["workflow_id"]
+        identity = json.loads(started.stdout)["workflow_id"]
         await gate.reached()
         shown = await say(fleet, "show", identity)
         steered = [await say(fleet, *words) for words in (["pause", identity], ["parallelism", identity, "2"])]
@@ -245,7 +245,7 @@ async def test_the_command_starts_waits_shows_steers_and_refuses(fleet):
         unknown = await say(fleet, "show", "nothing")
 
         async def listed() -> list[dict[str, str]]:
-            found: list[dict[str, str]] = json.loads((await say(fleet, "list", "--all", "--json")).output)
+            found: list[dict[str, str]] = json.loads((await say(fleet, "list", "--all", "--json")).stdout)
             return [one for one in found if one["id"] == identity and one["status"] == "completed"]
 
         assert await eventually(listed)
