@@ -1,6 +1,6 @@
 """What the export activities work with: clients, config and limits, built once by `worker.wiring`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from temporalio.client import Client
@@ -8,6 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
+from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
 from activities.core.faults import BadRequest
@@ -24,6 +25,8 @@ class ExportContext:
     """Table and network → what config says of it; raises BadRequest for what config does not have."""
     find_networks: Callable[[str], list[str]]
     """Table → the networks that it has; raises as `find_table` does."""
+    exports: Callable[[], Sequence[tuple[TableConfig, str]]]
+    """Every table and network that the environment gets."""
     find_source: Callable[[str], ClickHouse]
     """`<environment>.<cluster>` → its client."""
     store: ObjectStore
@@ -46,7 +49,9 @@ class ExportContext:
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 
-    def table(self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput) -> TableConfig:
+    def table(
+        self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput | EstimateInput
+    ) -> TableConfig:
         """Config of the table that an input names.
 
         Raises:

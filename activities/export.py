@@ -8,8 +8,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.announcing import announce
+from activities.backfilling import estimate, resolve
 from activities.committing import commit_page
 from activities.context import ExportContext
+from activities.contracts.backfill import BackfillRequest, EstimateInput, ResolvedBackfill, TableEstimate
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     LOOP_WORKFLOW,
@@ -117,6 +119,19 @@ class Export(ExportActivities):
                     raise
                 return False
             return True
+
+    @activity.defn(name="resolve_backfill")
+    @faults_named
+    async def resolve_backfill(self, request: BackfillRequest) -> ResolvedBackfill:
+        """The tables and networks that a backfill chooses; everything that is wrong with it is named at once."""
+        return resolve(self._context, request)
+
+    @activity.defn(name="estimate_table")
+    @faults_named
+    async def estimate_table(self, asked: EstimateInput) -> TableEstimate:
+        """Count at the source what a request would do to one table and network; writes nothing."""
+        async with heartbeats("estimating"):
+            return await estimate(self._context, asked)
 
     @activity.defn(name="plan_partitions")
     @faults_named

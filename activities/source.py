@@ -24,6 +24,9 @@ WHERE database = {database:String} AND table = {table:String}
 AND default_kind NOT IN ('ALIAS', 'MATERIALIZED', 'EPHEMERAL')
 ORDER BY position"""
 
+_SIZE = """SELECT total_bytes, total_rows FROM system.tables
+WHERE database = {database:String} AND name = {table:String}"""
+
 
 async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts:
     """Columns of the table as it is queried; engine, sorting key and version of the table that holds its rows.
@@ -56,6 +59,23 @@ async def read_head(clickhouse: ClickHouse, config: TableConfig, facts: SourceFa
     answer = await clickhouse.rows(query, comment=f"icefleet head of {network}.{config.name}")
     head = answer[0]["head"] if answer else None
     return None if head is None else int(head)
+
+
+async def mean_source_row_bytes(clickhouse: ClickHouse, config: TableConfig) -> float:
+    """Bytes that a row takes where its table stores it, compressed; 0 when the engine does not say.
+
+    Raises:
+        SourceRefused: the source has no such table.
+    """
+    where = {"database": config.database, "table": config.name}
+    table = await _table(clickhouse, config, **where)
+    if table["engine"] == "Distributed":
+        behind = read_distributed(table["engine_full"])
+        where = {"database": behind.database or config.database, "table": behind.table}
+    found = await clickhouse.rows(Query(_SIZE, dict(where)), comment=f"icefleet size of {config.name}")
+    size = found[0] if found else {}
+    rows = int(size.get("total_rows") or 0)
+    return int(size.get("total_bytes") or 0) / rows if rows else 0.0
 
 
 def _names(columns: Sequence[SourceColumn]) -> list[str]:

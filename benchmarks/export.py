@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,11 +200,18 @@ def main() -> None:
 
 def measure(directory: Path, chosen: list[str]) -> list[Figure]:
     """Start everything, and run what was chosen."""
+    with opened(directory, (*SMALL, DIRECT), last="2024-05-01") as bench:
+        return Benchmarks(bench).run(chosen)
+
+
+@contextmanager
+def opened(directory: Path, more: Sequence[str], *, last: str) -> Iterator[Bench]:
+    """Stack, worker and clients, for the table of attestations and `more` like it, with hours up to the day `last`."""
     config = directory / "config"
     config.mkdir()
-    tables: Any = attestations.tables_yaml(last="2024-05-01")
+    tables: Any = attestations.tables_yaml(last=last)
     entries = tables["groups"]["hourly"]["tables"]
-    entries += [dict(entries[0], name=name) for name in (*SMALL, DIRECT)]
+    entries += [dict(entries[0], name=name) for name in more]
     (config / "tables.yaml").write_text(yaml.safe_dump(tables))
     shipped = yaml.safe_load(Path("config/environments.yaml").read_text())
     local = shipped["environments"]["local"]
@@ -227,10 +234,9 @@ def measure(directory: Path, chosen: list[str]) -> list[Figure]:
         with worker_of("local", directory) as worker:
             store = loop.run_until_complete(open_store(settings.environment("local")).__aenter__())
             clickhouse = open_clickhouse(settings, "local.default")
-            figures = Benchmarks(Bench(stack, settings, worker, loop, clickhouse, store, directory)).run(chosen)
+            yield Bench(stack, settings, worker, loop, clickhouse, store, directory)
             loop.run_until_complete(clickhouse.close())
             loop.run_until_complete(store.__aexit__())
-            return figures
 
 
 @contextmanager

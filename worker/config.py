@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.core.faults import BadConfig, BadRequest
+from activities.core.names import near
 from activities.core.tables import NetworkRange, PartitionRule, TableConfig
-from worker.config_checks import near
 from worker.config_files import Problem, Variables
 from worker.config_load import workers_of
 from worker.config_loader import Loader
@@ -125,9 +125,9 @@ class Settings:
         """
         entry = self._entry(environment, table)
         networks = [known.name for known in entry.networks]
-        if network not in networks:
-            raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
         source = self._source(environment, entry)
+        if source and network not in networks:
+            raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
         if source:
             return _resolve(entry, source)
         feeding = ", ".join(f"`{name}`" for name in self._feeding(environment)) or "no cluster"
@@ -222,6 +222,7 @@ def _resolve(entry: TableEntry, source: str) -> TableConfig:
             coarse_chunks=(entry.partition.coarse_chunks or _COARSE_CHUNKS) if integer else 0,
         ),
         networks=tuple(networks),
+        group=entry.group,
         lag=entry.lag_amount,
         network_column=entry.network_column,
         redacted_columns=entry.redacted_columns,

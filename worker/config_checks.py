@@ -1,12 +1,12 @@
 """What must hold in the config: one entry against its shape, and entries against each other."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from activities.core.names import near
 from worker.config_fields import NAME
 from worker.config_files import Node, Problem, Variables, name_of
 from worker.config_models import Environment, ExportMapping
@@ -16,7 +16,6 @@ Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str | int, ...]
 
 _SECRET_WORDS = ("secret", "password", "token", "credential", "authorization", "access-key")
-_LISTED_NAMES = 12
 _KINDS = {dict: "a mapping", list: "a list"}
 _EXPECTED = {
     "string_type": "text",
@@ -30,17 +29,6 @@ _EXPECTED = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` or, with nothing near, what is known; ready to follow a message."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        return "; did you mean " + " or ".join(f"`{other}`" for other in close) + "?"
-    listed = ", ".join(f"`{other}`" for other in names[:_LISTED_NAMES])
-    more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
-    return f"; known: {listed}{more}" if names else "; there are none"
 
 
 def fit(model: type[Model], node: Node, variables: Variables) -> tuple[Model | None, Node, list[Problem]]:

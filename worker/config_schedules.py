@@ -10,8 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from activities.core.cron import parse_cron
 from activities.core.faults import BadConfig
+from activities.core.names import near
 from activities.core.tables import PartitionKind
-from worker.config_checks import bad_name, near
+from worker.config_checks import bad_name
 from worker.config_fields import Count, Name, Part, Text
 from worker.config_files import Node, Problem
 

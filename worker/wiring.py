@@ -166,6 +166,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             environment=name,
             find_table=lambda table, network: settings.table(name, table, network),
             find_networks=lambda table: settings.networks(name, table),
+            exports=lambda: settings.exports(name),
             find_source=find_source,
             store=store,
             lake=open_lake(environment),

@@ -7,7 +7,7 @@ from temporalio import workflow
 from activities.contracts.export import ORPHANS_WORKFLOW, REPORT_SIGNAL
 from activities.contracts.inputs import read_only_input
 from activities.contracts.orphans import OrphansReport, OrphansRequest
-from workflows.door import Door
+from workflows.door import Door, read_answer
 
 
 @workflow.defn(name=ORPHANS_WORKFLOW)
@@ -20,6 +20,7 @@ class DeleteOrphans(Door[OrphansReport]):
         return await self.bring(read_only_input(OrphansRequest, payloads), "orphans")
 
     @workflow.signal(name=REPORT_SIGNAL)
-    def report(self, request_id: str, report: OrphansReport) -> None:
+    def report(self, *payloads: Any) -> None:
         """Take the loop's report."""
-        self.take(request_id, report)
+        if answer := read_answer(payloads, OrphansReport):
+            self.take(*answer)

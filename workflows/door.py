@@ -1,10 +1,12 @@
 """What every door does: send one request to its table's loop, remind it, and wait for the report."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
+from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.contracts.export import (
@@ -30,6 +32,67 @@ WITHDRAWAL = timedelta(minutes=2)
 
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+
+
+async def deliver_until(submitted: SubmittedRequest, answered: Callable[[], bool]) -> None:
+    """Deliver a request to its table's loop, and again from time to time, until `answered()`.
+
+    A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows the
+    requests it has, and brings a terminated loop back.
+    """
+    reminder = FIRST_REMINDER
+    while True:
+        await _deliver(submitted)
+        try:
+            await workflow.wait_condition(answered, timeout=reminder)
+        except TimeoutError:
+            reminder = min(reminder * 2, LAST_REMINDER)
+        if answered():
+            return
+
+
+async def _deliver(submitted: SubmittedRequest) -> None:
+    try:
+        await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
+    except ActivityError as failure:
+        raise told(failure) from failure
+
+
+def told(failure: ActivityError) -> BaseException:
+    """What this run itself says of an activity that failed.
+
+    So what stands first in the UI is what is wrong, not that an activity failed.
+    """
+    if is_cancelled_exception(failure):
+        return asyncio.CancelledError()
+    cause, message, who = cause_of(failure)
+    return ApplicationError(message, {WHO_MUST_ACT: who}, type=cause, non_retryable=True)
+
+
+async def withdraw(submitted: SubmittedRequest) -> bool:
+    """Tell the loop that a request is not wanted any more; False when nobody will confirm it."""
+    answer = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
+    # Cancelled before it was delivered, or after its loop had ended: nobody will confirm it. Histories older than
+    # this answer hold none, and waited.
+    return answer is not False
+
+
+def read_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport] | None:
+    """Request id and report of a loop's signal; None for what somebody else has sent, which is refused in the log."""
+    try:
+        return parse_answer(payloads, shape)
+    except (TypeError, ValueError, RuntimeError) as wrong:
+        workflow.logger.warning("a signal was refused that is no report: %r", wrong)
+        return None
+
+
+def parse_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport]:
+    """The same, or an error.
+
+    A signal handler that declared its two arguments would stop its workflow when it is given another number of them.
+    """
+    request_id, report = payloads
+    return str(request_id), value_to_type(shape, report)
 
 
 class Door(Generic[AnyReport]):
@@ -75,33 +138,15 @@ class Door(Generic[AnyReport]):
             self._report = report
 
     async def _wait_for_report(self, submitted: SubmittedRequest) -> AnyReport:
-        # A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows
-        # the requests it has, and brings a terminated loop back.
-        reminder = FIRST_REMINDER
-        while True:
-            await self._deliver(submitted)
-            workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
-            try:
-                await workflow.wait_condition(lambda: self._report is not None, timeout=reminder)
-            except TimeoutError:
-                reminder = min(reminder * 2, LAST_REMINDER)
-            if self._report is not None:
-                return self._report
-
-    async def _deliver(self, submitted: SubmittedRequest) -> None:
-        try:
-            await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
-        except ActivityError as failure:
-            if is_cancelled_exception(failure):
-                raise asyncio.CancelledError from failure
-            # Said by this run itself: what stands first in the UI is what is wrong, not that an activity failed.
-            cause, message, who = cause_of(failure)
-            raise ApplicationError(message, {WHO_MUST_ACT: who}, type=cause, non_retryable=True) from failure
+        workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
+        await deliver_until(submitted, lambda: self._report is not None)
+        if self._report is None:
+            raise RuntimeError("answered without a report")
+        return self._report
 
     async def _withdraw(self, submitted: SubmittedRequest) -> None:
-        told = await workflow.execute_activity_method(ExportActivities.withdraw_request, submitted, **DELIVER)
-        if told is False:  # histories older than this answer hold none, and waited
-            return  # cancelled before it was delivered, or after its loop had ended: nobody will confirm it
+        if not await withdraw(submitted):
+            return
         try:
             await workflow.wait_condition(lambda: self._report is not None, timeout=WITHDRAWAL)
         except TimeoutError:

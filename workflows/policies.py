@@ -5,6 +5,8 @@
 | list_networks      | for ever             | it only reads config                                              |
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
 | withdraw_request   | for ever             | it only talks to Temporal                                         |
+| resolve_backfill   | for ever             | it only reads config; a refused request is not retryable          |
+| estimate_table     | 5 times              | the estimate of that table fails, with cause                      |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
 | export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
@@ -35,10 +37,19 @@ DELIVER: dict[str, Any] = {
     # A delivery that is given up while it is under way may arrive after the withdrawal that follows it.
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
+RESOLVE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+}
 PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
+}
+ESTIMATE: dict[str, Any] = {
+    # As planning, of a whole range instead of a page.
+    **PLAN,
+    "start_to_close_timeout": timedelta(hours=2),
 }
 ANNOUNCE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),

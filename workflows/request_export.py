@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from activities.contracts.export import REPORT_SIGNAL, REQUEST_WORKFLOW, ExportReport, ExportRequest
 from activities.contracts.inputs import read_only_input
-from workflows.door import Door
+from workflows.door import Door, read_answer
 
 
 @workflow.defn(name=REQUEST_WORKFLOW)
@@ -19,6 +19,7 @@ class RequestExport(Door[ExportReport]):
         return await self.bring(read_only_input(ExportRequest, payloads), "export")
 
     @workflow.signal(name=REPORT_SIGNAL)
-    def report(self, request_id: str, report: ExportReport) -> None:
+    def report(self, *payloads: Any) -> None:
         """Take the loop's report."""
-        self.take(request_id, report)
+        if answer := read_answer(payloads, ExportReport):
+            self.take(*answer)

@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+from activities.contracts.backfill import BackfillRequest, EstimateInput, ResolvedBackfill, TableEstimate
 from activities.contracts.failing import SuspendedPartition
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
@@ -336,6 +337,16 @@ class ExportActivities:
     @activity.defn(name="withdraw_request")
     async def withdraw_request(self, submitted: SubmittedRequest) -> bool:
         """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
+        raise NotImplementedError
+
+    @activity.defn(name="resolve_backfill")
+    async def resolve_backfill(self, request: BackfillRequest) -> ResolvedBackfill:
+        """The tables and networks that a backfill chooses; everything that is wrong with it is named at once."""
+        raise NotImplementedError
+
+    @activity.defn(name="estimate_table")
+    async def estimate_table(self, asked: EstimateInput) -> TableEstimate:
+        """Count at the source what a request would do to one table and network; writes nothing."""
         raise NotImplementedError
 
     @activity.defn(name="plan_partitions")

@@ -46,11 +46,11 @@ def read_input(shape: type[T], payload: object) -> T:
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in payload:
-            value = payload[name]
-            if _fits(value, hints[field.name]):
-                values[field.name] = value
-            else:
+            values[field.name] = value = payload[name]
+            if not _fits(value, hints[field.name]):
                 problems.append(f"field {name!r} must be {_wanted(hints[field.name])}; it is {value!r}")
+            elif wrong := _misfit(value, hints[field.name]):
+                problems.append(f"field {name!r}: {wrong}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             problems.append(f"field {name!r} is missing; it must be {_wanted(hints[field.name])}")
     if problems:
@@ -92,6 +92,15 @@ def _options(hint: Any) -> tuple[Any, ...]:
 def _fits(value: object, hint: Any) -> bool:
     # bool is an int to Python, never to a person
     return any(type(value) is (get_origin(option) or option) for option in _options(hint))
+
+
+def _misfit(value: object, hint: Any) -> str:
+    """What is wrong with the elements of a list of plain values; nothing if they fit."""
+    (element,) = get_args(hint) if get_origin(hint) is list else (None,)
+    if not isinstance(value, list) or element not in _JSON_NAMES:
+        return ""
+    wrong = ((number, item) for number, item in enumerate(value, 1) if not _fits(item, element))
+    return next((f"element {number} must be {_wanted(element)}; it is {item!r}" for number, item in wrong), "")
 
 
 def _wanted(hint: Any) -> str:

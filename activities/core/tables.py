@@ -51,6 +51,8 @@ class TableConfig:
     """`<environment>.<cluster>`, as export mappings write it."""
     partition: PartitionRule
     networks: tuple[NetworkRange, ...]
+    group: str = ""
+    """The group of tables.yaml that it stands in."""
     lag: int = 0
     """Seconds after a partition's end (values of the column, for integer partitions) before it is exported."""
     network_column: str = "meta_network_name"

@@ -73,6 +73,14 @@ def existing_files(
     return found
 
 
+def mean_row_bytes(table: Table) -> float:
+    """Bytes of a row in the files that the head holds, as its summary counts them; 0 when it holds none."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot is not None else None
+    rows = int((summary["total-records"] if summary else None) or 0)
+    return int((summary["total-files-size"] if summary else None) or 0) / rows if rows else 0.0
+
+
 def index_of_file(table: Table, rule: PartitionRule, file: DataFile) -> int:
     """The partition that a file of the table holds."""
     if rule.kind != "integer":

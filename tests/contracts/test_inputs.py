@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from temporalio.exceptions import ApplicationError
 
+from activities.contracts.backfill import BackfillRequest
 from activities.contracts.export import ExportRequest, LoopState
 from activities.contracts.inputs import read_input, write_input
 
@@ -144,3 +145,12 @@ def test_lists_and_objects_are_called_by_their_names():
     state = {"environment": "local", "table": "t", "network": "n"}
     assert refusal({**state, "active": {}}, LoopState) == "field 'active' must be a list; it is {}"
     assert refusal({**state, "served": None}, LoopState) == "field 'served' must be a list; it is None"
+
+
+def test_the_elements_of_a_list_are_checked_and_the_first_that_is_wrong_is_named():
+    good = {"tables": ["blocks", "canonical_*"], "networks": []}
+    assert read_input(BackfillRequest, good) == BackfillRequest(["blocks", "canonical_*"])
+    assert refusal({"tables": "blocks"}, BackfillRequest) == "field 'tables' must be a list; it is 'blocks'"
+    assert refusal({"tables": ["a", 7, None], "networks": [True]}, BackfillRequest) == (
+        "field 'tables': element 2 must be a text; it is 7; field 'networks': element 1 must be a text; it is True"
+    )

@@ -13,6 +13,7 @@ from activities.contracts.verify import VERIFY_WORKFLOW, VerifyActivities
 from activities.export import Export
 from activities.verify import Verify
 from worker import main as worker_main
+from workflows.backfill import Backfill
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
@@ -67,7 +68,14 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         pass
     assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
     assert all(type(method.__self__) is STUBS[method.__name__][1] for method in registered["activities"])
-    assert list(registered["workflows"]) == [RequestExport, ExportDue, DeleteOrphans, ExportTable, VerifyTable]
+    assert list(registered["workflows"]) == [
+        RequestExport,
+        ExportDue,
+        Backfill,
+        DeleteOrphans,
+        ExportTable,
+        VerifyTable,
+    ]
 
 
 def test_workflows_are_known_by_the_names_that_people_type():

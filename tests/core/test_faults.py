@@ -83,6 +83,8 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "list_networks": policies.DELIVER,
         "deliver_request": policies.DELIVER,
         "withdraw_request": policies.DELIVER,
+        "resolve_backfill": policies.RESOLVE,
+        "estimate_table": policies.ESTIMATE,
         "plan_partitions": policies.PLAN,
         "export_partitions": export_policy(limits),
         "commit_partitions": commit_policy(limits),

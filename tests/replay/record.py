@@ -27,11 +27,13 @@ sys.path.insert(0, str(HERE.parent))
 
 from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
+from activities.contracts.backfill import BACKFILL_WORKFLOW  # noqa: E402
 from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
 from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
 from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
+from support.backfills import progress_when, start_backfill  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
 from support.leftovers import next_second, start_deletion  # noqa: E402
@@ -177,6 +179,36 @@ async def verified(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def backfilled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A backfill of two tables is counted, begun, paused, told to skip one, and continues as new on its way."""
+    fleet.set_export(pages_per_run=2)
+    for table in ("events", "others"):
+        await fleet.make_days(table, days=3, rows=10)
+    asked: dict[str, Any] = {"from_": "2024-03-18", "to": "2024-03-20"}
+    async with fleet.worker():
+        async with gate_at("before-upload") as gate:
+            request = await start_backfill(fleet, "*", partitions_per_request=1, max_parallel=1, **asked)
+            await gate.reached()
+            await request.signal("pause")
+            await progress_when(request, tables={"paused": 2}, in_flight={})
+            await request.signal("skip", "others")
+            await request.signal("resume")
+            gate.open()
+            await request.result()
+        await fleet.loop_ended()
+    return request
+
+
+async def estimated(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A dry run of a backfill, of which one table cannot be counted."""
+    await fleet.make_days(days=2, rows=10)
+    fleet.add_table("daily", "absent", "at")
+    async with fleet.worker():
+        request = await start_backfill(fleet, "*", dry_run=True)
+        await request.result()
+    return request
+
+
 async def due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """What a Schedule starts: a partition that fails by itself every time is suspended."""
     await fleet.make_days(days=2, rows=10, types={"number": "long"})
@@ -187,6 +219,20 @@ async def due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
         for _ in range(2):
             await ended(await start_due(fleet))
         await (await start_due(fleet)).result()
+        await fleet.loop_ended()
+    return request
+
+
+async def backfill_cancelled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A backfill is cancelled while its table's loop works for it."""
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        async with gate_at("before-upload") as gate:
+            request = await start_backfill(fleet, "events")
+            await gate.reached()
+            await request.cancel()
+            await ended(request)
+            gate.open()
         await fleet.loop_ended()
     return request
 
@@ -213,6 +259,9 @@ CASES: tuple[Case, ...] = (
     orphans,
     verified,
     due,
+    backfilled,
+    estimated,
+    backfill_cancelled,
 )
 
 
@@ -235,7 +284,10 @@ async def one_fleet(stack: Stack, directory: Path) -> AsyncIterator[Fleet]:
 async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[tuple[str, str]]:
     """Name and JSON of every run: the request's, and all of its loop's in order."""
     door = (await request.describe()).workflow_type
-    found = [(door, (await request.fetch_history()).to_json())]
+    found = []
+    for run_id in await runs_of(fleet, request):
+        handle = fleet.temporal.get_workflow_handle(request.id, run_id=run_id)
+        found.append((door, (await handle.fetch_history()).to_json()))
     query = f"TaskQueue = '{fleet.queue}' AND WorkflowType = '{LOOP_WORKFLOW}'"
 
     async def closed() -> list[Any]:
@@ -249,11 +301,27 @@ async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[
     return found
 
 
+async def runs_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[str]:
+    """The runs of a request, in order: a backfill continues as new."""
+
+    async def closed() -> list[Any]:
+        runs = [run async for run in fleet.temporal.list_workflows(f"WorkflowId = '{request.id}'")]
+        return [] if any(run.close_time is None for run in runs) else sorted(runs, key=lambda run: run.start_time)
+
+    return [run.run_id for run in await eventually(closed)]
+
+
 async def started(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> bool:
-    """Whether a loop was started for the request."""
-    async for event in request.fetch_history_events():
-        if event.activity_task_completed_event_attributes.scheduled_event_id:
-            return True
+    """Whether a loop was started for the request: something was delivered."""
+    delivering: set[int] = set()
+    for run_id in await runs_of(fleet, request):
+        handle = fleet.temporal.get_workflow_handle(request.id, run_id=run_id)
+        async for event in handle.fetch_history_events():
+            if event.activity_task_scheduled_event_attributes.activity_type.name == "deliver_request":
+                delivering.add(event.event_id)
+            elif event.activity_task_completed_event_attributes.scheduled_event_id in delivering:
+                return True
+        delivering.clear()
     return False
 
 
@@ -294,7 +362,7 @@ async def record() -> None:
                 numbers: dict[str, int] = {}
                 for workflow, history in await histories_of(fleet, request):
                     numbers[workflow] = numbers.get(workflow, 0) + 1
-                    suffix = f"-{numbers[workflow]}" if workflow == LOOP_WORKFLOW else ""
+                    suffix = f"-{numbers[workflow]}" if workflow in {LOOP_WORKFLOW, BACKFILL_WORKFLOW} else ""
                     name = f"{workflow}-{case.__name__.replace('_', '-')}{suffix}.json"
                     written[name] = json.dumps(tidy(json.loads(history)), indent=1)
         secrets = secrets_of(stack)
