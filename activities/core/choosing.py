@@ -20,7 +20,8 @@ def choose(
 
     Args:
         exports: All tables and networks that there are.
-        tables: Names of tables, patterns of them, names of groups; `group:` or `table:` before a name says which.
+        tables: Names of tables, patterns of them, names of groups; `group:` or `table:` says which, `group:` also of a
+            pattern.
         networks: Names of networks; none: all.
         explain: What to say of a table's name that is not among `exports`.
     """
@@ -51,10 +52,9 @@ def _named(exports: Sequence[Export], wanted: str, explain: Callable[[str], str]
             return found, "" if found else f"no table's name fits the pattern {wanted!r}"
         if wanted in names and wanted in groups:
             return [], f"{wanted!r} is a table and a group: write {TABLE}{wanted} or {GROUP}{wanted}"
-    if name in groups and not wanted.startswith(TABLE):
-        return [export for export in exports if export[0].group == name], ""
-    if wanted.startswith(GROUP):
-        return [], f"no group {name!r} in config{near(name, groups)}"
+    if wanted.startswith(GROUP) or (name in groups and not wanted.startswith(TABLE)):
+        found = [export for export in exports if fnmatchcase(export[0].group, name)]
+        return found, "" if found else f"no group {name!r} in config{near(name, groups)}"
     if name in names:
         return [export for export in exports if export[0].name == name], ""
     close = difflib.get_close_matches(name, groups, n=1, cutoff=0.8)

@@ -43,6 +43,7 @@ def test_names_patterns_and_groups_choose_each_table_and_network_once_in_the_ord
             "mainnet.traces",
         ]
     )
+    assert chosen("group:dail*") == chosen("group:daily")
     assert chosen("table:peers") == chosen("group:peers") == ["mainnet.peers"]
 
 
