@@ -32,10 +32,12 @@ from activities.contracts.export import (
     read_submitted,
     table_identifier,
 )
+from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
 from activities.errors import faults_named
+from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
@@ -139,3 +141,10 @@ class Export(ExportActivities):
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
             return await announce(self._context, table)
+
+    @activity.defn(name="publish_findings")
+    @faults_named
+    async def publish_findings(self, look: Look) -> FindingsReport:
+        """Publish what a look found, if that differs from what was found before."""
+        async with heartbeats("publishing findings"):
+            return await publish_findings(self._context, look)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
+from activities.contracts.findings import LISTED_FOUND, LISTED_RANGES, SHRUNK, FoundPartition, Look
 from activities.contracts.inputs import read_input
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.empties import PROPERTY, known_empty
@@ -54,6 +55,20 @@ class _Subject:
         return self.request.from_ != "" or self.request.to != ""
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What the source was asked about, and what it said: partitions with rows only."""
+
+    asked: Ranges
+    surveyed: dict[int, SurveyedPartition]
+
+    def within(self, span: Span) -> "_Answers":
+        return replace(self, asked=self.asked.intersection(Ranges.from_span(span)))
+
+    def rows(self, index: int) -> int:
+        return self.surveyed[index].rows if index in self.surveyed else 0
+
+
 def check_request(rule: PartitionRule, request: ExportRequest) -> None:
     """Refuse a request that no plan could be made for.
 
@@ -89,7 +104,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
-    covered, found = await _survey(context, subject, closed, existing, skip, limit)
+    covered, found, answers = await _survey(context, subject, closed, existing, skip, limit)
     new_empty = found.empty.difference(known)
 
     def label(index: int) -> str:
@@ -109,6 +124,25 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         open=len(still_open),
         shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
         empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
+        look=None if request.dry_run else _look(plan, subject, found, existing, answers.within(covered)),
+    )
+
+
+def _look(
+    plan: PlanInput, subject: _Subject, found: Classified, existing: dict[int, ExistingFile], answers: "_Answers"
+) -> Look:
+    """What is to be published of a plan: the partitions of which the source holds less than the table."""
+    rule = subject.rule
+    listed = found.shrunk[:LISTED_FOUND]
+    ranges = answers.asked.pairs()[-LISTED_RANGES:]
+    return Look(
+        environment=plan.environment,
+        table=plan.table,
+        network=plan.network,
+        kind=SHRUNK,
+        looked=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in ranges],
+        found=[FoundPartition(label_of(rule, one), existing[one].rows, answers.rows(one)) for one in listed],
+        omitted=len(found.shrunk) - len(listed),
     )
 
 
@@ -184,7 +218,7 @@ async def _survey(
     existing: dict[int, ExistingFile],
     skip: Ranges,
     limit: int,
-) -> tuple[Span, Classified]:
+) -> tuple[Span, Classified, _Answers]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
     request = subject.request
     newest_first = not request.oldest_first
@@ -205,9 +239,9 @@ async def _survey(
         if len(found.todo) > limit:
             last = found.todo[limit - 1].index
             covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
-            return covered, _classify(subject, covered, existing, surveyed, seen)
+            return covered, _classify(subject, covered, existing, surveyed, seen), _Answers(seen, surveyed)
         if found.todo or whole:
-            return covered, found
+            return covered, found, _Answers(seen, surveyed)
 
 
 def _classify(

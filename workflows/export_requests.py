@@ -170,7 +170,7 @@ class ActiveRequest:
         """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,000 names)."""
         return {
             "submitted": asdict(self.submitted),
-            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[])) if self.plan else None,
+            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[], look=None)) if self.plan else None,
             "todo": [asdict(planned) for planned in self.todo],
             "report": asdict(self.report),
         }

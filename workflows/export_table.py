@@ -1,8 +1,9 @@
 """The durable loop of one Iceberg table: the only writer it has."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
@@ -30,6 +31,7 @@ from activities.contracts.export import (
     read_submitted,
     table_identifier,
 )
+from activities.contracts.findings import read_look
 from activities.contracts.inputs import bad_request, read_only_input
 from workflows.announcer import Announcer
 from workflows.export_requests import (
@@ -44,8 +46,11 @@ from workflows.export_requests import (
     summary_of,
 )
 from workflows.failures import cause_of
+from workflows.findings import Findings
 from workflows.policies import PLAN, commit_policy, export_policy
 from workflows.table_job import TableJob
+
+T = TypeVar("T")
 
 
 @workflow.defn(name=LOOP_WORKFLOW)
@@ -63,6 +68,7 @@ class ExportTable:
         self._served: list[str] = []
         self._state = LoopState("", "", "")
         self._announcer: Announcer | None = None
+        self._findings = Findings()
         self._page: asyncio.Task[None] | None = None
         self._serving: Underway | None = None
         self._in_flight: dict[str, str] = {}
@@ -82,6 +88,7 @@ class ExportTable:
             raise
         finally:
             await self._announcer.stop()
+            await self._findings.stop()
 
     def _open(self, state: LoopState) -> None:
         self._state = state
@@ -93,12 +100,8 @@ class ExportTable:
                 type="WrongDoor",
                 non_retryable=True,
             )
-        try:
-            self._active = [resume(dumped) for dumped in state.active]
-        except (AttributeError, KeyError, TypeError) as wrong:
-            raise bad_request(
-                f"field 'active' is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
-            ) from wrong
+        self._active = _handed_over("active", state.active, resume)
+        self._findings = Findings(_handed_over("looks", state.looks, read_look))
         self._served = [*state.served, *self._served]
         workflow.upsert_search_attributes(
             [
@@ -117,12 +120,13 @@ class ExportTable:
             request = min(self._active, key=lambda active: active.priority, default=None)
             if request is None:
                 # No await between this look and the return: a signal that arrives later starts the next run.
-                if not self._inbox and announcer.idle:
+                if not self._inbox and announcer.idle and self._findings.idle:
                     return
-                await workflow.wait_condition(lambda: bool(self._inbox) or announcer.idle)
+                await workflow.wait_condition(lambda: bool(self._inbox) or (announcer.idle and self._findings.idle))
                 continue
             if self._pages and self._history_is_long(request):
                 await announcer.stop()
+                await self._findings.stop()
                 workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
@@ -136,6 +140,7 @@ class ExportTable:
         state = self._state
         state.active = [request.dump() for request in self._active]
         state.served = self._served[-REMEMBERED_REQUESTS:]
+        state.looks = [asdict(look) for look in self._findings.waiting]
         return state
 
     def _knows(self, request_id: str) -> bool:
@@ -226,6 +231,8 @@ class ExportTable:
             **PLAN,
         )
         request.planned(plan)
+        if plan.look is not None:
+            self._findings.take(plan.look)
         self._show()
 
     async def _export_page(self, request: ActiveRequest, page: list[PlannedPartition]) -> None:
@@ -368,3 +375,12 @@ class ExportTable:
             return  # the coroutines of a run that left the worker's cache are closed outside of it
         identifier = table_identifier(self._state.network, self._state.table)
         workflow.set_current_details(details_of(identifier, self._active, list(self._in_flight)))
+
+
+def _handed_over(name: str, dumped: list[dict[str, Any]], read: Callable[[dict[str, Any]], T]) -> list[T]:
+    try:
+        return [read(one) for one in dumped]
+    except (AttributeError, KeyError, TypeError) as wrong:
+        raise bad_request(
+            f"field {name!r} is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
+        ) from wrong

@@ -9,6 +9,7 @@
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
+| publish_findings   | for ever             | the same                                                          |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """

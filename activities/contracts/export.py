@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
@@ -207,6 +208,8 @@ class Plan:
     shrunk: list[str] = field(default_factory=list)
     empty_ranges: list[list[str]] = field(default_factory=list)
     """First and last partition of each newly seen empty range, to be remembered with the next commit."""
+    look: Look | None = None
+    """What is to be published of it; None for a dry run."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,8 @@ class LoopState:
     """Requests under way: `SubmittedRequest`, cursor and report so far."""
     served: list[str] = field(default_factory=list)
     """Ids of the requests served last, so that one delivered twice is served once."""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """Each a `Look` whose findings are still to be published."""
 
 
 class ExportActivities:
@@ -323,4 +328,9 @@ class ExportActivities:
     @activity.defn(name="announce_snapshots")
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
+        raise NotImplementedError
+
+    @activity.defn(name="publish_findings")
+    async def publish_findings(self, look: Look) -> FindingsReport:
+        """Publish what a look found, if that differs from what was found before."""
         raise NotImplementedError

@@ -85,6 +85,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "commit_partitions": commit_policy(limits),
         "delete_orphans": policies.DELETE_ORPHANS,
         "announce_snapshots": policies.ANNOUNCE,
+        "publish_findings": policies.ANNOUNCE,
     }
     expected = {}
     for activity, policy in used.items():

@@ -235,9 +235,12 @@ async def test_a_loop_started_by_hand_under_another_id_names_the_door(busy):
     [
         (
             [],
-            "the input must be one JSON object with the fields environment, table, network, active, served; it is None",
+            "the input must be one JSON object with the fields environment, table, network, active, served, looks; it",
         ),
-        (["a", "b"], "the input must be one JSON object with the fields environment, table, network, active, served; "),
+        (
+            ["a", "b"],
+            "the input must be one JSON object with the fields environment, table, network, active, served, looks; ",
+        ),
         ([{"environment": "local", "table": "t"}], "field 'network' is missing; it must be a text"),
         ([{"environment": "e", "table": "t", "network": "n", "served": 1}], "field 'served' must be a list; it is 1"),
     ],
