@@ -73,13 +73,19 @@ def check_request(rule: PartitionRule, request: ExportRequest) -> None:
     """Refuse a request that no plan could be made for.
 
     Raises:
-        BadRequest: an end of its range is malformed, the end lies before the start, or a bound is below 0.
+        BadRequest: an end of its range is malformed, the end lies before the start, a bound is below 0, or the table
+            may shrink without being forced to.
     """
     first, last = str(request.from_), str(request.to)
     if first or last:
         span_of(rule, first or last, last or first)
     if request.after:
         index_of(rule, request.after)
+    if request.allow_shrink and not request.force:
+        raise BadRequest(
+            "field 'allow_shrink' lets a forced export take from the table what the source has lost; "
+            "ask for 'force' as well"
+        )
     if request.max_partitions < 0:
         raise BadRequest(f"field 'max_partitions' is {request.max_partitions}; write how many, or 0 for no bound")
 
@@ -251,7 +257,7 @@ def _classify(
     surveyed: dict[int, SurveyedPartition],
     seen: Ranges,
 ) -> Classified:
-    found = classify(
+    return classify(
         covered,
         existing,
         surveyed,
@@ -259,11 +265,8 @@ def _classify(
         force=subject.request.force,
         has_version=bool(subject.facts.version_column),
         newest_first=not subject.request.oldest_first,
+        allow_shrink=subject.request.allow_shrink,
     )
-    # `force` alone does not allow a table to shrink: what the source has lost is named, and left as it is.
-    lost = frozenset(found.shrunk)
-    todo = tuple(planned for planned in found.todo if planned.index not in lost)
-    return replace(found, todo=todo, forced=sum(planned.reason == "forced" for planned in todo))
 
 
 def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:

@@ -71,6 +71,10 @@ class ActiveRequest:
         return self.report.missing + self.report.stale + self.report.forced
 
     @property
+    def _done(self) -> int:
+        return self.report.exported + self.report.already_there + self.report.removed
+
+    @property
     def room(self) -> int:
         """How many more partitions may be planned; 0 when there is no bound."""
         return max(1, self.request.max_partitions - self._planned) if self.request.max_partitions else 0
@@ -85,6 +89,7 @@ class ActiveRequest:
         report = self.report
         report.exported += commit.committed
         report.already_there += commit.already_there
+        report.removed += commit.removed
         report.rows += commit.rows
         report.bytes += commit.bytes
         if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
@@ -112,7 +117,7 @@ class ActiveRequest:
             return "dry_run"
         if report.failed:
             return "partial"
-        if report.exported or report.already_there:
+        if report.exported or report.already_there or report.removed:
             return "complete"
         return "nothing_to_do"
 
@@ -132,6 +137,8 @@ class ActiveRequest:
         text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
         if report.already_there:
             text += f", {report.already_there} were there already"
+        if report.removed:
+            text += f", {report.removed} removed that the source holds nothing of any more"
         if report.failed:
             text += f", {report.failed} failed"
         if report.cursor:
@@ -142,7 +149,7 @@ class ActiveRequest:
         """The request as Markdown lines for the Temporal UI."""
         report = self.report
         line = (
-            f"- `{self.submitted.id}`: {report.exported + report.already_there} of {self._planned} partitions, "
+            f"- `{self.submitted.id}`: {self._done} of {self._planned} partitions, "
             f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
         return [line, *map(_shown, report.failures[:5])]

@@ -31,7 +31,7 @@ from activities.contracts.export import (
     read_submitted,
     table_identifier,
 )
-from activities.contracts.findings import read_look
+from activities.contracts.findings import SHRUNK, Look, read_look
 from activities.contracts.inputs import bad_request, read_only_input
 from workflows.announcer import Announcer
 from workflows.export_requests import (
@@ -240,19 +240,21 @@ class ExportTable:
         if plan is None:
             raise RuntimeError("a page without a plan")
         request.uploaded = 0
-        groups = shared_activities(page, plan.limits)
+        vanished = [planned for planned in page if planned.reason == "vanished"]
+        groups = shared_activities([planned for planned in page if planned.reason != "vanished"], plan.limits)
         files = await self._export_groups(request, groups)
         done = {file.partition for file in files}
         # Whatever failed in company is tried alone, where it can keep nobody from being exported.
         alone = [[one] for group in groups if len(group) > 1 for one in group if one.partition not in done]
         files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
-        if not files and not empty_ranges:
+        if not files and not vanished and not empty_ranges:
             return
+        state = self._state
         try:
             commit = await workflow.execute_activity_method(
                 ExportActivities.commit_partitions,
-                CommitInput(self._state.environment, self._state.table, self._state.network, files, empty_ranges),
+                CommitInput(state.environment, state.table, state.network, files, empty_ranges, vanished),
                 summary=f"{len(files)} partitions",
                 **commit_policy(plan.limits),
             )
@@ -263,11 +265,18 @@ class ExportTable:
             request.uploaded = 0
             for file in files:
                 request.failed(file.partition, cause, f"uploaded, not committed: {message}", who)
-            if not files:
+            for planned in vanished:
+                request.failed(planned.partition, cause, f"not removed: {message}", who)
+            if not files and not vanished:
                 raise
             return
         request.committed(commit)
-        if self._announcer is not None and (commit.snapshot_id or commit.already_there):
+        if request.request.allow_shrink:
+            # The table holds no more than the source any longer: this says so where no look of its own would.
+            even = [*(file.partition for file in files), *(planned.partition for planned in vanished)]
+            looked = [[partition, partition] for partition in even]
+            self._findings.take(Look(state.environment, state.table, state.network, SHRUNK, looked))
+        if self._announcer is not None and (commit.snapshot_id or commit.already_there or commit.removed):
             # What was there already may be this very commit, made by a worker that died before it could say so.
             self._announcer.look()
 

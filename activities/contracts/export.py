@@ -63,6 +63,8 @@ class ExportRequest:
     from_: str | int = ""
     to: str | int = ""
     force: bool = False
+    allow_shrink: bool = False
+    """With `force`: also replace partitions of which the source holds less than the table."""
     dry_run: bool = False
     oldest_first: bool = False
     priority: int | None = None
@@ -126,11 +128,13 @@ class ExportReport(Report):
     stale: int = 0
     forced: int = 0
     shrunk: list[str] = field(default_factory=list)
-    """The first hundred partitions of which the source holds less than the table."""
+    """The first hundred partitions of which the source held less than the table."""
     empty: int = 0
     open: int = 0
     exported: int = 0
     already_there: int = 0
+    removed: int = 0
+    """Taken from the table, since the source has no rows of them any more."""
     rows: int = 0
     bytes: int = 0
     snapshots: list[str] = field(default_factory=list)
@@ -182,7 +186,7 @@ class PlannedPartition:
 
     partition: str
     reason: str
-    """`missing`, `stale` or `forced`."""
+    """`missing`, `stale`, `forced`, or `vanished`: the source has no rows of it, and its file is to go."""
     replaces: str = ""
     """Path of the file that it replaces, as the table names it."""
     rows: int = 0
@@ -246,6 +250,8 @@ class CommitInput:
     network: str
     files: list[ExportedPartition]
     empty_ranges: list[list[str]] = field(default_factory=list)
+    vanished: list[PlannedPartition] = field(default_factory=list)
+    """Partitions whose files go without another one in their place."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,8 @@ class CommitReport:
     """Partitions that the head held before: another writer, or this commit whose answer was lost."""
     rows: int
     bytes: int
+    removed: int = 0
+    """Partitions that were to vanish, and have."""
 
 
 @dataclass(frozen=True)
