@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
 from activities.contracts.findings import LISTED_FOUND, LISTED_RANGES, SHRUNK, FoundPartition, Look
@@ -15,7 +14,7 @@ from activities.core.columns import ExportColumn, export_columns
 from activities.core.empties import PROPERTY, known_empty
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
-from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
+from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
     Classified,
     ExistingFile,
@@ -23,17 +22,16 @@ from activities.core.planning import (
     classify,
     partitions_to_survey,
 )
-from activities.core.query import SourceFacts, check_columns, head_query, survey_query
+from activities.core.query import SourceFacts, check_columns
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
 from activities.source import read_facts
+from activities.surveys import Answers, Source, next_window
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
-SURVEY_WINDOW = 20_000
-"""Partitions that one survey may ask about, so that the cost of planning follows the range and not its square."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class _Subject:
     network: str
     request: ExportRequest
     facts: SourceFacts
-    clickhouse: ClickHouse
+    source: Source
 
     @property
     def rule(self) -> PartitionRule:
@@ -53,20 +51,6 @@ class _Subject:
     @property
     def is_range(self) -> bool:
         return self.request.from_ != "" or self.request.to != ""
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """What the source was asked about, and what it said: partitions with rows only."""
-
-    asked: Ranges
-    surveyed: dict[int, SurveyedPartition]
-
-    def within(self, span: Span) -> "_Answers":
-        return replace(self, asked=self.asked.intersection(Ranges.from_span(span)))
-
-    def rows(self, index: int) -> int:
-        return self.surveyed[index].rows if index in self.surveyed else 0
 
 
 def check_request(rule: PartitionRule, request: ExportRequest) -> None:
@@ -95,7 +79,8 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     config = context.table(plan)
     request = read_input(ExportRequest, plan.request)
     clickhouse = context.find_source(config.source)
-    subject = _Subject(config, plan.network, request, await read_facts(clickhouse, config), clickhouse)
+    facts = await read_facts(clickhouse, config)
+    subject = _Subject(config, plan.network, request, facts, Source(clickhouse, config, plan.network, facts))
     identifier = table_identifier(plan.network, plan.table)
     if not plan.cursor:
         # Said once for the whole request, instead of by every partition after it has been read.
@@ -130,17 +115,22 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         open=len(still_open),
         shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
         empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
-        look=None if request.dry_run else _look(plan, subject, found, existing, answers.within(covered)),
+        look=None if request.dry_run else _look(plan, subject, found, existing, covered, answers),
     )
 
 
 def _look(
-    plan: PlanInput, subject: _Subject, found: Classified, existing: dict[int, ExistingFile], answers: "_Answers"
+    plan: PlanInput,
+    subject: _Subject,
+    found: Classified,
+    existing: dict[int, ExistingFile],
+    covered: Span,
+    answers: Answers,
 ) -> Look:
     """What is to be published of a plan: the partitions of which the source holds less than the table."""
     rule = subject.rule
     listed = found.shrunk[:LISTED_FOUND]
-    ranges = answers.asked.pairs()[-LISTED_RANGES:]
+    ranges = answers.asked.intersection(Ranges.from_span(covered)).pairs()[-LISTED_RANGES:]
     return Look(
         environment=plan.environment,
         table=plan.table,
@@ -155,19 +145,12 @@ def _look(
 async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     """The closed partitions that are asked for and not planned yet, and the open ones."""
     rule, request = subject.rule, subject.request
-    head = None
-    if rule.kind == "integer":
-        query = head_query(subject.config, subject.facts, subject.network)
-        comment = f"icefleet head of {table_identifier(subject.network, subject.config.name)}"
-        answer = await subject.clickhouse.rows(query, comment=comment)
-        head = answer[0]["head"] if answer else None
     expected = network_range(subject.config, subject.network)
-    closed, still_open = expected_span(
-        subject.config, expected, now=int(time.time()), head=None if head is None else int(head)
-    )
+    head = await subject.source.head()
+    closed, still_open = expected_span(subject.config, expected, now=int(time.time()), head=head)
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
-        asked = _asked(rule, str(request.from_), str(request.to), everything)
+        asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
     if cursor:
         edge = index_of(rule, cursor)
@@ -176,16 +159,6 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
         )
         closed, still_open = closed.intersect(rest), Span(still_open.first, still_open.first)
     return closed, still_open
-
-
-def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
-    """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
-    if first and last:
-        return span_of(rule, first, last)
-    named = span_of(rule, first or last, first or last)
-    if first:
-        return Span(named.first, max(named.first, everything.stop))
-    return Span(min(everything.first, named.stop), named.stop)
 
 
 def _look_at_table(
@@ -224,7 +197,7 @@ async def _survey(
     existing: dict[int, ExistingFile],
     skip: Ranges,
     limit: int,
-) -> tuple[Span, Classified, _Answers]:
+) -> tuple[Span, Classified, Answers]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
     request = subject.request
     newest_first = not request.oldest_first
@@ -235,9 +208,9 @@ async def _survey(
     surveyed: dict[int, SurveyedPartition] = {}
     seen = Ranges.from_pairs(())
     while True:
-        window = _window(asked.difference(seen), newest_first=newest_first)
+        window = next_window(asked.difference(seen), newest_first=newest_first)
         if window:
-            surveyed |= await _ask(subject, window)
+            surveyed |= await subject.source.survey(window, newest_first=newest_first)
             seen = seen.union(window)
         whole = len(seen) == len(asked)
         covered = span if whole else _covered(span, seen, newest_first=newest_first)
@@ -245,9 +218,9 @@ async def _survey(
         if len(found.todo) > limit:
             last = found.todo[limit - 1].index
             covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
-            return covered, _classify(subject, covered, existing, surveyed, seen), _Answers(seen, surveyed)
+            return covered, _classify(subject, covered, existing, surveyed, seen), Answers(seen, surveyed)
         if found.todo or whole:
-            return covered, found, _Answers(seen, surveyed)
+            return covered, found, Answers(seen, surveyed)
 
 
 def _classify(
@@ -277,39 +250,9 @@ def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:
     return Span(max(span.first, span.stop - count), span.stop)
 
 
-def _window(left: Ranges, *, newest_first: bool) -> Ranges:
-    pairs = left.pairs()[::-1] if newest_first else left.pairs()
-    room, taken = SURVEY_WINDOW, []
-    for first, stop in pairs:
-        width = min(room, stop - first)
-        taken.append((stop - width, stop) if newest_first else (first, first + width))
-        room -= width
-        if not room:
-            break
-    return Ranges.from_pairs(taken)
-
-
 def _covered(span: Span, seen: Ranges, *, newest_first: bool) -> Span:
     pairs = seen.pairs()
     return Span(pairs[0][0], span.stop) if newest_first else Span(span.first, pairs[-1][1])
-
-
-async def _ask(subject: _Subject, window: Ranges) -> dict[int, SurveyedPartition]:
-    """One query over everything from the window's first partition to its last."""
-    pairs = window.pairs()
-    span = Span(pairs[0][0], pairs[-1][1])
-    query = survey_query(
-        subject.config, subject.facts, subject.network, span, len(span), newest_first=not subject.request.oldest_first
-    )
-    comment = f"icefleet plan {table_identifier(subject.network, subject.config.name)}"
-    rows = await subject.clickhouse.rows(query, comment=comment)
-    found = (
-        SurveyedPartition(
-            int(row["partition"]), int(row["rows"]), None if row["version"] is None else int(row["version"])
-        )
-        for row in rows
-    )
-    return {partition.index: partition for partition in found if partition.index in window}
 
 
 def _cursor(subject: _Subject, closed: Span, covered: Span) -> str:

@@ -15,7 +15,19 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from support.fleet import eventually
 from support.tcpproxy import TcpFaults
 
-REPORT_FIELDS = {"status", "message", "expected", "present", "missing", "stale", "forced", "shrunk", "empty", "open"}
+REPORT_FIELDS = {
+    "removed",
+    "status",
+    "message",
+    "expected",
+    "present",
+    "missing",
+    "stale",
+    "forced",
+    "shrunk",
+    "empty",
+    "open",
+}
 REPORT_FIELDS |= {"exported", "already_there", "rows", "bytes", "snapshots", "failed", "failures", "cause", "who"}
 
 
