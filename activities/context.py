@@ -8,6 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
+from activities.clients.purging import Purge
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
 from activities.core.faults import BadRequest
@@ -39,6 +40,12 @@ class ExportContext:
     recheck_empty_days: int
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
+    keep_snapshots: int
+    """The newest so many snapshots never expire."""
+    snapshot_age_seconds: int
+    """Nor does one that was the table's state more recently than that."""
+    purge: Purge | None
+    """The cache in front of `public_url`; None when there is none."""
 
     def table(self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput) -> TableConfig:
         """Config of the table that an input names.

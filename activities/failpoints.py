@@ -1,7 +1,7 @@
 """Named points at which a crash test may stop the world. They cost a dict look-up when off.
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
-`after-announce`. Orphans: `before-delete`.
+`after-announce`. Orphans: `before-delete`. Upkeep: `before-refresh`, `after-refresh`.
 """
 
 import os
@@ -20,6 +20,7 @@ NAMES = frozenset(
         "before-delete",
     }
 )
+UPKEEP_NAMES = frozenset({"before-refresh", "after-refresh"})
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
@@ -35,8 +36,8 @@ def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
     Raises:
         ValueError: there is no such point.
     """
-    if name not in NAMES:
-        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES))}")
+    if name not in NAMES | UPKEEP_NAMES:
+        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES | UPKEEP_NAMES))}")
     _armed[name] = action
 
 

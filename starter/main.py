@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "export",
     "tables": "tables",
     "orphans": "orphans",
+    "upkeep": "upkeep",
     "watch": "watch",
     "sql": "sql",
     "config": "app",

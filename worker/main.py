@@ -23,8 +23,9 @@ from worker.wiring import connect_temporal, open_export
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
+from workflows.upkeep import Upkeep
 
-WORKFLOWS: Sequence[type] = (RequestExport, DeleteOrphans, ExportTable)
+WORKFLOWS: Sequence[type] = (RequestExport, DeleteOrphans, Upkeep, ExportTable)
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)

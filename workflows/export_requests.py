@@ -17,6 +17,7 @@ from activities.contracts.export import (
 from activities.contracts.inputs import read_input
 from workflows.orphans_job import OrphansJob
 from workflows.table_job import TableJob
+from workflows.upkeep_job import UpkeepJob
 
 LISTED_FAILURES = 100
 LISTED_SNAPSHOTS = 1000
@@ -240,7 +241,7 @@ def _shown(failed: FailedPartition) -> str:
 
 Underway = ActiveRequest | TableJob[Any, Any]
 """A request that a loop serves."""
-JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob}
+JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob, "upkeep": UpkeepJob}
 """Kind of a submitted request → what serves it; everything else is an export."""
 
 

@@ -15,6 +15,7 @@ from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
+from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage, UpkeepRequest
 
 WHO_MUST_ACT = "who must act"
 """Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
@@ -24,6 +25,7 @@ TASK_QUEUE = "icefleet-export"
 
 REQUEST_WORKFLOW = "RequestExport"
 ORPHANS_WORKFLOW = "DeleteOrphans"
+UPKEEP_WORKFLOW = "Upkeep"
 LOOP_WORKFLOW = "ExportTable"
 
 COMMIT_SECONDS = 30 * 60
@@ -85,16 +87,19 @@ class SubmittedRequest:
     request: dict[str, Any]
     """What was asked, as plain JSON."""
     kind: str = "export"
-    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`."""
+    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `upkeep` for an `UpkeepRequest`."""
 
 
-_REQUESTS: Mapping[str, type[ExportRequest] | type[OrphansRequest]] = {
+AnyRequest = ExportRequest | OrphansRequest | UpkeepRequest
+"""What may be asked of a table's loop."""
+_REQUESTS: Mapping[str, type[AnyRequest]] = {
     "export": ExportRequest,
     "orphans": OrphansRequest,
+    "upkeep": UpkeepRequest,
 }
 
 
-def read_submitted(submitted: SubmittedRequest) -> ExportRequest | OrphansRequest:
+def read_submitted(submitted: SubmittedRequest) -> AnyRequest:
     """The request inside its envelope.
 
     Raises:
@@ -341,4 +346,14 @@ class ExportActivities:
     @activity.defn(name="publish_findings")
     async def publish_findings(self, look: Look) -> FindingsReport:
         """Publish what a look found, if that differs from what was found before."""
+        raise NotImplementedError
+
+    @activity.defn(name="expire_snapshots")
+    async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
+        """Let old snapshots go that were announced; only the table's loop may ask."""
+        raise NotImplementedError
+
+    @activity.defn(name="refresh_public")
+    async def refresh_public(self, task: RefreshInput) -> RefreshPage:
+        """Refresh a page of public keys; only the table's loop may ask, between two pages of its own."""
         raise NotImplementedError

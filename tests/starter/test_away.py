@@ -32,6 +32,7 @@ def run(*words: str) -> Said:
     ("words", "part"),
     [
         (("export", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
+        (("upkeep", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("temporal", "init"), "TEMPORAL"),
         (("worker",), "TEMPORAL"),
         (("tables",), "CATALOG"),

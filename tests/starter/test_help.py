@@ -14,6 +14,7 @@ LEAVES = [
     ("export",),
     ("tables",),
     ("orphans",),
+    ("upkeep",),
     ("watch",),
     ("sql",),
     ("config", "check"),

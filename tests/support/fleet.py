@@ -77,6 +77,7 @@ class Fleet:
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
         self._cluster: dict[str, Any] = {}
+        self._storage: dict[str, Any] = {}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
         self.temporal: Client
@@ -107,6 +108,7 @@ class Fleet:
                 "access_key_env": "ICEFLEET_LOCAL_S3_ACCESS_KEY",
                 "secret_key_env": "ICEFLEET_LOCAL_S3_SECRET_KEY",
                 "public_url": f"http://127.0.0.1:{self.stack.ports['s3']}/icefleet",
+                **self._storage,
             },
             "catalog": {
                 "uri": f"http://127.0.0.1:{port['catalog']}",
@@ -153,6 +155,11 @@ class Fleet:
     def set_cluster(self, **values: Any) -> None:
         """Change slots and limits of the source; workers started later see them."""
         self._cluster |= values
+        self.write_config()
+
+    def set_storage(self, **values: Any) -> None:
+        """Change the bucket's part of config, such as the cache in front of it; workers started later see it."""
+        self._storage |= values
         self.write_config()
 
     def point(self, **ports: int) -> None:
