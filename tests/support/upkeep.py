@@ -1,5 +1,6 @@
 """Keeping a table in order, called as its loop would; and what lies at its public keys."""
 
+import uuid
 from typing import Any
 
 from temporalio.client import WorkflowHandle
@@ -34,7 +35,7 @@ async def start_upkeep(fleet: Fleet, **fields: Any) -> WorkflowHandle[Any, Upkee
     return await fleet.temporal.start_workflow(
         UPKEEP_WORKFLOW,
         asked,
-        id=f"upkeep-{fleet.name}-{len(fields)}",
+        id=f"upkeep-{uuid.uuid4()}",
         task_queue=fleet.queue,
         result_type=UpkeepReport,
     )
