@@ -242,6 +242,8 @@ async def test_the_cache_hears_of_every_refreshed_url_also_when_a_worker_died_be
             refused = await refresh(fleet, context)
             assert (refused.refreshed, refused.purged) == (1, 0)
             assert refused.problem.startswith(f"cache at {service.url} answered 503")
+            await next_second(context)
+            assert (await refresh(fleet, context)).purged == 0
             service.refusals = 1
             assert (await refresh(fleet, context)).purged == 1
             assert service.told[told:] == [[url]]
