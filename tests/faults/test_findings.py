@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities import findings
 from activities.clients.bus import _covers
 from activities.contracts.findings import SHRUNK, FoundPartition, Look
 from activities.export import Export
@@ -110,6 +113,21 @@ async def test_a_stream_that_was_made_for_snapshots_alone_takes_findings_too(fle
             subjects = (await server.jetstream.stream_info("ICEFLEET")).config.subjects
             assert said(await findings_of(fleet, port=server.port)) == [[("20", 4)]]
     assert subjects == ["icefleet.*.snapshot.>", "icefleet.*.finding.>"]
+
+
+async def test_the_metric_counts_what_stands(fleet, context, monkeypatch):
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("icefleet")
+    monkeypatch.setattr(findings, "_STANDING", meter.create_gauge("icefleet.findings"))
+    await publish(context, looked(fleet, (20, 4), (18, 0), omitted=3))
+    await publish(context, looked(fleet, kind="mismatch"))
+    [metric] = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    where = {"environment": fleet.name, "network": fleet.network, "table": "events"}
+    assert metric.name == "icefleet.findings"
+    assert [(point.attributes, point.value) for point in metric.data.data_points] == [
+        ({**where, "kind": "shrunk"}, 5),
+        ({**where, "kind": "mismatch"}, 0),
+    ]
 
 
 async def test_a_message_of_somebody_else_on_the_subject_is_named_and_nothing_published(fleet, context):
