@@ -16,6 +16,7 @@ from activities.contracts.export import TableInput, table_identifier
 from activities.contracts.upkeep import (
     COPY_SECONDS,
     LISTED_KEYS,
+    LOOK_SECONDS,
     WORK_SECONDS,
     ExpireInput,
     ExpirePage,
@@ -78,15 +79,15 @@ async def refresh_page(context: ExportContext, task: RefreshInput) -> RefreshPag
     config = context.table(TableInput(task.environment, task.table, task.network))
     began = task.began or await context.store.now()
     refresh = _Refresh(context, config, task)
-    await refresh.look()
+    await refresh.begin()
     cursor = task.cursor
     for some in refresh.chunks():
         if not await refresh.take(some):
-            return refresh.page(began, cursor)
+            return refresh.page(began, cursor, done=False)
         cursor = label_of(config.partition, some[-1])
     if context.purge is not None and not task.dry_run and task.all_purged and not refresh.problem:
         await refresh.remember_purged(began)
-    return refresh.page(began, "")
+    return refresh.page(began, cursor, done=True)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,21 @@ class _Refresh:
         rule, is_ours = self.config.partition, in_config(context, task.network)
         self._named = Named(context.lake, self._identifier, rule, is_ours)
         # By the clock on the wall: it goes on while a machine is held.
+        self._latest = time.time() + LOOK_SECONDS
+        self._ends = 0.0
+
+    async def begin(self) -> None:
+        """Look at the table; the time for work is counted from then on.
+
+        Raises:
+            StoreUnavailable: that took so long that a copy might arrive after the loop has given this attempt up.
+        """
+        await self.look()
+        if time.time() > self._latest:
+            raise StoreUnavailable(
+                f"the manifests of table {self._identifier} could not be read within {LOOK_SECONDS} s; look at the "
+                "store that holds the catalog's tables, or have fewer snapshots retained"
+            )
         self._ends = time.time() + WORK_SECONDS
 
     async def look(self) -> None:
@@ -154,11 +170,12 @@ class _Refresh:
         source = self.context.store.key(path) if path is not None else key
         return None if source == key else _Public(index, source, key)
 
-    def page(self, began: int, cursor: str) -> RefreshPage:
+    def page(self, began: int, cursor: str, *, done: bool) -> RefreshPage:
         """What has been done."""
         return RefreshPage(
             began=began,
             cursor=cursor,
+            done=done,
             refreshed=len(self.refreshed),
             bytes=self.bytes,
             fresh=self.fresh,

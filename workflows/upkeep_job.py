@@ -25,13 +25,14 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
 
     request_shape: ClassVar[type] = UpkeepRequest
     report_shape: ClassVar[type] = UpkeepReport
-    state: ClassVar[tuple[str, ...]] = ("expired", "began", "cursor", "all_purged")
+    state: ClassVar[tuple[str, ...]] = ("expired", "began", "cursor", "done", "all_purged")
 
     expired: bool = False
     """Whether the snapshots have been seen to."""
     began: int = 0
     """When the public keys were begun, by the store's clock; 0 until then."""
     cursor: str = ""
+    done: bool = False
     all_purged: bool = True
 
     async def serve_page(self) -> None:
@@ -73,7 +74,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
 
     def took(self, page: RefreshPage) -> None:
         """Count a page of public keys."""
-        self.began, self.cursor = page.began, page.cursor
+        self.began, self.cursor, self.done = page.began, page.cursor, page.done
         self.all_purged = self.all_purged and not page.problem
         report = self.report
         for name in ("refreshed", "bytes", "fresh", "waiting", "foreign", "purged"):
@@ -88,7 +89,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     @property
     def finished(self) -> bool:
         """Whether everything has been looked at."""
-        return bool(self.began) and not self.cursor
+        return self.done
 
     @property
     def outcome(self) -> str:

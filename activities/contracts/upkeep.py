@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from activities.contracts.orphans import SIGNATURE_SECONDS
 from activities.contracts.reports import Report
 
+LOOK_SECONDS = 5 * 60
+"""How long reading the table's manifests may take."""
 WORK_SECONDS = 60
 """How long one attempt begins further copies; what is left then is a further page's."""
 COPY_SECONDS = 10 * 60
 """How long the copy of one object may take, with all tries of the client."""
 PURGE_SECONDS = 2 * 60
 """How long the cache may take to hear of one page."""
-REFRESH_SECONDS = WORK_SECONDS + COPY_SECONDS + PURGE_SECONDS + SIGNATURE_SECONDS + 60
+REFRESH_SECONDS = LOOK_SECONDS + WORK_SECONDS + COPY_SECONDS + PURGE_SECONDS + SIGNATURE_SECONDS + 60
 """After so long nothing that an attempt has sent can still take effect, whatever became of its worker."""
 
 LISTED_KEYS = 100
@@ -98,7 +100,9 @@ class RefreshPage:
 
     began: int
     cursor: str
-    """The last partition that is done; empty when everything is."""
+    """The last partition that is done."""
+    done: bool
+    """Whether everything is."""
     refreshed: int = 0
     bytes: int = 0
     fresh: int = 0

@@ -1,10 +1,12 @@
 """Upkeep: snapshots go that nobody needs, and public keys follow the table once nobody reads what is there."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities import failpoints, upkeep
 from activities.clients import objectstore
 from activities.core.orphans import line_of
 from support.direct import COMMIT, Hands
@@ -74,7 +76,7 @@ async def test_a_public_key_is_refreshed_once_no_snapshot_and_no_tag_reads_what_
     assert (dry[0].expired, dry[1].waiting, gone.expired, gone.retained) == (1, 1, 1, 1)
     would = await refresh(fleet, context, dry_run=True)
     done = await refresh(fleet, context)
-    assert (would.refreshed, done.refreshed, done.cursor) == (1, 1, "")
+    assert (would.refreshed, done.refreshed, done.done) == (1, 1, True)
     assert done.keys == [f"{prefix_of_table(fleet)}{PUBLIC}"]
     assert read_object(fleet, PUBLIC) == read_object(fleet, new) != old
     assert done.bytes == len(read_object(fleet, new))
@@ -191,6 +193,26 @@ async def test_an_object_that_is_about_to_be_overwritten_cannot_become_part_of_t
     with pytest.raises(ApplicationError, match="is not the one that was made: another one of"):
         await hands.commit([zombie])
     assert fleet.files() == []
+
+
+async def test_a_page_whose_time_is_up_says_where_the_next_one_goes_on_and_loses_nothing(fleet, hands, monkeypatch):
+    await hands.run()
+    await hands.run(from_="2024-03-19", force=True)
+    await hands.announce()
+    await expire(fleet, hands.context)
+    monkeypatch.setattr(upkeep, "KEYS_AT_ONCE", 1)
+    copied = []
+
+    async def end_after_one():
+        copied.append("one")
+
+    failpoints.arm("after-refresh", end_after_one)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(time=lambda: 2e6 if copied else 1e6))
+    first = await refresh(fleet, hands.context)
+    copied.clear()
+    rest = await refresh(fleet, hands.context, began=first.began, cursor=first.cursor)
+    assert (first.refreshed, first.cursor, first.done) == (1, "2024-03-19", False)
+    assert (rest.refreshed, rest.fresh, rest.done) == (1, 0, True)
 
 
 async def test_what_others_put_at_a_public_key_is_left_alone_unless_it_is_to_be_taken_over(fleet, hands):
