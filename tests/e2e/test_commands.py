@@ -17,6 +17,7 @@ from support.tcpproxy import TcpFaults
 
 REPORT_FIELDS = {
     "removed",
+    "cursor",
     "status",
     "message",
     "expected",
