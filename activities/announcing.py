@@ -36,7 +36,7 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
         return AnnounceReport(announced=0)
     subject = subject_of(context.environment, asked)
     last = await context.bus.last(subject)
-    known, sequence = _announced(subject, last, str(table.metadata.table_uuid))
+    known, sequence = announced_until(subject, last, str(table.metadata.table_uuid))
     after = last.sequence if last is not None else 0
     announced = 0
     for snapshot in snapshots_after(table, known, sequence):
@@ -55,7 +55,7 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
     return AnnounceReport(announced=announced)
 
 
-def _announced(subject: str, last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
+def announced_until(subject: str, last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
     """Snapshot id and sequence number of the last announcement; a table made anew starts from nothing."""
     if last is None:
         return None, 0

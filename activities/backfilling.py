@@ -19,11 +19,12 @@ from activities.contracts.export import ExportRequest, Plan, PlanInput, table_id
 from activities.contracts.inputs import read_input
 from activities.core.choosing import choose
 from activities.core.faults import BadRequest
-from activities.core.partitions import Span, expected_span
+from activities.core.partitions import Span, asked_span, expected_span
 from activities.core.tables import TableConfig, network_range
 from activities.lake.files import mean_row_bytes
-from activities.plan import SURVEY_WINDOW, asked_span, check_request, plan_page
+from activities.plan import check_request, plan_page
 from activities.source import mean_source_row_bytes
+from activities.surveys import SURVEY_WINDOW
 
 _NAMED_TABLES = 10
 _ENDLESS = 2**63 - 1

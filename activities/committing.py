@@ -12,7 +12,7 @@ from activities import failpoints
 from activities.context import ExportContext
 from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
 from activities.core import empties, failing
-from activities.core.commits import NewFile
+from activities.core.commits import NewFile, Removal
 from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
 from activities.core.tables import PartitionRule
@@ -31,6 +31,7 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
     rule = config.partition
     facts = await read_facts(context.find_source(config.source), config)
     files = [_new_file(context, rule, file) for file in commit.files]
+    removals = [Removal(index_of(rule, one.partition), one.replaces) for one in commit.vanished]
     footers = await _footers(context, commit.files)
     by_path = dict(zip((file.path for file in files), footers, strict=True))
 
@@ -48,10 +49,11 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
         files,
         describe,
         summary=_summary(commit),
-        properties=lambda properties: _properties(rule, commit, files, properties),
+        properties=lambda properties: _properties(rule, commit, files, removals, properties),
+        removals=removals,
     )
     await failpoints.reach("after-commit")
-    return _report(done, by_path)
+    return _report(done, by_path, len(removals))
 
 
 async def _to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
@@ -92,10 +94,15 @@ def _summary(commit: CommitInput) -> dict[str, str]:
 
 
 def _properties(
-    rule: PartitionRule, commit: CommitInput, files: list[NewFile], properties: Mapping[str, str]
+    rule: PartitionRule,
+    commit: CommitInput,
+    files: list[NewFile],
+    removals: list[Removal],
+    properties: Mapping[str, str],
 ) -> dict[str, str]:
     """What is remembered of empty and failing partitions, as far as there is something to remember."""
     found = Ranges.from_pairs((index_of(rule, first), index_of(rule, last) + 1) for first, last in commit.empty_ranges)
+    found = found.union(Ranges.from_indices(removal.index for removal in removals))
     held = Ranges.from_indices(file.index for file in files)
     changed: dict[str, str] = {}
     text = properties.get(empties.PROPERTY, "")
@@ -108,7 +115,7 @@ def _properties(
     return changed
 
 
-def _report(done: Commit, footers: Mapping[str, Footer]) -> CommitReport:
+def _report(done: Commit, footers: Mapping[str, Footer], removals: int) -> CommitReport:
     committed = [footers[file.path] for file in done.plan.files]
     return CommitReport(
         snapshot_id="" if done.snapshot_id is None else str(done.snapshot_id),
@@ -116,4 +123,5 @@ def _report(done: Commit, footers: Mapping[str, Footer]) -> CommitReport:
         already_there=len(done.plan.there),
         rows=sum(footer.rows for footer in committed),
         bytes=sum(footer.size for footer in committed),
+        removed=removals - len(done.plan.kept),
     )

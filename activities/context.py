@@ -8,6 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
+from activities.clients.purging import Purge
 from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
@@ -48,6 +49,12 @@ class ExportContext:
     """Failures in a row after which a partition is left out of what is due for a while; 0: never."""
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
+    keep_snapshots: int
+    """The newest so many snapshots never expire."""
+    snapshot_age_seconds: int
+    """Nor does one that was the table's state more recently than that."""
+    purge: Purge | None
+    """The cache in front of `public_url`; None when there is none."""
 
     def table(
         self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput | EstimateInput

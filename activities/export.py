@@ -20,6 +20,7 @@ from activities.contracts.export import (
     TABLE_ATTRIBUTE,
     WITHDRAW_SIGNAL,
     AnnounceReport,
+    AnyRequest,
     CommitInput,
     CommitReport,
     ExportActivities,
@@ -36,15 +37,19 @@ from activities.contracts.export import (
     read_submitted,
     table_identifier,
 )
+from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
 from activities.errors import faults_named
+from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
 from activities.publishing import publish
+from activities.upkeep import expire_page, refresh_page
 
 
 @contextlib.contextmanager
@@ -78,16 +83,14 @@ class Export(ExportActivities):
         config = self._context.table(TableInput(request.environment, request.table, request.network))
         if isinstance(request, OrphansRequest):
             check_age(request.older_than, self._context.orphan_age_seconds)
-        else:
+        if isinstance(request, ExportRequest):
             check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
         with _temporal_named():
             await self._signal_with_start(request, submitted, identity)
         return identity
 
-    async def _signal_with_start(
-        self, request: ExportRequest | OrphansRequest, submitted: SubmittedRequest, identity: str
-    ) -> None:
+    async def _signal_with_start(self, request: AnyRequest, submitted: SubmittedRequest, identity: str) -> None:
         await self._context.temporal.start_workflow(
             LOOP_WORKFLOW,
             {"environment": request.environment, "table": request.table, "network": request.network},
@@ -173,3 +176,24 @@ class Export(ExportActivities):
         """Publish the head's metadata where anybody can read it, unless that is what is published."""
         async with heartbeats("publishing"):
             return await publish(self._context, table)
+
+    @activity.defn(name="publish_findings")
+    @faults_named
+    async def publish_findings(self, look: Look) -> FindingsReport:
+        """Publish what a look found, if that differs from what was found before."""
+        async with heartbeats("publishing findings"):
+            return await publish_findings(self._context, look)
+
+    @activity.defn(name="expire_snapshots")
+    @faults_named
+    async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
+        """Let old snapshots go that were announced; only the table's loop may ask."""
+        async with heartbeats("expiring snapshots"):
+            return await expire_page(self._context, task)
+
+    @activity.defn(name="refresh_public")
+    @faults_named
+    async def refresh_public(self, task: RefreshInput) -> RefreshPage:
+        """Refresh a page of public keys; only the table's loop may ask, between two pages of its own."""
+        async with heartbeats("refreshing public keys"):
+            return await refresh_page(self._context, task)

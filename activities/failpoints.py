@@ -2,7 +2,7 @@
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
-`before-public-version`, `before-public-hint`.
+`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`.
 """
 
 import os
@@ -25,6 +25,7 @@ NAMES = frozenset(
         "before-public-hint",
     }
 )
+UPKEEP_NAMES = frozenset({"before-refresh", "after-refresh"})
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
@@ -40,8 +41,8 @@ def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
     Raises:
         ValueError: there is no such point.
     """
-    if name not in NAMES:
-        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES))}")
+    if name not in NAMES | UPKEEP_NAMES:
+        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES | UPKEEP_NAMES))}")
     _armed[name] = action
 
 

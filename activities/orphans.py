@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import dropwhile
-from typing import TypeVar
 
 from temporalio import activity
 
 from activities import failpoints
+from activities.abreast import each
 from activities.clients.objectstore import ListedObject, ObjectStore
 from activities.context import ExportContext
 from activities.contracts.export import table_identifier
@@ -23,16 +23,14 @@ from activities.contracts.orphans import (
 )
 from activities.core.direct import is_attempt
 from activities.core.faults import BadRequest, StoreUnavailable
-from activities.core.objectkeys import table_prefix
+from activities.core.objectkeys import public_key, table_prefix
 from activities.core.orphans import PROPERTY, check_age
 from activities.core.publication import METADATA as PUBLIC_METADATA
 from activities.core.tables import PartitionRule, TableConfig
 from activities.lake.catalog import Lake
 from activities.lake.orphans import Named, draw_line
 
-T = TypeVar("T")
 DATA, UPLOAD, METADATA = "data object", "unfinished upload", "metadata"
-AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,18 @@ class TableOrphans:
     ) -> None:
         self.identifier = table_identifier(network, config.name)
         self._store = store
-        self._prefix = "/".join([*([key_prefix] if key_prefix else []), table_prefix(config, network)])
-        self._named = Named(lake, self.identifier, is_ours)
+        above = [key_prefix] if key_prefix else []
+        self._prefix = "/".join([*above, table_prefix(config, network)])
+        self._public_key = lambda index: "/".join([*above, public_key(config, network, index)])
+        self._named = Named(lake, self.identifier, config.partition, is_ours)
+        self._public: frozenset[str] = frozenset()
+        """Public keys of the partitions that the table holds: what lies there is read by URL, named or not."""
 
     async def open(self) -> bool:
         """Read what the table names; False when the catalog has no such table, of which nothing is an orphan then."""
-        return await asyncio.to_thread(self._named.refresh)
+        there = await asyncio.to_thread(self._named.refresh)
+        self._public = frozenset(map(self._public_key, self._named.head))
+        return there
 
     def places(self, *, metadata: bool) -> list[_Place]:
         """Where to look, in this order."""
@@ -146,7 +150,10 @@ class TableOrphans:
         return self._left(place, left)
 
     def _left(self, place: _Place, page: list[ListedObject]) -> list[ListedObject]:
-        return [found for found in page if found.upload_id or not self._named.has(place.store.name, found.key)]
+        return [found for found in page if found.upload_id or not self._is_kept(place, found.key)]
+
+    def _is_kept(self, place: _Place, key: str) -> bool:
+        return self._named.has(place.store.name, key) or (place.kind == DATA and key in self._public)
 
     async def all(self, *, metadata: bool) -> AsyncGenerator[Orphan, None]:
         """Every one of them, those of other origin included, without touching anything."""
@@ -156,9 +163,22 @@ class TableOrphans:
             async with aclosing(place.pages()) as pages:
                 async for page in pages:
                     left = await self.unnamed(place, page)
-                    for found, foreign in zip(left, await _each(place.is_foreign, left), strict=True):
+                    for found, foreign in zip(left, await each(place.is_foreign, left), strict=True):
                         if foreign is not None:
                             yield Orphan(self.identifier, place.kind, await place.weighed(found), foreign)
+
+
+def in_config(context: ExportContext, network: str) -> Callable[[str], bool]:
+    """Whether config has a table of that name and this network."""
+
+    def is_ours(table: str) -> bool:
+        try:
+            context.find_table(table, network)
+        except BadRequest:
+            return False
+        return True
+
+    return is_ours
 
 
 async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage:
@@ -170,13 +190,7 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
     config = context.table(task)
     age = check_age(task.older_than, context.orphan_age_seconds)
 
-    def is_ours(table: str) -> bool:
-        try:
-            context.find_table(table, task.network)
-        except BadRequest:
-            return False
-        return True
-
+    is_ours = in_config(context, task.network)
     orphans = TableOrphans(context.store, context.lake, config, task.network, context.key_prefix, is_ours)
     if not await orphans.open():
         raise BadRequest(f"table {orphans.identifier} is not in the catalog: what it names is not known, nothing goes")
@@ -230,13 +244,13 @@ class _Deletion:
             return False
         left = await self._orphans.unnamed(place, listed)
         old = [found for found in left if found.made < self._line]
-        origins = await _each(place.is_foreign, old)
+        origins = await each(place.is_foreign, old)
         ours = [found for found, foreign in zip(old, origins, strict=True) if foreign is False]
         if ours and not self._dry_run:
             await self._draw_line(place)
             # Only now is it certain that nothing older than the line becomes part of the table any more.
             ours = await self._orphans.unnamed(place, ours)
-            removed = await _each(lambda found: self._remove(place, found), ours)
+            removed = await each(lambda found: self._remove(place, found), ours)
             if None in removed:
                 self._gone += [(place, found) for found, gone in zip(ours, removed, strict=True) if gone]
                 return False
@@ -270,18 +284,3 @@ class _Deletion:
             await asyncio.wait([removing])
             raise
         return True
-
-
-async def _each(ask: Callable[[ListedObject], Awaitable[T]], many: Sequence[ListedObject]) -> list[T]:
-    """The answers, in order; when one fails, the others have ended before that is said."""
-    slots = asyncio.Semaphore(AT_ONCE)
-
-    async def one(found: ListedObject) -> T:
-        async with slots:
-            return await ask(found)
-
-    answers = await asyncio.gather(*(one(found) for found in many), return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return [answer for answer in answers if not isinstance(answer, BaseException)]

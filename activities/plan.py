@@ -4,19 +4,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
 from activities.contracts.failing import SuspendedPartition
+from activities.contracts.findings import LISTED_FOUND, LISTED_RANGES, SHRUNK, FoundPartition, Look
 from activities.contracts.inputs import read_input
 from activities.core import empties, failing
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
-from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
+from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
     Classified,
     ExistingFile,
@@ -24,17 +24,16 @@ from activities.core.planning import (
     classify,
     partitions_to_survey,
 )
-from activities.core.query import SourceFacts, check_columns, head_query, survey_query
+from activities.core.query import SourceFacts, check_columns
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
 from activities.source import read_facts
+from activities.surveys import Answers, Source, next_window
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
-SURVEY_WINDOW = 20_000
-"""Partitions that one survey may ask about, so that the cost of planning follows the range and not its square."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class _Subject:
     network: str
     request: ExportRequest
     facts: SourceFacts
-    clickhouse: ClickHouse
+    source: Source
 
     @property
     def rule(self) -> PartitionRule:
@@ -60,13 +59,19 @@ def check_request(rule: PartitionRule, request: ExportRequest) -> None:
     """Refuse a request that no plan could be made for.
 
     Raises:
-        BadRequest: an end of its range is malformed, the end lies before the start, or a bound is below 0.
+        BadRequest: an end of its range is malformed, the end lies before the start, a bound is below 0, or the table
+            may shrink without being forced to.
     """
     first, last = str(request.from_), str(request.to)
     if first or last:
         span_of(rule, first or last, last or first)
     if request.after:
         index_of(rule, request.after)
+    if request.allow_shrink and not request.force:
+        raise BadRequest(
+            "field 'allow_shrink' lets a forced export take from the table what the source has lost; "
+            "ask for 'force' as well"
+        )
     if request.max_partitions < 0:
         raise BadRequest(f"field 'max_partitions' is {request.max_partitions}; write how many, or 0 for no bound")
 
@@ -76,7 +81,8 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     config = context.table(plan)
     request = read_input(ExportRequest, plan.request)
     clickhouse = context.find_source(config.source)
-    subject = _Subject(config, plan.network, request, await read_facts(clickhouse, config), clickhouse)
+    facts = await read_facts(clickhouse, config)
+    subject = _Subject(config, plan.network, request, facts, Source(clickhouse, config, plan.network, facts))
     identifier = table_identifier(plan.network, plan.table)
     if not plan.cursor:
         # Said once for the whole request, instead of by every partition after it has been read.
@@ -93,7 +99,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
-    covered, found = await _survey(context, subject, closed, existing, skip, aside, limit)
+    covered, found, answers = await _survey(context, subject, closed, existing, skip, aside, limit)
     suspended = {index: one for index, one in sorted(aside.suspended.items()) if index in covered}
     first = [planned for planned in found.todo if planned.index not in aside.last]
     last = [planned for planned in found.todo if planned.index in aside.last]
@@ -122,6 +128,30 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
             SuspendedPartition(label(index), one.cause, one.count, f"{datetime.fromtimestamp(until, UTC):%FT%TZ}")
             for index, (one, until) in list(suspended.items())[:LISTED_FINDINGS]
         ],
+        look=None if request.dry_run else _look(plan, subject, found, existing, covered, answers),
+    )
+
+
+def _look(
+    plan: PlanInput,
+    subject: _Subject,
+    found: Classified,
+    existing: dict[int, ExistingFile],
+    covered: Span,
+    answers: Answers,
+) -> Look:
+    """What is to be published of a plan: the partitions of which the source holds less than the table."""
+    rule = subject.rule
+    listed = found.shrunk[:LISTED_FOUND]
+    ranges = answers.asked.intersection(Ranges.from_span(covered)).pairs()[-LISTED_RANGES:]
+    return Look(
+        environment=plan.environment,
+        table=plan.table,
+        network=plan.network,
+        kind=SHRUNK,
+        looked=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in ranges],
+        found=[FoundPartition(label_of(rule, one), existing[one].rows, answers.rows(one)) for one in listed],
+        omitted=len(found.shrunk) - len(listed),
     )
 
 
@@ -136,16 +166,9 @@ def _set_aside(context: ExportContext, subject: _Subject, properties: Mapping[st
 async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     """The closed partitions that are asked for and not planned yet, and the open ones."""
     rule, request = subject.rule, subject.request
-    head = None
-    if rule.kind == "integer":
-        query = head_query(subject.config, subject.facts, subject.network)
-        comment = f"icefleet head of {table_identifier(subject.network, subject.config.name)}"
-        answer = await subject.clickhouse.rows(query, comment=comment)
-        head = answer[0]["head"] if answer else None
     expected = network_range(subject.config, subject.network)
-    closed, still_open = expected_span(
-        subject.config, expected, now=int(time.time()), head=None if head is None else int(head)
-    )
+    head = await subject.source.head()
+    closed, still_open = expected_span(subject.config, expected, now=int(time.time()), head=head)
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
         asked = asked_span(rule, str(request.from_), str(request.to), everything)
@@ -157,16 +180,6 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
         )
         closed, still_open = closed.intersect(rest), Span(still_open.first, still_open.first)
     return closed, still_open
-
-
-def asked_span(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
-    """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
-    if first and last:
-        return span_of(rule, first, last)
-    named = span_of(rule, first or last, first or last)
-    if first:
-        return Span(named.first, max(named.first, everything.stop))
-    return Span(min(everything.first, named.stop), named.stop)
 
 
 def _look_at_table(
@@ -206,7 +219,7 @@ async def _survey(
     skip: Ranges,
     aside: failing.SetAside,
     limit: int,
-) -> tuple[Span, Classified]:
+) -> tuple[Span, Classified, Answers]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
     request = subject.request
     newest_first = not request.oldest_first
@@ -217,9 +230,9 @@ async def _survey(
     surveyed: dict[int, SurveyedPartition] = {}
     seen = Ranges.from_pairs(())
     while True:
-        window = _window(asked.difference(seen), newest_first=newest_first)
+        window = next_window(asked.difference(seen), newest_first=newest_first)
         if window:
-            surveyed |= await _ask(subject, window)
+            surveyed |= await subject.source.survey(window, newest_first=newest_first)
             seen = seen.union(window)
         whole = len(seen) == len(asked)
         covered = span if whole else _covered(span, seen, newest_first=newest_first)
@@ -228,9 +241,9 @@ async def _survey(
         if len(first) > limit:
             last = first[limit - 1].index
             covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
-            return covered, _classify(subject, covered, existing, surveyed, seen)
+            return covered, _classify(subject, covered, existing, surveyed, seen), Answers(seen, surveyed)
         if first or whole:
-            return covered, found
+            return covered, found, Answers(seen, surveyed)
 
 
 def _classify(
@@ -240,7 +253,7 @@ def _classify(
     surveyed: dict[int, SurveyedPartition],
     seen: Ranges,
 ) -> Classified:
-    found = classify(
+    return classify(
         covered,
         existing,
         surveyed,
@@ -248,11 +261,8 @@ def _classify(
         force=subject.request.force,
         has_version=bool(subject.facts.version_column),
         newest_first=not subject.request.oldest_first,
+        allow_shrink=subject.request.allow_shrink,
     )
-    # `force` alone does not allow a table to shrink: what the source has lost is named, and left as it is.
-    lost = frozenset(found.shrunk)
-    todo = tuple(planned for planned in found.todo if planned.index not in lost)
-    return replace(found, todo=todo, forced=sum(planned.reason == "forced" for planned in todo))
 
 
 def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:
@@ -263,39 +273,9 @@ def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:
     return Span(max(span.first, span.stop - count), span.stop)
 
 
-def _window(left: Ranges, *, newest_first: bool) -> Ranges:
-    pairs = left.pairs()[::-1] if newest_first else left.pairs()
-    room, taken = SURVEY_WINDOW, []
-    for first, stop in pairs:
-        width = min(room, stop - first)
-        taken.append((stop - width, stop) if newest_first else (first, first + width))
-        room -= width
-        if not room:
-            break
-    return Ranges.from_pairs(taken)
-
-
 def _covered(span: Span, seen: Ranges, *, newest_first: bool) -> Span:
     pairs = seen.pairs()
     return Span(pairs[0][0], span.stop) if newest_first else Span(span.first, pairs[-1][1])
-
-
-async def _ask(subject: _Subject, window: Ranges) -> dict[int, SurveyedPartition]:
-    """One query over everything from the window's first partition to its last."""
-    pairs = window.pairs()
-    span = Span(pairs[0][0], pairs[-1][1])
-    query = survey_query(
-        subject.config, subject.facts, subject.network, span, len(span), newest_first=not subject.request.oldest_first
-    )
-    comment = f"icefleet plan {table_identifier(subject.network, subject.config.name)}"
-    rows = await subject.clickhouse.rows(query, comment=comment)
-    found = (
-        SurveyedPartition(
-            int(row["partition"]), int(row["rows"]), None if row["version"] is None else int(row["version"])
-        )
-        for row in rows
-    )
-    return {partition.index: partition for partition in found if partition.index in window}
 
 
 def _cursor(subject: _Subject, closed: Span, covered: Span) -> str:

@@ -20,13 +20,13 @@ from activities.contracts.verify import (
     PartitionToRead,
     VerifyRequest,
 )
-from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of
+from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of
 from activities.core.query import SourceFacts, counts_query
 from activities.core.tables import PartitionRule, TableConfig, network_range
 from activities.core.verdicts import MOVED, HeldFile, Seen, SourceCount, Verdict, agreed, judge, judge_object
 from activities.lake.holdings import delete_files, files_outside, held_files
-from activities.plan import asked_span
-from activities.source import read_facts, read_head
+from activities.source import read_facts
+from activities.surveys import Source
 
 PARTITIONS_PER_PAGE = 250
 ROWS_PER_PAGE = 100_000_000
@@ -131,7 +131,7 @@ async def _begin(subject: Subject, request: VerifyRequest, table: Any) -> tuple[
     """The partitions that are asked for and closed, and what the table holds beyond them."""
     config, rule = subject.config, subject.rule
     expected = network_range(config, subject.network)
-    head = await read_head(subject.clickhouse, config, subject.facts, subject.network)
+    head = await Source(subject.clickhouse, config, subject.network, subject.facts).head()
     closed, still_open = expected_span(config, expected, now=int(time.time()), head=head)
     asked = None
     if request.from_ != "" or request.to != "":

@@ -72,6 +72,9 @@ def export(
     first: Annotated[str, typer.Option("--from", help="First partition, inclusive.")] = "",
     last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Export again what is there already.")] = False,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="With --force: also where the source holds less than the table.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; writes nothing.")] = False,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The default is newest first.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report, with progress.")] = False,
@@ -89,6 +92,8 @@ def export(
     """
     if date and (first or last):
         fail("say either --date, or --from and --to", USAGE)
+    if allow_shrink and not force:
+        fail("--allow-shrink lets a forced export take from the table what the source has lost: say --force too", USAGE)
     request = ExportRequest(
         table=table,
         network=network,
@@ -96,6 +101,7 @@ def export(
         from_=date or first,
         to=date or last,
         force=force,
+        allow_shrink=allow_shrink,
         dry_run=dry_run,
         oldest_first=oldest_first,
     )
@@ -122,7 +128,7 @@ async def _export(environment: Environment, request: ExportRequest, *, wait: boo
         if json:
             say_json(asdict(ended.report))
         else:
-            print_report(ended.report)
+            print_report(ended.report, may_shrink=request.allow_shrink)
     return ended.code
 
 
@@ -247,7 +253,7 @@ class Shown(contextlib.AbstractContextManager["Shown"]):
 def _words(seen: dict[str, Any]) -> tuple[int, int, str]:
     """Partitions done, partitions planned, and both in words; none are planned while the loop still plans."""
     planned = seen["missing"] + seen["stale"] + seen["forced"]
-    done = seen["exported"] + seen["already_there"] + seen["failed"] + seen.get("uploaded", 0)
+    done = seen["exported"] + seen["already_there"] + seen["failed"] + seen.get("removed", 0) + seen.get("uploaded", 0)
     if seen["message"] and seen["status"] == "dry_run":
         return 0, planned, f"{planned} partitions to do"
     if not planned:
@@ -285,7 +291,7 @@ def _line(last: list[str], name: str, seen: dict[str, Any]) -> None:
         say(f"{name}: {words}")
 
 
-def print_report(report: ExportReport) -> None:
+def print_report(report: ExportReport, *, may_shrink: bool = False) -> None:
     """The report for people."""
     say(report.message)
     for snapshot in report.snapshots[-3:]:
@@ -297,4 +303,7 @@ def print_report(report: ExportReport) -> None:
     for one in report.suspensions:
         say(f"  suspended {one.partition}: failed {one.failures} times, last with {one.cause}; due again {one.until}")
     for partition in report.shrunk:
-        say(f"  the source holds less than the table for {partition}; nothing was replaced")
+        rest = "" if may_shrink else "; nothing was replaced"
+        say(f"  the source holds less than the table for {partition}{rest}")
+    if report.shrunk and not may_shrink:
+        say("  if that is right, `--force --allow-shrink` makes the table follow the source")

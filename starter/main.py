@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "verify",
     "compare": "compare",
     "orphans": "orphans",
+    "upkeep": "upkeep",
     "schedules": "app",
     "watch": "watch",
     "sql": "sql",

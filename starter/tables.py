@@ -1,41 +1,58 @@
 """`icefleet tables`: what is there."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from activities.contracts.export import table_identifier
+from activities.core.partitions import label_of
 from activities.core.tables import network_range
 from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say, say_json
+from worker.comparison import Comparison, compare_all
 from worker.config import Settings
 from worker.overview import TableOverview, overview
 from worker.wiring import open_lake
+
+STATES = ("present", "missing", "stale", "shrunk", "empty", "open", "suspended")
+"""What a partition may be, held against the source."""
 
 
 def tables(
     pattern: Annotated[str, typer.Argument(help="Only tables whose name contains this.")] = "",
     environment: EnvironmentOption = "local",
     everything: Annotated[bool, typer.Option("--all", help="Also list what has not been exported yet.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Hold them against the source: stale, shrunk, open.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """List the tables and networks of config that are there: partitions, rows, newest, gaps.
 
+    With --source each of them is compared with its source, by a query or two: what is missing, what has newer rows
+    there (stale), what has fewer (shrunk; nothing is replaced by itself), and what is not complete yet (open).
+
     \b
     icefleet tables
     icefleet tables --all
+    icefleet tables --source
     icefleet tables mainnet. --json
     """
-    seen = run(_look(load(), environment, pattern))
+    settings = load()
+    seen = run(_look(settings, environment, pattern))
     if not seen and not json:
         fail(f"no table of environment {environment} has {pattern!r} in its name", USAGE)
-    if json:
-        say_json([asdict(table) for table in seen])
-        return
     shown = [table for table in seen if table.exists or everything or pattern]
+    compared = run(_compare(settings, environment, shown)) if source else {}
+    if json:
+        say_json([asdict(table) | _against(compared.get(table.table)) for table in seen])
+        return
     if shown:
-        console.print(_table_of(shown))
+        console.print(_compared(shown, compared) if source else _table_of(shown))
+    for one in compared.values():
+        for line in _lines(one):
+            say(line)
     if len(shown) < len(seen):
         more = "more " if shown else ""
         say(f"{len(seen) - len(shown)} {more}of config have not been exported yet; `icefleet tables --all` lists them")
@@ -50,6 +67,50 @@ async def _look(settings: Settings, environment: str, pattern: str) -> list[Tabl
             network = network_range(config, name)
             found.append(overview(lake, config, network, resolved.export.suspend_after))
     return found
+
+
+async def _compare(settings: Settings, environment: str, seen: list[TableOverview]) -> dict[str, Comparison]:
+    wanted = {table.table for table in seen}
+    chosen = [
+        (config, network)
+        for config, network in settings.exports(environment)
+        if table_identifier(network, config.name) in wanted
+    ]
+    return {one.table: one for one in await compare_all(settings, environment, chosen)}
+
+
+def _against(compared: Comparison | None) -> dict[str, Any]:
+    if compared is None:
+        return {}
+    if compared.problem:
+        return {"source": {"problem": compared.problem}}
+    rule = compared.config.partition
+    shrunk = [[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in compared.shrunk.pairs()]
+    return {"source": {name: len(getattr(compared, name)) for name in STATES} | {"shrunk_ranges": shrunk}}
+
+
+def _compared(seen: list[TableOverview], compared: dict[str, Comparison]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table", no_wrap=True)
+    for name in ("partitions", "rows", *STATES):
+        table.add_column(name, justify="right")
+    for one in seen:
+        found = compared[one.table]
+        counts = ["?" if found.problem else f"{len(getattr(found, name)):,}" for name in STATES]
+        table.add_row(one.table, f"{one.partitions:,}", f"{one.rows:,}", *counts)
+    return table
+
+
+def _lines(compared: Comparison) -> list[str]:
+    """What counts do not say: why a table could not be compared, and which partitions have shrunk."""
+    if compared.problem:
+        return [f"{compared.table}: {compared.problem}"]
+    if not compared.shrunk:
+        return []
+    rule = compared.config.partition
+    gaps = [[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in compared.shrunk.pairs()]
+    start = f"{compared.table}: the source holds less than the table for {_gaps(gaps)}"
+    return [f"{start}; nothing is replaced by itself, `icefleet export --force --allow-shrink` does it"]
 
 
 def _table_of(seen: list[TableOverview]) -> Table:

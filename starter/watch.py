@@ -23,7 +23,7 @@ def watch(
     count: Annotated[int, typer.Option(min=0, help="Leave after so many events; 0 never.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Print an event for every snapshot that is committed, until Ctrl-C.
+    """Print an event for every snapshot that is committed, and for findings that change, until Ctrl-C.
 
     \b
     icefleet watch
@@ -33,15 +33,18 @@ def watch(
     if not SUBJECT.fullmatch(table):
         fail(f"{table!r} is no table: write <network>.<table>, where * stands for one word and > for the rest", USAGE)
     resolved = load_environment(environment)
-    subject = f"icefleet.{environment}.snapshot.{table}"
+    findings = table if table.endswith(">") else f"{table}.*"
+    subjects = (f"icefleet.{environment}.snapshot.{table}", f"icefleet.{environment}.finding.{findings}")
     with contextlib.suppress(KeyboardInterrupt):
-        run(_watch(resolved, subject, everything=everything, count=count, json=json))
+        run(_watch(resolved, subjects, everything=everything, count=count, json=json))
 
 
-async def _watch(environment: Environment, subject: str, *, everything: bool, count: int, json: bool) -> None:
+async def _watch(
+    environment: Environment, subjects: tuple[str, ...], *, everything: bool, count: int, json: bool
+) -> None:
     bus = open_bus(environment)
     seen = 0
-    async with contextlib.aclosing(bus.events(subject, from_start=everything)) as events:
+    async with contextlib.aclosing(bus.events(*subjects, from_start=everything)) as events:
         async for event in events:
             if json:
                 sys.stdout.write(event.decode() + "\n")
@@ -58,6 +61,8 @@ async def _watch(environment: Environment, subject: str, *, everything: bool, co
 
 def line_of(event: dict[str, Any]) -> str:
     """One event as a line for people."""
+    if "kind" in event:
+        return _finding_line(event)
     partitions = event.get("partitions", [])
     names = ", ".join(partition["partition"] for partition in partitions[:3])
     more = len(partitions) - 3
@@ -67,3 +72,20 @@ def line_of(event: dict[str, Any]) -> str:
         f"{event.get('committedAt', '')[:19]}  {event['table']}  {event['operation']} #{event['sequenceNumber']}  "
         f"{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{rest}"
     )
+
+
+def _finding_line(event: dict[str, Any]) -> str:
+    partitions = event.get("partitions", [])
+    start = f"{event.get('foundAt', '')[:19]}  {event['table']}  {event['kind']}"
+    if not partitions:
+        return f"{start}  nothing any more"
+    more = len(partitions) - 3 + int(event.get("partitionsOmitted", 0))
+    rest = f" and {more} more" if more > 0 else ""
+    return f"{start}  {', '.join(_found(partition) for partition in partitions[:3])}{rest}"
+
+
+def _found(partition: dict[str, Any]) -> str:
+    words = [f"{int(partition['rows']):,} rows"] if "rows" in partition else []
+    words += [f"{int(partition['sourceRows']):,} at the source"] if "sourceRows" in partition else []
+    words += [partition["detail"]] if partition.get("detail") else []
+    return f"{partition['partition']} ({', '.join(words)})" if words else str(partition["partition"])

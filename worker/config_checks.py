@@ -170,6 +170,9 @@ def environment_problems(node: Node) -> Iterator[Problem]:
             "ClickHouse writes the files itself then, and needs a named collection with the bucket's url and keys: "
             "create one at the source and name it as `storage.named_collection` (docs/guides/transfer.md)"
         )
+    purge, public = node.get("storage", "purge_url"), node.get("storage", "public_url")
+    if purge is not None and purge.value and (public is None or not public.value):
+        yield purge.problem("there is nothing to be purged without `public_url`, whose cache this is")
     for part, one, other in (("catalog", "credential_env", "token_env"), ("nats", "password_env", "token_env")):
         first, both = node.get(part, one), node.get(part, other)
         if both is not None and first is not None and both.value is not None and first.value is not None:

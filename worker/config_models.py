@@ -49,6 +49,10 @@ class Storage(Part):
     secret_key: Secret = Field(alias="secret_key_env")
     public_url: PublicUrl = ""
     """Where the world reads the bucket, and a copy of each table's metadata in it; empty if it does not."""
+    purge_url: Address | None = None
+    """Where the cache in front of `public_url` hears of changed objects: POST of `{"files": [URL, …]}`."""
+    purge_token: Secret | None = Field(default=None, alias="purge_token_env")
+    """The bearer token of those requests."""
     prefix: str = ""
     """What stands before every object key, without slashes at its ends; usually nothing."""
     named_collection: Name | None = None
@@ -124,6 +128,10 @@ class ExportLimits(Part):
     orphan_age_seconds: Positive | None = None
     """The least age of an orphan that may be deleted; by default the longest that an attempt to export and one to
     commit may take. With less, work that a retry would have found is done again."""
+    keep_snapshots: Positive = 20
+    """Upkeep lets the newest so many snapshots of a table stay, whatever their age."""
+    snapshot_age_seconds: Count = 7 * 24 * 3600
+    """Upkeep lets a snapshot stay that was the table's state more recently than that: who began to read it may end."""
 
 
 class WrittenEnvironment(Part):

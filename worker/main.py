@@ -27,9 +27,10 @@ from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
+from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
-WORKFLOWS: Sequence[type] = (RequestExport, ExportDue, Backfill, DeleteOrphans, ExportTable, VerifyTable)
+WORKFLOWS: Sequence[type] = (RequestExport, ExportDue, Backfill, DeleteOrphans, Upkeep, ExportTable, VerifyTable)
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)

@@ -9,6 +9,7 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from activities.clients.bus import Bus, BusSettings
 from activities.clients.clickhouse import ClickHouse, ClickHouseSettings
 from activities.clients.objectstore import ObjectStore, StoreSettings
+from activities.clients.purging import Purge
 from activities.context import ExportContext
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.lake.catalog import Lake
@@ -97,6 +98,14 @@ def open_store(environment: Environment) -> ObjectStore:
     )
 
 
+def open_purge(environment: Environment) -> Purge | None:
+    """The cache in front of the environment's bucket; None when there is none to be told."""
+    storage = environment.storage
+    if not storage.purge_url:
+        return None
+    return Purge(storage.purge_url, storage.purge_token.get_secret_value() if storage.purge_token else "")
+
+
 def open_bus(environment: Environment) -> Bus:
     """The environment's NATS; it connects when it is first used."""
     return Bus(bus_settings(environment))
@@ -182,4 +191,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             named_collection=named_collection(environment),
             suspend_after=environment.export.suspend_after,
             orphan_age_seconds=orphan_age(environment),
+            keep_snapshots=environment.export.keep_snapshots,
+            snapshot_age_seconds=environment.export.snapshot_age_seconds,
+            purge=open_purge(environment),
         )

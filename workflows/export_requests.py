@@ -18,6 +18,7 @@ from activities.contracts.failing import OF_THE_PARTITION, SuspendedPartition
 from activities.contracts.inputs import read_input
 from workflows.orphans_job import OrphansJob
 from workflows.table_job import TableJob
+from workflows.upkeep_job import UpkeepJob
 
 LISTED_FAILURES = 100
 LISTED_SNAPSHOTS = 1000
@@ -94,6 +95,10 @@ class ActiveRequest:
         return self.report.missing + self.report.stale + self.report.forced
 
     @property
+    def _done(self) -> int:
+        return self.report.exported + self.report.already_there + self.report.removed
+
+    @property
     def room(self) -> int:
         """How many more partitions may be planned; 0 when there is no bound."""
         return max(1, self.request.max_partitions - self._planned) if self.request.max_partitions else 0
@@ -108,6 +113,7 @@ class ActiveRequest:
         report = self.report
         report.exported += commit.committed
         report.already_there += commit.already_there
+        report.removed += commit.removed
         report.rows += commit.rows
         report.bytes += commit.bytes
         if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
@@ -141,7 +147,7 @@ class ActiveRequest:
             return "dry_run"
         if report.failed:
             return "partial"
-        if report.exported or report.already_there:
+        if report.exported or report.already_there or report.removed:
             return "complete"
         return "nothing_to_do"
 
@@ -164,6 +170,8 @@ class ActiveRequest:
         text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
         if report.already_there:
             text += f", {report.already_there} were there already"
+        if report.removed:
+            text += f", {report.removed} removed that the source holds nothing of any more"
         if report.failed:
             text += f", {report.failed} failed"
         if report.suspended:
@@ -176,7 +184,7 @@ class ActiveRequest:
         """The request as Markdown lines for the Temporal UI."""
         report = self.report
         line = (
-            f"- `{self.submitted.id}`: {report.exported + report.already_there} of {self._planned} partitions, "
+            f"- `{self.submitted.id}`: {self._done} of {self._planned} partitions, "
             f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
         return [line, *map(_shown, report.failures[:5]), *map(_shown_suspended, report.suspensions[:5])]
@@ -204,7 +212,7 @@ class ActiveRequest:
         """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,300 names)."""
         return {
             "submitted": asdict(self.submitted),
-            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[], last=[], suspensions=[]))
+            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[], last=[], suspensions=[], look=None))
             if self.plan
             else None,
             "todo": [asdict(planned) for planned in self.todo],
@@ -280,7 +288,7 @@ def _shown_suspended(one: SuspendedPartition) -> str:
 
 Underway = ActiveRequest | TableJob[Any, Any]
 """A request that a loop serves."""
-JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob}
+JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob, "upkeep": UpkeepJob}
 """Kind of a submitted request → what serves it; everything else is an export."""
 
 

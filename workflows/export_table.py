@@ -1,8 +1,9 @@
 """The durable loop of one Iceberg table: the only writer it has."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
@@ -30,6 +31,7 @@ from activities.contracts.export import (
     read_submitted,
     table_identifier,
 )
+from activities.contracts.findings import SHRUNK, Look, read_look
 from activities.contracts.inputs import bad_request, read_only_input
 from workflows.after_commit import AfterCommit
 from workflows.export_requests import (
@@ -44,8 +46,11 @@ from workflows.export_requests import (
     summary_of,
 )
 from workflows.failures import cause_of
+from workflows.findings import Findings
 from workflows.policies import PLAN, commit_policy, export_policy
 from workflows.table_job import TableJob
+
+T = TypeVar("T")
 
 
 @workflow.defn(name=LOOP_WORKFLOW)
@@ -63,6 +68,7 @@ class ExportTable:
         self._served: list[str] = []
         self._state = LoopState("", "", "")
         self._after: AfterCommit | None = None
+        self._findings = Findings()
         self._page: asyncio.Task[None] | None = None
         self._serving: Underway | None = None
         self._in_flight: dict[str, str] = {}
@@ -82,6 +88,7 @@ class ExportTable:
             raise
         finally:
             await self._after.stop()
+            await self._findings.stop()
 
     def _open(self, state: LoopState) -> None:
         self._state = state
@@ -93,12 +100,8 @@ class ExportTable:
                 type="WrongDoor",
                 non_retryable=True,
             )
-        try:
-            self._active = [resume(dumped) for dumped in state.active]
-        except (AttributeError, KeyError, TypeError) as wrong:
-            raise bad_request(
-                f"field 'active' is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
-            ) from wrong
+        self._active = _handed_over("active", state.active, resume)
+        self._findings = Findings(_handed_over("looks", state.looks, read_look))
         self._served = [*state.served, *self._served]
         workflow.upsert_search_attributes(
             [
@@ -117,12 +120,13 @@ class ExportTable:
             request = min(self._active, key=lambda active: active.priority, default=None)
             if request is None:
                 # No await between this look and the return: a signal that arrives later starts the next run.
-                if not self._inbox and after.idle:
+                if not self._inbox and after.idle and self._findings.idle:
                     return
-                await workflow.wait_condition(lambda: bool(self._inbox) or after.idle)
+                await workflow.wait_condition(lambda: bool(self._inbox) or (after.idle and self._findings.idle))
                 continue
             if self._pages and self._history_is_long(request):
                 await after.stop()
+                await self._findings.stop()
                 workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
@@ -136,6 +140,7 @@ class ExportTable:
         state = self._state
         state.active = [request.dump() for request in self._active]
         state.served = self._served[-REMEMBERED_REQUESTS:]
+        state.looks = [asdict(look) for look in self._findings.waiting]
         return state
 
     def _knows(self, request_id: str) -> bool:
@@ -226,6 +231,8 @@ class ExportTable:
             **PLAN,
         )
         request.planned(plan)
+        if plan.look is not None:
+            self._findings.take(plan.look)
         self._show()
 
     async def _export_page(self, request: ActiveRequest, page: list[PlannedPartition]) -> None:
@@ -233,7 +240,8 @@ class ExportTable:
         if plan is None:
             raise RuntimeError("a page without a plan")
         request.uploaded = 0
-        groups = shared_activities(page, plan.limits)
+        vanished = [planned for planned in page if planned.reason == "vanished"]
+        groups = shared_activities([planned for planned in page if planned.reason != "vanished"], plan.limits)
         files = await self._export_groups(request, groups)
         done = {file.partition for file in files}
         # Whatever failed in company is tried alone, where it can keep nobody from being exported.
@@ -241,19 +249,21 @@ class ExportTable:
         files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
         failed, request.gave_up = request.gave_up, {}
-        if not files and not empty_ranges and not failed:
+        if not files and not vanished and not empty_ranges and not failed:
             return
+        state = self._state
         try:
             commit = await workflow.execute_activity_method(
                 ExportActivities.commit_partitions,
                 CommitInput(
-                    self._state.environment,
-                    self._state.table,
-                    self._state.network,
+                    state.environment,
+                    state.table,
+                    state.network,
                     files,
                     empty_ranges,
                     failed,
                     round(workflow.now().timestamp(), 3),
+                    vanished,
                 ),
                 summary=f"{len(files)} partitions" + (f", {len(failed)} failed" if failed else ""),
                 **commit_policy(plan.limits),
@@ -265,11 +275,18 @@ class ExportTable:
             request.uploaded = 0
             for file in files:
                 request.failed(file.partition, cause, f"uploaded, not committed: {message}", who)
-            if not files:
+            for planned in vanished:
+                request.failed(planned.partition, cause, f"not removed: {message}", who)
+            if not files and not vanished:
                 raise
             return
         request.committed(commit)
-        if self._after is not None and (commit.snapshot_id or commit.already_there):
+        if request.request.allow_shrink:
+            # The table holds no more than the source any longer: this says so where no look of its own would.
+            even = [*(file.partition for file in files), *(planned.partition for planned in vanished)]
+            looked = [[partition, partition] for partition in even]
+            self._findings.take(Look(state.environment, state.table, state.network, SHRUNK, looked))
+        if self._after is not None and (commit.snapshot_id or commit.already_there or commit.removed):
             # What was there already may be this very commit, made by a worker that died before it could say so.
             self._after.look()
 
@@ -378,3 +395,12 @@ class ExportTable:
             return  # the coroutines of a run that left the worker's cache are closed outside of it
         identifier = table_identifier(self._state.network, self._state.table)
         workflow.set_current_details(details_of(identifier, self._active, list(self._in_flight)))
+
+
+def _handed_over(name: str, dumped: list[dict[str, Any]], read: Callable[[dict[str, Any]], T]) -> list[T]:
+    try:
+        return [read(one) for one in dumped]
+    except (AttributeError, KeyError, TypeError) as wrong:
+        raise bad_request(
+            f"field {name!r} is what a loop hands to its successor, and this is not: {wrong!r}; leave it out"
+        ) from wrong

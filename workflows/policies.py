@@ -11,10 +11,13 @@
 | export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
+| expire_snapshots   | 5 times              | what is left is found again by the next request                   |
+| refresh_public     | 5 times              | the same                                                          |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 | look_at_partitions | 5 times              | a source or catalog that stays away fails the run, with its cause |
 | compare_values     | 5 times              | the same                                                          |
 | publish_metadata   | for ever             | the public copy is late, never lost; nothing waits for it         |
+| publish_findings   | for ever             | the same                                                          |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """
@@ -27,6 +30,7 @@ from temporalio.workflow import ActivityCancellationType
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.contracts.orphans import DELETION_SECONDS
+from activities.contracts.upkeep import REFRESH_SECONDS
 
 PLAN_ATTEMPTS = 5
 HEARTBEAT = timedelta(seconds=10)
@@ -82,6 +86,20 @@ DELETE_ORPHANS: dict[str, Any] = {
     # meanwhile under the key of a deleted one must not fall to it. So nothing goes on before the last of its requests
     # has lost its signature. Cancellations and a worker that says that it stops are heard at once all the same.
     "start_to_close_timeout": timedelta(seconds=DELETION_SECONDS),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+
+
+EXPIRE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=COMMIT_SECONDS),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+REFRESH: dict[str, Any] = {
+    # As for orphans: a copy that is held up must not land on an object that the table has come to name meanwhile.
+    "start_to_close_timeout": timedelta(seconds=REFRESH_SECONDS),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }

@@ -1,7 +1,9 @@
 """Holding a table against its source, page by page. It writes nothing, so it needs no loop and disturbs none."""
 
 import asyncio
+import contextlib
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -15,10 +17,12 @@ from activities.contracts.export import (
     WHO_MUST_ACT,
     table_identifier,
 )
+from activities.contracts.findings import LISTED_FOUND, VERIFIED, FoundPartition, Look
 from activities.contracts.inputs import bad_request, read_only_input, write_input
 from activities.contracts.verify import (
     LISTED_FINDINGS,
     SOUND,
+    UNEXPECTED,
     VERIFY_WORKFLOW,
     Finding,
     Looked,
@@ -31,9 +35,11 @@ from activities.contracts.verify import (
     VerifyRequest,
 )
 from workflows.failures import cause_of
+from workflows.findings import Findings
 from workflows.policies import COMPARE, LOOK
 
 PARTITIONS_PER_READ = 32
+PUBLISHING = timedelta(minutes=1)
 ROWS_PER_READ = 1_000_000
 """Small partitions are read by one activity, up to so many of them or so many rows."""
 
@@ -108,6 +114,7 @@ class VerifyTable:
         self._request = VerifyRequest("", "")
         self._progress = _Progress()
         self._reading: list[str] = []
+        self._findings = Findings()
 
     @workflow.run
     async def run(self, *payloads: Any) -> VerifyReport:
@@ -149,14 +156,33 @@ class VerifyTable:
             self._publish(page.looked, [*page.findings, *values])
             pages += 1
             if not progress.first:
+                await self._settle()
                 return progress.end(table_identifier(request.network, request.table), deep=request.deep)
             if pages >= page.pages_per_run or workflow.info().is_continue_as_new_suggested():
+                await self._settle()
                 workflow.continue_as_new(args=[write_input(replace(request, carried=asdict(progress)))])
 
     def _publish(self, looked: list[list[str]], findings: list[Finding]) -> None:
-        """Say what was found in the partitions of a page: of all kinds that were not found there, there is nothing."""
+        """Say what was found in the partitions of a page; what was found there before, and is not now, has gone."""
+        request = self._request
+        # Of what lies outside no look could ever say that it has gone: it is counted, and named by the report alone.
+        outside = [found for found in findings if not found.partition or found.kind == UNEXPECTED]
+        said: dict[str, list[str]] = {}
         for finding in findings:
-            workflow.logger.warning("%s %s in %s: %s", finding.kind, finding.partition, looked, finding.message)
+            if finding not in outside:
+                said.setdefault(finding.partition, []).append(f"{finding.kind}: {finding.message}")
+        found = [FoundPartition(partition, detail="; ".join(words)) for partition, words in said.items()]
+        listed = found[:LISTED_FOUND]
+        omitted = len(found) - len(listed) + len(outside)
+        self._findings.take(
+            Look(request.environment, request.table, request.network, VERIFIED, looked, listed, omitted)
+        )
+
+    async def _settle(self) -> None:
+        """Give what was found time to be published; with NATS away for longer, the next run finds it again."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._findings.idle, timeout=PUBLISHING)
+        await self._findings.stop()
 
     async def _look(self) -> Looked:
         request, progress = self._request, self._progress

@@ -1,16 +1,16 @@
-"""NATS JetStream: one stream of snapshot events, of which the last message on a subject is remembered for us."""
+"""NATS JetStream: one stream of events, of which the last message on a subject is remembered for us."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
-from nats.js.api import DeliverPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from activities.core.faults import BusRefused, BusUnavailable
@@ -28,7 +28,7 @@ class BusSettings:
     url: str
     stream: str
     replicas: int
-    subjects: tuple[str, ...] = ("icefleet.*.snapshot.>",)
+    subjects: tuple[str, ...] = ("icefleet.*.snapshot.>", "icefleet.*.finding.>")
     login: Mapping[str, str] = field(default_factory=dict)
     """How to log in: `user` and `password`, `token`, or `credentials` (the text of a `.creds` file)."""
 
@@ -93,7 +93,7 @@ class Bus:
             num_replicas=self._settings.replicas,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             allow_direct=True,
-            description="Snapshots that icefleet committed",
+            description="What icefleet committed and found",
         )
         try:
             await jetstream.stream_info(self._settings.stream)
@@ -146,6 +146,7 @@ class Bus:
                     f"NATS {self._settings.url} takes no message of {len(body)} bytes; raise its max_payload"
                 ) from large
             except NoStreamResponseError:
+                await self._widen(jetstream, subject)
                 self._jetstream = None
                 raise
         if acknowledged.duplicate:
@@ -153,13 +154,37 @@ class Bus:
             raise BusUnavailable(f"{subject}: {message_id} was published a short while ago; look at the stream again")
         return int(acknowledged.seq)
 
-    async def events(self, subject: str, *, from_start: bool) -> AsyncGenerator[bytes]:
-        """Bodies of the messages on `subject` (wildcards allowed), in order, as they come; it never ends by itself."""
+    async def _widen(self, jetstream: JetStreamContext, subject: str) -> None:
+        """Let a stream that was made before there were such subjects take all of ours.
+
+        Raises:
+            BusRefused: the stream may not be changed.
+        """
+        try:
+            config = (await jetstream.stream_info(self._settings.stream)).config
+        except NotFoundError:
+            return  # it is made anew with the next connection
+        theirs = [own for own in config.subjects or [] if own not in self._settings.subjects]
+        wanted = [*theirs, *(own for own in self._settings.subjects if not any(_covers(one, own) for one in theirs))]
+        try:
+            await jetstream.update_stream(replace(config, subjects=wanted))
+        except APIError as refused:
+            raise BusRefused(
+                f"NATS {self._settings.url}: the stream {self._settings.stream} does not take {subject}, and may not "
+                f"be changed ({refused.description}); let it take {', '.join(self._settings.subjects)}"
+            ) from refused
+
+    async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[bytes]:
+        """Bodies of the messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""
         async with self._named():
             jetstream = await self._open()
             policy = DeliverPolicy.ALL if from_start else DeliverPolicy.NEW
             subscription = await jetstream.subscribe(
-                subject, stream=self._settings.stream, ordered_consumer=True, deliver_policy=policy
+                subjects[0],
+                stream=self._settings.stream,
+                config=ConsumerConfig(filter_subjects=list(subjects)),
+                ordered_consumer=True,
+                deliver_policy=policy,
             )
             try:
                 async for message in subscription.messages:
@@ -175,6 +200,17 @@ class Bus:
             raise BusUnavailable(
                 f"NATS {self._settings.url}, stream {self._settings.stream}: {str(away) or repr(away)}"
             ) from away
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether everything that `subject` stands for is taken by `pattern`; both may hold wildcards."""
+    patterns, words = pattern.split("."), subject.split(".")
+    for number, one in enumerate(patterns):
+        if one == ">":
+            return len(words) > number
+        if number >= len(words) or words[number] == ">" or one not in {"*", words[number]}:
+            return False
+    return len(patterns) == len(words)
 
 
 async def _quiet(_: Exception) -> None:

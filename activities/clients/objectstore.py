@@ -46,6 +46,8 @@ All others may pass: `SlowDown`, `ServiceUnavailable`, `InternalError`, `Request
 `ConditionalRequestConflict` (two wrote at once), `NoSuchUpload` (begun anew by the next attempt) and what is unknown.
 """
 WRONG_FOR_GOOD = (NoCredentialsError, PartialCredentialsError, ParamValidationError, InvalidRegionError)
+LARGEST_COPY = 2**30
+"""Bytes that are copied in one request. S3 takes five times as many, but may need longer than we wait for an answer."""
 RECIPE = "icefleet-recipe"
 """Metadata of an object that says what made it; two objects of one recipe hold the same rows."""
 
@@ -143,11 +145,14 @@ class ObjectStore:
         """The last `length` bytes of an object, or all of a shorter one."""
         return (await self.dated_tail(key, length))[0]
 
-    async def dated_tail(self, key: str, length: int) -> tuple[bytes, int]:
-        """The same, and when the object was made, in whole seconds since the epoch."""
+    async def dated_tail(self, key: str, length: int) -> tuple[bytes, StoredObject]:
+        """The same, and what object it is the end of."""
         async with self._named(key):
             answer = await self._s3.get_object(Bucket=self._settings.bucket, Key=key, Range=f"bytes=-{length}")
-            return bytes(await answer["Body"].read()), _second(answer["LastModified"])
+            tail = bytes(await answer["Body"].read())
+        size = answer.get("ContentRange", "").rpartition("/")[2]
+        recipe = answer.get("Metadata", {}).get(RECIPE, "")
+        return tail, StoredObject(int(size) if size else len(tail), recipe, _second(answer["LastModified"]))
 
     async def create(self, key: str, body: bytes, recipe: str) -> bool:
         """Write an object that is not there yet; False when one is, which is left as it was."""
@@ -169,6 +174,32 @@ class ObjectStore:
                 Bucket=self._settings.bucket, Key=key, Metadata={RECIPE: recipe}
             )
         return Upload(self, key, str(answer["UploadId"]))
+
+    async def copy(self, source: str, target: str, recipe: str, size: int) -> None:
+        """Put a copy of an object of `size` bytes under another key, over what is there: readers see one or the other.
+
+        The store does it by itself; no byte of it passes through here.
+        """
+        if size > LARGEST_COPY:
+            await self._copy_parts(source, target, recipe, size)
+            return
+        async with self._named(target):
+            await self._s3.copy_object(
+                Bucket=self._settings.bucket,
+                Key=target,
+                CopySource={"Bucket": self._settings.bucket, "Key": source},
+                MetadataDirective="REPLACE",
+                Metadata={RECIPE: recipe},
+            )
+
+    async def _copy_parts(self, source: str, target: str, recipe: str, size: int) -> None:
+        upload = await self.start(target, recipe)
+        async with AsyncExitStack() as unless_done:
+            unless_done.push_async_callback(upload.abort)
+            for number, first in enumerate(range(0, size, LARGEST_COPY), 1):
+                await upload.copied_part(number, source, first, min(first + LARGEST_COPY, size))
+            await upload.complete(overwrite=True)
+            unless_done.pop_all()
 
     def bucket(self, name: str) -> "ObjectStore":
         """Another bucket of the same store, for as long as this one is open."""
@@ -301,18 +332,19 @@ class Upload:
             )
         self._parts[number] = answer["CopyPartResult"]["ETag"]
 
-    async def complete(self) -> bool:
-        """Make the object be there; False when one was there already, which is left as it was."""
+    async def complete(self, *, overwrite: bool = False) -> bool:
+        """Make the object be there; False when one was there already, which is left as it was unless `overwrite`."""
+        only_if = {} if overwrite else {"IfNoneMatch": "*"}
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(self._parts.items())]
         async with self._store._named(self._key):  # noqa: SLF001
             try:
                 await self._store._s3.complete_multipart_upload(  # noqa: SLF001
-                    **self._where, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+                    **self._where, MultipartUpload={"Parts": parts}, **only_if
                 )
             except ClientError as failed:
                 if _code(failed) in EXISTS:
                     return False
-                if _code(failed) == "NoSuchUpload" and await self._store.head(self._key) is not None:
+                if not overwrite and _code(failed) == "NoSuchUpload" and await self._store.head(self._key) is not None:
                     return False  # an earlier try of this very call landed, and its answer was lost
                 raise
         return True

@@ -13,9 +13,11 @@ from temporalio.common import SearchAttributeKey
 
 from activities.contracts.backfill import BackfillRequest, EstimateInput, ResolvedBackfill, TableEstimate
 from activities.contracts.failing import SuspendedPartition
+from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
+from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage, UpkeepRequest
 
 WHO_MUST_ACT = "who must act"
 """Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
@@ -25,6 +27,7 @@ TASK_QUEUE = "icefleet-export"
 
 REQUEST_WORKFLOW = "RequestExport"
 ORPHANS_WORKFLOW = "DeleteOrphans"
+UPKEEP_WORKFLOW = "Upkeep"
 LOOP_WORKFLOW = "ExportTable"
 
 COMMIT_SECONDS = 30 * 60
@@ -64,6 +67,8 @@ class ExportRequest:
     from_: str | int = ""
     to: str | int = ""
     force: bool = False
+    allow_shrink: bool = False
+    """With `force`: also replace partitions of which the source holds less than the table."""
     dry_run: bool = False
     oldest_first: bool = False
     priority: int | None = None
@@ -84,16 +89,19 @@ class SubmittedRequest:
     request: dict[str, Any]
     """What was asked, as plain JSON."""
     kind: str = "export"
-    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`."""
+    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `upkeep` for an `UpkeepRequest`."""
 
 
-_REQUESTS: Mapping[str, type[ExportRequest] | type[OrphansRequest]] = {
+AnyRequest = ExportRequest | OrphansRequest | UpkeepRequest
+"""What may be asked of a table's loop."""
+_REQUESTS: Mapping[str, type[AnyRequest]] = {
     "export": ExportRequest,
     "orphans": OrphansRequest,
+    "upkeep": UpkeepRequest,
 }
 
 
-def read_submitted(submitted: SubmittedRequest) -> ExportRequest | OrphansRequest:
+def read_submitted(submitted: SubmittedRequest) -> AnyRequest:
     """The request inside its envelope.
 
     Raises:
@@ -127,11 +135,13 @@ class ExportReport(Report):
     stale: int = 0
     forced: int = 0
     shrunk: list[str] = field(default_factory=list)
-    """The first hundred partitions of which the source holds less than the table."""
+    """The first hundred partitions of which the source held less than the table."""
     empty: int = 0
     open: int = 0
     exported: int = 0
     already_there: int = 0
+    removed: int = 0
+    """Taken from the table, since the source has no rows of them any more."""
     rows: int = 0
     bytes: int = 0
     snapshots: list[str] = field(default_factory=list)
@@ -187,7 +197,7 @@ class PlannedPartition:
 
     partition: str
     reason: str
-    """`missing`, `stale` or `forced`."""
+    """`missing`, `stale`, `forced`, or `vanished`: the source has no rows of it, and its file is to go."""
     replaces: str = ""
     """Path of the file that it replaces, as the table names it."""
     rows: int = 0
@@ -218,6 +228,8 @@ class Plan:
     suspended: int = 0
     suspensions: list[SuspendedPartition] = field(default_factory=list)
     """The first hundred of the suspended partitions of the page."""
+    look: Look | None = None
+    """What is to be published of it; None for a dry run."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +270,8 @@ class CommitInput:
     """Partition → cause, of those that failed by themselves in a request for whatever is due."""
     failed_at: float = 0
     """When, in unix seconds: with it a failure that is told twice counts once."""
+    vanished: list[PlannedPartition] = field(default_factory=list)
+    """Partitions whose files go without another one in their place."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +285,8 @@ class CommitReport:
     """Partitions that the head held before: another writer, or this commit whose answer was lost."""
     rows: int
     bytes: int
+    removed: int = 0
+    """Partitions that were to vanish, and have."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +335,8 @@ class LoopState:
     """Requests under way: `SubmittedRequest`, cursor and report so far."""
     served: list[str] = field(default_factory=list)
     """Ids of the requests served last, so that one delivered twice is served once."""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """Each a `Look` whose findings are still to be published."""
 
 
 class ExportActivities:
@@ -377,4 +395,19 @@ class ExportActivities:
     @activity.defn(name="publish_metadata")
     async def publish_metadata(self, table: TableInput) -> PublishReport:
         """Publish the head's metadata where anybody can read it, unless that is what is published."""
+        raise NotImplementedError
+
+    @activity.defn(name="publish_findings")
+    async def publish_findings(self, look: Look) -> FindingsReport:
+        """Publish what a look found, if that differs from what was found before."""
+        raise NotImplementedError
+
+    @activity.defn(name="expire_snapshots")
+    async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
+        """Let old snapshots go that were announced; only the table's loop may ask."""
+        raise NotImplementedError
+
+    @activity.defn(name="refresh_public")
+    async def refresh_public(self, task: RefreshInput) -> RefreshPage:
+        """Refresh a page of public keys; only the table's loop may ask, between two pages of its own."""
         raise NotImplementedError

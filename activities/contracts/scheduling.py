@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 
 from activities.contracts.due import DUE_WORKFLOW, DueRequest
-from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportRequest
+from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, UPKEEP_WORKFLOW, ExportRequest
 from activities.contracts.orphans import OrphansRequest
+from activities.contracts.upkeep import UpkeepRequest
+from activities.contracts.verify import VERIFY_WORKFLOW, VerifyRequest
 
 SCHEDULABLE: Mapping[str, type] = {
     DUE_WORKFLOW: DueRequest,
     REQUEST_WORKFLOW: ExportRequest,
     ORPHANS_WORKFLOW: OrphansRequest,
+    UPKEEP_WORKFLOW: UpkeepRequest,
+    VERIFY_WORKFLOW: VerifyRequest,
 }

@@ -11,13 +11,14 @@ LISTED_FINDINGS = 100
 """Findings that a page or a report names; it counts all of them."""
 SOUND = ("proved", "empty", "open")
 """States of a partition that are no finding: it is as it should be, has no rows anywhere, or moved meanwhile."""
+UNEXPECTED = "unexpected"
 KINDS = {
     "missing": "the source has rows, and the table has no file",
     "stale": "the source has newer rows than the file",
     "shrunk": "the source holds less than the file",
     "rows": "the file has fewer rows than the source, which has nothing newer",
     "duplicate": "more than one file of the table holds the partition",
-    "unexpected": "the table holds something that is not expected: a file outside of the network's range, or deletes",
+    UNEXPECTED: "the table holds something that is not expected: a file outside of the network's range, or deletes",
     "gone": "the object that the table names is not there",
     "size": "the object has another size than the table says",
     "unreadable": "the object cannot be read, or its values cannot be read under the table's types",

@@ -127,6 +127,16 @@ def span_of(rule: PartitionRule, first: str, last: str) -> Span:
     return Span(start, stop)
 
 
+def asked_span(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
+    """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
+    if first and last:
+        return span_of(rule, first, last)
+    named = span_of(rule, first or last, first or last)
+    if first:
+        return Span(named.first, max(named.first, everything.stop))
+    return Span(min(everything.first, named.stop), named.stop)
+
+
 def _edge(rule: PartitionRule, label: str, hour: int) -> int:
     if rule.kind == "hourly" and _DATE.fullmatch(label):
         return _day(label) * _HOURS_PER_DAY + hour

@@ -6,7 +6,8 @@ from typing import Literal
 
 from activities.core.partitions import Ranges, Span
 
-Reason = Literal["missing", "stale", "forced"]
+Reason = Literal["missing", "stale", "forced", "vanished"]
+"""`vanished`: the source has no rows of it any more, and its file is to go."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Classified:
     """A plan: what to do, in order, and what was found.
 
     `empty` were asked for and have neither rows nor a file. `shrunk` have a file that holds more than the source has
-    now: a finding for people. They are in `todo` only when forced, and whoever exports them must have been allowed to.
+    now: a finding for people. They are in `todo` only when that was forced and allowed; those
+    without any rows are to vanish.
     """
 
     todo: tuple[PlannedPartition, ...]
@@ -81,6 +83,7 @@ def classify(
     force: bool,
     has_version: bool,
     newest_first: bool = True,
+    allow_shrink: bool = False,
 ) -> Classified:
     """Compare the table with the source.
 
@@ -92,6 +95,7 @@ def classify(
         force: Export everything that has rows, file or not.
         has_version: A file is stale when the source has a newer version; without versions, when it has more rows.
         newest_first: The order of `todo`.
+        allow_shrink: What is forced may also take from the table what the source has lost.
     """
     inside = asked.intersection(Ranges.from_span(span))
     # Every partition of a plan has a file or rows, so a long and empty range costs nothing.
@@ -106,7 +110,7 @@ def classify(
         if has_shrunk:
             shrunk.append(index)
         planned = _plan(index, file, source, force=force, has_version=has_version)
-        if planned is not None and (force or not has_shrunk):
+        if planned is not None and (not has_shrunk or (force and allow_shrink)):
             todo.append(planned)
     present = _indices(existing, span)
     with_rows = Ranges.from_indices(index for index in surveyed if surveyed[index].rows > 0)
@@ -114,7 +118,7 @@ def classify(
         todo=tuple(todo),
         missing=_count(todo, "missing"),
         stale=_count(todo, "stale"),
-        forced=_count(todo, "forced"),
+        forced=_count(todo, "forced") + _count(todo, "vanished"),
         present=len(present),
         empty=inside.difference(present).difference(with_rows),
         shrunk=tuple(shrunk),
@@ -125,7 +129,7 @@ def _plan(
     index: int, file: ExistingFile | None, source: SurveyedPartition | None, *, force: bool, has_version: bool
 ) -> PlannedPartition | None:
     if source is None or source.rows == 0:
-        return None
+        return PlannedPartition(index, "vanished", 0, file.key) if file is not None and force else None
     if file is None:
         return PlannedPartition(index, "missing", source.rows)
     if force:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 
-from activities.core.commits import CommitPlan, NewFile, plan_commit
+from activities.core.commits import CommitPlan, NewFile, Removal, plan_commit
 from activities.core.faults import CommitConflict, Fault, SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
@@ -46,8 +46,9 @@ def commit_files(
     summary: Mapping[str, str],
     properties: PropertyUpdate = lambda _: {},
     moves_head: bool = False,
+    removals: Sequence[Removal] = (),
 ) -> Commit:
-    """Make `files` part of the table in one snapshot, leaving out what the head already holds.
+    """Make `files` part of the table in one snapshot, leaving out what the head already holds, and drop `removals`.
 
     `describe` makes the manifest's entry of a file from its footer; `properties` answers the table properties that
     are to change, given those that are there. Both are asked again for every head. With `moves_head` properties that
@@ -69,11 +70,12 @@ def commit_files(
             return Commit(landed[0].snapshot_id, landed[0].plan)
         check_layout(table, rule)
         check_mapping(f"table {identifier}", table.properties, table.schema())
-        plan = plan_commit(_head(table, rule, files), files)
+        wanted = {file.index for file in files} | {removal.index for removal in removals}
+        plan = plan_commit(_head(table, rule, wanted), files, removals)
         changes = {
             name: value for name, value in properties(table.properties).items() if table.properties.get(name) != value
         }
-        if not plan.files and not changes:
+        if not plan.changes_files and not changes:
             return Commit(None, plan)
         if may_send:
             sent.append(_Staged(table, rule, plan, describe, summary, changes, moves_head=moves_head))
@@ -100,11 +102,10 @@ def _load(lake: Lake, identifier: str) -> Table:
     return table
 
 
-def _head(table: Table, rule: PartitionRule, files: Sequence[NewFile]) -> dict[int, ExistingFile]:
+def _head(table: Table, rule: PartitionRule, wanted: set[int]) -> dict[int, ExistingFile]:
     """What the head holds of the partitions at hand; manifests that cannot touch them stay closed."""
-    if not files:
+    if not wanted:
         return {}
-    wanted = {file.index for file in files}
     span = Span(min(wanted), max(wanted) + 1)
     return {
         index: ExistingFile(index, file.file_path, file.record_count, None)
@@ -135,12 +136,12 @@ class _Staged:
         self._transaction = Transaction(table)
         self.snapshot_id: int | None = None
         self._producer = None
-        if plan.files or moves_head:
+        if plan.changes_files or moves_head:
             update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
-            producer = update.overwrite() if plan.replace else update.merge_append()
+            producer = update.overwrite() if plan.outdated else update.merge_append()
             for file in plan.files:
                 producer.append_data_file(describe(table, file))
-            for old in _files_at(table, rule, {held.index: held.key for _, held in plan.replace}):
+            for old in _files_at(table, rule, plan.outdated):
                 producer.delete_data_file(old)
             producer.commit()
             self._producer = producer

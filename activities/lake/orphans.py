@@ -1,8 +1,9 @@
 """What the snapshots of a table name, and the line before its orphans go."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
+from pyiceberg.manifest import DataFileContent, ManifestEntry, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -11,6 +12,7 @@ from activities.core.orphans import PROPERTY, line_of
 from activities.core.tables import PartitionRule
 from activities.lake.catalog import Lake
 from activities.lake.commit import commit_files
+from activities.lake.files import index_of_file
 from activities.lake.storage import metadata_named
 
 
@@ -24,12 +26,21 @@ class Named:
     the life of this object. Methods block.
     """
 
-    def __init__(self, lake: Lake, identifier: str, is_ours: Callable[[str], bool]) -> None:
+    def __init__(self, lake: Lake, identifier: str, rule: PartitionRule, is_ours: Callable[[str], bool]) -> None:
         self._lake = lake
+        self._rule = rule
         self._is_ours = is_ours
         self._identifier = identifier
         self._places: set[str] = set()
         """`<bucket>/<key>` of every data file, manifest and manifest list that has been seen."""
+        self._live: set[str] = set()
+        """The same of the data files alone that a reader of some snapshot may open."""
+        self._manifests: dict[str, tuple[tuple[int, str], ...]] = {}
+        """Manifest of the table itself → partition and path of each file in it that is live."""
+        self.properties: Mapping[str, str] = {}
+        """The table's."""
+        self.head: Mapping[int, str] = {}
+        """Partition → path of the file that holds it, in the newest snapshot."""
         self.metadata_place = ("", "")
         """Bucket and prefix of the table's metadata."""
 
@@ -48,7 +59,11 @@ class Named:
         for one in (table, *self._strangers()):
             for snapshot in one.snapshots():
                 if _place(snapshot.manifest_list) not in self._places:
-                    self._read(one, snapshot)
+                    self._read(one, snapshot, own=one is table)
+        self.properties = dict(table.properties)
+        newest = table.current_snapshot()
+        manifests = newest.manifests(table.io) if newest is not None else []
+        self.head = dict(file for one in manifests for file in self._manifests.get(one.manifest_path, ()))
         return True
 
     def _strangers(self) -> Iterator[Table]:
@@ -58,19 +73,31 @@ class Named:
             if is_stranger and (table := self._lake.load(identifier)) is not None:
                 yield table
 
-    def _read(self, table: Table, snapshot: Snapshot) -> None:
+    def _read(self, table: Table, snapshot: Snapshot, *, own: bool) -> None:
         for manifest in snapshot.manifests(table.io):
             if _place(manifest.manifest_path) in self._places:
                 continue
             entries = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+            live = [entry for entry in entries if entry.status != ManifestEntryStatus.DELETED]
+            if own:
+                self._manifests[manifest.manifest_path] = self._held(table, live)
+            self._live.update(_place(entry.data_file.file_path) for entry in live)
             self._places.update(_place(entry.data_file.file_path) for entry in entries)
             self._places.add(_place(manifest.manifest_path))
         # Last, so that a snapshot which could not be read to its end is read again.
         self._places.add(_place(snapshot.manifest_list))
 
+    def _held(self, table: Table, live: list[ManifestEntry]) -> tuple[tuple[int, str], ...]:
+        files = [entry.data_file for entry in live if entry.data_file.content == DataFileContent.DATA]
+        return tuple((index_of_file(table, self._rule, file), file.file_path) for file in files)
+
     def has(self, bucket: str, key: str) -> bool:
-        """Whether a snapshot names this object."""
+        """Whether a snapshot names this object, be it as one that it deleted."""
         return f"{bucket}/{key}" in self._places
+
+    def is_read(self, bucket: str, key: str) -> bool:
+        """Whether a reader of some snapshot may open this object."""
+        return f"{bucket}/{key}" in self._live
 
 
 def _place(path: str) -> str:

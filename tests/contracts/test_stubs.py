@@ -18,6 +18,7 @@ from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
+from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
 ROOMS = {ExportActivities: Export, VerifyActivities: Verify}
@@ -73,6 +74,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         ExportDue,
         Backfill,
         DeleteOrphans,
+        Upkeep,
         ExportTable,
         VerifyTable,
     ]

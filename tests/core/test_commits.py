@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.core.commits import CommitPlan, NewFile, plan_commit
+from activities.core.commits import CommitPlan, NewFile, Removal, plan_commit
 from activities.core.planning import ExistingFile
 
 INDICES = st.integers(0, 5)
@@ -76,3 +76,14 @@ def test_a_file_that_was_replaced_by_a_third_one_meanwhile_is_not_replaced_again
 def test_a_replacement_whose_old_file_is_gone_is_added():
     new = NewFile(7, "ours", "stale", replaces="older")
     assert plan_commit({}, [new]) == CommitPlan((new,), (), ())
+
+
+def test_a_removal_takes_the_file_that_was_seen_and_no_other():
+    head = {index: ExistingFile(index, f"{index}/a", 10, None) for index in (1, 2, 3)}
+    new = NewFile(3, "3/b", "forced", replaces="3/a")
+    asked = [Removal(1, "1/a"), Removal(2, "2/older"), Removal(3, "3/a"), Removal(4, "4/a")]
+    plan = plan_commit(head, [new], asked)
+    assert (plan.remove, plan.kept) == ((head[1],), (asked[1],))
+    assert plan.outdated == {1: "1/a", 3: "3/a"}
+    again = plan_commit({2: head[2]}, [], asked[:2])
+    assert (again.changes_files, again.kept) == (False, (asked[1],))

@@ -32,7 +32,7 @@ def source(index, rows=10, version=5):
     return {index: SurveyedPartition(index, rows, version)}
 
 
-def plan(existing, surveyed, *, asked=SPAN, force=False, has_version=True, newest_first=True):
+def plan(existing, surveyed, *, asked=SPAN, force=False, has_version=True, newest_first=True, allow_shrink=False):
     return classify(
         SPAN,
         existing,
@@ -41,6 +41,7 @@ def plan(existing, surveyed, *, asked=SPAN, force=False, has_version=True, newes
         force=force,
         has_version=has_version,
         newest_first=newest_first,
+        allow_shrink=allow_shrink,
     )
 
 
@@ -81,9 +82,16 @@ def test_a_partition_gone_from_the_source_is_shrunk_and_never_replaced():
     assert (found.todo, found.shrunk) == ((), (3,))
 
 
-def test_a_forced_shrunk_partition_is_planned_and_named_as_shrunk():
-    found = plan(file(3), source(3, rows=9), force=True)
-    assert (found.todo, found.shrunk) == ((PlannedPartition(3, "forced", 9, "key-3"),), (3,))
+@pytest.mark.parametrize(("force", "allow_shrink"), [(True, False), (False, True)])
+def test_only_what_is_forced_and_allowed_makes_a_table_shrink(force, allow_shrink):
+    found = plan({**file(3), **file(4)}, source(3, rows=9), force=force, allow_shrink=allow_shrink)
+    assert (found.todo, found.forced, found.shrunk) == ((), 0, (4, 3))
+
+
+def test_a_forced_and_allowed_shrunk_partition_is_planned_and_named_as_shrunk():
+    found = plan({**file(3), **file(4)}, source(3, rows=9), force=True, allow_shrink=True)
+    assert found.todo == (PlannedPartition(4, "vanished", 0, "key-4"), PlannedPartition(3, "forced", 9, "key-3"))
+    assert (found.forced, found.shrunk) == (2, (4, 3))
 
 
 def test_force_exports_what_is_there_again():
@@ -119,12 +127,13 @@ def test_ten_million_known_empty_partitions_cost_nothing():
     assert found == Classified((), 0, 0, 0, 0, Ranges.from_span(span), ())
 
 
-@given(files, answers, ranges, st.booleans(), st.booleans())
-def test_every_partition_asked_about_has_exactly_one_fate(existing, surveyed, asked, force, has_version):
-    found = classify(SPAN, existing, surveyed, asked, force=force, has_version=has_version)
+@given(files, answers, ranges, st.booleans(), st.booleans(), st.booleans())
+def test_every_partition_asked_about_has_exactly_one_fate(existing, surveyed, asked, force, has_version, allow_shrink):
+    found = classify(SPAN, existing, surveyed, asked, force=force, has_version=has_version, allow_shrink=allow_shrink)
     planned = [item.index for item in found.todo]
     assert len(set(planned)) == len(planned)
-    assert all(index in SPAN and index in asked and index in surveyed for index in planned)
+    assert all(index in SPAN and index in asked for index in planned)
+    assert all((item.reason == "vanished") == (item.index not in surveyed) for item in found.todo)
     assert found.missing + found.stale + found.forced == len(planned)
     assert not set(found.empty) & (set(existing) | set(surveyed))
     for index in asked.intersection(Ranges.from_span(SPAN)):
@@ -132,7 +141,7 @@ def test_every_partition_asked_about_has_exactly_one_fate(existing, surveyed, as
             assert (index in planned) != (index in found.empty)
     for item in found.todo:
         assert item.replaces == (existing[item.index].key if item.index in existing else "")
-        assert force or item.index not in found.shrunk
+        assert (force and allow_shrink) or item.index not in found.shrunk
 
 
 @given(files, answers)

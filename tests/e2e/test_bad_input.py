@@ -10,7 +10,9 @@ from activities.contracts.export import LOOP_WORKFLOW
 from support.fleet import Fleet
 from support.refusals import asking, refusal
 
-FIELDS = "table, network, environment, from, to, force, dry_run, oldest_first, priority"
+FIELDS = (
+    "table, network, environment, from, to, force, allow_shrink, dry_run, oldest_first, priority, max_partitions, after"
+)
 ONE_OBJECT = f"the input must be one JSON object with the fields {FIELDS}"
 
 MEND_NAMES = (
@@ -87,7 +89,7 @@ async def test_a_request_that_is_not_one_object_fails_with_the_fields_that_it_sh
         ({"force": "yes"}, "field 'force' must be true or false; it is 'yes'"),
         ({"from": 1.5}, "field 'from' must be a text or a whole number; it is 1.5"),
         ({"dryrun": True}, "unknown field 'dryrun': did you mean 'dry_run'?"),
-        ({"date": "2024-03-20"}, f"unknown field 'date': the fields are {FIELDS}"),
+        ({"when": "2024-03-20"}, f"unknown field 'when': the fields are {FIELDS}"),
         (
             {"table": None, "tabel": "events", "priority": "high"},
             (
@@ -235,9 +237,12 @@ async def test_a_loop_started_by_hand_under_another_id_names_the_door(busy):
     [
         (
             [],
-            "the input must be one JSON object with the fields environment, table, network, active, served; it is None",
+            "the input must be one JSON object with the fields environment, table, network, active, served, looks; it",
         ),
-        (["a", "b"], "the input must be one JSON object with the fields environment, table, network, active, served; "),
+        (
+            ["a", "b"],
+            "the input must be one JSON object with the fields environment, table, network, active, served, looks; ",
+        ),
         ([{"environment": "local", "table": "t"}], "field 'network' is missing; it must be a text"),
         ([{"environment": "e", "table": "t", "network": "n", "served": 1}], "field 'served' must be a list; it is 1"),
     ],

@@ -15,7 +15,20 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from support.fleet import eventually
 from support.tcpproxy import TcpFaults
 
-REPORT_FIELDS = {"status", "message", "expected", "present", "missing", "stale", "forced", "shrunk", "empty", "open"}
+REPORT_FIELDS = {
+    "removed",
+    "cursor",
+    "status",
+    "message",
+    "expected",
+    "present",
+    "missing",
+    "stale",
+    "forced",
+    "shrunk",
+    "empty",
+    "open",
+}
 REPORT_FIELDS |= {"exported", "already_there", "rows", "bytes", "snapshots", "failed", "failures", "cause", "who"}
 REPORT_FIELDS |= {"cursor", "suspended", "suspensions"}
 

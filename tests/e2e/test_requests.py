@@ -7,6 +7,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 
 from activities.contracts.export import ExportReport
+from support.findings import findings_of
 
 
 def counts(report: ExportReport) -> dict[str, int]:
@@ -116,8 +117,36 @@ async def test_force_does_not_shrink_what_the_table_holds(fleet):
             f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 14 SETTINGS mutations_sync = 1"
         )
         forced = await fleet.request(force=True)
+        await fleet.loop_ended()
     assert (forced.shrunk, forced.forced, forced.exported) == (["2024-03-19"], 1, 1)
     assert [rows for _, rows in fleet.files()] == [10, 10]
+    assert [found["partition"] for found in (await findings_of(fleet))[-1]["partitions"]] == ["2024-03-19"]
+
+
+async def test_force_and_leave_to_shrink_make_the_table_follow_the_source(fleet):
+    """Nothing is left of one day: its file goes, in the snapshot that replaces the other ones."""
+    await fleet.make_days(days=3, rows=10)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.run_sql(
+            f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 14 SETTINGS mutations_sync = 1"
+        )
+        seen = await fleet.request(from_="2024-03-01")
+        done = await fleet.request(from_="2024-03-01", force=True, allow_shrink=True)
+        after = await fleet.request(from_="2024-03-01")
+        await fleet.loop_ended()
+    assert (seen.status, seen.shrunk) == ("nothing_to_do", ["2024-03-19", "2024-03-18"])
+    assert (done.forced, done.exported, done.removed, done.rows, len(done.snapshots)) == (3, 2, 1, 14, 1)
+    assert done.message.endswith(", 1 removed that the source holds nothing of any more")
+    assert (after.status, after.shrunk) == ("nothing_to_do", [])
+    assert [rows for _, rows in fleet.files()] == [4, 10]
+    event = (await fleet.events())[-1]
+    assert (event["filesRemoved"], [one["partition"] for one in event["partitions"]]) == (
+        "3",
+        ["2024-03-19", "2024-03-20"],
+    )
+    found = [[one["partition"] for one in event.get("partitions", [])] for event in await findings_of(fleet)]
+    assert found == [["2024-03-19", "2024-03-18"], []]
 
 
 async def test_a_dry_run_reports_the_plan_and_writes_nothing_anywhere(fleet):

@@ -36,7 +36,8 @@ from deploy.local.stack import Stack  # noqa: E402
 from support.backfills import progress_when, start_backfill  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
-from support.leftovers import next_second, start_deletion  # noqa: E402
+from support.leftovers import NOON, next_second, start_deletion  # noqa: E402
+from support.upkeep import start_upkeep  # noqa: E402
 
 HISTORIES = HERE / "histories"
 Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]
@@ -199,6 +200,35 @@ async def backfilled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def upkeep(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A day was replaced: its old snapshot expires, and its public object is refreshed."""
+    fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.insert("events", NOON, 5, updated="2024-05-01 00:00:00", offset=1000)
+        await fleet.request()
+        await fleet.loop_ended()
+        request = await start_upkeep(fleet)
+        await request.result()
+        await fleet.loop_ended()
+    return request
+
+
+async def shrunk(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """The source loses a day altogether and another one in part, and the table follows it."""
+    await fleet.make_days(days=3, rows=10)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.run_sql(
+            f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 14 SETTINGS mutations_sync = 1"
+        )
+        request = await fleet.start(from_="2024-03-18", force=True, allow_shrink=True)
+        await request.result()
+        await fleet.loop_ended()
+    return request
+
+
 async def estimated(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """A dry run of a backfill, of which one table cannot be counted."""
     await fleet.make_days(days=2, rows=10)
@@ -262,6 +292,8 @@ CASES: tuple[Case, ...] = (
     backfilled,
     estimated,
     backfill_cancelled,
+    upkeep,
+    shrunk,
 )
 
 

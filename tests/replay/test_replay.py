@@ -27,12 +27,14 @@ def payloads_of(text: str) -> list[str]:
 
 def test_there_is_a_history_of_every_workflow_and_typical_life():
     lives = {"plain", "stale-and-forced", "failures", "refused", "continued", "withdrawn", "loop-cancelled"}
-    assert cases_of("ExportTable") == lives | {"orphans", "due", "verified", "backfilled", "backfill-cancelled"}
+    others = {"orphans", "upkeep", "shrunk", "due", "verified", "backfilled", "backfill-cancelled"}
+    assert cases_of("ExportTable") == lives | others
     assert cases_of("ExportDue") == {"due"}
     assert cases_of("VerifyTable") == {"verified"}
     assert cases_of("Backfill") == {"backfilled", "estimated", "backfill-cancelled"}
     assert cases_of("DeleteOrphans") == {"orphans"}
-    assert cases_of("RequestExport") == lives | {"at-the-door"}
+    assert cases_of("Upkeep") == {"upkeep"}
+    assert cases_of("RequestExport") == lives | {"at-the-door", "shrunk"}
     assert {file.stem.split("-")[0] for file in HISTORIES} == {workflow.__name__ for workflow in WORKFLOWS}
 
 

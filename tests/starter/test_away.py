@@ -34,6 +34,7 @@ def run(*words: str) -> Said:
         (("export", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("verify", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("compare", "local:mainnet.canonical_execution_block", "s3://icefleet"), "CATALOG"),
+        (("upkeep", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("temporal", "init"), "TEMPORAL"),
         (("worker",), "TEMPORAL"),
         (("schedules", "list"), "TEMPORAL"),

@@ -25,6 +25,7 @@ LEAVES = [
     ("verify",),
     ("compare",),
     ("orphans",),
+    ("upkeep",),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
     ("sql",),

@@ -53,6 +53,18 @@ def test_an_event_is_one_line():
     )
 
 
+def test_a_finding_is_one_line_with_what_is_counted_on_either_side():
+    event = {"table": "mainnet.blocks", "kind": "shrunk", "foundAt": "2026-01-02T03:04:05.678Z"}
+    partitions = [{"partition": "2024-03-20", "rows": "12345", "sourceRows": "0"}]
+    partitions += [{"partition": "2024-03-19", "detail": "two files"}, {"partition": "2024-03-18"}]
+    line = line_of({**event, "partitions": [*partitions, {"partition": "2024-03-17"}], "partitionsOmitted": "7"})
+    assert line == (
+        "2026-01-02T03:04:05  mainnet.blocks  shrunk  2024-03-20 (12,345 rows, 0 at the source), "
+        "2024-03-19 (two files), 2024-03-18 and 8 more"
+    )
+    assert line_of(event) == "2026-01-02T03:04:05  mainnet.blocks  shrunk  nothing any more"
+
+
 def test_numbers_stand_to_the_right_and_nulls_are_blank():
     table = table_of(["text", "number", "flag"], [("a", 1, True), (None, None, None)])
     assert [column.justify for column in table.columns] == ["left", "right", "left"]

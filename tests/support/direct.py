@@ -63,11 +63,16 @@ class Hands:
         """Make the object of every partition of a plan, one after the other."""
         return [await self.export(planned, attempt=attempt) for planned in plan.todo]
 
-    async def commit(self, files: Sequence[ExportedPartition], empty_ranges: Sequence[list[str]] = ()) -> CommitReport:
+    async def commit(
+        self,
+        files: Sequence[ExportedPartition],
+        empty_ranges: Sequence[list[str]] = (),
+        vanished: Sequence[PlannedPartition] = (),
+    ) -> CommitReport:
         """Commit a page."""
         report: CommitReport = await ActivityEnvironment().run(
             self._export.commit_partitions,
-            CommitInput(**self._where, files=list(files), empty_ranges=list(empty_ranges)),
+            CommitInput(**self._where, files=list(files), empty_ranges=list(empty_ranges), vanished=list(vanished)),
         )
         return report
 

@@ -157,6 +157,11 @@ class Fleet:
         self._cluster |= values
         self.write_config()
 
+    def set_storage(self, **values: Any) -> None:
+        """Change the bucket's part of config, such as the cache in front of it; workers started later see it."""
+        self.storage |= values
+        self.write_config()
+
     def point(self, **ports: int) -> None:
         """Send a part's traffic to another port, such as a proxy's; workers started later see it."""
         self._endpoints |= ports

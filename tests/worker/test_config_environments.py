@@ -65,6 +65,16 @@ ENVIRONMENT_CASES = {
             )
         ],
     ),
+    "a cache of nothing": (
+        "bucket: icefleet",
+        "bucket: icefleet\n      purge_url: https://cdn.example.org/purge",
+        [
+            (
+                "environments.yaml:9 environments.local.storage.purge_url: "
+                "there is nothing to be purged without `public_url`, whose cache this is"
+            )
+        ],
+    ),
     "a port that cannot be": (
         "host: 127.0.0.1",
         "host: 127.0.0.1\n        port: 70000",

@@ -68,3 +68,35 @@ class Totals(_message.Message):
     rows: int
     bytes: int
     def __init__(self, files: _Optional[int] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("environment", "table", "network", "source_table", "kind", "found_at", "partitions", "partitions_omitted")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_TABLE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FOUND_AT_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_OMITTED_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    table: str
+    network: str
+    source_table: str
+    kind: str
+    found_at: _timestamp_pb2.Timestamp
+    partitions: _containers.RepeatedCompositeFieldContainer[FoundPartition]
+    partitions_omitted: int
+    def __init__(self, environment: _Optional[str] = ..., table: _Optional[str] = ..., network: _Optional[str] = ..., source_table: _Optional[str] = ..., kind: _Optional[str] = ..., found_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partitions: _Optional[_Iterable[_Union[FoundPartition, _Mapping]]] = ..., partitions_omitted: _Optional[int] = ...) -> None: ...
+
+class FoundPartition(_message.Message):
+    __slots__ = ("partition", "rows", "source_rows", "detail")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    partition: str
+    rows: int
+    source_rows: int
+    detail: str
+    def __init__(self, partition: _Optional[str] = ..., rows: _Optional[int] = ..., source_rows: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,24 @@
+"""Doing the same for many, a few at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+AT_ONCE = 16
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+async def each(ask: Callable[[S], Awaitable[T]], many: Sequence[S], at_once: int = AT_ONCE) -> list[T]:
+    """The answers, in order; when one fails, the others have ended before that is said."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(item: S) -> T:
+        async with slots:
+            return await ask(item)
+
+    answers = await asyncio.gather(*(one(item) for item in many), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]

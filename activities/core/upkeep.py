@@ -1,0 +1,22 @@
+"""Marks of upkeep: what an object at a public key is a copy of, and until when the cache was told of copies."""
+
+from collections.abc import Mapping
+
+PURGED_PROPERTY = "icefleet.purged-before"
+"""Table property: seconds since the epoch. The cache has heard of every copy that was made before."""
+_COPY = "copy of "
+
+
+def copy_mark(key: str) -> str:
+    """The recipe of a copy of the object `key`: what no export can have made, so that none adopts it."""
+    return f"{_COPY}{key}"
+
+
+def is_copy(recipe: str) -> bool:
+    """Whether an object of that recipe is a copy that upkeep made."""
+    return recipe.startswith(_COPY)
+
+
+def purged_before(properties: Mapping[str, str]) -> int:
+    """When the copies were made, at the latest, that the cache has heard of; 0 when it was told nothing yet."""
+    return int(properties.get(PURGED_PROPERTY, "0"))

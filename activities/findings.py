@@ -1,0 +1,142 @@
+"""Findings become events. What was found before is derived: the stream remembers it."""
+
+import hashlib
+from datetime import UTC, datetime
+
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry import metrics
+
+from activities import failpoints
+from activities.clients.bus import LastMessage
+from activities.context import ExportContext
+from activities.contracts.export import TableInput, table_identifier
+from activities.contracts.findings import FindingsReport, FoundPartition, Look
+from activities.core.faults import BadRequest, BusRefused
+from activities.core.partitions import Ranges, index_of, span_of
+from activities.core.tables import PartitionRule
+from icefleet.v1.events_pb2 import Finding
+from icefleet.v1.events_pb2 import FoundPartition as FoundMessage
+
+EVENT_TYPE = "icefleet.finding.v1"
+LISTED_PARTITIONS = 500
+"""Partitions that one event names."""
+
+_STANDING = metrics.get_meter("icefleet").create_gauge(
+    "icefleet.findings",
+    unit="{partition}",
+    description="Partitions of a table with a finding of one kind, by last look",
+)
+
+
+def finding_subject(environment: str, look: Look) -> str:
+    """Where a table's findings of one kind are published."""
+    return f"icefleet.{environment}.finding.{look.network}.{look.table}.{look.kind}"
+
+
+async def publish_findings(context: ExportContext, look: Look) -> FindingsReport:
+    """Publish what a look found, with what earlier looks found elsewhere, if that differs from the last event.
+
+    Raises:
+        BusUnavailable: NATS is away, or another look was published meanwhile: try again.
+        BusRefused: the last message on the subject is none of ours, or no stream may take the subject.
+    """
+    rule = context.table(TableInput(look.environment, look.table, look.network)).partition
+    subject = finding_subject(context.environment, look)
+    last = await context.bus.last(subject)
+    known = _known(subject, last)
+    event = _event(context, rule, known, look)
+    standing = len(event.partitions) + event.partitions_omitted
+    _STANDING.set(
+        standing,
+        {"environment": context.environment, "network": look.network, "table": look.table, "kind": look.kind},
+    )
+    if _same(event, known):
+        return FindingsReport(published=False, standing=standing)
+    after = last.sequence if last is not None else 0
+    identity = _event_id(subject, after, event)
+    await failpoints.reach("before-announce")
+    await context.bus.publish(
+        subject,
+        json_format.MessageToJson(event, indent=None).encode(),
+        _headers(context, event, identity),
+        message_id=identity,
+        after=after,
+    )
+    return FindingsReport(published=True, standing=standing)
+
+
+def _known(subject: str, last: LastMessage | None) -> Finding:
+    """What stood before this look; nothing when nobody has published yet."""
+    if last is None:
+        return Finding()
+    try:
+        return json_format.Parse(last.body, Finding(), ignore_unknown_fields=True)
+    except json_format.ParseError as foreign:
+        raise BusRefused(
+            f"{subject}: the last message on this subject, number {last.sequence} of the stream, is no finding of "
+            "ours, so what was found cannot be told; delete it, and keep other publishers off these subjects"
+        ) from foreign
+
+
+def _event(context: ExportContext, rule: PartitionRule, known: Finding, look: Look) -> Finding:
+    """What stands after this look: what it found, and what it did not look at."""
+    looked = Ranges.from_pairs(
+        (span.first, span.stop) for span in (span_of(rule, first, last) for first, last in look.looked)
+    )
+    found = {index_of(rule, one.partition): _message(one) for one in look.found}
+    kept = {}
+    for one in known.partitions:
+        index = _index(rule, one.partition)
+        if index is not None and index not in looked and index not in found:
+            kept[index] = one
+    every = [one for _, one in sorted({**kept, **found}.items(), reverse=True)]
+    found_at = Timestamp()
+    found_at.FromDatetime(datetime.now(UTC))
+    return Finding(
+        environment=context.environment,
+        table=table_identifier(look.network, look.table),
+        network=look.network,
+        source_table=look.table,
+        kind=look.kind,
+        found_at=found_at,
+        partitions=every[:LISTED_PARTITIONS],
+        # What nobody listed cannot be told to have gone while some of what was listed with it is still unseen.
+        partitions_omitted=max(len(every[LISTED_PARTITIONS:]) + look.omitted, known.partitions_omitted if kept else 0),
+    )
+
+
+def _index(rule: PartitionRule, label: str) -> int | None:
+    """None for a partition of a table that was cut in another way since."""
+    try:
+        return index_of(rule, label)
+    except BadRequest:
+        return None
+
+
+def _message(found: FoundPartition) -> FoundMessage:
+    return FoundMessage(partition=found.partition, rows=found.rows, source_rows=found.source_rows, detail=found.detail)
+
+
+def _same(event: Finding, known: Finding) -> bool:
+    return list(event.partitions) == list(known.partitions) and event.partitions_omitted == known.partitions_omitted
+
+
+def _event_id(subject: str, after: int, event: Finding) -> str:
+    """The same for every try to publish the same after the same; never for a finding that has come back."""
+    content = Finding(partitions=event.partitions, partitions_omitted=event.partitions_omitted)
+    seed = f"{subject}\n{after}\n".encode() + content.SerializeToString(deterministic=True)
+    return f"finding-{hashlib.sha256(seed).hexdigest()[:32]}"
+
+
+def _headers(context: ExportContext, event: Finding, identity: str) -> dict[str, str]:
+    """CloudEvents' headers, binary content mode."""
+    return {
+        "ce-specversion": "1.0",
+        "ce-type": EVENT_TYPE,
+        "ce-source": f"/icefleet/{context.environment}/{event.table}",
+        "ce-id": identity,
+        "ce-time": event.found_at.ToDatetime(UTC).isoformat(timespec="milliseconds"),
+        "ce-subject": event.table,
+        "content-type": "application/json",
+    }

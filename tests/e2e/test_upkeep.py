@@ -1,0 +1,58 @@
+"""`icefleet upkeep` and the workflow Upkeep, as people and schedules use them."""
+
+import asyncio
+import json
+
+import pytest
+
+from activities.contracts.export import UPKEEP_WORKFLOW
+from support.leftovers import NOON
+from support.refusals import asking, refusal
+from support.upkeep import start_upkeep
+
+FIELDS = "table, network, environment, take_over, dry_run"
+
+
+async def replaced(fleet):
+    """A day that was exported and replaced, both of them announced."""
+    fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
+    await fleet.make_days(days=2, rows=10)
+
+
+async def test_the_command_says_what_would_be_done_and_does_it(fleet):
+    await replaced(fleet)
+    words = ("upkeep", "events", "-n", fleet.network)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.insert("events", NOON, 5, updated="2024-05-01 00:00:00", offset=900)
+        await fleet.request()
+        await fleet.loop_ended()
+        code, said, errors = await fleet.command(*words, "--dry-run")
+        start = f"{fleet.network}.events: 1 snapshots would be expired and 1 retained, 0 public objects would be ref"
+        assert (code, errors, said[: len(start)]) == (0, "", start)
+        assert "1 still named by a retained snapshot" in said
+        assert len(fleet.table().snapshots()) == 2
+        code, said, errors = await fleet.command(*words, "--json")
+        done = json.loads(said)
+        assert (code, errors, done["status"], done["expired"], done["refreshed"]) == (0, "", "complete", 1, 1)
+        again = await asyncio.wait_for((await start_upkeep(fleet)).result(), 30)
+        await fleet.loop_ended()
+    # What was overwritten had been drawn a line before, in a snapshot of its own; the one before that one goes now.
+    assert (again.status, again.expired, again.retained, again.refreshed, again.fresh) == ("complete", 1, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"take_over": "yes"}, "field 'take_over' must be true or false; it is 'yes'"),
+        ({"dryrun": True}, "unknown field 'dryrun': did you mean 'dry_run'?"),
+        ({"table": "evnets"}, "no table 'evnets' in config; did you mean `events`?"),
+        ({}, "table {table} is not in the catalog: there is nothing to be kept in order"),
+    ],
+    ids=["a field mistyped", "an unknown field", "an unknown table", "a table that is not there"],
+)
+async def test_the_workflow_refuses_what_cannot_be_within_seconds(fleet, fields, message):
+    await fleet.make_days(days=1, rows=1)
+    async with fleet.worker():
+        said = await refusal(fleet, asking(fleet, **fields), workflow=UPKEEP_WORKFLOW)
+    assert said == ("BadRequest", message.format(table=f"{fleet.network}.events"))

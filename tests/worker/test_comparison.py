@@ -1,0 +1,88 @@
+"""A table held against its source: every partition is one thing, whatever duplicates and late rows there are."""
+
+import json
+
+from activities.contracts.export import table_identifier
+from support.direct import Hands
+from worker.comparison import compare, compare_all
+
+STATES = ("present", "missing", "stale", "shrunk", "empty", "open", "suspended")
+
+
+def days(compared):
+    """State → days of March that are in it, up to the 20th of it."""
+    first = 19_783  # 2024-03-01
+    return {
+        name: [index - first + 1 for index in getattr(compared, name)] for name in STATES if getattr(compared, name)
+    }
+
+
+async def test_every_partition_is_one_thing_by_one_query_whatever_the_range(fleet):
+    await fleet.make_days(days=6, rows=10)
+    async with fleet.context() as context:
+        await Hands(fleet, context).run(to="2024-03-19")
+        await change_source(fleet)
+        config = context.find_table("events", fleet.network)
+        seen = await compare(context.lake, fleet.clickhouse, config, fleet.network)
+        part = await compare(context.lake, fleet.clickhouse, config, fleet.network, first="2024-03-18")
+    assert days(seen) == {
+        "present": [15, 17],
+        "missing": [20],
+        "stale": [18],
+        "shrunk": [16, 19],
+        "empty": [*range(1, 15)],
+    }
+    assert days(part) == {"missing": [20], "stale": [18], "shrunk": [19]}
+    surveys = await fleet.queries(f"plan {table_identifier(fleet.network, 'events')}")
+    assert len(surveys) == 3  # the first one planned the export
+
+
+async def change_source(fleet):
+    """Late rows for the 18th; the 16th lost, the 19th in part, also where a newer row came; the 17th doubled by rows
+    that would be merged."""
+    late = {"updated": "2024-04-02 00:00:00", "offset": 99}
+    await fleet.run_sql(
+        f"DELETE FROM {fleet.database}.events WHERE toDate(at) = '2024-03-16' "
+        "OR (toDate(at) = '2024-03-19' AND number % 10 > 3)"
+    )
+    # Only now, since a deletion would wait for merges.
+    await fleet.run_sql(f"SYSTEM STOP MERGES {fleet.database}.events")
+    await fleet.insert("events", "toDateTime('2024-03-18 12:00:00', 'UTC')", 1, **late)
+    await fleet.insert("events", "toDateTime('2024-03-19 12:00:00', 'UTC')", 1, **late)
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.events SELECT * FROM {fleet.database}.events WHERE toDate(at) = '2024-03-17'"
+    )
+
+
+async def test_tables_shows_what_the_source_says_and_a_source_that_says_nothing_hides_no_other_table(fleet):
+    await fleet.make_days(days=3, rows=10)
+    fleet.add_table("daily", "absent", "at")
+    async with fleet.context() as context:
+        await Hands(fleet, context).run(to="2024-03-19")
+    await fleet.run_sql(f"DELETE FROM {fleet.database}.events WHERE toDate(at) = '2024-03-18' AND number % 10 > 3")
+    settings = fleet.settings()
+    seen = await compare_all(settings, fleet.name, settings.exports(fleet.name))
+    assert [(one.table.rpartition(".")[2], bool(one.problem), len(one.shrunk)) for one in seen] == [
+        ("events", False, 1),
+        ("absent", True, 0),
+    ]
+    code, said, errors = await fleet.command("tables", "--source", "--all")
+    assert (code, errors) == (0, "")
+    heading, events, absent, shrunk, why = said.splitlines()
+    assert heading.split() == ["table", "partitions", "rows", *STATES]
+    assert events.split() == [f"{fleet.network}.events", "2", "20", "1", "1", "0", "1", "17", "0", "0"]
+    assert absent.split() == [f"{fleet.network}.absent", "0", "0", *"???????"]
+    assert shrunk.startswith(f"{fleet.network}.events: the source holds less than the table for 2024-03-18; nothing is")
+    assert "has no table" in why
+    code, said, _ = await fleet.command("tables", "events", "--source", "--json")
+    [table] = json.loads(said)
+    assert table["source"] == {
+        "present": 1,
+        "missing": 1,
+        "stale": 0,
+        "shrunk": 1,
+        "empty": 17,
+        "open": 0,
+        "suspended": 0,
+        "shrunk_ranges": [["2024-03-18", "2024-03-18"]],
+    }
