@@ -8,6 +8,7 @@ from temporalio.client import Client
 from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
+from activities.contracts.adopt import AdoptInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
 from activities.core.faults import BadRequest
@@ -40,7 +41,9 @@ class ExportContext:
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 
-    def table(self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput) -> TableConfig:
+    def table(
+        self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput | AdoptInput
+    ) -> TableConfig:
         """Config of the table that an input names.
 
         Raises:

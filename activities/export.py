@@ -7,9 +7,11 @@ from temporalio import activity
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.adopting import adopt_page
 from activities.announcing import announce
 from activities.committing import commit_page
 from activities.context import ExportContext
+from activities.contracts.adopt import AdoptInput, AdoptPage, AdoptRequest
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     LOOP_WORKFLOW,
@@ -18,11 +20,11 @@ from activities.contracts.export import (
     TABLE_ATTRIBUTE,
     WITHDRAW_SIGNAL,
     AnnounceReport,
+    AnyRequest,
     CommitInput,
     CommitReport,
     ExportActivities,
     ExportedPartition,
-    ExportRequest,
     PartitionsInput,
     Plan,
     PlanInput,
@@ -33,6 +35,7 @@ from activities.contracts.export import (
     table_identifier,
 )
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
+from activities.core.adopting import check_adoption
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
 from activities.errors import faults_named
@@ -64,6 +67,8 @@ class Export(ExportActivities):
         config = self._context.table(TableInput(request.environment, request.table, request.network))
         if isinstance(request, OrphansRequest):
             check_age(request.older_than, self._context.orphan_age_seconds)
+        elif isinstance(request, AdoptRequest):
+            check_adoption(config, str(request.from_), str(request.to), request.extra_columns, request.unredacted)
         else:
             check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
@@ -71,9 +76,7 @@ class Export(ExportActivities):
             await self._signal_with_start(request, submitted, identity)
         return identity
 
-    async def _signal_with_start(
-        self, request: ExportRequest | OrphansRequest, submitted: SubmittedRequest, identity: str
-    ) -> None:
+    async def _signal_with_start(self, request: AnyRequest, submitted: SubmittedRequest, identity: str) -> None:
         await self._context.temporal.start_workflow(
             LOOP_WORKFLOW,
             {"environment": request.environment, "table": request.table, "network": request.network},
@@ -132,6 +135,13 @@ class Export(ExportActivities):
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("deleting orphans"):
             return await delete_page(self._context, task)
+
+    @activity.defn(name="adopt_files")
+    @faults_named
+    async def adopt_files(self, task: AdoptInput) -> AdoptPage:
+        """Make a page of published files part of their table, and say which cannot be."""
+        async with heartbeats("adopting"):
+            return await adopt_page(self._context, task)
 
     @activity.defn(name="announce_snapshots")
     @faults_named

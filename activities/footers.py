@@ -15,8 +15,9 @@ async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
     Raises:
         ObjectRefused: the object does not end as a Parquet file does.
     """
-    tail, made = await context.store.dated_tail(key, min(SMALL_TAIL, size))
+    tail, stored = await context.store.described_tail(key, min(SMALL_TAIL, size))
     needed = footer_bytes(key, tail)
     if needed > len(tail):
-        tail, made = await context.store.dated_tail(key, min(needed, size))
-    return replace(await asyncio.to_thread(read_footer, key, tail, size), made=made)
+        tail, stored = await context.store.described_tail(key, min(needed, size))
+    footer = await asyncio.to_thread(read_footer, key, tail, stored.size)
+    return replace(footer, made=stored.made, ours=bool(stored.recipe))

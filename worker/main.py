@@ -20,11 +20,12 @@ from activities.failpoints import arm_death
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
 from worker.wiring import connect_temporal, open_export
+from workflows.adopt_files import AdoptFiles
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
 
-WORKFLOWS: Sequence[type] = (RequestExport, DeleteOrphans, ExportTable)
+WORKFLOWS: Sequence[type] = (RequestExport, DeleteOrphans, AdoptFiles, ExportTable)
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)

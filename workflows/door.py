@@ -13,13 +13,12 @@ from activities.contracts.export import (
     PROGRESS_QUERY,
     TABLE_ATTRIBUTE,
     WHO_MUST_ACT,
+    AnyRequest,
     ExportActivities,
-    ExportRequest,
     SubmittedRequest,
     loop_id,
 )
 from activities.contracts.inputs import write_input
-from activities.contracts.orphans import OrphansRequest
 from activities.contracts.reports import Report
 from workflows.failures import cause_of
 from workflows.policies import DELIVER
@@ -43,7 +42,7 @@ class Door(Generic[AnyReport]):
         self._submitted: SubmittedRequest | None = None
         self._loop = ""
 
-    async def bring(self, request: ExportRequest | OrphansRequest, kind: str) -> AnyReport:
+    async def bring(self, request: AnyRequest, kind: str) -> AnyReport:
         """Send the request to its table's loop, and answer with what became of it.
 
         A request that failed as a whole fails this run with its cause, the report beside it.

@@ -15,6 +15,7 @@ from activities.contracts.export import (
     SubmittedRequest,
 )
 from activities.contracts.inputs import read_input
+from workflows.adopt_job import AdoptJob
 from workflows.orphans_job import OrphansJob
 from workflows.table_job import TableJob
 
@@ -233,7 +234,7 @@ def _shown(failed: FailedPartition) -> str:
 
 Underway = ActiveRequest | TableJob[Any, Any]
 """A request that a loop serves."""
-JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob}
+JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob, "adopt": AdoptJob}
 """Kind of a submitted request → what serves it; everything else is an export."""
 
 

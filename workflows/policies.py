@@ -8,6 +8,7 @@
 | export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
 | commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
+| adopt_files        | 5 times              | what is there already is passed over by the next try              |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
@@ -35,6 +36,12 @@ PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
+}
+ADOPT: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=COMMIT_SECONDS),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 ANNOUNCE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),

@@ -145,9 +145,16 @@ class ObjectStore:
 
     async def dated_tail(self, key: str, length: int) -> tuple[bytes, int]:
         """The same, and when the object was made, in whole seconds since the epoch."""
+        body, stored = await self.described_tail(key, length)
+        return body, stored.made
+
+    async def described_tail(self, key: str, length: int) -> tuple[bytes, StoredObject]:
+        """The same, and what the object is as a whole."""
         async with self._named(key):
             answer = await self._s3.get_object(Bucket=self._settings.bucket, Key=key, Range=f"bytes=-{length}")
-            return bytes(await answer["Body"].read()), _second(answer["LastModified"])
+            body = bytes(await answer["Body"].read())
+        size = int(answer.get("ContentRange", f"/{len(body)}").rpartition("/")[2])
+        return body, StoredObject(size, answer.get("Metadata", {}).get(RECIPE, ""), _second(answer["LastModified"]))
 
     async def create(self, key: str, body: bytes, recipe: str) -> bool:
         """Write an object that is not there yet; False when one is, which is left as it was."""
@@ -193,6 +200,18 @@ class ObjectStore:
                     ListedObject(entry["Key"], int(entry["Size"]), _second(entry["LastModified"]))
                     for entry in page.get("Contents", [])
                 ]
+
+    async def some_objects(self, prefix: str, *, after: str, limit: int) -> tuple[list[ListedObject], bool]:
+        """The next objects (at most `limit`, and 1,000) under a prefix with keys after `after`; whether there are more."""
+        async with self._named(prefix):
+            answer = await self._s3.list_objects_v2(
+                Bucket=self._settings.bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+            )
+        found = [
+            ListedObject(entry["Key"], int(entry["Size"]), _second(entry["LastModified"]))
+            for entry in answer.get("Contents", [])
+        ]
+        return found, bool(answer.get("IsTruncated"))
 
     async def uploads(self, prefix: str) -> AsyncGenerator[list[ListedObject], None]:
         """Every unfinished upload under a prefix, page by page."""

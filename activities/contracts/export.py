@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+from activities.contracts.adopt import AdoptInput, AdoptPage, AdoptRequest
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
@@ -23,6 +24,7 @@ TASK_QUEUE = "icefleet-export"
 
 REQUEST_WORKFLOW = "RequestExport"
 ORPHANS_WORKFLOW = "DeleteOrphans"
+ADOPT_WORKFLOW = "AdoptFiles"
 LOOP_WORKFLOW = "ExportTable"
 
 COMMIT_SECONDS = 30 * 60
@@ -82,16 +84,18 @@ class SubmittedRequest:
     request: dict[str, Any]
     """What was asked, as plain JSON."""
     kind: str = "export"
-    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`."""
+    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `adopt` for an `AdoptRequest`."""
 
 
-_REQUESTS: Mapping[str, type[ExportRequest] | type[OrphansRequest]] = {
+AnyRequest = ExportRequest | OrphansRequest | AdoptRequest
+_REQUESTS: Mapping[str, type[ExportRequest] | type[OrphansRequest] | type[AdoptRequest]] = {
     "export": ExportRequest,
     "orphans": OrphansRequest,
+    "adopt": AdoptRequest,
 }
 
 
-def read_submitted(submitted: SubmittedRequest) -> ExportRequest | OrphansRequest:
+def read_submitted(submitted: SubmittedRequest) -> AnyRequest:
     """The request inside its envelope.
 
     Raises:
@@ -318,6 +322,11 @@ class ExportActivities:
     @activity.defn(name="delete_orphans")
     async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
+        raise NotImplementedError
+
+    @activity.defn(name="adopt_files")
+    async def adopt_files(self, task: AdoptInput) -> AdoptPage:
+        """Make a page of published files part of their table, and say which cannot be."""
         raise NotImplementedError
 
     @activity.defn(name="announce_snapshots")

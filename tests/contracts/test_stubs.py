@@ -11,6 +11,7 @@ from activities.contracts import export as contract
 from activities.contracts.export import ExportActivities
 from activities.export import Export
 from worker import main as worker_main
+from workflows.adopt_files import AdoptFiles
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
@@ -55,7 +56,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         pass
     assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
     assert all(type(method.__self__) is Export for method in registered["activities"])
-    assert list(registered["workflows"]) == [RequestExport, DeleteOrphans, ExportTable]
+    assert list(registered["workflows"]) == [RequestExport, DeleteOrphans, AdoptFiles, ExportTable]
 
 
 def test_workflows_are_known_by_the_names_that_people_type():

@@ -28,6 +28,7 @@ OURS_TO_MEND = {
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/orphans.py", "answer"),
+    ("activities/adopting.py", "answer"),
 }
 
 
@@ -84,6 +85,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "export_partitions": export_policy(limits),
         "commit_partitions": commit_policy(limits),
         "delete_orphans": policies.DELETE_ORPHANS,
+        "adopt_files": policies.ADOPT,
         "announce_snapshots": policies.ANNOUNCE,
     }
     expected = {}

@@ -12,6 +12,7 @@ LEAVES = [
     ("seed",),
     ("worker",),
     ("export",),
+    ("adopt",),
     ("tables",),
     ("orphans",),
     ("watch",),
