@@ -2,7 +2,6 @@
 
 import pytest
 
-from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 from support.published import adopt, day_table, parquet, publish, reasons
 
 

@@ -48,7 +48,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 
 def publish(fleet: Fleet, files: Mapping[str, bytes], *, table: str = "events", **metadata: str) -> None:
-    """Put files under the table's prefix, as somebody else would; `metadata` is what their objects say of themselves."""
+    """Put files under the table's prefix as somebody else would; `metadata` is what the objects say of themselves."""
     prefix = prefix_of_table(fleet, table)
     with _bucket(fleet) as client:
         for key, body in files.items():
