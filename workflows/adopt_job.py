@@ -22,7 +22,7 @@ LISTED_SNAPSHOTS = 1000
 
 @dataclass
 class AdoptJob(TableJob[AdoptRequest, AdoptReport]):
-    """Pages of objects (`partitions_per_plan`), in the order of their keys; what is due is exported between two of them."""
+    """Pages of objects in the order of their keys (`partitions_per_plan`); what is due is exported between two."""
 
     request_shape: ClassVar[type] = AdoptRequest
     report_shape: ClassVar[type] = AdoptReport

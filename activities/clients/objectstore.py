@@ -202,7 +202,7 @@ class ObjectStore:
                 ]
 
     async def some_objects(self, prefix: str, *, after: str, limit: int) -> tuple[list[ListedObject], bool]:
-        """The next objects (at most `limit`, and 1,000) under a prefix with keys after `after`; whether there are more."""
+        """The next objects (at most `limit`, and 1,000) under a prefix after a key; and whether there are more."""
         async with self._named(prefix):
             answer = await self._s3.list_objects_v2(
                 Bucket=self._settings.bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit

@@ -1,4 +1,4 @@
-"""A file of others is adopted only where all three readers read it right: by its types, and by its values where they decide."""
+"""A file of others is adopted only where all three readers read it right: by its types, and at times its values."""
 
 import io
 from datetime import UTC, date, datetime
