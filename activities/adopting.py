@@ -127,14 +127,17 @@ class _Page:
         judge = Judge(
             self._config, self._task.network, types, self._facts.version_column, frozenset(self._task.unredacted)
         )
-        sound = [
-            one for one in opened if self._passes(one.found, _orphan(one.footer, line) or judge.first_look(one.footer))
-        ]
+        sound = await asyncio.to_thread(self._sound, judge, opened, line)
         known = await _each(lambda one: self._know(judge, one), sound, FILES_AT_ONCE)
         accepted = [one for one in known if self._passes(one.found, judge.second_look(one.index, one.known))]
         for one in accepted:
             self._lacking.update(types.keys() - set(one.footer.columns))
         return accepted
+
+    def _sound(self, judge: Judge, opened: Sequence[_Opened], line: int) -> list[_Opened]:
+        return [
+            one for one in opened if self._passes(one.found, _orphan(one.footer, line) or judge.first_look(one.footer))
+        ]
 
     def _look_at_table(self, files: list[_Placed]) -> tuple[dict[str, IcebergType], dict[int, str], int]:
         """Types that the table has or will have; path of the file of each partition; the line of its orphans."""

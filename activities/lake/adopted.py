@@ -88,9 +88,8 @@ class Judge:
         """Redacted columns must show blank values and nothing else."""
         watched = {name for name in self.config.redacted_columns if name not in self.unredacted}
         shown = []
-        for position in range(footer.metadata.num_columns):
-            column = footer.metadata.schema.column(position)
-            name = next((name for name in watched if column.path == name or column.path.startswith(f"{name}.")), None)
+        for path, position in footer.positions.items():
+            name = next((name for name in watched if path == name or path.startswith(f"{name}.")), None)
             if name is None:
                 continue
             ends = footer.ends(position)
@@ -108,10 +107,8 @@ class Judge:
 
 
 def _ends(footer: Footer, name: str) -> Ends | None:
-    for position in range(footer.metadata.num_columns):
-        if footer.metadata.schema.column(position).path == name:
-            return footer.ends(position)
-    return None
+    position = footer.positions.get(name)
+    return None if position is None else footer.ends(position)
 
 
 def _text(value: Any) -> Any:

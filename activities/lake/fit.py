@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from activities.core.evolution import Types
@@ -36,9 +37,14 @@ def type_text(column: Any) -> str:
     return str(column.physical_type) if logical == "None" else f"{column.physical_type} {logical}"
 
 
-def logical_type(column: Any) -> dict[str, Any]:
+def logical_type(column: Any) -> Mapping[str, Any]:
     """What Parquet says that the bytes of a column mean."""
-    logical: dict[str, Any] = json.loads(column.logical_type.to_json())
+    return _parsed(column.logical_type.to_json())
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Mapping[str, Any]:
+    logical: dict[str, Any] = json.loads(text)
     return logical
 
 

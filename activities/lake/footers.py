@@ -1,7 +1,8 @@
 """What the end of a Parquet file says: rows, columns, bounds. The truth about a file is in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -50,10 +51,16 @@ class Footer:
         """Rows in the file."""
         return int(self.metadata.num_rows)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the top-level columns, in order."""
         return tuple(self.metadata.schema.to_arrow_schema().names)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Path of a column that holds values → its position."""
+        schema = self.metadata.schema
+        return {schema.column(position).path: position for position in range(self.metadata.num_columns)}
 
     def unbounded(self) -> list[str]:
         """Paths of columns of which some row group holds values and does not say the smallest and the largest one."""

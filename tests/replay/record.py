@@ -32,6 +32,7 @@ from deploy.local.stack import Stack  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
 from support.leftovers import next_second, start_deletion  # noqa: E402
+from support.published import day_table, parquet, publish, start_adoption  # noqa: E402
 
 HISTORIES = HERE / "histories"
 Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]
@@ -159,6 +160,27 @@ async def orphans(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def adopting(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Three published files, of which one is refused, a page each; an export is asked for meanwhile."""
+    fleet.set_export(partitions_per_plan=1)
+    await fleet.make_days(days=3, rows=10, profile="as_published")
+    wrong = parquet(day_table(fleet.network, 19))
+    files = {
+        "2024/3/18.parquet": wrong,
+        **{f"2024/3/{day}.parquet": parquet(day_table(fleet.network, day)) for day in (19, 20)},
+    }
+    publish(fleet, files)
+    async with fleet.worker():
+        async with gate_at("before-commit") as gate:
+            request = await start_adoption(fleet)
+            await gate.reached()
+            other = await fleet.start()
+            gate.open()
+            await asyncio.gather(request.result(), other.result())
+        await fleet.loop_ended()
+    return request
+
+
 CASES: tuple[Case, ...] = (
     plain,
     stale_and_forced,
@@ -169,6 +191,7 @@ CASES: tuple[Case, ...] = (
     withdrawn,
     loop_cancelled,
     orphans,
+    adopting,
 )
 
 
