@@ -18,7 +18,7 @@ from activities.core.adopting import DUPLICATE, ORPHAN, UNREADABLE, VALUE, Place
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.commits import NewFile
 from activities.core.empties import PROPERTY, remember_empty
-from activities.core.evolution import TableShape, check_clashes
+from activities.core.evolution import TableShape, Types, check_clashes
 from activities.core.faults import ObjectRefused
 from activities.core.objectkeys import table_prefix
 from activities.core.orphans import line_of
@@ -83,6 +83,18 @@ async def adopt_page(context: ExportContext, task: AdoptInput) -> AdoptPage:
     return page.report(accepted, done, listed[-1].key if more else "")
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """The table before anything is adopted."""
+
+    shape: TableShape
+    """As it is, or will be when it was made ready."""
+    held: Mapping[int, str]
+    """Partition → path of its file, of the partitions at hand."""
+    line: int
+    """Of its orphans; 0 when none was drawn."""
+
+
 class _Page:
     """One page: what it is held against, and what was found."""
 
@@ -121,13 +133,17 @@ class _Page:
         """Those that are to become part of the table."""
         if not files:
             return []
-        types, held, line = await asyncio.to_thread(self._look_at_table, files)
-        opened = await _each(self._open, [one for one in files if self._is_new(one, held)], FOOTERS_AT_ONCE)
-        types = self._with_extra(types, opened)
+        seen = await asyncio.to_thread(self._look_at_table, files)
+        opened = await _each(self._open, [one for one in files if self._is_new(one, seen.held)], FOOTERS_AT_ONCE)
+        types = await asyncio.to_thread(self._with_extra, seen.shape.types, opened)
         judge = Judge(
-            self._config, self._task.network, types, self._facts.version_column, frozenset(self._task.unredacted)
+            self._config,
+            self._task.network,
+            replace(seen.shape, types=types),
+            self._facts.version_column,
+            frozenset(self._task.unredacted),
         )
-        sound = await asyncio.to_thread(self._sound, judge, opened, line)
+        sound = await asyncio.to_thread(self._sound, judge, opened, seen.line)
         known = await _each(lambda one: self._know(judge, one), sound, FILES_AT_ONCE)
         accepted = [one for one in known if self._passes(one.found, judge.second_look(one.index, one.known))]
         for one in accepted:
@@ -139,8 +155,7 @@ class _Page:
             one for one in opened if self._passes(one.found, _orphan(one.footer, line) or judge.first_look(one.footer))
         ]
 
-    def _look_at_table(self, files: list[_Placed]) -> tuple[dict[str, IcebergType], dict[int, str], int]:
-        """Types that the table has or will have; path of the file of each partition; the line of its orphans."""
+    def _look_at_table(self, files: list[_Placed]) -> _Seen:
         wanted: list[ExportColumn] = []
 
         def decide(shape: TableShape | None) -> tuple[ExportColumn, ...]:
@@ -149,12 +164,13 @@ class _Page:
 
         rule = self._config.partition
         table = look_ahead(self._context.lake, self._identifier, rule, decide)
-        types = dict(shape_of(table).types) | {column.name: column.iceberg for column in wanted}
+        shape = shape_of(table)
+        shape = replace(shape, types={**shape.types, **{column.name: column.iceberg for column in wanted}})
         if table is None:
-            return types, {}, 0
+            return _Seen(shape, {}, 0)
         indices = [one.index for one in files]
         there = existing_files(table, rule, "", Span(min(indices), max(indices) + 1))
-        return types, {index: file.key for index, file in there.items()}, line_of(table.properties)
+        return _Seen(shape, {index: file.key for index, file in there.items()}, line_of(table.properties))
 
     def _columns(self, shape: TableShape | None) -> tuple[ExportColumn, ...]:
         columns = export_columns(self._config, self._facts.columns, shape)
@@ -162,19 +178,21 @@ class _Page:
         there = {column.name for column in columns} | set(shape.types if shape else ())
         return (*columns, *(ExportColumn(name, "", kind) for name, kind in self._extra.items() if name not in there))
 
-    def _with_extra(self, types: dict[str, IcebergType], opened: Sequence[_Opened]) -> dict[str, IcebergType]:
+    def _with_extra(self, types: Types, opened: Sequence[_Opened]) -> Types:
         """The table's types with the extra columns that were asked for, each as the first file has it.
 
         Raises:
-            SchemaConflict: the name of one is another column's in all but letter case.
+            SchemaConflict: the name of one is another column's in all but letter case, or that of one that is gone.
         """
         for name in self._task.extra_columns:
             kinds = (type_of(one.footer, name) for one in opened)
             kind = next((kind for kind in kinds if kind is not None), None)
             if name not in types and kind is not None:
                 self._extra[name] = kind
-        check_clashes(self._config.name, types, self._extra)
-        return types | self._extra
+        if self._extra:
+            check_clashes(self._config.name, types, self._extra)
+            look_ahead(self._context.lake, self._identifier, self._config.partition, self._columns)
+        return {**types, **self._extra}
 
     def _is_new(self, one: _Placed, held: Mapping[int, str]) -> bool:
         path = held.get(one.index, "")

@@ -27,7 +27,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         UNREADABLE: "the file does not end with a Parquet footer that can be read",
         EMPTY: "the file holds no rows",
         UNKNOWN_COLUMN: "the file has a column that neither source nor table has",
-        MISSING_COLUMN: "the file lacks the partition or the network column",
+        MISSING_COLUMN: "the file lacks the partition or the network column, or one that the table requires",
         TYPE: "a column's type in the file is not read right under its type in the table",
         VALUE: "a column holds a value that is not read right under its type in the table, or nobody can tell",
         WRONG_PARTITION: "rows lie outside of the partition that the key names",

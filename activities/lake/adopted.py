@@ -16,12 +16,13 @@ from activities.core.adopting import (
     MISSING_COLUMN,
     NO_VERSION,
     UNREDACTED,
+    VALUE,
     WRONG_NETWORK,
     WRONG_PARTITION,
     Refusal,
     is_blank,
 )
-from activities.core.evolution import Types
+from activities.core.evolution import TableShape
 from activities.core.orphans import check_line
 from activities.core.partitions import bounds_of, label_of
 from activities.core.tables import PartitionRule, TableConfig
@@ -39,7 +40,7 @@ class Judge:
 
     config: TableConfig
     network: str
-    types: Types
+    shape: TableShape
     version_column: str
     unredacted: frozenset[str] = frozenset()
 
@@ -48,14 +49,22 @@ class Judge:
         config = self.config
         if not footer.rows:
             return Refusal(EMPTY, "it holds no rows; icefleet remembers empty partitions without a file")
-        needed = (config.partition.column, config.network_column)
+        needed = dict.fromkeys((config.partition.column, config.network_column, *sorted(self.shape.required)))
         if missing := [name for name in needed if name not in footer.columns]:
             return Refusal(MISSING_COLUMN, f"it has no column {', '.join(missing)}")
-        if refusal := unreadable(footer, self.types):
+        if refusal := unreadable(footer, self.shape.types) or self._holed(footer):
             return refusal
         if self.version_column and self.version_column not in footer.columns:
             return Refusal(NO_VERSION, f"it has no column {self.version_column}")
         return self._shown(footer)
+
+    def _holed(self, footer: Footer) -> Refusal | None:
+        """Tables of others may have columns that must never be null."""
+        for name in sorted(self.shape.required):
+            ends = _ends(footer, name)
+            if ends is None or ends.nulls:
+                return Refusal(VALUE, f"{name} is required in the table, and may be null in the file")
+        return None
 
     def told(self, footer: Footer) -> tuple[dict[str, Ends], list[str]]:
         """What the columns span that must be known, and those of which the footer does not say it."""

@@ -14,6 +14,7 @@ from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 
 from activities.core.columns import ExportColumn
+from activities.core.evolution import TableShape
 from activities.core.faults import ObjectRefused
 from activities.core.orphans import PROPERTY
 from activities.core.partitions import index_of
@@ -48,7 +49,7 @@ TYPES = {
     }.items()
 }
 DAY = index_of(DAILY, "2024-03-20")
-JUDGE = Judge(replace(CONFIG, redacted_columns=()), "net", TYPES, "updated")
+JUDGE = Judge(replace(CONFIG, redacted_columns=()), "net", TableShape(TYPES), "updated")
 NAIVE = pa.timestamp("us")
 
 
@@ -109,6 +110,13 @@ def test_each_reason_to_refuse_a_file(extra, reason, says, statistics):
 
 def test_a_file_without_rows_is_refused():
     assert verdict(JUDGE, day().slice(0, 0))[0] == "empty"
+
+
+def test_a_column_that_the_table_requires_is_there_and_never_null():
+    judge = replace(JUDGE, shape=TableShape(TYPES, frozenset({"name"})))
+    assert verdict(judge, day()) == ("", "")
+    assert verdict(judge, day(name=None)) == ("missing_column", "it has no column name")
+    assert verdict(judge, day(name=pa.array(["a"] * 9 + [None])))[0] == "value"
 
 
 SEEN = [

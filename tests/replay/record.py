@@ -164,11 +164,8 @@ async def adopting(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """Three published files, of which one is refused, a page each; an export is asked for meanwhile."""
     fleet.set_export(partitions_per_plan=1)
     await fleet.make_days(days=3, rows=10, profile="as_published")
-    wrong = parquet(day_table(fleet.network, 19))
-    files = {
-        "2024/3/18.parquet": wrong,
-        **{f"2024/3/{day}.parquet": parquet(day_table(fleet.network, day)) for day in (19, 20)},
-    }
+    held = {18: 19, 19: 19, 20: 20}
+    files = {f"2024/3/{day}.parquet": parquet(day_table(fleet.network, rows)) for day, rows in held.items()}
     publish(fleet, files)
     async with fleet.worker():
         async with gate_at("before-commit") as gate:
