@@ -127,21 +127,24 @@ def is_blank(value: Any) -> bool:
 
 
 def check_adoption(
-    config: TableConfig, first: str, last: str, extra_columns: Sequence[str], unredacted: Sequence[str]
+    config: TableConfig, first: str, last: str, extra_columns: Sequence[object], unredacted: Sequence[object]
 ) -> None:
     """Refuse a request that could not be served.
 
     Raises:
-        BadRequest: an end of the range is malformed, an extra column may say who or where somebody is, or a column is
-            called unredacted that config does not redact.
+        BadRequest: an end of the range is malformed, a name is no text, an extra column may say who or where somebody
+            is, or a column is called unredacted that config does not redact.
     """
     asked_span(config.partition, first, last)
-    if sensitive := [name for name in extra_columns if looks_sensitive(name, config.sensitive_patterns)]:
+    for field, names in (("extra_columns", extra_columns), ("unredacted", unredacted)):
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise BadRequest(f"field {field!r} must be a list of names of columns; {wrong[0]!r} is none")
+    if sensitive := [name for name in map(str, extra_columns) if looks_sensitive(name, config.sensitive_patterns)]:
         raise BadRequest(
             f"field 'extra_columns': {', '.join(sensitive)} may say who or where somebody is, and config cannot decide "
             "about a column that the source has not; leave it out, and export the partitions of such files anew"
         )
-    if strange := [name for name in unredacted if name not in config.redacted_columns]:
+    if strange := [name for name in map(str, unredacted) if name not in config.redacted_columns]:
         raise BadRequest(
             f"field 'unredacted': {config.name} does not redact {', '.join(strange)}; "
             f"it redacts {', '.join(config.redacted_columns) or 'nothing'}"

@@ -4,8 +4,9 @@ Found out by trying (docs/guides/adopting.md has the table, tests/types/test_ado
 `activities.lake.fit`, by which our own files are judged, and narrower where a reader's filter would lose rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from activities.core.adopting import TYPE, UNKNOWN_COLUMN, VALUE, Refusal
@@ -47,15 +48,17 @@ class Leaf:
 
 def leaves(footer: Footer, types: Types) -> tuple[list[Leaf], list[str]]:
     """The file's columns that the table has, and paths of those that it lacks."""
-    known = {field[0]: field for name, kind in types.items() for field in _fields(name, name, kind, repeated=False)}
-    found, unknown = [], []
-    for position in range(footer.metadata.num_columns):
-        column = footer.metadata.schema.column(position)
-        if column.path not in known:
-            unknown.append(column.path)
-            continue
-        found.append(Leaf(position, *known[column.path], column))
-    return found, unknown
+    known = _known(tuple(types.items()))
+    schema = footer.metadata.schema
+    places = footer.positions.items()
+    found = [Leaf(position, *known[path], schema.column(position)) for path, position in places if path in known]
+    return found, [path for path in footer.positions if path not in known]
+
+
+@lru_cache(maxsize=64)
+def _known(types: tuple[tuple[str, IcebergType], ...]) -> Mapping[str, tuple[str, str, str, bool]]:
+    """The same for every file of a page: path in a file → that, the path in ours, the type, whether it is repeated."""
+    return {field[0]: field for name, kind in types for field in _fields(name, name, kind, repeated=False)}
 
 
 def _fields(path: str, known: str, kind: IcebergType, *, repeated: bool) -> Iterator[tuple[str, str, str, bool]]:

@@ -139,6 +139,8 @@ def test_a_request_that_cannot_be_is_refused_with_the_field():
         check_adoption(DAILY, "", "", ["legacy", "peer_id"], [])
     with pytest.raises(BadRequest, match="'unredacted': blocks does not redact slot; it redacts nothing"):
         check_adoption(DAILY, "", "", [], ["slot"])
+    with pytest.raises(BadRequest, match="'extra_columns' must be a list of names of columns; 7 is none"):
+        check_adoption(DAILY, "", "", ["legacy", 7], [])
     with pytest.raises(BadRequest, match="is not a date"):
         check_adoption(DAILY, "march", "", [], [])
     assert index_of(DAILY.partition, "1970-01-01") == 0

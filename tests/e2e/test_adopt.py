@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from support.evidence import source_rows, table_rows
 from support.fleet import eventually
 from support.leftovers import NOON, delete_before, keys, next_second, prefix_of_table
-from support.published import adopt, day_table, parquet, publish, reasons, start_adoption
+from support.published import MILLIS, UPDATED, adopt, day_table, parquet, publish, reasons, start_adoption
 
 DAYS = (18, 19, 20)
 
@@ -186,3 +186,31 @@ async def test_a_request_that_cannot_be_is_refused_at_the_door(published):
                 await adopt(fleet, **fields)
             assert failed.value.cause.type == "BadRequest"
             assert says in failed.value.cause.message
+
+
+async def test_chunks_are_adopted_up_to_the_head_and_found_again_by_their_bounds(fleet):
+    await fleet.run_sql(
+        f"CREATE TABLE {fleet.database}.blocks (updated DateTime, block UInt64, network String) "
+        "ENGINE = ReplacingMergeTree(updated) ORDER BY (network, block)"
+    )
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.blocks SELECT toDateTime('2024-04-01', 'UTC'), number, '{fleet.network}' "
+        "FROM numbers(3500)"
+    )
+    fleet.add_table("chunked", "blocks", "block", partition={"coarse_chunks": 2}, profile="as_published")
+    files = {}
+    for start in (0, 1000, 3000):
+        columns = {
+            "updated": pa.array([UPDATED] * 1000, MILLIS),
+            "block": pa.array(range(start, start + 1000), pa.uint64()),
+            "network": pa.array([fleet.network] * 1000),
+        }
+        files[f"1000/{start}.parquet"] = parquet(pa.table(columns), write_statistics=["block"])
+    publish(fleet, files, table="blocks")
+    async with fleet.worker():
+        report = await adopt(fleet, "blocks")
+        assert (report.adopted, report.rows, report.reasons) == (2, 2000, {"open": 1})
+        export = await fleet.request("blocks", from_=0, to=2999)
+        assert (export.status, export.present, export.exported) == ("complete", 2, 1)
+        assert (await adopt(fleet, "blocks", from_=0, to=1999)).already_there == 2
+    assert fleet.files("blocks") == [(f"1000/{start}.parquet", 1000) for start in (0, 1000, 2000)]
