@@ -23,6 +23,7 @@ from activities.core.faults import ObjectRefused
 from activities.core.objectkeys import table_prefix
 from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, Span, label_of
+from activities.core.publication import METADATA
 from activities.core.query import SourceFacts, check_columns, head_query
 from activities.core.tables import TableConfig
 from activities.core.types import IcebergType
@@ -121,7 +122,10 @@ class _Page:
     def placed(self, listed: Iterable[ListedObject], places: Places) -> list[_Placed]:
         """The files whose keys name a partition that was asked for and may be there."""
         outer, found = self._context.key(""), []
+        copies = self._context.key(table_prefix(self._config, self._task.network)) + METADATA
         for one in listed:
+            if one.key.startswith(copies):
+                continue  # the public copy of the table's own metadata
             index, refusal = places.find(one.key.removeprefix(outer))
             if refusal is None and index not in places.asked:
                 self._not_asked += 1

@@ -12,7 +12,7 @@ from temporalio import activity
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.waits import watch_waits
 from activities.core.faults import Fault
-from activities.transfer import PendingObject
+from activities.transfer import Transfer
 
 BEATS_PER_TIMEOUT = 12
 UNTIMED_PAUSE_SECONDS = 5
@@ -25,7 +25,7 @@ class _Running:
     clickhouse: ClickHouse
     query_id: str
     partition: str
-    pending: PendingObject
+    pending: Transfer
 
 
 class Beats:
@@ -46,7 +46,7 @@ class Beats:
             await asyncio.gather(self._beating, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def query(self, clickhouse: ClickHouse, partition: str, pending: PendingObject) -> AsyncIterator[str]:
+    async def query(self, clickhouse: ClickHouse, partition: str, pending: Transfer) -> AsyncIterator[str]:
         """An id for a query whose progress is told while it runs, and which is killed when it is given up."""
         running = self._running = _Running(clickhouse, f"icefleet-{uuid.uuid4()}", partition, pending)
         try:

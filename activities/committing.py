@@ -11,8 +11,8 @@ from temporalio import activity
 from activities import failpoints
 from activities.context import ExportContext
 from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
+from activities.core import empties, failing
 from activities.core.commits import NewFile
-from activities.core.empties import PROPERTY, remember_empty
 from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
 from activities.core.tables import PartitionRule
@@ -94,13 +94,18 @@ def snapshot_summary(partitions: int) -> dict[str, str]:
 def _properties(
     rule: PartitionRule, commit: CommitInput, files: list[NewFile], properties: Mapping[str, str]
 ) -> dict[str, str]:
-    """The remembered empty partitions, if they change."""
+    """What is remembered of empty and failing partitions, as far as there is something to remember."""
     found = Ranges.from_pairs((index_of(rule, first), index_of(rule, last) + 1) for first, last in commit.empty_ranges)
-    text = properties.get(PROPERTY, "")
-    if not found and not text:
-        return {}
     held = Ranges.from_indices(file.index for file in files)
-    return {PROPERTY: remember_empty(text, found, held, datetime.now(UTC).date())}
+    changed: dict[str, str] = {}
+    text = properties.get(empties.PROPERTY, "")
+    if found or text:
+        changed[empties.PROPERTY] = empties.remember_empty(text, found, held, datetime.now(UTC).date())
+    text = properties.get(failing.PROPERTY, "")
+    if commit.failed or text:
+        failed = {index_of(rule, label): cause for label, cause in commit.failed.items()}
+        changed[failing.PROPERTY] = failing.remember_failing(text, rule, failed, held.union(found), commit.failed_at)
+    return changed
 
 
 def _report(done: Commit, footers: Mapping[str, Footer]) -> CommitReport:

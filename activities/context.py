@@ -23,6 +23,8 @@ class ExportContext:
     environment: str
     find_table: Callable[[str, str], TableConfig]
     """Table and network → what config says of it; raises BadRequest for what config does not have."""
+    find_networks: Callable[[str], list[str]]
+    """Table → the networks that it has; raises as `find_table` does."""
     find_source: Callable[[str], ClickHouse]
     """`<environment>.<cluster>` → its client."""
     store: ObjectStore
@@ -38,6 +40,10 @@ class ExportContext:
     part_size_bytes: int
     look_back_days: int
     recheck_empty_days: int
+    named_collection: str
+    """Under which name ClickHouse knows the bucket and writes files itself; empty when they pass through the worker."""
+    suspend_after: int
+    """Failures in a row after which a partition is left out of what is due for a while; 0: never."""
     orphan_age_seconds: int
     """What no snapshot names and is younger is never deleted."""
 

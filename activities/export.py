@@ -25,9 +25,11 @@ from activities.contracts.export import (
     CommitReport,
     ExportActivities,
     ExportedPartition,
+    NetworksInput,
     PartitionsInput,
     Plan,
     PlanInput,
+    PublishReport,
     SubmittedRequest,
     TableInput,
     loop_id,
@@ -43,6 +45,7 @@ from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
+from activities.publishing import publish
 
 
 @contextlib.contextmanager
@@ -58,6 +61,15 @@ class Export(ExportActivities):
 
     def __init__(self, context: ExportContext) -> None:
         self._context = context
+
+    @activity.defn(name="list_networks")
+    @faults_named
+    async def list_networks(self, wanted: NetworksInput) -> list[str]:
+        """The networks of a table that a request means, each once; one that config does not have is refused."""
+        self._context.check_environment(wanted.environment)
+        for network in wanted.networks:
+            self._context.find_table(wanted.table, network)
+        return list(dict.fromkeys(wanted.networks)) or self._context.find_networks(wanted.table)
 
     @activity.defn(name="deliver_request")
     @faults_named
@@ -149,3 +161,10 @@ class Export(ExportActivities):
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
             return await announce(self._context, table)
+
+    @activity.defn(name="publish_metadata")
+    @faults_named
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
+        async with heartbeats("publishing"):
+            return await publish(self._context, table)

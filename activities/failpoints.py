@@ -1,7 +1,8 @@
 """Named points at which a crash test may stop the world. They cost a dict look-up when off.
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
-`after-announce`. Orphans: `before-delete`.
+`after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
+`before-public-version`, `before-public-hint`.
 """
 
 import os
@@ -18,6 +19,10 @@ NAMES = frozenset(
         "before-announce",
         "after-announce",
         "before-delete",
+        "before-public-manifest",
+        "before-public-list",
+        "before-public-version",
+        "before-public-hint",
     }
 )
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}

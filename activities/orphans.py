@@ -21,9 +21,11 @@ from activities.contracts.orphans import (
     OrphansInput,
     OrphansPage,
 )
+from activities.core.direct import is_attempt
 from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.objectkeys import table_prefix
 from activities.core.orphans import PROPERTY, check_age
+from activities.core.publication import METADATA as PUBLIC_METADATA
 from activities.core.tables import PartitionRule, TableConfig
 from activities.lake.catalog import Lake
 from activities.lake.orphans import Named, draw_line
@@ -62,15 +64,23 @@ class _Place:
             listed = self.store.objects(self.prefix, after=after)
         async with aclosing(listed) as pages:
             async for page in pages:
-                # Of the metadata only manifests and manifest lists: the rest is the catalog's to keep.
-                yield [found for found in page if self.kind != METADATA or found.key.endswith(".avro")]
+                yield [found for found in page if self._may_be_orphan(found.key)]
+
+    def _may_be_orphan(self, key: str) -> bool:
+        if self.kind == METADATA:
+            # Only manifests and manifest lists: the rest is the catalog's to keep.
+            return key.endswith(".avro")
+        # The public copy of the metadata is named by its own hint, and swept by whoever publishes.
+        return not key.startswith(self.prefix + PUBLIC_METADATA)
 
     async def is_foreign(self, found: ListedObject) -> bool | None:
         """Whether somebody else made it; None when it is gone, or another one took its place."""
         if self.kind != DATA:
             return False
         stored = await self.store.head(found.key)
-        return None if stored is None or stored.made != found.made else not stored.recipe
+        if stored is None or stored.made != found.made:
+            return None
+        return not (stored.recipe or is_attempt(found.key))
 
     async def weighed(self, found: ListedObject) -> ListedObject:
         """The same, with the bytes that an unfinished upload holds so far."""

@@ -1,7 +1,6 @@
 """One partition, from the source to one object: staged first, and created once it has been held against the source."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -18,11 +17,12 @@ from activities.core.objectkeys import public_key, replacement_key
 from activities.core.query import Query, SourceFacts
 from activities.core.recipes import IDS, forced_ids, short_ids
 from activities.core.tables import TableConfig
+from activities.direct import DirectObject
 from activities.footers import stored_footer
 from activities.lake.fit import misfits
-from activities.lake.footers import Footer, read_footer
+from activities.lake.footers import Footer
 from activities.misfits import explained
-from activities.transfer import PendingObject
+from activities.transfer import Order, PendingObject, Transfer
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class PartitionExport:
                 continue
             stored = None if self._is_likely_free else await store.head(key)
             if stored is None:
-                return await self._stream(key, uploads, beats)
+                return await self._carry(key, uploads, beats)
             if stored.recipe == self.recipe and stored.made >= self.subject.line:
                 return await self._adopt(key, stored)
         raise ObjectRefused(f"{self.name}: every object key for it is taken by an object of another origin")
@@ -95,8 +95,11 @@ class PartitionExport:
     @property
     def _is_likely_free(self) -> bool:
         """Whether creating the object is the way to see that its key is taken, which a small one may be made for."""
-        first = activity.info().attempt == 1 and not self.lost and not self.refused
-        return first and 0 < self.planned.rows <= self.subject.context.limits.small_partition_rows
+        return self._is_small and activity.info().attempt == 1 and not self.lost and not self.refused
+
+    @property
+    def _is_small(self) -> bool:
+        return 0 < self.planned.rows <= self.subject.context.limits.small_partition_rows
 
     def _keys(self) -> list[str]:
         """Where the object may go: the public key for a partition that has no file yet, else one beside it."""
@@ -108,19 +111,16 @@ class PartitionExport:
             return beside
         return [context.key(public_key(config, task.network, self.index)), *beside]
 
-    async def _stream(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
-        context = self.subject.context
+    async def _carry(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
+        subject, info = self.subject, activity.info()
+        comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
         async with AsyncExitStack() as own:
-            pending = PendingObject(context.store, key, self.recipe, context.part_size_bytes)
+            pending = self._transfer(key)
             await own.enter_async_context(pending)
             try:
-                async with (
-                    beats.query(self.subject.clickhouse, self.planned.partition, pending) as query_id,
-                    # Closed whatever happens, so that the connection and its export slot are free at once.
-                    aclosing(self._chunks(query_id)) as chunks,
-                ):
-                    await pending.take(chunks)
-                footer = self._whole(key, pending)
+                async with beats.query(subject.clickhouse, self.planned.partition, pending) as query_id:
+                    order = Order(self.name, subject.clickhouse, self.query, query_id, comment)
+                    footer = await pending.carry(order)
             except UnsupportedType as misfit:
                 raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
             self._check_columns(footer)
@@ -129,18 +129,15 @@ class PartitionExport:
             uploads.push_async_exit(own.pop_all())
         return StagedObject(self, footer, pending)
 
-    def _chunks(self, query_id: str) -> AsyncGenerator[bytes]:
-        info = activity.info()
-        comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
-        return self.subject.clickhouse.parquet(self.query, query_id=query_id, comment=comment)
+    def _transfer(self, key: str) -> Transfer:
+        """How the object comes to be.
 
-    def _whole(self, key: str, pending: PendingObject) -> Footer:
-        """The footer of what was sent; a stream that broke after its first byte has none."""
-        try:
-            return read_footer(key, pending.tail, pending.size)
-        except ObjectRefused as broken:
-            what = f"{self.name}: the result ended after {pending.size} bytes, and is not whole ({broken})"
-            raise self.subject.clickhouse.broken(what, pending.tail) from broken
+        A small one always passes through here: it is one request to the store, and six when ClickHouse writes it.
+        """
+        context = self.subject.context
+        if context.named_collection and not self._is_small:
+            return DirectObject(context, key, self.recipe)
+        return PendingObject(context.store, key, self.recipe, context.part_size_bytes)
 
     def _check_columns(self, footer: Footer) -> None:
         types = {column.name: column.iceberg for column in self.subject.columns}
@@ -163,7 +160,7 @@ class StagedObject:
 
     export: PartitionExport
     footer: Footer
-    pending: PendingObject | None
+    pending: Transfer | None
 
     @property
     def held(self) -> int:

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
+from activities.contracts.failing import SuspendedPartition
 from activities.contracts.inputs import read_input
+from activities.core import empties, failing
 from activities.core.columns import ExportColumn, export_columns
-from activities.core.empties import PROPERTY, known_empty
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.partitions import Ranges, Span, expected_span, index_of, label_of, span_of
@@ -81,15 +83,20 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         with contextlib.suppress(StoreUnavailable):
             await context.store.check()
     closed, still_open = await _expected(subject, plan.cursor)
-    existing, empties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
-    known = known_empty(empties, since=datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days))
+    existing, properties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
+    since = datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days)
+    known = empties.known_empty(properties.get(empties.PROPERTY, ""), since=since)
+    aside = _set_aside(context, subject, properties)
     # Whoever names a range wants it looked at, also where it was empty last time.
     skip = Ranges.from_pairs(()) if subject.is_range or request.force else known
     unasked = skip
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
-    covered, found = await _survey(context, subject, closed, existing, skip, limit)
+    covered, found = await _survey(context, subject, closed, existing, skip, aside, limit)
+    suspended = {index: one for index, one in sorted(aside.suspended.items()) if index in covered}
+    first = [planned for planned in found.todo if planned.index not in aside.last]
+    last = [planned for planned in found.todo if planned.index in aside.last]
     new_empty = found.empty.difference(known)
 
     def label(index: int) -> str:
@@ -97,19 +104,33 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
 
     return Plan(
         identifier=identifier,
-        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in found.todo],
+        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in first],
         cursor=_cursor(subject, closed, covered),
         limits=context.limits,
         expected=len(covered),
         present=found.present,
-        missing=found.missing,
-        stale=found.stale,
-        forced=found.forced,
+        missing=sum(planned.reason == "missing" for planned in first),
+        stale=sum(planned.reason == "stale" for planned in first),
+        forced=sum(planned.reason == "forced" for planned in first),
         empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
         open=len(still_open),
         shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
-        empty_ranges=[[label(first), label(stop - 1)] for first, stop in new_empty.pairs()],
+        empty_ranges=[[label(start), label(stop - 1)] for start, stop in new_empty.pairs()],
+        last=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in last],
+        suspended=len(suspended),
+        suspensions=[
+            SuspendedPartition(label(index), one.cause, one.count, f"{datetime.fromtimestamp(until, UTC):%FT%TZ}")
+            for index, (one, until) in list(suspended.items())[:LISTED_FINDINGS]
+        ],
     )
+
+
+def _set_aside(context: ExportContext, subject: _Subject, properties: Mapping[str, str]) -> failing.SetAside:
+    """Whoever names a range, or forces one, wants what failed tried as well, and in its place."""
+    if subject.is_range or subject.request.force:
+        return failing.NOTHING
+    remembered = failing.failing_of(properties.get(failing.PROPERTY, ""), subject.rule)
+    return failing.set_aside(remembered, context.suspend_after, int(time.time()))
 
 
 async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
@@ -127,7 +148,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     )
     if subject.is_range:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
-        asked = _asked(rule, str(request.from_), str(request.to), everything)
+        asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
     if cursor:
         edge = index_of(rule, cursor)
@@ -138,7 +159,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
     return closed, still_open
 
 
-def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
+def asked_span(rule: PartitionRule, first: str, last: str, everything: Span) -> Span:
     """The partitions between two labels; an end that is not given is the network's, wherever the other one lies."""
     if first and last:
         return span_of(rule, first, last)
@@ -150,8 +171,8 @@ def _asked(rule: PartitionRule, first: str, last: str, everything: Span) -> Span
 
 def _look_at_table(
     context: ExportContext, subject: _Subject, identifier: str, span: Span
-) -> tuple[dict[int, ExistingFile], str]:
-    """The files of `span` and the remembered empties; the table is made, or made ready, on the way."""
+) -> tuple[dict[int, ExistingFile], Mapping[str, str]]:
+    """The files of `span` and the table's properties; the table is made, or made ready, on the way."""
 
     def decide(shape: TableShape | None) -> tuple[ExportColumn, ...]:
         columns = export_columns(subject.config, subject.facts.columns, shape)
@@ -163,9 +184,9 @@ def _look_at_table(
     else:
         table = ensure_table(context.lake, identifier, subject.rule, decide)
     if table is None:
-        return {}, ""
+        return {}, {}
     held = existing_files(table, subject.rule, subject.facts.version_column, span)
-    return held, table.properties.get(PROPERTY, "")
+    return held, table.properties
 
 
 def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: PartitionRule) -> Ranges:
@@ -183,6 +204,7 @@ async def _survey(
     span: Span,
     existing: dict[int, ExistingFile],
     skip: Ranges,
+    aside: failing.SetAside,
     limit: int,
 ) -> tuple[Span, Classified]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
@@ -190,7 +212,7 @@ async def _survey(
     newest_first = not request.oldest_first
     look_back = None if subject.is_range else _look_back(context, subject.rule, span)
     asked = partitions_to_survey(span, existing, skip, force=request.force, look_back=look_back).difference(
-        skip if request.force else Ranges.from_pairs(())
+        skip if request.force else Ranges.from_indices(aside.suspended)
     )
     surveyed: dict[int, SurveyedPartition] = {}
     seen = Ranges.from_pairs(())
@@ -202,11 +224,12 @@ async def _survey(
         whole = len(seen) == len(asked)
         covered = span if whole else _covered(span, seen, newest_first=newest_first)
         found = _classify(subject, covered, existing, surveyed, seen)
-        if len(found.todo) > limit:
-            last = found.todo[limit - 1].index
+        first = [planned for planned in found.todo if planned.index not in aside.last]
+        if len(first) > limit:
+            last = first[limit - 1].index
             covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
             return covered, _classify(subject, covered, existing, surveyed, seen)
-        if found.todo or whole:
+        if first or whole:
             return covered, found
 
 

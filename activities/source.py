@@ -10,6 +10,7 @@ from activities.core.query import (
     Query,
     SourceFacts,
     check_sharding,
+    head_query,
     read_distributed,
     read_engine,
     sorting_expressions,
@@ -45,6 +46,16 @@ async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts
     if final and sharding_key:
         check_sharding(config.name, sharding_key, sorting_key, _names(columns), config.sharding_follows)
     return SourceFacts(columns=columns, final=final, sorting_key=sorting_key, version_column=version)
+
+
+async def read_head(clickhouse: ClickHouse, config: TableConfig, facts: SourceFacts, network: str) -> int | None:
+    """The newest value of an integer partition column at the source; None without rows, and for days and hours."""
+    if config.partition.kind != "integer":
+        return None
+    query = head_query(config, facts, network)
+    answer = await clickhouse.rows(query, comment=f"icefleet head of {network}.{config.name}")
+    head = answer[0]["head"] if answer else None
+    return None if head is None else int(head)
 
 
 def _names(columns: Sequence[SourceColumn]) -> list[str]:

@@ -1,19 +1,59 @@
-"""From a stream of chunks to an object that is not there until everything about it has been checked."""
+"""From a query to an object that is not there until everything about it has been checked: through this process."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Self
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 from temporalio import activity
 
 from activities import failpoints
+from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, Upload
-from activities.core.faults import Fault, ResultIncomplete
+from activities.core.faults import Fault, ObjectRefused, ResultIncomplete
+from activities.core.query import Query
+from activities.lake.footers import Footer, read_footer
 
 TAIL = 4 * 1024 * 1024
 """Bytes of the end that are kept, in which the footer must lie: 50 million rows of 40 columns take a tenth of it."""
 PARTS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an object is to hold: the rows of a query, and how that query is known at the source."""
+
+    name: str
+    """Table and partition, for messages."""
+    clickhouse: ClickHouse
+    query: Query
+    query_id: str
+    comment: str
+
+
+class Transfer(Protocol):
+    """Everything of an object but its name. An async context manager: what was not created by its end is dropped."""
+
+    size: int
+    """Bytes so far, as far as they are known."""
+
+    async def __aenter__(self) -> Self:
+        """Nothing is there yet."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drop it, unless it was created."""
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+
+    async def carry(self, order: Order) -> Footer:
+        """Bring everything of the object near, and answer its footer, under the key that the object is to have."""
+
+    async def create(self) -> bool:
+        """Make the object be there; False when one was there already, which is left as it was."""
 
 
 class PendingObject:
@@ -58,6 +98,24 @@ class PendingObject:
     def tail(self) -> bytes:
         """The end of what was taken: at most TAIL bytes."""
         return bytes(self._buffer[-TAIL:]) if self._upload is None else self._tail
+
+    async def carry(self, order: Order) -> Footer:
+        """Stream the rows through here, and answer the footer of what was sent.
+
+        Raises:
+            ResultIncomplete: the stream ended early.
+            SourceRefused: a limit was met in the middle of the result.
+            UnsupportedType: a value does not fit its column's Iceberg type, or is text that is not UTF-8.
+        """
+        stream = order.clickhouse.parquet(order.query, query_id=order.query_id, comment=order.comment)
+        # Closed whatever happens, so that the connection and its export slot are free at once.
+        async with aclosing(stream) as chunks:
+            await self.take(chunks)
+        try:
+            return read_footer(self._key, self.tail, self.size)
+        except ObjectRefused as broken:  # a stream that broke after its first byte has none
+            what = f"{order.name}: the result ended after {self.size} bytes, and is not whole ({broken})"
+            raise order.clickhouse.broken(what, self.tail) from broken
 
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
         """Send everything that `chunks` gives, in parts of equal size."""

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +43,9 @@ from worker.wiring import connect_temporal, open_clickhouse, open_store
 COMMAND = "make bench-export"
 PART = 8 * 2**20
 RUNS = 3
-PARTS = ("5m", "50m", "small", "adopt")
+PARTS = ("5m", "50m", "small", "direct", "adopt")
+DIRECT = "direct"
+"""An environment in which ClickHouse writes the files itself, and the one table that is exported there."""
 SMALL = ("small", "smaller", "smallest")
 """A table for each run: an export that replaces what is there is another job."""
 SMALL_ROWS = 1000
@@ -53,6 +56,7 @@ AIMS = {
     "export.50m.worker_growth_mb": 150,
     "export.small_partitions_per_second": 50,
     "adopt.files_per_second": 200,
+    "export.direct.time_ratio_vs_native": 1.15,
 }
 GUARD = re.compile(rf"if\(throwIf\(.*?'{REFUSED_TEXT}'\) = 0, (.*?), \1\)(?= AS )")
 """The expression that carries the check of a row's text."""
@@ -68,6 +72,7 @@ class Bench:
     loop: asyncio.AbstractEventLoop
     clickhouse: ClickHouse
     store: ObjectStore
+    directory: Path
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end."""
@@ -106,7 +111,7 @@ def icefleet(bench: Bench, table: str, **fields: Any) -> Callable[[], float]:
 
     def run() -> float:
         async def export() -> ExportReport:
-            environment = bench.settings.environment("local")
+            environment = bench.settings.environment(fields.get("environment", "local"))
             client = await connect_temporal(environment)
             request = ExportRequest(table=table, network=attestations.NETWORK, force=True, **fields)
             handle = await start_request(client, environment.temporal.task_queue, request)
@@ -203,17 +208,19 @@ def measure(directory: Path, chosen: list[str]) -> list[Figure]:
     config.mkdir()
     tables: Any = attestations.tables_yaml(last="2024-05-01")
     entries = tables["groups"]["hourly"]["tables"]
-    entries += [dict(entries[0], name=name) for name in SMALL]
+    entries += [dict(entries[0], name=name) for name in (*SMALL, DIRECT)]
     entries.append(published.entry(entries[0]))
     (config / "tables.yaml").write_text(yaml.safe_dump(tables))
     shipped = yaml.safe_load(Path("config/environments.yaml").read_text())
     local = shipped["environments"]["local"]
     local.pop("tables", None)
+    direct = {**local, "storage": {**local["storage"], "prefix": DIRECT}, "export": {"transfer": "direct"}}
+    direct["temporal"] = {**local["temporal"], "task_queue": DIRECT}
     (config / "environments.yaml").write_text(
         yaml.safe_dump(
             {
-                "environments": {"local": local},
-                "export_mappings": [{"source": "local.default", "destination": "local"}],
+                "environments": {"local": local, DIRECT: direct},
+                "export_mappings": [{"source": "local.default", "destination": name} for name in ("local", DIRECT)],
             }
         )
     )
@@ -222,20 +229,28 @@ def measure(directory: Path, chosen: list[str]) -> list[Figure]:
     with Stack(directory / "local") as stack:
         settings = load_settings()
         loop = asyncio.new_event_loop()
-        log = (directory / "worker.log").open("wb")
-        program = str(Path(sys.executable).with_name("icefleet"))
-        worker = subprocess.Popen([program, "worker"], stdout=log, stderr=log)
-        try:
-            wait_for_worker(directory / "worker.log")
+        with worker_of("local", directory) as worker:
             store = loop.run_until_complete(open_store(settings.environment("local")).__aenter__())
             clickhouse = open_clickhouse(settings, "local.default")
-            figures = Benchmarks(Bench(stack, settings, worker, loop, clickhouse, store)).run(chosen)
+            figures = Benchmarks(Bench(stack, settings, worker, loop, clickhouse, store, directory)).run(chosen)
             loop.run_until_complete(clickhouse.close())
             loop.run_until_complete(store.__aexit__())
             return figures
-        finally:
-            worker.terminate()
-            worker.wait()
+
+
+@contextmanager
+def worker_of(environment: str, directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that serves an environment and is ready, in a process of its own."""
+    log = directory / f"worker-{environment}.log"
+    program = str(Path(sys.executable).with_name("icefleet"))
+    with log.open("wb") as output:
+        worker = subprocess.Popen([program, "worker", "-e", environment], stdout=output, stderr=output)
+    try:
+        wait_for_worker(log)
+        yield worker
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
 def wait_for_worker(log: Path) -> None:
@@ -261,21 +276,27 @@ class Benchmarks:
         self._idle = Memory(self._bench.worker.pid).idle
         self._figure("worker.idle_rss_mb", self._idle / 1e6, "MB", "lower")
         for name in chosen:
-            {"5m": self._five, "50m": self._fifty, "small": self._small, "adopt": self._adopt}[name]()
+            {
+                "5m": self._five,
+                "50m": self._fifty,
+                "small": self._small,
+                "direct": self._direct,
+                "adopt": self._adopt,
+            }[name]()
         return self._figures
 
     def _figure(self, name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> None:
         self._figures.append(Figure(name, round(value, 4), unit, better, AIMS.get(name), COMMAND))
         print(f"  {name}: {value:.3f} {unit}", flush=True)
 
-    def _fill(self, hour: int, rows: int) -> str:
+    def _fill(self, hour: int, rows: int, table: str = attestations.TABLE) -> str:
         label = f"2024-03-20T{hour:02d}"
         print(f"filling {label} with {rows:,} rows …", flush=True)
-        for statement in attestations.fill(hour, rows):
+        for statement in attestations.fill(hour, rows, table):
             self._bench.sql(statement)
         start = attestations.FIRST_HOUR + hour * 3600
         where = f"slot_start_date_time >= toDateTime({start}) AND slot_start_date_time < toDateTime({start + 3600})"
-        count = Query(f"SELECT count() AS rows FROM {attestations.DATABASE}.{attestations.TABLE} FINAL WHERE {where}")
+        count = Query(f"SELECT count() AS rows FROM {attestations.DATABASE}.{table} FINAL WHERE {where}")
         found = self._bench.wait(self._bench.clickhouse.rows(count))[0]["rows"]
         if found != rows:
             raise RuntimeError(f"{label} was to hold {rows:,} rows, and holds {found:,}")
@@ -322,6 +343,23 @@ class Benchmarks:
         seconds = [icefleet(self._bench, table)() for table in SMALL]
         print(f"  {count} partitions in {seconds} s")
         self._figure("export.small_partitions_per_second", count / median(seconds), "partitions/s", "higher")
+
+    def _direct(self) -> None:
+        bench, rows = self._bench, int(5_000_000 * scale())
+        for statement in attestations.create(DIRECT):
+            bench.sql(statement)
+        hour = self._fill(3, rows)
+        self._fill(3, rows, DIRECT)
+        streamed = icefleet(bench, attestations.TABLE, from_=hour, to=hour)
+        with worker_of(DIRECT, bench.directory):
+            written = icefleet(bench, DIRECT, environment=DIRECT, from_=hour, to=hour)
+            streamed()
+            written()  # the first runs make the tables
+            seconds = alternate(RUNS, written, streamed, native(bench, hour))
+        direct, stream, engine = (median(one) for one in seconds)
+        print(f"  seconds: direct {direct:.2f}, stream {stream:.2f}, engine {engine:.2f}")
+        self._figure("export.direct.time_ratio_vs_native", direct / engine, "times", "lower")
+        self._figure("export.direct.time_ratio_vs_stream", direct / stream, "times", "lower")
 
     def _adopt(self) -> None:
         bench, count = self._bench, max(100, int(5000 * scale()))

@@ -59,10 +59,13 @@ def load() -> Settings:
         fail(str(wrong), USAGE)
 
 
-def load_environment(name: str) -> Environment:
-    """One environment of the config; what is wrong with it, or with its name, is said, and that is the end."""
+def load_environment(name: str, part: str = "") -> Environment:
+    """One environment of the config; what is wrong with it, or with its name, is said, and that is the end.
+
+    Commands that only send work to the fleet need nothing but the secrets of `part` temporal.
+    """
     with one_line():
-        return load().environment(name)
+        return load().environment(name, part)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -23,7 +23,10 @@ USAGE = 2
 app = typer.Typer(help="Check what the config files say.", no_args_is_help=True)
 
 Directory = Annotated[
-    Path | None, typer.Option("--config-dir", help="Holds environments.yaml and tables.yaml.", show_default="./config")
+    Path | None,
+    typer.Option(
+        "--config-dir", help="Holds environments.yaml, tables.yaml and schedules.yaml.", show_default="./config"
+    ),
 ]
 Chosen = Annotated[
     str | None, typer.Option("--environment", "-e", help="Also demand that this environment's secrets are set.")

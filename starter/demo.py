@@ -14,6 +14,7 @@ from rich.table import Table
 
 from activities.contracts.export import ExportRequest
 from activities.core.faults import Fault
+from activities.core.publication import place_of
 from starter.common import FAILED, console, errors, load, load_environment, run, say
 from starter.counts import count_both
 from starter.duck import Duck
@@ -25,6 +26,7 @@ from worker.wiring import open_bus
 
 TABLES = ("beacon_api_eth_v1_events_block", "beacon_api_eth_v1_events_attestation", "canonical_execution_block")
 NETWORKS = ("mainnet", "holesky")
+EXAMPLE = "mainnet.canonical_execution_block"
 EVENT_SECONDS = 10
 """How long after the last report the demo waits for events that are still on their way."""
 
@@ -48,12 +50,13 @@ def demo() -> None:
     environment = load_environment("local")
     _title("3", "The exports: one durable loop a table; events as they arrive")
     ended = run(_export_all(environment))
+    _command("schedules", "apply", "--yes")
     _title("4", "The result: DuckDB through the catalog, beside ClickHouse's own counts")
     agreed = run(_compare(settings))
     with Duck(environment) as duck:
         say(f"\n{QUESTION}")
         console.print(table_of(*duck.query(QUESTION)))
-    _closing(ended)
+    _closing(ended, environment, settings)
     if not agreed or any(one.code for one in ended):
         raise typer.Exit(FAILED)
 
@@ -140,7 +143,7 @@ async def _compare(settings: Settings) -> bool:
     return agreed
 
 
-def _closing(ended: list[Ended]) -> None:
+def _closing(ended: list[Ended], environment: Environment, settings: Settings) -> None:
     status = json.loads(
         subprocess.run(
             [str(Path(sys.executable).with_name("icefleet")), "local", "status", "--json"],
@@ -156,9 +159,17 @@ def _closing(ended: list[Ended]) -> None:
         say("Nothing was left to do: every closed partition had been exported before.\n")
     else:
         say("Run it again: it will find nothing left to do.\n")
+    network, _, table = EXAMPLE.partition(".")
+    storage = environment.storage
+    place = place_of(
+        settings.table("local", table, network), network, storage.bucket, storage.public_url, storage.prefix
+    )
+    query = f"SELECT count(*) FROM iceberg_scan('{place.url}')"  # noqa: S608 - for people to copy
+    say(f"In any DuckDB    {query}  (no credentials: that URL is all)")
     say(f"Temporal UI      {addresses.get('temporal-ui', '')}")
     say(f"Iceberg catalog  {addresses.get('catalog', '')}  (credentials in .local/env)")
-    say('Ask              icefleet sql "FROM mainnet.canonical_execution_block LIMIT 3"')
+    say(f'Ask              icefleet sql "FROM {EXAMPLE} LIMIT 3"')
     say("Watch            icefleet watch --all")
+    say("By the clock     icefleet schedules list")
     say("Stop             make down          (icefleet local down; the data stay in .local)")
     say("Forget           .venv/bin/icefleet local reset")

@@ -99,7 +99,7 @@ def export(
         dry_run=dry_run,
         oldest_first=oldest_first,
     )
-    resolved = load_environment(environment)
+    resolved = load_environment(environment, "temporal")
     code = run(_export(resolved, request, wait=wait or dry_run, json=json))
     raise typer.Exit(code)
 
@@ -294,5 +294,7 @@ def print_report(report: ExportReport) -> None:
         say(f"  failed {failure.partition}: {failure.cause}: {failure.message} (who must act: {failure.who})")
     if report.failed > len(report.failures):
         say(f"  and {report.failed - len(report.failures)} more")
+    for one in report.suspensions:
+        say(f"  suspended {one.partition}: failed {one.failures} times, last with {one.cause}; due again {one.until}")
     for partition in report.shrunk:
         say(f"  the source holds less than the table for {partition}; nothing was replaced")

@@ -42,25 +42,26 @@ def tables(
 
 
 async def _look(settings: Settings, environment: str, pattern: str) -> list[TableOverview]:
-    lake = open_lake(settings.environment(environment))
+    resolved = settings.environment(environment)
+    lake = open_lake(resolved)
     found = []
     for config, name in settings.exports(environment):
         if pattern in table_identifier(name, config.name):
             network = network_range(config, name)
-            found.append(overview(lake, config, network))
+            found.append(overview(lake, config, network, resolved.export.suspend_after))
     return found
 
 
 def _table_of(seen: list[TableOverview]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table", no_wrap=True)
-    for name in ("partitions", "rows", "empty", "missing"):
+    for name in ("partitions", "rows", "empty", "missing", "suspended"):
         table.add_column(name, justify="right")
     for name in ("oldest", "newest", "gaps"):
         table.add_column(name, no_wrap=True)
     for one in seen:
         if not one.exists:
-            table.add_row(one.table, "-", "-", "-", "-", "", "", "not exported yet")
+            table.add_row(one.table, "-", "-", "-", "-", "-", "", "", "not exported yet")
             continue
         table.add_row(
             one.table,
@@ -68,6 +69,7 @@ def _table_of(seen: list[TableOverview]) -> Table:
             f"{one.rows:,}",
             f"{one.empty:,}",
             f"{one.missing:,}",
+            f"{one.suspended:,}",
             one.oldest,
             one.newest,
             _gaps(one.gaps),

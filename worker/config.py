@@ -2,9 +2,10 @@
 
     config/environments.yaml   where data comes from and goes to, and which cluster feeds which environment
     config/tables.yaml         what moves, and how it is cut
+    config/schedules.yaml      when; it may be missing
 
-Override files are laid over both. Whatever is wrong is reported at once, each with its file, line and key. A secret
-that is not set is a problem only for whoever uses its environment.
+Override files are laid over all of them. Whatever is wrong is reported at once, each with its file, line and key. A
+secret that is not set is a problem only for whoever uses its environment.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from worker.config_models import (
     Storage,
     Temporal,
 )
+from worker.config_schedules import Schedules
 from worker.config_tables import TableEntry
 
 __all__ = [
@@ -80,19 +82,20 @@ class Settings:
     """Per environment, the variables that it names and nobody has set."""
     overrides: dict[str, dict[str, TableEntry]] = field(default_factory=dict)
     """Per environment, the tables of which it says something different, as they are there."""
+    schedules: Schedules = field(default_factory=Schedules)
 
     def names(self) -> list[str]:
         """The names of all environments, also of those that lack a variable to be read."""
         return list(self.environments | self.missing)
 
-    def environment(self, name: str) -> Environment:
-        """An environment with all its secrets.
+    def environment(self, name: str, part: str = "") -> Environment:
+        """An environment with all its secrets, or with those of the one part that is to be used, such as `temporal`.
 
         Raises:
             BadRequest: there is no such environment.
-            BadConfig: variables that it names are not set.
+            BadConfig: variables that it, or that part of it, names are not set.
         """
-        self._require(name, "")
+        self._require(name, f"environments.{name}.{part}." if part else "")
         return self.environments[name]
 
     def cluster(self, source: str) -> ClickHouseCluster:
@@ -120,15 +123,7 @@ class Settings:
         Raises:
             BadRequest: no such environment, table or network, or a table that this environment does not get.
         """
-        self._known(environment)
-        if table not in self.tables:
-            raise BadRequest(f"no table {table!r} in config{near(table, self.tables)}")
-        entry = self.overrides.get(environment, {}).get(table, self.tables[table])
-        if not entry.enabled:
-            raise BadRequest(
-                f"table {table!r} is disabled in environment {environment!r} (`enabled: false`); enable it in "
-                f"tables.yaml, or for this environment under environments.{environment}.tables.{table}"
-            )
+        entry = self._entry(environment, table)
         networks = [known.name for known in entry.networks]
         if network not in networks:
             raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
@@ -141,6 +136,26 @@ class Settings:
             f"environment {environment!r} does not get table {table!r}: it is fed by {feeding}{comes};"
             " add the cluster to `export_mappings`, or choose another environment"
         )
+
+    def networks(self, environment: str, table: str) -> list[str]:
+        """The networks that a table has in an environment.
+
+        Raises:
+            BadRequest: no such environment, no such table, or a disabled one.
+        """
+        return [network.name for network in self._entry(environment, table).networks]
+
+    def _entry(self, environment: str, table: str) -> TableEntry:
+        self._known(environment)
+        if table not in self.tables:
+            raise BadRequest(f"no table {table!r} in config{near(table, self.tables)}")
+        entry = self.overrides.get(environment, {}).get(table, self.tables[table])
+        if not entry.enabled:
+            raise BadRequest(
+                f"table {table!r} is disabled in environment {environment!r} (`enabled: false`); enable it in "
+                f"tables.yaml, or for this environment under environments.{environment}.tables.{table}"
+            )
+        return entry
 
     def exports(self, environment: str) -> list[tuple[TableConfig, str]]:
         """Every table and network that an environment gets; disabled tables are left out.
@@ -222,7 +237,8 @@ def load_settings(directory: Path | None = None, *, override: Sequence[Path] = (
     """Read the config.
 
     Args:
-        directory: holds `environments.yaml` and `tables.yaml`; else `$ICEFLEET_CONFIG_DIR`, else `./config`.
+        directory: holds `environments.yaml`, `tables.yaml` and perhaps `schedules.yaml`; else `$ICEFLEET_CONFIG_DIR`,
+            else `./config`.
         override: files, or directories of `*.yaml`, laid over in this order, and over `$ICEFLEET_CONFIG_OVERRIDE`.
 
     Raises:
@@ -234,4 +250,6 @@ def load_settings(directory: Path | None = None, *, override: Sequence[Path] = (
     loader.load(directory or places.config_dir, overrides)
     if loader.problems:
         raise ConfigError(loader.problems)
-    return Settings(loader.environments, loader.tables, loader.mappings, loader.missing, loader.overrides)
+    return Settings(
+        loader.environments, loader.tables, loader.mappings, loader.missing, loader.overrides, loader.schedules
+    )

@@ -168,7 +168,7 @@ def bad_name(name: str, node: Node) -> list[Problem]:
 
 
 def environment_problems(node: Node) -> Iterator[Problem]:
-    """What the shape of an environment does not say: cluster names, secrets in free properties, two logins."""
+    """What the shape of an environment does not say: names of clusters, a missing collection, secrets, two logins."""
     for name, cluster in (node.get("clickhouse") or Node(None)).items():
         yield from bad_name(name, cluster)
     for name, value in (node.get("catalog", "properties") or Node(None)).items():
@@ -176,6 +176,12 @@ def environment_problems(node: Node) -> Iterator[Problem]:
             yield value.problem(
                 "a secret is never written into a file; use `credential_env` or `token_env` of the catalog"
             )
+    transfer = node.get("export", "transfer")
+    if transfer is not None and transfer.value == "direct" and node.get("storage", "named_collection") is None:
+        yield transfer.problem(
+            "ClickHouse writes the files itself then, and needs a named collection with the bucket's url and keys: "
+            "create one at the source and name it as `storage.named_collection` (docs/guides/transfer.md)"
+        )
     for part, one, other in (("catalog", "credential_env", "token_env"), ("nats", "password_env", "token_env")):
         first, both = node.get(part, one), node.get(part, other)
         if both is not None and first is not None and both.value is not None and first.value is not None:

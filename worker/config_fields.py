@@ -22,6 +22,7 @@ from worker.config_files import Variables
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _PATTERN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+_PUBLIC_URL = re.compile(r"https?://[^/?#'\s]+(?:/[^/?#'\s]+)*")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -110,6 +111,15 @@ def _no_login(value: Any) -> str:
     return value
 
 
+def _public_url(value: Any) -> str:
+    if not value:
+        return ""
+    if not _PUBLIC_URL.fullmatch(_no_login(value)):
+        # what stands in a query may be a secret: never repeat it
+        raise _wrong("expected an http:// or https:// address without a query, and without a slash at its end")
+    return str(value)
+
+
 Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when_used="json")]
 Name = Annotated[str, PlainValidator(_name)]
 Whole = Annotated[int, BeforeValidator(whole)]
@@ -118,6 +128,7 @@ Count = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 Port = Annotated[int, BeforeValidator(whole), Field(gt=0, lt=65536)]
 Text = Annotated[str, Field(min_length=1)]
 Address = Annotated[str, PlainValidator(_no_login)]
+PublicUrl = Annotated[str, PlainValidator(_public_url)]
 Day = Annotated[dt.date, PlainValidator(_day), PlainSerializer(str, when_used="json")]
 IcebergTypeName = Annotated[str, PlainValidator(_iceberg_type)]
 Pattern = Annotated[str, PlainValidator(_pattern)]

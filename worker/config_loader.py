@@ -24,13 +24,16 @@ from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
 from worker.config_load import load_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
+from worker.config_schedules import Schedules, schedule_problems
 from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
 
 _PRIVACY_KEYS = ("redaction_sets", "sensitive_patterns")
 _FILES = {
     "environments.yaml": ("environments", "export_mappings"),
     "tables.yaml": ("groups", *_PRIVACY_KEYS),
+    "schedules.yaml": ("schedules",),
 }
+_OPTIONAL = frozenset({"schedules.yaml"})
 _ROOT_KEYS = tuple(key for keys in _FILES.values() for key in keys)
 
 Clusters = Mapping[str, Sequence[str]]
@@ -47,6 +50,7 @@ class Loader:
         self.mappings: tuple[ExportMapping, ...] = ()
         self.tables: dict[str, TableEntry] = {}
         self.overrides: dict[str, dict[str, TableEntry]] = {}
+        self.schedules = Schedules()
         self._nodes: dict[str, Node] = {}
         """What the tables were read from, to lay an environment's overrides over."""
         self._named: list[str] = []
@@ -69,10 +73,12 @@ class Loader:
         self._tables(self._mapping(root, "groups"), clusters)
         if whole:
             self._override_tables(environments)
+        self._schedule(self._mapping(root, "schedules"), root, whole=whole)
 
     def _read(self, directory: Path, overrides: Sequence[Path]) -> tuple[Node, bool]:
         root, whole = Node({}), True
-        paths = [(directory / name, keys) for name, keys in _FILES.items()]
+        named = [(directory / name, keys) for name, keys in _FILES.items()]
+        paths = [(path, keys) for path, keys in named if path.name not in _OPTIONAL or path.exists()]
         if not directory.is_dir():
             message = "no such directory; name one with --config-dir or ICEFLEET_CONFIG_DIR"
             self.problems.append(Problem(str(directory), "", message))
@@ -219,6 +225,18 @@ class Loader:
                 entry = self._table(table.group, merge(self._nodes[name], override), {}, None)
                 if entry is not None:
                     self.overrides.setdefault(environment, {})[name] = entry
+
+    def _schedule(self, node: Node, root: Node, *, whole: bool) -> None:
+        self._demand_set(node)
+        schedules, node, problems = fit(Schedules, node, self.variables)
+        self.problems += problems
+        self.schedules = schedules or Schedules()
+        if schedules is not None and whole:
+            groups = [name for name, _ in (root.get("groups") or Node({})).items()]
+            environments = [name for name, _ in (root.get("environments") or Node({})).items()]
+            self.problems += schedule_problems(
+                schedules, node, environments=environments, groups=groups, tables=self._named
+            )
 
     def _demand_set(self, node: Node) -> None:
         for scalar in node.scalars():

@@ -1,10 +1,10 @@
 """The shape of environments.yaml: where data comes from, where it goes, and who serves it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from worker.config_fields import Address, Count, Name, Part, Port, Positive, Secret, Text, whole
+from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Secret, Text, whole
 from worker.config_tables import TableOverride
 
 
@@ -47,10 +47,12 @@ class Storage(Part):
     region: Text = "us-east-1"
     access_key: Secret = Field(alias="access_key_env")
     secret_key: Secret = Field(alias="secret_key_env")
-    public_url: str = ""
-    """Where the world reads the bucket, without a final slash; empty if it does not."""
+    public_url: PublicUrl = ""
+    """Where the world reads the bucket, and a copy of each table's metadata in it; empty if it does not."""
     prefix: str = ""
     """What stands before every object key, without slashes at its ends; usually nothing."""
+    named_collection: Name | None = None
+    """Under which name ClickHouse clusters know this bucket, with keys of their own; for `export.transfer: direct`."""
 
 
 class Catalog(Part):
@@ -92,6 +94,8 @@ class Temporal(Part):
 class ExportLimits(Part):
     """How much an export may do at once, and how long it may take."""
 
+    transfer: Literal["stream", "direct"] = "stream"
+    """Whether files pass through the worker, or ClickHouse writes them itself."""
     parallel_partitions: Positive = 4
     partitions_per_commit: Positive = 256
     """The most partitions of a page: they are exported, and become one snapshot, before the loop looks up again."""
@@ -109,6 +113,8 @@ class ExportLimits(Part):
     """Bytes of one part of a multipart upload; S3 takes no parts below 5 MiB."""
     look_back_days: Positive = 7
     recheck_empty_days: Positive = 7
+    suspend_after: Count = 3
+    """Failures in a row after which a partition is left out of what is due: a day, doubling up to seven; 0: never."""
     max_concurrent_activities: Positive = 8
     small_partition_rows: Positive = 10_000
     """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""

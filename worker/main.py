@@ -14,18 +14,22 @@ from temporalio.worker import Worker
 
 from activities.context import ExportContext
 from activities.contracts.export import ExportActivities
+from activities.contracts.verify import VerifyActivities
 from activities.core.faults import BadConfig
 from activities.export import Export
 from activities.failpoints import arm_death
+from activities.verify import Verify
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
 from worker.wiring import connect_temporal, open_export
 from workflows.adopt_files import AdoptFiles
 from workflows.delete_orphans import DeleteOrphans
+from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
+from workflows.verify_table import VerifyTable
 
-WORKFLOWS: Sequence[type] = (RequestExport, DeleteOrphans, AdoptFiles, ExportTable)
+WORKFLOWS: Sequence[type] = (RequestExport, ExportDue, DeleteOrphans, AdoptFiles, ExportTable, VerifyTable)
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)
@@ -47,7 +51,10 @@ def export_worker(context: ExportContext, *, task_queue: str, activity_slots: in
         context.temporal,
         task_queue=task_queue,
         workflows=WORKFLOWS,
-        activities=activities_of(Export(context), ExportActivities),
+        activities=[
+            *activities_of(Export(context), ExportActivities),
+            *activities_of(Verify(context), VerifyActivities),
+        ],
         max_concurrent_activities=activity_slots,
         graceful_shutdown_timeout=GRACE,
         sticky_queue_schedule_to_start_timeout=STICKY,

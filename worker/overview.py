@@ -1,8 +1,11 @@
 """What is there: every table of an environment, as the lake holds it."""
 
+import time
 from dataclasses import dataclass, field
 
 from activities.core.empties import PROPERTY, known_empty
+from activities.core.failing import PROPERTY as FAILING
+from activities.core.failing import failing_of, set_aside
 from activities.core.partitions import Ranges, Span, bounds_of, index_of, label_of, span_of
 from activities.core.query import Query
 from activities.core.sqltext import quote_identifier
@@ -28,10 +31,12 @@ class TableOverview:
     missing: int = 0
     gaps: list[list[str]] = field(default_factory=list)
     """First and last partition of each gap, oldest first."""
+    suspended: int = 0
+    """Failed every time, and left out of what is due for a while."""
 
 
-def overview(lake: Lake, config: TableConfig, network: NetworkRange) -> TableOverview:
-    """Look at one table; this blocks."""
+def overview(lake: Lake, config: TableConfig, network: NetworkRange, suspend_after: int = 0) -> TableOverview:
+    """Look at one table; this blocks. `suspend_after` is what the environment's config says."""
     identifier = f"{network.name}.{config.name}"
     table = lake.load(identifier)
     if table is None:
@@ -39,8 +44,10 @@ def overview(lake: Lake, config: TableConfig, network: NetworkRange) -> TableOve
     rule = config.partition
     files = existing_files(table, rule, "")
     empty = known_empty(table.properties.get(PROPERTY, ""))
+    failing = failing_of(table.properties.get(FAILING, ""), rule)
+    suspended = len(set_aside(failing, suspend_after, int(time.time())).suspended)
     if not files:
-        return TableOverview(identifier, exists=True, empty=len(empty))
+        return TableOverview(identifier, exists=True, empty=len(empty), suspended=suspended)
     oldest, newest = min(files), max(files)
     start = min(oldest, span_of(rule, network.first, network.first).first)
     gaps = Ranges.from_span(Span(start, newest + 1)).difference(Ranges.from_indices(files)).difference(empty)
@@ -54,6 +61,7 @@ def overview(lake: Lake, config: TableConfig, network: NetworkRange) -> TableOve
         empty=len(empty),
         missing=len(gaps),
         gaps=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in gaps.pairs()],
+        suspended=suspended,
     )
 
 

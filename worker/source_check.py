@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from activities.clients.clickhouse import ClickHouse
 from activities.core.columns import SourceColumn
-from activities.core.faults import BadConfig, Fault, SourceRefused
+from activities.core.direct import GUIDE, is_answer, probe_query, probed
+from activities.core.faults import BadConfig, Fault, SourceRefused, SourceUnavailable
 from activities.core.query import PINNED_SETTINGS, Query
 from activities.core.source_check import Finding, SourceTable, behind, check_source
 from activities.core.source_load import SERVER_FENCES, USER_FENCES, Allowed, Load, check_load
 from activities.core.tables import TableConfig
-from worker.config import Settings
-from worker.wiring import open_clickhouse, query_limits
+from worker.config import Environment, Settings
+from worker.wiring import named_collection, open_clickhouse, query_limits
 
 _TABLES = "SELECT database, name, engine, engine_full, sorting_key FROM system.tables WHERE database IN ({})"
 _COLUMNS = (
@@ -43,7 +44,7 @@ class SourceReport:
 
 
 async def check_sources(settings: Settings, environment: str) -> list[SourceReport]:
-    """Hold every source of an environment against config: four queries each, whatever the number of tables.
+    """Hold every source of an environment against config: four or five queries each, whatever the number of tables.
 
     A source that cannot be asked is reported, and the others are checked all the same.
 
@@ -53,10 +54,13 @@ async def check_sources(settings: Settings, environment: str) -> list[SourceRepo
     by_source: dict[str, dict[str, TableConfig]] = {}
     for config, _ in settings.exports(environment):
         by_source.setdefault(config.source, {})[config.name] = config
-    return [await _check(settings, source, list(configs.values())) for source, configs in by_source.items()]
+    written = settings.environments[environment]
+    return [await _check(settings, source, list(configs.values()), written) for source, configs in by_source.items()]
 
 
-async def _check(settings: Settings, source: str, configs: Sequence[TableConfig]) -> SourceReport:
+async def _check(
+    settings: Settings, source: str, configs: Sequence[TableConfig], environment: Environment
+) -> SourceReport:
     findings: list[Finding] = []
     try:
         load = _load(settings, source)
@@ -64,12 +68,29 @@ async def _check(settings: Settings, source: str, configs: Sequence[TableConfig]
         try:
             # First, since all else is asked with our settings, which the source may not allow.
             findings += check_load(load, await _allowed(clickhouse, load), await _server(clickhouse))
+            if collection := named_collection(environment):
+                findings += await _collection(clickhouse, source, collection, environment.storage.bucket)
             tables = await _read(clickhouse, configs)
         finally:
             await clickhouse.close()
     except Fault as fault:
         return SourceReport(source, len(configs), findings, unreachable=str(fault))
     return SourceReport(source, len(configs), [*findings, *check_source(configs, tables)])
+
+
+async def _collection(clickhouse: ClickHouse, source: str, name: str, bucket: str) -> list[Finding]:
+    """What is wrong with the named collection by which the source is to write files itself."""
+    wrong = ""
+    try:
+        await clickhouse.rows_as_is(probe_query(name), comment=COMMENT)
+    except SourceRefused as refused:
+        wrong = f"is not there, or this user may not use it: {refused}"
+    except SourceUnavailable as failed:
+        if not is_answer(failed):
+            raise
+        wrong = probed(str(failed), bucket)
+    problem = f"the named collection {name!r} at the source {source} {wrong}"
+    return [Finding("", "", problem, f"mend it there, or storage.named_collection; {GUIDE}")] if wrong else []
 
 
 def _load(settings: Settings, source: str) -> Load:

@@ -134,6 +134,11 @@ def export_limits(environment: Environment) -> ExportLimits:
     )
 
 
+def named_collection(environment: Environment) -> str:
+    """Under which name ClickHouse is to write files itself; empty when it is not to."""
+    return environment.storage.named_collection or "" if environment.export.transfer == "direct" else ""
+
+
 def orphan_age(environment: Environment) -> int:
     """The least age, in seconds, of an orphan that may be deleted."""
     export = environment.export
@@ -160,6 +165,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
         yield ExportContext(
             environment=name,
             find_table=lambda table, network: settings.table(name, table, network),
+            find_networks=lambda table: settings.networks(name, table),
             find_source=find_source,
             store=store,
             lake=open_lake(environment),
@@ -172,5 +178,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             part_size_bytes=environment.export.part_size_bytes,
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
+            named_collection=named_collection(environment),
+            suspend_after=environment.export.suspend_after,
             orphan_age_seconds=orphan_age(environment),
         )

@@ -14,6 +14,7 @@ from activities.contracts.export import (
     PlannedPartition,
     SubmittedRequest,
 )
+from activities.contracts.failing import OF_THE_PARTITION, SuspendedPartition
 from activities.contracts.inputs import read_input
 from workflows.adopt_job import AdoptJob
 from workflows.orphans_job import OrphansJob
@@ -34,6 +35,10 @@ class ActiveRequest:
     todo: list[PlannedPartition] = field(default_factory=list)
     empty_ranges: list[list[str]] = field(default_factory=list)
     """Newly seen empty partitions, to be remembered with the next commit."""
+    last: list[PlannedPartition] = field(default_factory=list)
+    """Partitions that failed in requests before this one: they are tried once nothing else is left to plan."""
+    gave_up: dict[str, str] = field(default_factory=dict)
+    """Partition → cause, of those of the page at hand that failed by themselves, to be remembered with its commit."""
     report: ExportReport = field(default_factory=ExportReport)
     uploaded: int = 0
     """Partitions of the page at hand whose objects are there and not committed yet."""
@@ -43,7 +48,12 @@ class ActiveRequest:
         """Lower is served earlier; what is due goes before ranges, unless the request says otherwise."""
         if self.request.priority is not None:
             return self.request.priority
-        return 2 if self.request.from_ != "" or self.request.to != "" else 1
+        return 1 if self.is_due else 2
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it asks for whatever is due, and no range."""
+        return self.request.from_ == "" and self.request.to == ""
 
     def planned(self, plan: Plan) -> None:
         """Take a page of the plan."""
@@ -56,11 +66,24 @@ class ActiveRequest:
         report.missing += plan.missing
         report.stale += plan.stale
         report.forced += plan.forced
+        report.suspended += plan.suspended
+        report.suspensions.extend(plan.suspensions[: LISTED_FAILURES - len(report.suspensions)])
         report.empty += plan.empty
         report.open = max(report.open, plan.open)
         report.shrunk.extend(plan.shrunk[: LISTED_FAILURES - len(report.shrunk)])
+        self.last += plan.last
         if self._met_bound:
             report.cursor = plan.cursor
+        elif not plan.cursor:
+            self._take_last()
+
+    def _take_last(self) -> None:
+        """What failed before, as much of it as the bound still allows, at the end of the last page."""
+        taken = self.last[: self.room] if self.room else self.last
+        self.last = []
+        self.todo += taken
+        self.report.missing += sum(planned.reason == "missing" for planned in taken)
+        self.report.stale += sum(planned.reason == "stale" for planned in taken)
 
     @property
     def cursor(self) -> str:
@@ -90,6 +113,12 @@ class ActiveRequest:
         report.bytes += commit.bytes
         if commit.snapshot_id and len(report.snapshots) < LISTED_SNAPSHOTS:
             report.snapshots.append(commit.snapshot_id)
+
+    def gives_up(self, partition: str, cause: str, message: str, who: str) -> None:
+        """Count a partition that could not be exported; one that fails each time is to be left out for a while."""
+        self.failed(partition, cause, message, who)
+        if self.is_due and not self.request.force and cause in OF_THE_PARTITION:
+            self.gave_up[partition] = cause
 
     def failed(self, partition: str, cause: str, message: str, who: str) -> None:
         """Count a partition that was given up, or, without one, the request.
@@ -124,17 +153,22 @@ class ActiveRequest:
             parts = [f"nothing to do: {identifier} holds all {report.present} of the closed partitions asked for"]
             parts += [f"{report.empty} empty"] if report.empty else []
             parts += [f"{report.open} still open"] if report.open else []
+            parts += [_suspended(report)] if report.suspended else []
             return ", ".join(parts)
         if report.status == "dry_run":
+            suspended = f", {_suspended(report)}" if report.suspended else ""
             return (
                 f"{identifier} would get {report.missing} missing, {report.stale} stale and {report.forced} forced "
-                f"partitions; {report.present} are there, {report.empty} empty, {report.open} open; nothing was written"
+                f"partitions; {report.present} are there, {report.empty} empty, {report.open} open{suspended}; "
+                "nothing was written"
             )
         text = f"{report.exported} partitions with {report.rows} rows committed to {identifier}"
         if report.already_there:
             text += f", {report.already_there} were there already"
         if report.failed:
             text += f", {report.failed} failed"
+        if report.suspended:
+            text += f", {_suspended(report)}"
         if report.cursor:
             text += f"; its bound of {self.request.max_partitions} is met, and what lies after {report.cursor} is left"
         return text
@@ -146,7 +180,7 @@ class ActiveRequest:
             f"- `{self.submitted.id}`: {report.exported + report.already_there} of {self._planned} partitions, "
             f"{self.uploaded} more uploaded, {report.rows:,} rows, {report.bytes:,} bytes, {report.failed} failed"
         )
-        return [line, *map(_shown, report.failures[:5])]
+        return [line, *map(_shown, report.failures[:5]), *map(_shown_suspended, report.suspensions[:5])]
 
     def progress(self) -> dict[str, Any]:
         """The request as the progress query shows it."""
@@ -168,11 +202,14 @@ class ActiveRequest:
         return self.plan is not None and not self.todo and (not self.plan.cursor or self._met_bound)
 
     def dump(self) -> dict[str, object]:
-        """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,000 names)."""
+        """Everything as plain JSON; the page of the plan that is not done yet goes along (at most 1,300 names)."""
         return {
             "submitted": asdict(self.submitted),
-            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[])) if self.plan else None,
+            "plan": asdict(replace(self.plan, todo=[], empty_ranges=[], last=[], suspensions=[]))
+            if self.plan
+            else None,
             "todo": [asdict(planned) for planned in self.todo],
+            "last": [asdict(planned) for planned in self.last],
             "report": asdict(self.report),
         }
 
@@ -182,12 +219,14 @@ class ActiveRequest:
         submitted = SubmittedRequest(**dumped["submitted"])
         report = ExportReport(**dumped["report"])
         report.failures = [FailedPartition(**failure) for failure in dumped["report"]["failures"]]
+        report.suspensions = [SuspendedPartition(**one) for one in dumped["report"].get("suspensions", [])]
         plan = dumped["plan"]
         return cls(
             submitted=submitted,
             request=read_input(ExportRequest, submitted.request),
             plan=Plan(**{**plan, "limits": ExportLimits(**plan["limits"])}) if plan else None,
             todo=[PlannedPartition(**planned) for planned in dumped["todo"]],
+            last=[PlannedPartition(**planned) for planned in dumped.get("last", [])],
             report=report,
         )
 
@@ -230,6 +269,14 @@ def summary_of(group: list[PlannedPartition]) -> str:
 
 def _shown(failed: FailedPartition) -> str:
     return f"  - {failed.partition}: {failed.cause}: {failed.message} (who must act: {failed.who})"
+
+
+def _suspended(report: ExportReport) -> str:
+    return f"{report.suspended} suspended after failing every time"
+
+
+def _shown_suspended(one: SuspendedPartition) -> str:
+    return f"  - {one.partition}: suspended until {one.until}: failed {one.failures} times, last with {one.cause}"
 
 
 Underway = ActiveRequest | TableJob[Any, Any]

@@ -31,7 +31,7 @@ from activities.contracts.export import (
     table_identifier,
 )
 from activities.contracts.inputs import bad_request, read_only_input
-from workflows.announcer import Announcer
+from workflows.after_commit import AfterCommit
 from workflows.export_requests import (
     REMEMBERED_REQUESTS,
     ActiveRequest,
@@ -62,7 +62,7 @@ class ExportTable:
         self._active: list[Underway] = []
         self._served: list[str] = []
         self._state = LoopState("", "", "")
-        self._announcer: Announcer | None = None
+        self._after: AfterCommit | None = None
         self._page: asyncio.Task[None] | None = None
         self._serving: Underway | None = None
         self._in_flight: dict[str, str] = {}
@@ -74,14 +74,14 @@ class ExportTable:
         """Run until nothing is left to do, or continue as new when the history has grown."""
         self._open(read_only_input(LoopState, payloads))
         table = TableInput(self._state.environment, self._state.table, self._state.network)
-        self._announcer = Announcer(table)
+        self._after = AfterCommit(table)
         try:
-            await self._serve(self._announcer)
+            await self._serve(self._after)
         except asyncio.CancelledError:
             await self._close_all("cancelled", "the export loop was cancelled")
             raise
         finally:
-            await self._announcer.stop()
+            await self._after.stop()
 
     def _open(self, state: LoopState) -> None:
         self._state = state
@@ -108,7 +108,7 @@ class ExportTable:
             ]
         )
 
-    async def _serve(self, announcer: Announcer) -> None:
+    async def _serve(self, after: AfterCommit) -> None:
         while True:
             await self._admit()
             if workflow.cancellation_reason() is not None:
@@ -117,12 +117,12 @@ class ExportTable:
             request = min(self._active, key=lambda active: active.priority, default=None)
             if request is None:
                 # No await between this look and the return: a signal that arrives later starts the next run.
-                if not self._inbox and announcer.idle:
+                if not self._inbox and after.idle:
                     return
-                await workflow.wait_condition(lambda: bool(self._inbox) or announcer.idle)
+                await workflow.wait_condition(lambda: bool(self._inbox) or after.idle)
                 continue
             if self._pages and self._history_is_long(request):
-                await announcer.stop()
+                await after.stop()
                 workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
@@ -158,10 +158,10 @@ class ExportTable:
 
     async def _serve_page(self, request: Underway) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
-        if self._announcer is not None and not self._looked and not request.request.dry_run:
+        if self._after is not None and not self._looked and not request.request.dry_run:
             # A run before this one may have ended between its commit and the announcement.
             self._looked = True
-            self._announcer.look()
+            self._after.look()
         self._serving = request
         self._page = asyncio.create_task(self._page_of(request))
         try:
@@ -193,8 +193,8 @@ class ExportTable:
         try:
             await job.serve_page()
         finally:
-            if self._announcer is not None and not job.only_looks:
-                self._announcer.look()  # a page that failed may have made a snapshot before it did
+            if self._after is not None and not job.only_looks:
+                self._after.look()  # a page that failed may have made a snapshot before it did
 
     async def _export_planned(self, request: ActiveRequest) -> None:
         if request.needs_plan:
@@ -240,13 +240,22 @@ class ExportTable:
         alone = [[one] for group in groups if len(group) > 1 for one in group if one.partition not in done]
         files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
-        if not files and not empty_ranges:
+        failed, request.gave_up = request.gave_up, {}
+        if not files and not empty_ranges and not failed:
             return
         try:
             commit = await workflow.execute_activity_method(
                 ExportActivities.commit_partitions,
-                CommitInput(self._state.environment, self._state.table, self._state.network, files, empty_ranges),
-                summary=f"{len(files)} partitions",
+                CommitInput(
+                    self._state.environment,
+                    self._state.table,
+                    self._state.network,
+                    files,
+                    empty_ranges,
+                    failed,
+                    round(workflow.now().timestamp(), 3),
+                ),
+                summary=f"{len(files)} partitions" + (f", {len(failed)} failed" if failed else ""),
                 **commit_policy(plan.limits),
             )
         except ActivityError as failure:
@@ -260,9 +269,9 @@ class ExportTable:
                 raise
             return
         request.committed(commit)
-        if self._announcer is not None and (commit.snapshot_id or commit.already_there):
+        if self._after is not None and (commit.snapshot_id or commit.already_there):
             # What was there already may be this very commit, made by a worker that died before it could say so.
-            self._announcer.look()
+            self._after.look()
 
     async def _export_groups(
         self, request: ActiveRequest, groups: list[list[PlannedPartition]]
@@ -300,7 +309,7 @@ class ExportTable:
                 if is_cancelled_exception(failure):
                     raise
                 if len(group) == 1:
-                    request.failed(group[0].partition, *cause_of(failure))
+                    request.gives_up(group[0].partition, *cause_of(failure))
                 return []
             else:
                 request.uploaded += len(exported)
@@ -358,8 +367,9 @@ class ExportTable:
             "requests": [request.progress() for request in self._active],
             "in_flight": list(self._in_flight),
             "waiting": len(self._inbox),
-            "announcing": self._announcer is not None and not self._announcer.idle,
-            "announced": self._announcer.announced if self._announcer else 0,
+            "announcing": self._after is not None and self._after.announcing,
+            "publishing": self._after is not None and self._after.publishing,
+            "announced": self._after.announced if self._after else 0,
         }
 
     def _show(self) -> None:

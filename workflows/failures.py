@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError
 from temporalio.exceptions import TimeoutError as TemporalTimeout
 
 from activities.contracts.export import WHO_MUST_ACT
 
 
-def cause_of(failure: ActivityError) -> tuple[str, str, str]:
+def cause_of(failure: ActivityError | ChildWorkflowError) -> tuple[str, str, str]:
     """Name, message and who must act, of the innermost failure that says something."""
     cause = failure.cause
     if isinstance(cause, ApplicationError):
@@ -21,5 +21,7 @@ def cause_of(failure: ActivityError) -> tuple[str, str, str]:
 
 
 def _who(cause: ApplicationError) -> str:
-    told = (detail[WHO_MUST_ACT] for detail in cause.details if isinstance(detail, Mapping) and WHO_MUST_ACT in detail)
+    details = [detail for detail in cause.details if isinstance(detail, Mapping)]
+    # A door's failure holds the report, which says it under a name of its own.
+    told = (detail[name] for detail in details for name in (WHO_MUST_ACT, "who") if detail.get(name))
     return str(next(told, "us"))

@@ -2,6 +2,7 @@
 
 | activity           | tried                | why                                                               |
 |--------------------|----------------------|-------------------------------------------------------------------|
+| list_networks      | for ever             | it only reads config                                              |
 | deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
 | withdraw_request   | for ever             | it only talks to Temporal                                         |
 | plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
@@ -10,6 +11,9 @@
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | adopt_files        | 5 times              | what is there already is passed over by the next try              |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
+| look_at_partitions | 5 times              | a source or catalog that stays away fails the run, with its cause |
+| compare_values     | 5 times              | the same                                                          |
+| publish_metadata   | for ever             | the public copy is late, never lost; nothing waits for it         |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 """
@@ -25,7 +29,7 @@ from activities.contracts.orphans import DELETION_SECONDS
 
 PLAN_ATTEMPTS = 5
 HEARTBEAT = timedelta(seconds=10)
-"""Planning and announcing say every second that their worker lives, however long the source or the bus takes."""
+"""Planning, announcing and publishing say every second that their worker lives, whatever they wait for."""
 DELIVER: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=20),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
@@ -48,6 +52,25 @@ ANNOUNCE: dict[str, Any] = {
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # An announcement can be dropped at any point: the next run derives what is missing.
+    "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+}
+LOOK: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=60),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=PLAN_ATTEMPTS),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+COMPARE: dict[str, Any] = {
+    **LOOK,
+    # Both sides of a partition of any size are read from end to end.
+    "start_to_close_timeout": timedelta(minutes=240),
+    "heartbeat_timeout": timedelta(seconds=30),
+}
+PUBLISH: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+    # It can be dropped at any point as well: what was written is found, and what was not is written by the next run.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
 }
 DELETE_ORPHANS: dict[str, Any] = {

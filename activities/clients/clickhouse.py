@@ -17,8 +17,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, failure_in, fault_of
 from activities.clients.waits import waiting_for
-from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceUnavailable
+from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
+from activities.core.settings import ARROW_SETTINGS
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ LONGEST_WAIT_SECONDS = 15
 """Between two questions whether a source that was full takes a query now."""
 # A setting that the user may not change is refused by the server, in its words, and not by the driver in other ones.
 common.set_setting("invalid_setting_action", "send")
+ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The last bytes of an Arrow stream that is whole."""
 CUT = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -124,13 +127,26 @@ class ClickHouse:
 
         return await self._patiently(ask)
 
-    async def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
-        """The result as ClickHouse's own Parquet, in chunks as they arrive, once an export slot is free.
+    def parquet(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
+        """The result as ClickHouse's own Parquet; `_stream` says how it comes."""
+        return self._stream(query, "Parquet", {}, query_id=query_id, comment=comment)
+
+    def arrow(self, query: Query, *, query_id: str, comment: str) -> AsyncGenerator[bytes]:
+        """The result as an Arrow stream, which can be read as it comes; `_stream` says how it comes.
+
+        One that is whole ends with `ARROW_END`.
+        """
+        return self._stream(query, "ArrowStream", ARROW_SETTINGS, query_id=query_id, comment=comment)
+
+    async def _stream(
+        self, query: Query, output_format: str, more: Mapping[str, Any], *, query_id: str, comment: str
+    ) -> AsyncGenerator[bytes]:
+        """The result in chunks as they arrive, once an export slot is free.
 
         Close it (`contextlib.aclosing`), so that connection and slot are given back at once.
 
         That the stream ended does not prove that it is whole: a failure after the first byte still answers 200.
-        The caller checks the footer, and asks `broken` about a tail that has none.
+        The caller checks how it ends, and asks `broken` about a tail that is none.
 
         Raises:
             ResultIncomplete: the connection broke; with ClickHouse's own words when it left some.
@@ -142,8 +158,8 @@ class ClickHouse:
             return await client.raw_stream(
                 query.text,
                 parameters=dict(query.parameters),
-                settings=self._settings_of(client, query_id, comment),
-                fmt="Parquet",
+                settings=self._settings_of(client, query_id, comment) | dict(more),
+                fmt=output_format,
             )
 
         last = b""
@@ -159,6 +175,23 @@ class ClickHouse:
                     if failure_in(last):
                         raise self.broken(f"{self._where}: it failed in the middle of a result", last) from cut
                     raise
+
+    async def write(self, query: Query, query_id: str, comment: str, settings: Mapping[str, Any]) -> None:
+        """Run an INSERT from a SELECT to its end, once an export slot is free. It is never sent twice.
+
+        A client that goes away does not end it. After SourceUnavailable or ResultIncomplete it may still run, have
+        ended well, or have failed: `rows_read` and `ending` say which.
+        """
+
+        async def ask() -> None:
+            client = await self._open()
+            own = {**self._settings_of(client, query_id, comment), **settings}
+            answer = await client.raw_query(query.text, parameters=dict(query.parameters), settings=own)
+            if said := failure_in(answer):  # after a first byte, such as that of a header that tells of progress
+                raise fault_of(self._where, None, said, self._settings.limits)
+
+        async with self._slot():
+            await self._patiently(ask)
 
     def broken(self, what: str, tail: bytes) -> Fault:
         """The fault that ended a stream whose last bytes are `tail`; `what` says what is wrong with the stream."""
@@ -185,6 +218,25 @@ class ClickHouse:
             client = await self._open()
             found = await _rows(client, query, self._settings_of(client, "", ""))
         return int(found[0]["read_rows"]) if found else None
+
+    async def ending(self, query_id: str) -> str | None:
+        """What the query log says that a query failed with; empty when it ended well, None while nothing is known."""
+        query = Query(
+            "SELECT toString(type) AS type, exception FROM system.query_log WHERE query_id = {id:String} "
+            "AND type != 'QueryStart' AND event_date >= today() - 1 LIMIT 1",
+            {"id": query_id},
+        )
+        try:
+            found = await self.rows(query)
+        except SourceRefused:  # no log, or none for this user
+            return None
+        if not found:
+            return None
+        return "" if found[0]["type"] == "QueryFinish" else str(found[0]["exception"] or found[0]["type"])
+
+    def failed(self, said: str) -> Fault:
+        """The fault that ended a query of which the query log holds this exception."""
+        return fault_of(self._where, None, said, self._settings.limits)
 
     def _settings_of(self, client: AsyncClient, query_id: str, comment: str) -> dict[str, Any]:
         """What goes with every query: pinned settings that this server knows, limits, and who is asking."""

@@ -71,6 +71,7 @@ REFUSALS = {
     81: "UNKNOWN_DATABASE",
     115: "UNKNOWN_SETTING",
     218: "TABLE_IS_DROPPED",
+    669: "NAMED_COLLECTION_DOESNT_EXIST",
     701: "CLUSTER_DOESNT_EXIST",
     # Queries that its version or settings do not take.
     42: "NUMBER_OF_ARGUMENTS_DOESNT_MATCH",

@@ -309,6 +309,17 @@ class Upload:
             answer = await self._store._s3.upload_part(**self._where, PartNumber=number, Body=body)  # noqa: SLF001
         self._parts[number] = answer["ETag"]
 
+    async def copied_part(self, number: int, source: str, start: int, stop: int) -> None:
+        """Let part `number` be bytes `start` to `stop` (not included) of another object of the bucket."""
+        async with self._store._named(self._key):  # noqa: SLF001
+            answer = await self._store._s3.upload_part_copy(  # noqa: SLF001
+                **self._where,
+                PartNumber=number,
+                CopySource={"Bucket": self._store.name, "Key": source},
+                CopySourceRange=f"bytes={start}-{stop - 1}",
+            )
+        self._parts[number] = answer["CopyPartResult"]["ETag"]
+
     async def complete(self) -> bool:
         """Make the object be there; False when one was there already, which is left as it was."""
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(self._parts.items())]

@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
 from activities.contracts.adopt import AdoptInput, AdoptPage, AdoptRequest
+from activities.contracts.failing import SuspendedPartition
 from activities.contracts.inputs import bad_request, read_input
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
@@ -143,6 +144,10 @@ class ExportReport(Report):
     """The first hundred of the failed partitions."""
     cursor: str = ""
     """Of a request that met its bound: the last partition looked at, to go on after; else empty."""
+    suspended: int = 0
+    """Left out of what is due for a while, since they failed every time."""
+    suspensions: list[SuspendedPartition] = field(default_factory=list)
+    """The first hundred of the suspended partitions."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,11 @@ class Plan:
     shrunk: list[str] = field(default_factory=list)
     empty_ranges: list[list[str]] = field(default_factory=list)
     """First and last partition of each newly seen empty range, to be remembered with the next commit."""
+    last: list[PlannedPartition] = field(default_factory=list)
+    """Partitions that failed before, to be tried after all other pages of the request."""
+    suspended: int = 0
+    suspensions: list[SuspendedPartition] = field(default_factory=list)
+    """The first hundred of the suspended partitions of the page."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +257,10 @@ class CommitInput:
     network: str
     files: list[ExportedPartition]
     empty_ranges: list[list[str]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Partition → cause, of those that failed by themselves in a request for whatever is due."""
+    failed_at: float = 0
+    """When, in unix seconds: with it a failure that is told twice counts once."""
 
 
 @dataclass(frozen=True)
@@ -272,10 +286,29 @@ class TableInput:
 
 
 @dataclass(frozen=True)
+class NetworksInput:
+    """A table, and some of its networks; none: all that config says."""
+
+    environment: str
+    table: str
+    networks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class AnnounceReport:
     """How many snapshots were announced just now."""
 
     announced: int
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What is public of a table."""
+
+    version: int
+    """Of the public metadata; 0 when there is nothing to be published, or nowhere to publish it."""
+    published: bool
+    """It became so just now."""
 
 
 @dataclass
@@ -293,6 +326,11 @@ class LoopState:
 
 class ExportActivities:
     """What the export workflows ask of the world. `activities.export` implements it."""
+
+    @activity.defn(name="list_networks")
+    async def list_networks(self, wanted: NetworksInput) -> list[str]:
+        """The networks of a table that a request means, each once; one that config does not have is refused."""
+        raise NotImplementedError
 
     @activity.defn(name="deliver_request")
     async def deliver_request(self, submitted: SubmittedRequest) -> str:
@@ -332,4 +370,9 @@ class ExportActivities:
     @activity.defn(name="announce_snapshots")
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
+        raise NotImplementedError
+
+    @activity.defn(name="publish_metadata")
+    async def publish_metadata(self, table: TableInput) -> PublishReport:
+        """Publish the head's metadata where anybody can read it, unless that is what is published."""
         raise NotImplementedError

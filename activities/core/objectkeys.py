@@ -1,6 +1,7 @@
 """Where a partition's file lives: the keys that the public already uses, nothing padded."""
 
 import re
+from datetime import date
 
 from activities.core.faults import BadConfig, BadRequest
 from activities.core.partitions import bounds_of, day_of, index_of
@@ -33,6 +34,26 @@ def public_key(config: TableConfig, network: str, index: int) -> str:
         BadConfig: A name cannot be part of a key and its URL.
     """
     return f"{_stem(config, network, index)}.parquet"
+
+
+def index_of_key(config: TableConfig, network: str, key: str) -> int | None:
+    """The partition that the public finds under a key; None for every other key, such as that of a replacement.
+
+    Raises:
+        BadConfig: A name cannot be part of a key and its URL.
+    """
+    rule = config.partition
+    parts = key.removeprefix(table_prefix(config, network)).removesuffix(".parquet").split("/")
+    try:
+        if rule.kind == "integer":
+            index = int(parts[-1]) // rule.chunk_size
+        else:
+            hours = int(parts[3]) if rule.kind == "hourly" else 0
+            day = (date(*(int(part) for part in parts[:3])) - date(1970, 1, 1)).days
+            index = day if rule.kind == "daily" else day * _HOURS_PER_DAY + hours
+        return index if index >= 0 and public_key(config, network, index) == key else None
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
 
 
 def replacement_key(config: TableConfig, network: str, index: int, short_id: str) -> str:

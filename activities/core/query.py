@@ -28,6 +28,7 @@ __all__ = [
     "SourceFacts",
     "cast_query",
     "check_sharding",
+    "content_query",
     "counts_query",
     "export_query",
     "head_query",
@@ -81,6 +82,15 @@ def export_query(
     source = _source(config, final=facts.final)
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
     return Query(_select(selected, source, where, f"ORDER BY {_order(config, facts)}"), parameters)
+
+
+def content_query(
+    config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, index: int
+) -> Query:
+    """Some columns of the rows that an export of the partition would hold, in no order: to be checked, not kept."""
+    selected = ", ".join(f"{column.expression} AS {quote_identifier(column.name)}" for column in columns)
+    where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
+    return Query(_select(selected, _source(config, final=facts.final), where), parameters)
 
 
 def counts_query(config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges) -> Query:

@@ -122,6 +122,16 @@ PINNED_SETTINGS: Mapping[str, str | int] = MappingProxyType(
     {**dict.fromkeys(_OVERFLOW_MODES, "throw"), **_WHOLE, **_FINAL, **_MEANING, **_PARQUET}
 )
 
+ARROW_SETTINGS: Mapping[str, str | int] = MappingProxyType(
+    {
+        "output_format_arrow_string_as_string": 1,
+        "output_format_arrow_fixed_string_as_fixed_byte_array": 1,
+        "output_format_arrow_low_cardinality_as_dictionary": 0,
+        "output_format_arrow_compression_method": "lz4_frame",
+    }
+)
+"""What is sent beside the pinned settings when a result is asked for as Arrow; no part of an object's recipe."""
+
 NEWER_SETTINGS: frozenset[str] = frozenset(
     {
         "apply_patch_parts",

@@ -18,12 +18,14 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     UnauthorizedError,
 )
+from pyiceberg.io import load_file_io
 from pyiceberg.table import Table
 from requests.adapters import HTTPAdapter
 
 from activities.core.columns import ExportColumn
 from activities.core.faults import CatalogRefused, CatalogUnavailable
 from activities.core.tables import PartitionRule
+from activities.lake.content import Files
 from activities.lake.schema import iceberg_schema, partition_spec, table_properties
 
 T = TypeVar("T")
@@ -144,6 +146,10 @@ class Lake:
                     properties=table_properties(),
                 )
             )
+
+    def files(self) -> Files:
+        """Any file of the storage that holds metadata and data."""
+        return Files(load_file_io(dict(self._properties)))
 
     def identifiers(self) -> list[str]:
         """Every table in the catalog, as `<network>.<table>`."""

@@ -13,6 +13,11 @@ _REFUSAL = re.compile(
 """What the AWS library below PyArrow calls an answer that asking again cannot mend."""
 
 
+def is_refusal(failed: Exception) -> bool:
+    """Whether the object store said no, in a way that asking again cannot mend."""
+    return isinstance(failed, PermissionError) or _REFUSAL.search(str(failed)) is not None
+
+
 @contextlib.contextmanager
 def metadata_named() -> Iterator[None]:
     """Turn the OSErrors that PyIceberg lets through into a fault; use it as a decorator.
@@ -25,6 +30,6 @@ def metadata_named() -> Iterator[None]:
         yield
     except OSError as away:
         what = f"the table's metadata cannot be read or written: {away}"
-        if isinstance(away, PermissionError) or _REFUSAL.search(str(away)):
+        if is_refusal(away):
             raise StoreRefused(f"{what}; grant the rights, or mend storage in environments.yaml") from away
         raise StoreUnavailable(f"{what}; check the store that holds the catalog's tables") from away

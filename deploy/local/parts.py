@@ -1,5 +1,6 @@
 """The parts of the stack: what each one runs, on which ports, and how it says that it is ready."""
 
+import json
 import os
 import shutil
 import sys
@@ -24,6 +25,8 @@ STANDARD_PORTS: Mapping[str, int] = {
 SEARCH_ATTRIBUTES = {"IcefleetEnvironment": "Keyword", "IcefleetTable": "Keyword", "IcefleetNetwork": "Keyword"}
 DATA_BUCKET, TABLE_BUCKET = "icefleet", "lake"
 CLICKHOUSE_USER = "icefleet"
+NAMED_COLLECTION = "icefleet"
+"""Under which name ClickHouse knows the bucket of the data."""
 VOLUME_MEGABYTES = 256
 WORKER_READY = "worker is ready"
 
@@ -109,6 +112,17 @@ def _nats(launch: Launch) -> list[str]:
     return [str(program("nats-server")), "-js", "-sd", str(launch.data), *address]
 
 
+def _anonymous_reads(launch: Launch) -> Path:
+    """Who may do what without a signature: read objects of the public bucket, and neither list nor write anything.
+
+    The credentials of all who sign stay in the environment, which SeaweedFS adds to what a file says.
+    """
+    file = launch.data / "anonymous.json"
+    identity = {"name": "anonymous", "actions": [f"Read:{DATA_BUCKET}"]}
+    file.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    return file
+
+
 def _s3(launch: Launch) -> list[str]:
     # What it remembers of the ports of its last start; it makes both again from the volumes.
     (launch.data / "mini.options").unlink(missing_ok=True)
@@ -120,6 +134,7 @@ def _s3(launch: Launch) -> list[str]:
         *("-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.lance=0"),
         *(f"-bucket={DATA_BUCKET}", f"-tableBucket={TABLE_BUCKET}", "-s3.autoCreateBucket=false"),
         *(f"-master.volumeSizeLimitMB={VOLUME_MEGABYTES}", "-volume.preStopSeconds=0"),
+        f"-s3.config={_anonymous_reads(launch)}",
         *(f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3-grpc']}", f"-s3.port.iceberg={ports['catalog']}"),
         *(
             f"-{role}.port{option}={ports[f's3-{role}{suffix}']}"
@@ -148,12 +163,18 @@ def _clickhouse(launch: Launch) -> list[str]:
     return [
         *(sys.executable, "-m", "deploy.local.clickhouse", "--host", HOST, "--port", str(launch.ports["clickhouse"])),
         *("--data", str(launch.data), "--user", CLICKHOUSE_USER, "--password-env", env.CLICKHOUSE_PASSWORD),
+        # So that it can write to the store by itself; without a store there is nothing to write to.
+        *(word for port in [launch.ports.get("s3")] if port for word in ("--named-collection", _collection(port))),
     ]
 
 
+def _collection(port: int) -> str:
+    return f"{NAMED_COLLECTION}={address('s3', port)}/{DATA_BUCKET}/"
+
+
 def _clickhouse_environment(launch: Launch) -> dict[str, str]:
-    password = {env.CLICKHOUSE_PASSWORD: launch.values[env.CLICKHOUSE_PASSWORD]}
-    return launch.plain_environment() | password | {"PYTHONUNBUFFERED": "1"}
+    names = (env.CLICKHOUSE_PASSWORD, env.S3_ACCESS_KEY, env.S3_SECRET_KEY)
+    return launch.plain_environment() | {name: launch.values[name] for name in names} | {"PYTHONUNBUFFERED": "1"}
 
 
 def _worker_environment(launch: Launch) -> dict[str, str]:

@@ -38,6 +38,7 @@ LIMITS = {
     "partitions_per_plan": 40,
     "pages_per_run": 4,
     "orphan_age_seconds": ORPHAN_SECONDS,
+    "suspend_after": 0,  # what failed in the storm is due in the calm after it
 }
 TRIES = 240
 """How often, twice a second, a person tries what a fault is in the way of."""

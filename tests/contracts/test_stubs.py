@@ -9,14 +9,24 @@ from temporalio.worker import Worker
 
 from activities.contracts import export as contract
 from activities.contracts.export import ExportActivities
+from activities.contracts.verify import VERIFY_WORKFLOW, VerifyActivities
 from activities.export import Export
+from activities.verify import Verify
 from worker import main as worker_main
 from workflows.adopt_files import AdoptFiles
 from workflows.delete_orphans import DeleteOrphans
+from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
+from workflows.verify_table import VerifyTable
 
-STUBS = {name: stub for name, stub in vars(ExportActivities).items() if callable(stub) and name[0] != "_"}
+ROOMS = {ExportActivities: Export, VerifyActivities: Verify}
+STUBS = {
+    name: (stub, room)
+    for seam, room in ROOMS.items()
+    for name, stub in vars(seam).items()
+    if callable(stub) and name[0] != "_"
+}
 
 
 def activity_name(method: Any) -> str | None:
@@ -26,12 +36,13 @@ def activity_name(method: Any) -> str | None:
 
 def test_every_stub_is_an_activity_under_its_own_name():
     assert STUBS, "the contract declares no activity"
-    assert {name: activity_name(stub) for name, stub in STUBS.items()} == {name: name for name in STUBS}
+    assert {name: activity_name(stub) for name, (stub, _) in STUBS.items()} == {name: name for name in STUBS}
 
 
 @pytest.mark.parametrize("name", STUBS)
 def test_the_implementation_of_a_stub_has_its_name_and_signature(name):
-    stub, implementation = STUBS[name], vars(Export)[name]
+    stub, room = STUBS[name]
+    implementation = vars(room)[name]
     assert activity_name(implementation) == name
     assert inspect.signature(implementation) == inspect.signature(stub)
     assert get_type_hints(implementation) == get_type_hints(stub)
@@ -40,7 +51,8 @@ def test_the_implementation_of_a_stub_has_its_name_and_signature(name):
 
 @pytest.mark.parametrize("name", STUBS)
 def test_the_implementation_of_a_stub_is_described_like_the_stub(name):
-    assert inspect.getdoc(vars(Export)[name]) == inspect.getdoc(STUBS[name])
+    stub, room = STUBS[name]
+    assert inspect.getdoc(vars(room)[name]) == inspect.getdoc(stub)
 
 
 async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monkeypatch):
@@ -55,12 +67,20 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
     async with fleet.worker():
         pass
     assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
-    assert all(type(method.__self__) is Export for method in registered["activities"])
-    assert list(registered["workflows"]) == [RequestExport, DeleteOrphans, AdoptFiles, ExportTable]
+    assert all(type(method.__self__) is STUBS[method.__name__][1] for method in registered["activities"])
+    assert list(registered["workflows"]) == [
+        RequestExport,
+        ExportDue,
+        DeleteOrphans,
+        AdoptFiles,
+        ExportTable,
+        VerifyTable,
+    ]
 
 
 def test_workflows_are_known_by_the_names_that_people_type():
     assert RequestExport.__temporal_workflow_definition.name == contract.REQUEST_WORKFLOW == "RequestExport"  # type: ignore[attr-defined]
     assert ExportTable.__temporal_workflow_definition.name == contract.LOOP_WORKFLOW == "ExportTable"  # type: ignore[attr-defined]
+    assert VerifyTable.__temporal_workflow_definition.name == VERIFY_WORKFLOW == "VerifyTable"  # type: ignore[attr-defined]
     assert contract.TASK_QUEUE == "icefleet-export"
     assert contract.loop_id("local", "mainnet", "blocks") == "export/local/mainnet.blocks"

@@ -23,7 +23,9 @@ HEAVY = {
 OURS = {"activities.core", "activities.lake", "activities.clients", "activities.export", "worker", "starter", "deploy"}
 
 
-@pytest.mark.parametrize("module", ["activities.contracts.export", "activities.contracts.inputs"])
+@pytest.mark.parametrize(
+    "module", ["activities.contracts.export", "activities.contracts.inputs", "activities.contracts.verify"]
+)
 def test_contracts_load_no_driver_and_no_other_room(module):
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True, text=True)

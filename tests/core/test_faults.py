@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationErrorCategory
 
 import activities.core.faults as tree
 from activities.contracts.export import ExportActivities, ExportLimits
+from activities.contracts.verify import VerifyActivities
 from activities.core.faults import Fault
 from activities.errors import to_application_error, to_bug
 from workflows import policies
@@ -25,6 +26,7 @@ OURS_TO_MEND = {
     ("activities/core/partitions.py", "ValueError"),
     # What the stubs would do if nobody implemented them.
     ("activities/contracts/export.py", "NotImplementedError"),
+    ("activities/contracts/verify.py", "NotImplementedError"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/orphans.py", "answer"),
@@ -79,6 +81,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "11 s": "`retry_initial_seconds`",
     }
     used = {
+        "list_networks": policies.DELIVER,
         "deliver_request": policies.DELIVER,
         "withdraw_request": policies.DELIVER,
         "plan_partitions": policies.PLAN,
@@ -87,6 +90,9 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "delete_orphans": policies.DELETE_ORPHANS,
         "adopt_files": policies.ADOPT,
         "announce_snapshots": policies.ANNOUNCE,
+        "look_at_partitions": policies.LOOK,
+        "compare_values": policies.COMPARE,
+        "publish_metadata": policies.PUBLISH,
     }
     expected = {}
     for activity, policy in used.items():
@@ -103,7 +109,8 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         expected[activity] = [*(names.get(cell, cell) for cell in cells), pause]
     table = DOCS.partition("## Activities")[2]
     assert {name.strip("`"): cells for name, *cells in rows(table, 5)} == expected
-    declared = {name for name, stub in vars(ExportActivities).items() if callable(stub) and name[0] != "_"}
+    stubs = {**vars(ExportActivities), **vars(VerifyActivities)}
+    declared = {name for name, stub in stubs.items() if callable(stub) and name[0] != "_"}
     assert set(expected) == declared
     for name in declared:
         assert name in (policies.__doc__ or "")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from activities.core.faults import BadConfig
-from activities.core.objectkeys import public_key, replacement_key
+from activities.core.objectkeys import index_of_key, public_key, replacement_key
 from activities.core.partitions import index_of
 from activities.core.tables import PartitionRule, TableConfig
 
@@ -36,6 +36,30 @@ def test_keys_are_those_the_public_already_uses(config, label, key):
     index = index_of(config.partition, label)
     assert public_key(config, "mainnet", index) == f"{key}.parquet"
     assert replacement_key(config, "mainnet", index, "00c0ffee") == f"{key}-00c0ffee.parquet"
+    assert index_of_key(config, "mainnet", f"{key}.parquet") == index
+    assert index_of_key(config, "mainnet", f"{key}-00c0ffee.parquet") is None
+
+
+@pytest.mark.parametrize(
+    ("config", "rest"),
+    [
+        (DAILY, "2024/03/20.parquet"),
+        (DAILY, "2024/2/30.parquet"),
+        (DAILY, "2024/3/20/5.parquet"),
+        (DAILY, "2024/3/20"),
+        (DAILY, "1969/12/31.parquet"),
+        (DAILY, "readme.parquet"),
+        (HOURLY, "2024/3/20.parquet"),
+        (HOURLY, "2024/3/20/24.parquet"),
+        (CHUNKED, "1000/1500.parquet"),
+        (CHUNKED, "500/1000.parquet"),
+        (CHUNKED, "1000/-1000.parquet"),
+        (CHUNKED, "1000/01000.parquet"),
+    ],
+)
+def test_a_key_that_the_public_does_not_use_belongs_to_no_partition(config, rest):
+    assert index_of_key(config, "mainnet", f"{UNDER}/{config.name}/{rest}") is None
+    assert index_of_key(config, "mainnet", f"{UNDER}/other/{rest}") is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from activities.core.partitions import Ranges, index_of, span_of
 from activities.core.query import (
     SourceFacts,
     check_version_column,
+    content_query,
     counts_query,
     export_query,
     head_query,
@@ -126,6 +127,16 @@ def test_an_export_holds_the_newest_rows_of_its_partition_in_order(filled, confi
     ]
     assert {row["net"] for row in rows} == {"mainnet"}
     assert rows[0]["at"] == datetime(2024, 3, 20, 0, 0, 6, tzinfo=UTC)
+
+
+def test_what_is_read_to_be_checked_are_the_rows_of_the_export_without_its_order(filled):
+    columns = [column for column in export_columns(CONFIG, FACTS.columns) if column.name in {"number", "name"}]
+    query = content_query(CONFIG, FACTS, columns, "mainnet", DAY)
+    assert "ORDER BY" not in query.text
+    exported = filled.rows(export().text, export().parameters)
+    rows = filled.rows(query.text, query.parameters)
+    assert set(rows[0]) == {"number", "name"}
+    assert sorted(row["number"] for row in rows) == sorted(row["number"] for row in exported)
 
 
 def test_a_count_is_of_collapsed_rows_and_knows_the_newest_version(filled):

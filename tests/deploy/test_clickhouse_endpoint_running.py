@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 import uuid
 
@@ -177,3 +178,29 @@ async def test_a_slow_client_holds_the_engine_back_and_memory_stays_bounded(http
             peak = max(peak, process.memory_info().rss)
     assert received > 1_000_000_000
     assert peak - before < 400 << 20
+
+
+# writing to an object store
+
+
+@embedded_only
+async def test_a_named_collection_has_its_keys_from_the_environment_and_a_query_that_writes_by_it_can_be_killed(
+    own_endpoint, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ICEFLEET_LOCAL_S3_ACCESS_KEY", "somebody")
+    monkeypatch.setenv("ICEFLEET_LOCAL_S3_SECRET_KEY", "nobody-may-read-this")
+    with socket.socket() as store:
+        # A store that takes connections and never answers.
+        store.bind(("127.0.0.1", 0))
+        store.listen()
+        http = own_endpoint("--named-collection", f"files=http://127.0.0.1:{store.getsockname()[1]}/bucket/")
+        assert await http.ask("SELECT name, collection['secret_access_key'] FROM system.named_collections") == (
+            "files\t[HIDDEN]\n"
+        )
+        written = "INSERT INTO FUNCTION s3(files, filename = 'a.parquet', format = 'Parquet') SELECT sleepEachRow(1), *"
+        task = asyncio.ensure_future(http.ask(f"{written} FROM numbers(60)", query_id="writing"))
+        await http.until_it_runs("writing")
+        task.cancel()
+        assert await http.runs("writing")
+        await http.ask("KILL QUERY WHERE query_id = 'writing' ASYNC")
+    assert not any(b"nobody-may" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

@@ -131,6 +131,17 @@ def test_the_worker_is_built_here_and_its_config_is_whole(compose, tmp_path, mon
     assert (local.nats.url, local.temporal.address) == ("nats://nats:4222", "temporal:7233")
 
 
+def test_anybody_may_read_the_bucket_that_is_public_and_do_nothing_else(compose):
+    storage = load_settings(ROOT / "config").environments["local"].storage
+    assert json.loads(compose["configs"]["anonymous-reads"]["content"]) == {
+        "identities": [{"name": "anonymous", "actions": [f"Read:{storage.bucket}"]}]
+    }
+    store = compose["services"]["seaweedfs"]
+    [given] = store["configs"]
+    assert given["source"] == "anonymous-reads"
+    assert f"-s3.config={given['target']}" in store["command"]
+
+
 def test_the_warehouse_lies_where_the_config_looks_for_it(compose):
     warehouse = json.loads(compose["configs"]["warehouse"]["content"])
     local = load_settings(ROOT / "config").environments["local"]

@@ -75,7 +75,8 @@ async def test_a_dry_run_says_what_would_be_refused_and_why_and_writes_nothing(f
             "2024/3/13.parquet": parquet(day_table(network, 13).slice(0, 0)),
             "2024/03/12.parquet": parquet(day_table(network, 12)),
             "2024/3/21.parquet": parquet(day_table(network, 21)),
-            "2024/2/29.parquet": b"",
+            "2024/2/29.parquet": b"not looked into",
+            "metadata/snap-1.avro": b"of the public copy",
         },
     )
     expected = {
@@ -113,6 +114,7 @@ async def test_a_dry_run_says_what_would_be_refused_and_why_and_writes_nothing(f
         assert (export.status, export.exported, export.present) == ("complete", 5, 1)
         held = await adopt(fleet, from_="2024-03-19", to="2024-03-19")
         assert reasons(held, fleet)["2024/3/19.parquet"][0] == "duplicate"
+        await fleet.loop_ended()
     assert table_rows(fleet) == [row for row in await source_rows(fleet) if row[0] < 60]
 
 

@@ -1,6 +1,7 @@
 """`icefleet demo` as a newcomer runs it: from nothing to equal counts, then nothing left to do, then nothing left."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -8,8 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import duckdb
 import psutil
 import pytest
+
+from support.fleet import eventually
+from support.publicreaders import anonymous_duckdb
 
 ROOT = Path(__file__).parents[2]
 ICEFLEET = str(Path(sys.executable).with_name("icefleet"))
@@ -50,6 +55,13 @@ def own_processes(home: Path) -> list[str]:
     return found
 
 
+def asked_by_url(query: str) -> int:
+    """What a DuckDB without any credential answers; 0 while nothing is published."""
+    with contextlib.suppress(duckdb.IOException, duckdb.HTTPException):
+        return int(anonymous_duckdb().execute(query).fetchall()[0][0])
+    return 0
+
+
 def counts(said: str) -> dict[str, tuple[int, int]]:
     """What the demo's table says of each Iceberg table: rows by DuckDB, rows by ClickHouse."""
     rows = re.findall(r"^(\S+\.\S+) +\d+ +\S+ +([\d,]+) +([\d,]+)  equal$", said, re.MULTILINE)
@@ -74,6 +86,9 @@ async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home)
         addresses = dict(re.findall(r"^(Temporal UI|Iceberg catalog) +(http://127\.0\.0\.1:\d+)", said, re.MULTILINE))
         assert set(addresses) == {"Temporal UI", "Iceberg catalog"}
         assert "icefleet local down" in said
+        [by_url] = re.findall(r"^In any DuckDB +(SELECT .*\))  \(", said, re.MULTILINE)
+        (rows, _) = first["mainnet.canonical_execution_block"]
+        assert await eventually(lambda: asked_by_url(by_url)) == rows
 
         code, said, errors = await run(home, "demo")
         assert code == 0, said + errors

@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +27,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
+from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
+from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
 from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
@@ -178,6 +181,45 @@ async def adopting(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def verified(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A table is held against its source, values included, and a partition that it lacks is found."""
+    fleet.set_export(partitions_per_plan=2)
+    await fleet.make_days(days=4, rows=10)
+    async with fleet.worker():
+        await fleet.request(from_="2024-03-18")
+        await fleet.loop_ended()
+        payload = {"environment": fleet.name, "network": fleet.network, "table": "events", "deep": True}
+        request = await fleet.temporal.start_workflow(
+            VERIFY_WORKFLOW, payload, id=f"verify-{fleet.name}", task_queue=fleet.queue
+        )
+        await request.result()
+    return request
+
+
+async def due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """What a Schedule starts: a partition that fails by itself every time is suspended."""
+    await fleet.make_days(days=2, rows=10, types={"number": "long"})
+    await fleet.insert("events", "toDateTime('2024-03-20 05:00:00', 'UTC')", 1, offset=2**63)
+    async with fleet.worker():
+        request = await start_due(fleet)
+        await ended(request)
+        for _ in range(2):
+            await ended(await start_due(fleet))
+        await (await start_due(fleet)).result()
+        await fleet.loop_ended()
+    return request
+
+
+async def start_due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Start what a Schedule starts."""
+    return await fleet.temporal.start_workflow(
+        DUE_WORKFLOW,
+        {"environment": fleet.name, "table": "events"},
+        id=f"scheduled-{uuid.uuid4()}",
+        task_queue=fleet.queue,
+    )
+
+
 CASES: tuple[Case, ...] = (
     plain,
     stale_and_forced,
@@ -189,6 +231,8 @@ CASES: tuple[Case, ...] = (
     loop_cancelled,
     orphans,
     adopting,
+    verified,
+    due,
 )
 
 

@@ -27,7 +27,9 @@ def payloads_of(text: str) -> list[str]:
 
 def test_there_is_a_history_of_every_workflow_and_typical_life():
     lives = {"plain", "stale-and-forced", "failures", "refused", "continued", "withdrawn", "loop-cancelled"}
-    assert cases_of("ExportTable") == lives | {"orphans"}
+    assert cases_of("ExportTable") == lives | {"orphans", "due", "verified"}
+    assert cases_of("ExportDue") == {"due"}
+    assert cases_of("VerifyTable") == {"verified"}
     assert cases_of("DeleteOrphans") == {"orphans"}
     assert cases_of("RequestExport") == lives | {"at-the-door"}
     assert {file.stem.split("-")[0] for file in HISTORIES} == {workflow.__name__ for workflow in WORKFLOWS}

@@ -32,9 +32,14 @@ def run(*words: str) -> Said:
     ("words", "part"),
     [
         (("export", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
+        (("verify", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
+        (("compare", "local:mainnet.canonical_execution_block", "s3://icefleet"), "CATALOG"),
         (("temporal", "init"), "TEMPORAL"),
         (("worker",), "TEMPORAL"),
+        (("schedules", "list"), "TEMPORAL"),
+        (("schedules", "apply", "--yes"), "TEMPORAL"),
         (("tables",), "CATALOG"),
+        (("coverage",), "CATALOG"),
         (("orphans", "canonical_execution_block"), "CATALOG"),
         (("sql", "SELECT 1"), "CATALOG"),
         (("seed",), "CLICKHOUSE"),
@@ -56,9 +61,14 @@ def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, p
     "words",
     [
         ("export", "canonical_execution_block", "-n", "mainnet"),
+        ("verify", "canonical_execution_block", "-n", "mainnet"),
+        ("compare", "stagin:", "s3://icefleet", "-t", "canonical_execution_block", "-n", "mainnet"),
         ("temporal", "init"),
         ("worker",),
+        ("schedules", "diff"),
+        ("schedules", "trigger", "--all"),
         ("tables",),
+        ("coverage",),
         ("orphans",),
         ("sql", "SELECT 1"),
         ("watch",),
@@ -91,8 +101,47 @@ def test_orphans_that_cannot_be_meant_are_refused_before_anything_is_asked(nothi
     assert wrong in line
 
 
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("nonesuch",), "no table of environment local has 'nonesuch' in its name"),
+        (("-n", "nonet"), "no table of environment local has a network 'nonet'"),
+        (("--from", "2024-13-01"), "'2024-13-01' is not a date"),
+        (("canonical_execution_block", "--from", "2024-03-01"), "'2024-03-01' bounds none of these tables"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_coverage_that_cannot_be_meant_is_refused_before_anything_is_asked(nothing_runs, words, wrong):
+    said = run("coverage", *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    [line] = said.stderr.splitlines()
+    assert wrong in line
+
+
 def test_an_environment_without_its_secrets_names_each_variable(nothing_runs):
     said = run("tables", "-e", "staging")
     assert (said.exit_code, said.stdout) == (1, "")
     assert "STAGING_CATALOG_CREDENTIAL" in said.stderr
     assert "STAGING_CLICKHOUSE_PASSWORD" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("mainnet.blocks", "local:"), "'mainnet.blocks' is no side of a comparison: write <environment>:"),
+        (("local:", "s3://icefleet"), "two trees hold many tables: say which with --table and --network"),
+        (("local:mainnet.blocks", "local:holesky.blocks"), "are different tables; compare one table"),
+        (("local:mainnet.blocks", "local:", "-t", "other"), "leave them out"),
+        (("local:", "s3://icefleet", "-t", "blocks", "-n", "mainnet"), "no table 'blocks' in config"),
+        (
+            ("local:mainnet.canonical_execution_block", "local:", "--from", "2024-03-20"),
+            "'2024-03-20' is not a value of block_number",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_comparison_that_cannot_be_meant_is_refused_before_anything_is_asked(nothing_runs, words, wrong):
+    said = run("compare", *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    [line] = said.stderr.splitlines()
+    assert wrong in line

@@ -16,6 +16,7 @@ from activities.contracts.export import (
     Plan,
     PlanInput,
     PlannedPartition,
+    PublishReport,
     TableInput,
 )
 from activities.export import Export
@@ -74,6 +75,13 @@ class Hands:
         """Announce what is to be announced."""
         report: AnnounceReport = await ActivityEnvironment().run(
             self._export.announce_snapshots, TableInput(**self._where)
+        )
+        return report
+
+    async def publish(self) -> PublishReport:
+        """Publish the head, if it is not."""
+        report: PublishReport = await ActivityEnvironment().run(
+            self._export.publish_metadata, TableInput(**self._where)
         )
         return report
 

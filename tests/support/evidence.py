@@ -70,6 +70,16 @@ def prefix_of(fleet: Fleet) -> str:
 
 def objects(fleet: Fleet) -> dict[str, tuple[str, str]]:
     """Key → ETag and time of the last change of every object that the fleet's exports made."""
+    return {key: found for key, found in all_objects(fleet).items() if "/metadata/" not in key}
+
+
+def public_metadata(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """The same of everything that was published beside them."""
+    return {key: found for key, found in all_objects(fleet).items() if "/metadata/" in key}
+
+
+def all_objects(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """The same of both."""
     with _bucket(fleet) as client:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket="icefleet", Prefix=prefix_of(fleet))
         listed = [entry for page in pages for entry in page.get("Contents", [])]

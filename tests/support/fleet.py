@@ -77,6 +77,7 @@ class Fleet:
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
         self._cluster: dict[str, Any] = {}
+        self.storage: dict[str, Any] = {"named_collection": "icefleet"}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
         self.temporal: Client
@@ -107,6 +108,7 @@ class Fleet:
                 "access_key_env": "ICEFLEET_LOCAL_S3_ACCESS_KEY",
                 "secret_key_env": "ICEFLEET_LOCAL_S3_SECRET_KEY",
                 "public_url": f"http://127.0.0.1:{self.stack.ports['s3']}/icefleet",
+                **self.storage,
             },
             "catalog": {
                 "uri": f"http://127.0.0.1:{port['catalog']}",
@@ -310,9 +312,13 @@ class Fleet:
 
     def table(self, table: str = "events") -> Any:
         """The PyIceberg table as it is now; None when there is none."""
+        return self.load(f"{self.network}.{table}")
+
+    def load(self, identifier: str) -> Any:
+        """The same of any identifier."""
         environment = self.settings().environment(self.name)
         direct = replace_ports(environment, self.stack)
-        return open_lake(direct).load(f"{self.network}.{table}")
+        return open_lake(direct).load(identifier)
 
     def files(self, table: str = "events") -> list[tuple[str, int]]:
         """Path below the table's prefix and row count of every live file, sorted."""
@@ -325,13 +331,17 @@ class Fleet:
     async def events(self, table: str = "events") -> list[dict[str, Any]]:
         """Every event of the table that the stream holds, in order, with its id as `_id`."""
         import nats  # noqa: PLC0415 - a reader that is not ours
+        from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         client = await nats.connect(f"nats://127.0.0.1:{self.stack.ports['nats']}")
         try:
             stream = client.jetstream()
             subject = f"icefleet.{self.name}.snapshot.{self.network}.{table}"
             found = []
-            count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
+            try:
+                count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
+            except NotFoundError:  # nothing has ever been announced, so there is no stream yet
+                return []
             subscription = await stream.subscribe(subject, ordered_consumer=True)
             for _ in range(count.get(subject, 0)):
                 message = await subscription.next_msg(timeout=5)

@@ -23,11 +23,11 @@ def prefix_of_table(fleet: Fleet, table: str = "events") -> str:
 
 
 def keys(fleet: Fleet, table: str = "events") -> set[str]:
-    """The objects under a table's prefix, as they go on from it."""
+    """The objects under a table's prefix, as they go on from it; the public copy of its metadata is no matter here."""
     prefix = prefix_of_table(fleet, table)
     with _bucket(fleet) as client:
         listed = client.list_objects_v2(Bucket="icefleet", Prefix=prefix).get("Contents", [])
-    return {entry["Key"].removeprefix(prefix) for entry in listed}
+    return {key for entry in listed if not (key := entry["Key"].removeprefix(prefix)).startswith("metadata/")}
 
 
 def begin_upload(fleet: Fleet, key: str, size: int) -> None:

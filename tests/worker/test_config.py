@@ -286,8 +286,10 @@ def test_an_environment_without_its_secrets_is_refused_when_used_and_only_then(t
     settings = load_settings(SHIPPED)
     with pytest.raises(BadConfig) as caught:
         settings.cluster("production.default")
+    lines = (SHIPPED / "environments.yaml").read_text().splitlines()
+    line = 1 + next(number for number, text in enumerate(lines) if "PRODUCTION_CLICKHOUSE_PASSWORD" in text)
     assert str(caught.value) == (
-        f"{SHIPPED}/environments.yaml:91 environments.production.clickhouse.default.password_env: the variable "
+        f"{SHIPPED}/environments.yaml:{line} environments.production.clickhouse.default.password_env: the variable "
         f"PRODUCTION_CLICKHOUSE_PASSWORD is set neither in the environment nor in {tmp_path}/stack/env"
     )
     with pytest.raises(BadConfig) as caught:

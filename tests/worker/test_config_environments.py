@@ -45,6 +45,16 @@ ENVIRONMENT_CASES = {
             )
         ],
     ),
+    "a public address with something behind it": (
+        "bucket: icefleet",
+        "bucket: icefleet\n      public_url: https://data.example.org/lake/?token=hunter2",
+        [
+            (
+                "environments.yaml:9 environments.local.storage.public_url: "
+                "expected an http:// or https:// address without a query, and without a slash at its end"
+            )
+        ],
+    ),
     "two ways to log in": (
         "warehouse: lake",
         "warehouse: lake\n      credential_env: TEST_A\n      token_env: TEST_B",
@@ -79,6 +89,22 @@ ENVIRONMENT_CASES = {
         "    temporal:",
         "    export: {part_size_bytes: 1024}\n    temporal:",
         ["environments.yaml:16 environments.local.export.part_size_bytes: must be at least 5242880, and is 1024"],
+    ),
+    "a way to carry files that is none": (
+        "    temporal:",
+        "    export: {transfer: pigeon}\n    temporal:",
+        ["environments.yaml:16 environments.local.export.transfer: expected 'stream' or 'direct', not 'pigeon'"],
+    ),
+    "files that ClickHouse is to write without knowing the bucket": (
+        "    temporal:",
+        "    export: {transfer: direct}\n    temporal:",
+        [
+            (
+                "environments.yaml:16 environments.local.export.transfer: ClickHouse writes the files itself then, and "
+                "needs a named collection with the bucket's url and keys: create one at the source and name it as "
+                "`storage.named_collection` (docs/guides/transfer.md)"
+            )
+        ],
     ),
     "a limit below nothing": (
         "host: 127.0.0.1",

@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from deploy.local.clickhouse.endpoint import Endpoint
-from deploy.local.clickhouse.engine import Engine
+from deploy.local.clickhouse.engine import ACCESS_KEY, SECRET_KEY, Engine
 
 _GOODBYE_SECONDS = 2
 
@@ -42,6 +42,13 @@ def _arguments() -> argparse.Namespace:
         default=[],
         metavar="NAME=VALUE",
         help="the highest value that a query may give to a setting; repeatable",
+    )
+    parser.add_argument(
+        "--named-collection",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help=f"a named collection for s3(), with the keys of ${ACCESS_KEY} and ${SECRET_KEY}; repeatable",
     )
     return parser.parse_args()
 
@@ -76,10 +83,13 @@ def main() -> None:
     password = os.environ.get(arguments.password_env)
     if not password:
         sys.exit(f"{arguments.password_env} is not set: put the password of user {arguments.user} into it")
-    settings, highest = (
-        dict(text.partition("=")[::2] for text in texts) for texts in (arguments.settings, arguments.max)
+    if arguments.named_collection and not (os.environ.get(ACCESS_KEY) and os.environ.get(SECRET_KEY)):
+        sys.exit(f"{ACCESS_KEY} or {SECRET_KEY} is not set: put the keys of the named collections into them")
+    settings, highest, collections = (
+        dict(text.partition("=")[::2] for text in texts)
+        for texts in (arguments.settings, arguments.max, arguments.named_collection)
     )
-    asyncio.run(_serve(Engine(arguments.data, settings, highest), arguments, password))
+    asyncio.run(_serve(Engine(arguments.data, settings, highest, collections), arguments, password))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ _CONTENT_TYPES = {
     "JSONEachRow": "application/x-ndjson; charset=UTF-8",
     "Native": "application/octet-stream",
     "Parquet": "application/octet-stream",
+    "ArrowStream": "application/vnd.apache.arrow.stream",
 }
 
 

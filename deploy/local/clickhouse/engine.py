@@ -22,6 +22,8 @@ from deploy.local.clickhouse.faults import EngineError
 
 T = TypeVar("T")
 MARKER = "chdb_client_name"
+ACCESS_KEY, SECRET_KEY = "ICEFLEET_LOCAL_S3_ACCESS_KEY", "ICEFLEET_LOCAL_S3_SECRET_KEY"
+"""Variables that hold the keys of the object store that named collections lead to."""
 
 _CONFIG = """<clickhouse>
     <tcp_port>{tcp_port}</tcp_port>
@@ -31,6 +33,7 @@ _CONFIG = """<clickhouse>
         <table>query_log</table>
         <flush_interval_milliseconds>1000</flush_interval_milliseconds>
     </query_log>
+    <named_collections>{collections}</named_collections>
     <remote_servers>
         <local><shard><replica><host>127.0.0.1</host><port>{tcp_port}</port></replica></shard></local>
         <local_two_shards>
@@ -40,6 +43,12 @@ _CONFIG = """<clickhouse>
     </remote_servers>
 </clickhouse>
 """
+# The engine reads the keys from its environment: they stand in no file, and in no log.
+_COLLECTION = """<{name}>
+        <url>{url}</url>
+        <access_key_id from_env="{access_key}"/>
+        <secret_access_key from_env="{secret_key}"/>
+    </{name}>"""
 _USERS = """<clickhouse>
     <profiles><default>{profile}</default></profiles>
     <users>
@@ -202,10 +211,15 @@ class Engine:
         data: directory of the tables; made when missing.
         profile: settings of every query unless it says otherwise, as a user's profile has them.
         highest: the highest values that a query may give to settings.
+        collections: named collections for `s3()`, name → url; their keys are in ACCESS_KEY and SECRET_KEY.
     """
 
     def __init__(
-        self, data: Path, profile: Mapping[str, str], highest: Mapping[str, str] = MappingProxyType({})
+        self,
+        data: Path,
+        profile: Mapping[str, str],
+        highest: Mapping[str, str] = MappingProxyType({}),
+        collections: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         store, conf = data / "store", data / "conf"
         for directory in (store, conf):
@@ -214,7 +228,12 @@ class Engine:
         values = _as_xml({name: escape(value) for name, value in profile.items()})
         users = _USERS.format(profile=f"{values}<constraints>{constraints}</constraints>")
         (conf / "users.xml").write_text(users)
-        (conf / "config.xml").write_text(_CONFIG.format(tcp_port=_TCP_PORT, users=escape(str(conf / "users.xml"))))
+        known = "".join(
+            _COLLECTION.format(name=name, url=escape(url), access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+            for name, url in collections.items()
+        )
+        config = _CONFIG.format(tcp_port=_TCP_PORT, users=escape(str(conf / "users.xml")), collections=known)
+        (conf / "config.xml").write_text(config)
         # log_queries is off until a request's settings are in place, so that only clients' queries are logged.
         self._target = f"{store.resolve()}?config-file={(conf / 'config.xml').resolve()}&log_queries=0"
         # The first connection keeps the engine alive; the last one to close would end it.

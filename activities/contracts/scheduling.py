@@ -1,0 +1,13 @@
+"""The workflows that config/schedules.yaml may start, each with the shape of its input: the one list of them."""
+
+from collections.abc import Mapping
+
+from activities.contracts.due import DUE_WORKFLOW, DueRequest
+from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, ExportRequest
+from activities.contracts.orphans import OrphansRequest
+
+SCHEDULABLE: Mapping[str, type] = {
+    DUE_WORKFLOW: DueRequest,
+    REQUEST_WORKFLOW: ExportRequest,
+    ORPHANS_WORKFLOW: OrphansRequest,
+}

@@ -1,0 +1,76 @@
+"""What is inside Parquet files: opened where they lie, and read in batches that stay small."""
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+
+from activities.core.faults import ObjectRefused, StoreRefused, StoreUnavailable
+from activities.lake.storage import is_refusal
+
+BATCH_ROWS = 8192
+BUFFER_BYTES = 2**20
+"""Read at once of each column; a file is never held whole, nor is one of its row groups."""
+_OF_THE_STORE = "AWS Error"
+"""What the library below PyArrow puts before everything that the store, and not the file, did wrong."""
+
+
+class Files:
+    """Files of an object store, by the paths that Iceberg holds. Methods block."""
+
+    def __init__(self, io: FileIO) -> None:
+        self._io = io
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[pq.ParquetFile]:
+        """One Parquet file, its footer read.
+
+        Raises:
+            ObjectRefused: it is gone, or no Parquet file.
+            StoreRefused: there is no right to it.
+            StoreUnavailable: the store does not answer as it should.
+        """
+        with named(path), self._io.new_input(path).open() as source, open_parquet(source) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def open_parquet(source: Any) -> Iterator[pq.ParquetFile]:
+    """A Parquet file read through a file object of Python's or Arrow's own kind."""
+    with pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
+        yield file
+
+
+def batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterable[pa.RecordBatch]:
+    """Some columns of all rows."""
+    names = file.schema_arrow.names
+    chosen = None if set(columns) == set(names) else list(columns)
+    found: Iterable[pa.RecordBatch] = file.iter_batches(BATCH_ROWS, columns=chosen, use_threads=False)
+    return found
+
+
+def until(stopped: threading.Event, found: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same, until somebody does not want them any more: a thread cannot be interrupted."""
+    for batch in found:
+        if stopped.is_set():
+            return
+        yield batch
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a fault that names the file."""
+    try:
+        yield
+    except FileNotFoundError as gone:
+        raise ObjectRefused(f"object {path} is not there") from gone
+    except (pa.ArrowInvalid, OSError) as wrong:
+        if is_refusal(wrong):
+            raise StoreRefused(f"object {path} cannot be read: {wrong}; grant the rights") from wrong
+        if _OF_THE_STORE in str(wrong):
+            raise StoreUnavailable(f"object {path} cannot be read: {wrong}") from wrong
+        raise ObjectRefused(f"object {path} is no whole Parquet file: {wrong}") from wrong

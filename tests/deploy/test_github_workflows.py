@@ -1,0 +1,70 @@
+""".github/workflows: sound, and they say what the command line understands."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from starter.main import build
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    # YAML 1.1 reads the key `on` as true.
+    text = (ROOT / f".github/workflows/{name}.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(re.sub(r"^on:", '"on":', text, flags=re.MULTILINE))
+
+
+def scripts(file: Path) -> list[str]:
+    jobs = workflow(file.stem)["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """File and words of every call of the command line."""
+    lines = [(file.stem, line) for file in FILES for script in scripts(file) for line in script.splitlines()]
+    return [
+        (name, shlex.split(line)[shlex.split(line).index(".venv/bin/icefleet") + 1 :])
+        for name, line in lines
+        if ".venv/bin/icefleet" in line
+    ]
+
+
+def test_an_auditor_of_workflows_finds_nothing():
+    zizmor = str(Path(sys.executable).with_name("zizmor"))
+    audit = subprocess.run(
+        [zizmor, "--offline", "--no-progress", *map(str, FILES)], capture_output=True, text=True, check=False
+    )
+    assert (audit.returncode, "No findings to report" in audit.stdout + audit.stderr) == (0, True), audit.stdout
+
+
+@pytest.mark.parametrize(("file", "words"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_in_them_is_one_of_ours_with_options_that_it_has(file, words):
+    command = typer.main.get_command(build(words))
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    used = {word for word in words if word.startswith("--") and word != "--"}
+    built = set(re.findall(r"\(?(--[a-z-]+)", " ".join(scripts(ROOT / f".github/workflows/{file}.yml"))))
+    assert used <= known
+    assert built & {"--wait", "--date", "--dry-run", "--network"} <= known or "backfill" in command.name
+
+
+def test_the_daily_one_starts_at_four_and_by_hand_with_date_and_environment():
+    daily = workflow("export-daily")["on"]
+    assert daily["schedule"] == [{"cron": "0 4 * * *"}]
+    assert set(daily["workflow_dispatch"]["inputs"]) == {"environment", "date"}
+    by_hand = workflow("export-manual")["on"]["workflow_dispatch"]["inputs"]
+    assert set(by_hand) == {"environment", "table", "network", "date", "dry_run"}
+
+
+def test_no_input_reaches_a_shell_but_as_a_variable():
+    assert [script for file in FILES for script in scripts(file) if "${{" in script] == []
