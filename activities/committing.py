@@ -41,14 +41,14 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
         return data_file(table, rule, file.index, file.path, footer, facts.version_column)
 
     await failpoints.reach("before-commit")
-    done = await _to_its_end(
+    done = await to_its_end(
         commit_files,
         context.lake,
         table_identifier(commit.network, commit.table),
         rule,
         files,
         describe,
-        summary=_summary(commit),
+        summary=snapshot_summary(len(commit.files)),
         properties=lambda properties: _properties(rule, commit, files, removals, properties),
         removals=removals,
     )
@@ -56,7 +56,7 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
     return _report(done, by_path, len(removals))
 
 
-async def _to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
+async def to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
     """Run a commit in a thread, which cannot be interrupted: one that is cancelled meanwhile says what it did."""
     running = asyncio.create_task(asyncio.to_thread(commit, *args, **options))
     try:
@@ -79,14 +79,14 @@ async def _footers(context: ExportContext, files: list[ExportedPartition]) -> li
     return await asyncio.gather(*(read(file) for file in files))
 
 
-def _summary(commit: CommitInput) -> dict[str, str]:
+def snapshot_summary(partitions: int) -> dict[str, str]:
     """What the snapshot says of itself, so that an announcement can be made from it alone."""
     info, carrier = activity.info(), dict[str, str]()
     propagate.inject(carrier)
     summary = {
         "icefleet.workflow-id": info.workflow_id or "",
         "icefleet.run-id": info.workflow_run_id or "",
-        "icefleet.partitions": str(len(commit.files)),
+        "icefleet.partitions": str(partitions),
     }
     if traceparent := carrier.get("traceparent"):
         summary["icefleet.traceparent"] = traceparent

@@ -9,6 +9,7 @@ from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
 from activities.clients.purging import Purge
+from activities.contracts.adopt import AdoptInput
 from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
@@ -57,7 +58,8 @@ class ExportContext:
     """The cache in front of `public_url`; None when there is none."""
 
     def table(
-        self, asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput | EstimateInput
+        self,
+        asked: TableInput | PlanInput | PartitionsInput | CommitInput | OrphansInput | EstimateInput | AdoptInput,
     ) -> TableConfig:
         """Config of the table that an input names.
 

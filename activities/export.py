@@ -7,10 +7,12 @@ from temporalio import activity
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.adopting import adopt_page
 from activities.announcing import announce
 from activities.backfilling import estimate, resolve
 from activities.committing import commit_page
 from activities.context import ExportContext
+from activities.contracts.adopt import AdoptInput, AdoptPage, AdoptRequest
 from activities.contracts.backfill import BackfillRequest, EstimateInput, ResolvedBackfill, TableEstimate
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
@@ -40,6 +42,7 @@ from activities.contracts.export import (
 from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage
+from activities.core.adopting import check_adoption
 from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
 from activities.errors import faults_named
@@ -83,7 +86,9 @@ class Export(ExportActivities):
         config = self._context.table(TableInput(request.environment, request.table, request.network))
         if isinstance(request, OrphansRequest):
             check_age(request.older_than, self._context.orphan_age_seconds)
-        if isinstance(request, ExportRequest):
+        elif isinstance(request, AdoptRequest):
+            check_adoption(config, str(request.from_), str(request.to), request.extra_columns, request.unredacted)
+        elif isinstance(request, ExportRequest):
             check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
         with _temporal_named():
@@ -162,6 +167,13 @@ class Export(ExportActivities):
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("deleting orphans"):
             return await delete_page(self._context, task)
+
+    @activity.defn(name="adopt_files")
+    @faults_named
+    async def adopt_files(self, task: AdoptInput) -> AdoptPage:
+        """Make a page of published files part of their table, and say which cannot be."""
+        async with heartbeats("adopting"):
+            return await adopt_page(self._context, task)
 
     @activity.defn(name="announce_snapshots")
     @faults_named

@@ -26,4 +26,5 @@ async def stored_footer(context: ExportContext, key: str, size: int) -> Footer:
             f"object {key} is not the one that was made: another one of {stored.size} bytes has taken its place; ask "
             "for the partition again, and it is exported anew"
         )
-    return replace(await asyncio.to_thread(read_footer, key, tail, size), made=stored.made)
+    footer = await asyncio.to_thread(read_footer, key, tail, size)
+    return replace(footer, made=stored.made, ours=bool(stored.recipe))

@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attestations
+import published
 import pyarrow.parquet as pq
 import yaml
 from harness import MEGABYTE, Figure, Memory, alternate, median, report, scale, timed
 
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
-from activities.contracts.export import ExportReport, ExportRequest
+from activities.contracts.adopt import AdoptReport, AdoptRequest
+from activities.contracts.export import ADOPT_WORKFLOW, ExportReport, ExportRequest
+from activities.contracts.inputs import write_input
 from activities.core.columns import export_columns
 from activities.core.partitions import index_of
 from activities.core.query import Query, export_query
@@ -40,7 +43,7 @@ from worker.wiring import connect_temporal, open_clickhouse, open_store
 COMMAND = "make bench-export"
 PART = 8 * 2**20
 RUNS = 3
-PARTS = ("5m", "50m", "small", "direct")
+PARTS = ("5m", "50m", "small", "direct", "adopt")
 DIRECT = "direct"
 """An environment in which ClickHouse writes the files itself, and the one table that is exported there."""
 SMALL = ("small", "smaller", "smallest")
@@ -52,6 +55,7 @@ AIMS = {
     "export.50m.time_ratio_vs_native": 1.15,
     "export.50m.worker_growth_mb": 150,
     "export.small_partitions_per_second": 50,
+    "adopt.files_per_second": 200,
     "export.direct.time_ratio_vs_native": 1.15,
 }
 GUARD = re.compile(rf"if\(throwIf\(.*?'{REFUSED_TEXT}'\) = 0, (.*?), \1\)(?= AS )")
@@ -212,6 +216,7 @@ def opened(directory: Path, more: Sequence[str], *, last: str) -> Iterator[Bench
     tables: Any = attestations.tables_yaml(last=last)
     entries = tables["groups"]["hourly"]["tables"]
     entries += [dict(entries[0], name=name) for name in more]
+    entries.append(published.entry(entries[0]))
     (config / "tables.yaml").write_text(yaml.safe_dump(tables))
     shipped = yaml.safe_load(Path("config/environments.yaml").read_text())
     local = shipped["environments"]["local"]
@@ -277,7 +282,13 @@ class Benchmarks:
         self._idle = Memory(self._bench.worker.pid).idle
         self._figure("worker.idle_rss_mb", self._idle / 1e6, "MB", "lower")
         for name in chosen:
-            {"5m": self._five, "50m": self._fifty, "small": self._small, "direct": self._direct}[name]()
+            {
+                "5m": self._five,
+                "50m": self._fifty,
+                "small": self._small,
+                "direct": self._direct,
+                "adopt": self._adopt,
+            }[name]()
         return self._figures
 
     def _figure(self, name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> None:
@@ -355,6 +366,32 @@ class Benchmarks:
         print(f"  seconds: direct {direct:.2f}, stream {stream:.2f}, engine {engine:.2f}")
         self._figure("export.direct.time_ratio_vs_native", direct / engine, "times", "lower")
         self._figure("export.direct.time_ratio_vs_stream", direct / stream, "times", "lower")
+
+    def _adopt(self) -> None:
+        bench, count = self._bench, max(100, int(5000 * scale()))
+        for statement in attestations.create(published.TABLE):
+            bench.sql(statement)
+        bench.wait(published.publish(bench.clickhouse, bench.store, count))
+        seconds = timed(lambda: bench.wait(adopt(bench, count)))
+        print(f"  {count} files in {seconds:.1f} s")
+        self._figure("adopt.files_per_second", count / seconds, "files/s", "higher")
+
+
+async def adopt(bench: Bench, count: int) -> None:
+    """The whole job: request, listing, footers, commits, events."""
+    environment = bench.settings.environment("local")
+    client = await connect_temporal(environment)
+    request = AdoptRequest(table=published.TABLE, network=attestations.NETWORK)
+    handle = await client.start_workflow(
+        ADOPT_WORKFLOW,
+        write_input(request),
+        id="adopt",
+        task_queue=environment.temporal.task_queue,
+        result_type=AdoptReport,
+    )
+    ended = await handle.result()
+    if ended.adopted != count:
+        raise RuntimeError(f"{ended.status}: {ended.message} {ended.refusals[:1]}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ COMMANDS = {
     "seed": "seed",
     "worker": "worker",
     "export": "export",
+    "adopt": "adopt",
     "backfill": "app",
     "tables": "tables",
     "coverage": "coverage",

@@ -22,6 +22,7 @@ from activities.verify import Verify
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
 from worker.wiring import connect_temporal, open_export
+from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
@@ -30,7 +31,16 @@ from workflows.request_export import RequestExport
 from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
-WORKFLOWS: Sequence[type] = (RequestExport, ExportDue, Backfill, DeleteOrphans, Upkeep, ExportTable, VerifyTable)
+WORKFLOWS: Sequence[type] = (
+    RequestExport,
+    ExportDue,
+    Backfill,
+    DeleteOrphans,
+    Upkeep,
+    AdoptFiles,
+    ExportTable,
+    VerifyTable,
+)
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)

@@ -16,6 +16,7 @@ from activities.contracts.export import (
 )
 from activities.contracts.failing import OF_THE_PARTITION, SuspendedPartition
 from activities.contracts.inputs import read_input
+from workflows.adopt_job import AdoptJob
 from workflows.orphans_job import OrphansJob
 from workflows.table_job import TableJob
 from workflows.upkeep_job import UpkeepJob
@@ -288,7 +289,7 @@ def _shown_suspended(one: SuspendedPartition) -> str:
 
 Underway = ActiveRequest | TableJob[Any, Any]
 """A request that a loop serves."""
-JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob, "upkeep": UpkeepJob}
+JOBS: Mapping[str, type[TableJob[Any, Any]]] = {"orphans": OrphansJob, "upkeep": UpkeepJob, "adopt": AdoptJob}
 """Kind of a submitted request → what serves it; everything else is an export."""
 
 

@@ -13,6 +13,7 @@
 | delete_orphans     | 5 times              | what is left is found again by the next request                   |
 | expire_snapshots   | 5 times              | what is left is found again by the next request                   |
 | refresh_public     | 5 times              | the same                                                          |
+| adopt_files        | 5 times              | what is there already is passed over by the next try              |
 | announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
 | look_at_partitions | 5 times              | a source or catalog that stays away fails the run, with its cause |
 | compare_values     | 5 times              | the same                                                          |
@@ -54,6 +55,12 @@ ESTIMATE: dict[str, Any] = {
     # As planning, of a whole range instead of a page.
     **PLAN,
     "start_to_close_timeout": timedelta(hours=2),
+}
+ADOPT: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=COMMIT_SECONDS),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 ANNOUNCE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),

@@ -225,6 +225,18 @@ class ObjectStore:
                     for entry in page.get("Contents", [])
                 ]
 
+    async def some_objects(self, prefix: str, *, after: str, limit: int) -> tuple[list[ListedObject], bool]:
+        """The next objects (at most `limit`, and 1,000) under a prefix after a key; and whether there are more."""
+        async with self._named(prefix):
+            answer = await self._s3.list_objects_v2(
+                Bucket=self._settings.bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+            )
+        found = [
+            ListedObject(entry["Key"], int(entry["Size"]), _second(entry["LastModified"]))
+            for entry in answer.get("Contents", [])
+        ]
+        return found, bool(answer.get("IsTruncated"))
+
     async def uploads(self, prefix: str) -> AsyncGenerator[list[ListedObject], None]:
         """Every unfinished upload under a prefix, page by page."""
         async with self._named(prefix):

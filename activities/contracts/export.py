@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
+from activities.contracts.adopt import AdoptInput, AdoptPage, AdoptRequest
 from activities.contracts.backfill import BackfillRequest, EstimateInput, ResolvedBackfill, TableEstimate
 from activities.contracts.failing import SuspendedPartition
 from activities.contracts.findings import FindingsReport, Look
@@ -28,6 +29,7 @@ TASK_QUEUE = "icefleet-export"
 REQUEST_WORKFLOW = "RequestExport"
 ORPHANS_WORKFLOW = "DeleteOrphans"
 UPKEEP_WORKFLOW = "Upkeep"
+ADOPT_WORKFLOW = "AdoptFiles"
 LOOP_WORKFLOW = "ExportTable"
 
 COMMIT_SECONDS = 30 * 60
@@ -89,15 +91,17 @@ class SubmittedRequest:
     request: dict[str, Any]
     """What was asked, as plain JSON."""
     kind: str = "export"
-    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `upkeep` for an `UpkeepRequest`."""
+    """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `upkeep` for an
+    `UpkeepRequest`, `adopt` for an `AdoptRequest`."""
 
 
-AnyRequest = ExportRequest | OrphansRequest | UpkeepRequest
+AnyRequest = ExportRequest | OrphansRequest | UpkeepRequest | AdoptRequest
 """What may be asked of a table's loop."""
 _REQUESTS: Mapping[str, type[AnyRequest]] = {
     "export": ExportRequest,
     "orphans": OrphansRequest,
     "upkeep": UpkeepRequest,
+    "adopt": AdoptRequest,
 }
 
 
@@ -385,6 +389,11 @@ class ExportActivities:
     @activity.defn(name="delete_orphans")
     async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
+        raise NotImplementedError
+
+    @activity.defn(name="adopt_files")
+    async def adopt_files(self, task: AdoptInput) -> AdoptPage:
+        """Make a page of published files part of their table, and say which cannot be."""
         raise NotImplementedError
 
     @activity.defn(name="announce_snapshots")

@@ -3,13 +3,24 @@
 import re
 from datetime import date
 
-from activities.core.faults import BadConfig
-from activities.core.partitions import bounds_of, day_of
+from activities.core.faults import BadConfig, BadRequest
+from activities.core.partitions import bounds_of, day_of, index_of
 from activities.core.tables import TableConfig
 
 _PREFIX = "xatu"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 _SHORT_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_NUMBER = r"(0|[1-9]\d{0,18})"
+_KEYS = {
+    "daily": re.compile(rf"{_NUMBER}/{_NUMBER}/{_NUMBER}(?:-([0-9a-f]{{8}}))?\.parquet", re.ASCII),
+    "hourly": re.compile(rf"{_NUMBER}/{_NUMBER}/{_NUMBER}/{_NUMBER}(?:-([0-9a-f]{{8}}))?\.parquet", re.ASCII),
+    "integer": re.compile(rf"{_NUMBER}/{_NUMBER}(?:-([0-9a-f]{{8}}))?\.parquet", re.ASCII),
+}
+_FORMS = {
+    "daily": "{YYYY}/{M}/{D}.parquet",
+    "hourly": "{YYYY}/{M}/{D}/{H}.parquet",
+    "integer": "{chunk size}/{start}.parquet",
+}
 _HOURS_PER_DAY = 24
 
 
@@ -54,6 +65,28 @@ def replacement_key(config: TableConfig, network: str, index: int, short_id: str
     if not _SHORT_ID.fullmatch(short_id):
         raise BadConfig(f"{config.name}: {short_id!r} is no id of a replacement: 8 lower-case hex digits are")
     return f"{_stem(config, network, index)}-{short_id}.parquet"
+
+
+def read_key(config: TableConfig, network: str, key: str) -> tuple[int, str]:
+    """The partition that a key names, and the id of a replacement (else empty): `public_key` backwards.
+
+    Raises:
+        BadRequest: no partition of this table has that key. Padded numbers are none of ours: `2024/03/20.parquet`
+            would be a second name of a partition.
+    """
+    prefix, rule = table_prefix(config, network), config.partition
+    found = _KEYS[rule.kind].fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if found is None:
+        raise BadRequest(f"{key} is no key of a partition: they are {prefix}{_FORMS[rule.kind]}, nothing padded")
+    *numbers, short_id = found.groups(default="")
+    if rule.kind == "integer":
+        size, start = (int(number) for number in numbers)
+        if size != rule.chunk_size or start % rule.chunk_size:
+            raise BadRequest(f"{key} is no key of a partition: {config.name} is cut into chunks of {rule.chunk_size}")
+        return index_of(rule, str(start)), short_id
+    year, month, day, *hours = (int(number) for number in numbers)
+    hour = "".join(f"T{hour:02d}" for hour in hours)
+    return index_of(rule, f"{year:04d}-{month:02d}-{day:02d}{hour}"), short_id
 
 
 def table_prefix(config: TableConfig, network: str) -> str:

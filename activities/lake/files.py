@@ -1,6 +1,6 @@
 """Files as the manifests describe them: reading what a table holds, describing what it will."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -146,12 +146,12 @@ def data_file(
             "table. Ask for the export again, with force if it was made by an older release"
         )
     footer.check_longs(f"table {'.'.join(table.name())}: object {footer.key}")
-    statistics = _statistics(table, footer)
+    statistics = statistics_of(table, footer)
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=_partition_record(rule, index),
+        partition=partition_record(rule, index),
         file_size_in_bytes=footer.size,
         sort_order_id=None,
         equality_ids=None,
@@ -163,13 +163,24 @@ def data_file(
     return file
 
 
-def _statistics(table: Table, footer: Footer) -> dict[str, Any]:
-    """Counts and bounds for the manifest's entry: of the whole file, or none."""
+def statistics_of(
+    table: Table, footer: Footer, *, names: Mapping[str, str] | None = None, counted: Collection[str] = ()
+) -> dict[str, Any]:
+    """Counts and bounds for the manifest's entry: of the whole file, or none.
+
+    Args:
+        table: The table.
+        footer: The file's.
+        names: Path of a column in the file → its path in a file of ours, where the two differ.
+        counted: Paths (in the file) of columns without bounds: those of the footer are not of the table's type.
+    """
     schema = table.schema()
     numbers = parquet_path_to_id_mapping(schema)
+    numbers |= {path: numbers[known] for path, known in (names or {}).items()}
+    without = {numbers[path] for path in counted}
     plan = compute_statistics_plan(schema, table.properties)
     for number, column in plan.items():
-        if isinstance(column.iceberg_type, BinaryType):
+        if isinstance(column.iceberg_type, BinaryType) or number in without:
             # In Parquet they are texts, and the library would decode them.
             plan[number] = replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
     found = data_file_statistics_from_parquet_metadata(footer.metadata, plan, numbers).to_serialized_dict()
@@ -195,7 +206,8 @@ def _widen_zeros(schema: Schema, lower: dict[int, bytes], upper: dict[int, bytes
                 bounds[number] = to_bytes(kind, zero)
 
 
-def _partition_record(rule: PartitionRule, index: int) -> Record:
+def partition_record(rule: PartitionRule, index: int) -> Record:
+    """The Iceberg partition in which a partition of ours lies."""
     if rule.kind != "integer":
         return Record(index)
     width = rule.chunk_size * max(1, rule.coarse_chunks)

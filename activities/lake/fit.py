@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from activities.core.evolution import Types
@@ -25,11 +26,26 @@ def misfits(footer: Footer, types: Types) -> list[str]:
         kind = known.get(column.path)
         if kind is None:
             found.append(f"{column.path} is no field of the table")
-        elif not _legal(kind, column):
-            logical = str(column.logical_type)
-            held = column.physical_type if logical == "None" else f"{column.physical_type} {logical}"
-            found.append(f"{column.path} is {held} in the file and {kind} in the table")
+        elif not is_legal(kind, column):
+            found.append(f"{column.path} is {type_text(column)} in the file and {kind} in the table")
     return found
+
+
+def type_text(column: Any) -> str:
+    """The type of a file's column, in Parquet's words."""
+    logical = str(column.logical_type)
+    return str(column.physical_type) if logical == "None" else f"{column.physical_type} {logical}"
+
+
+def logical_type(column: Any) -> Mapping[str, Any]:
+    """What Parquet says that the bytes of a column mean."""
+    return _parsed(column.logical_type.to_json())
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Mapping[str, Any]:
+    logical: dict[str, Any] = json.loads(text)
+    return logical
 
 
 def _leaves(path: str, kind: IcebergType) -> Iterator[tuple[str, str]]:
@@ -47,8 +63,9 @@ def _leaves(path: str, kind: IcebergType) -> Iterator[tuple[str, str]]:
             yield path, str(kind)
 
 
-def _legal(kind: str, column: Any) -> bool:
-    physical, logical = column.physical_type, json.loads(column.logical_type.to_json())
+def is_legal(kind: str, column: Any) -> bool:
+    """Whether a file of ours may hold a column in this form under this primitive type."""
+    physical, logical = column.physical_type, logical_type(column)
     name = logical["Type"]
     parts = decimal_parts(kind)
     if parts is not None:
@@ -65,8 +82,8 @@ def _legal(kind: str, column: Any) -> bool:
         "binary": physical == "BYTE_ARRAY",
         "uuid": name == "UUID",
         "date": name == "Date",
-        "timestamptz": _is_time(logical, utc=True),
-        "timestamp": _is_time(logical, utc=False),
+        "timestamptz": is_time(logical, utc=True),
+        "timestamp": is_time(logical, utc=False),
     }
     return legal.get(kind, False)
 
@@ -75,6 +92,7 @@ def _fits_signed(logical: Mapping[str, Any]) -> bool:
     return bool(logical.get("isSigned", True) or logical["bitWidth"] <= _SMALL_BITS)
 
 
-def _is_time(logical: Mapping[str, Any], *, utc: bool) -> bool:
+def is_time(logical: Mapping[str, Any], *, utc: bool) -> bool:
+    """Whether it is a moment in milli- or microseconds, said to be of UTC or of no zone."""
     units = {"milliseconds", "microseconds"}
     return bool(logical["Type"] == "Timestamp" and logical["isAdjustedToUTC"] == utc and logical["timeUnit"] in units)

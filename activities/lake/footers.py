@@ -1,9 +1,12 @@
 """What the end of a Parquet file says: rows, columns, bounds. The truth about a file is in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from activities.core.faults import ObjectRefused, UnsupportedType
@@ -12,6 +15,22 @@ MAGIC = b"PAR1"
 LONG = 2**63 - 1
 _TRAILER = 8
 """Length of the footer (4 bytes, little endian) and the magic."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a column of a file spans."""
+
+    lowest: Any
+    """None when it holds no values."""
+    highest: Any
+    nulls: int
+
+    def joined(self, other: "Ends") -> "Ends":
+        """Both together."""
+        lows = [low for low in (self.lowest, other.lowest) if low is not None]
+        highs = [high for high in (self.highest, other.highest) if high is not None]
+        return Ends(min(lows, default=None), max(highs, default=None), self.nulls + other.nulls)
 
 
 @dataclass(frozen=True)
@@ -24,16 +43,24 @@ class Footer:
     """Bytes of the whole file."""
     made: int = 0
     """When the store says that it was made, in seconds since the epoch; 0 when it was not asked."""
+    ours: bool = False
+    """Whether icefleet made it, so that it is deleted when no snapshot names it."""
 
     @property
     def rows(self) -> int:
         """Rows in the file."""
         return int(self.metadata.num_rows)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the top-level columns, in order."""
         return tuple(self.metadata.schema.to_arrow_schema().names)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Path of a column that holds values → its position."""
+        schema = self.metadata.schema
+        return {schema.column(position).path: position for position in range(self.metadata.num_columns)}
 
     def unbounded(self) -> list[str]:
         """Paths of columns of which some row group holds values and does not say the smallest and the largest one."""
@@ -59,9 +86,49 @@ class Footer:
                 if _says_bounds(chunk) and chunk.statistics.max > LONG:
                     raise _beyond_long(what, column.path, f"holds {chunk.statistics.max}")
 
+    def largest(self, position: int) -> int | None:
+        """The largest value of a column of numbers, 0 when it has no values; None when nothing says it."""
+        largest = 0
+        for chunk in self._chunks(position):
+            if not _is_bounded(chunk):
+                return None
+            if _says_bounds(chunk):
+                largest = max(largest, chunk.statistics.max)
+        return largest
+
+    def ends(self, position: int) -> Ends | None:
+        """The smallest and the largest value of a column, and how many are null; None when nothing says it."""
+        found = Ends(None, None, 0)
+        for chunk in self._chunks(position):
+            if not (_is_bounded(chunk) and chunk.statistics.has_null_count):
+                return None
+            low, high = (chunk.statistics.min, chunk.statistics.max) if _says_bounds(chunk) else (None, None)
+            found = found.joined(Ends(low, high, chunk.statistics.null_count))
+        return found
+
     def _chunks(self, position: int) -> Iterator[pq.ColumnChunkMetaData]:
         for group in range(self.metadata.num_row_groups):
             yield self.metadata.row_group(group).column(position)
+
+
+def read_ends(key: str, body: bytes, names: Sequence[str]) -> dict[str, Ends]:
+    """What top-level columns span of which the footer says nothing: from the whole file in `body`.
+
+    Raises:
+        ObjectRefused: the file cannot be read.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(body), columns=list(names), use_threads=False)
+    except (pa.ArrowInvalid, OSError) as broken:
+        raise ObjectRefused(f"object {key} cannot be read: {broken}") from broken
+    return {name: _ends_of(table.column(name)) for name in names}
+
+
+def _ends_of(values: pa.ChunkedArray) -> Ends:
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    found = pc.min_max(values)
+    return Ends(found["min"].as_py(), found["max"].as_py(), values.null_count)
 
 
 def _says_bounds(chunk: pq.ColumnChunkMetaData) -> bool:

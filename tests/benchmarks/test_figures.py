@@ -83,6 +83,7 @@ def test_the_export_benchmark_measures_what_its_aims_are_for():
         "export.50m.worker_growth_mb",
         "worker.idle_rss_mb",
         "export.small_partitions_per_second",
+        "adopt.files_per_second",
         "export.direct.time_ratio_vs_native",
         "export.direct.time_ratio_vs_stream",
     }

@@ -13,6 +13,7 @@ from activities.contracts.verify import VERIFY_WORKFLOW, VerifyActivities
 from activities.export import Export
 from activities.verify import Verify
 from worker import main as worker_main
+from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
@@ -75,6 +76,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         Backfill,
         DeleteOrphans,
         Upkeep,
+        AdoptFiles,
         ExportTable,
         VerifyTable,
     ]

@@ -91,6 +91,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "delete_orphans": policies.DELETE_ORPHANS,
         "expire_snapshots": policies.EXPIRE,
         "refresh_public": policies.REFRESH,
+        "adopt_files": policies.ADOPT,
         "announce_snapshots": policies.ANNOUNCE,
         "look_at_partitions": policies.LOOK,
         "compare_values": policies.COMPARE,

@@ -37,6 +37,7 @@ from support.backfills import progress_when, start_backfill  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
 from support.leftovers import NOON, next_second, start_deletion  # noqa: E402
+from support.published import day_table, parquet, publish, start_adoption  # noqa: E402
 from support.upkeep import start_upkeep  # noqa: E402
 
 HISTORIES = HERE / "histories"
@@ -165,6 +166,24 @@ async def orphans(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def adopting(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Three published files, of which one is refused, a page each; an export is asked for meanwhile."""
+    fleet.set_export(partitions_per_plan=1)
+    await fleet.make_days(days=3, rows=10, profile="as_published")
+    held = {18: 19, 19: 19, 20: 20}
+    files = {f"2024/3/{day}.parquet": parquet(day_table(fleet.network, rows)) for day, rows in held.items()}
+    publish(fleet, files)
+    async with fleet.worker():
+        async with gate_at("before-commit") as gate:
+            request = await start_adoption(fleet)
+            await gate.reached()
+            other = await fleet.start()
+            gate.open()
+            await asyncio.gather(request.result(), other.result())
+        await fleet.loop_ended()
+    return request
+
+
 async def verified(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """A table is held against its source, values included, and a partition that it lacks is found."""
     fleet.set_export(partitions_per_plan=2)
@@ -287,6 +306,7 @@ CASES: tuple[Case, ...] = (
     withdrawn,
     loop_cancelled,
     orphans,
+    adopting,
     verified,
     due,
     backfilled,

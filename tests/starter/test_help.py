@@ -12,6 +12,7 @@ LEAVES = [
     ("seed",),
     ("worker",),
     ("export",),
+    ("adopt",),
     ("backfill", "start"),
     ("backfill", "list"),
     ("backfill", "show"),
