@@ -7,7 +7,7 @@ from temporalio import workflow
 from activities.contracts.adopt import AdoptReport, AdoptRequest
 from activities.contracts.export import ADOPT_WORKFLOW, REPORT_SIGNAL
 from activities.contracts.inputs import read_only_input
-from workflows.door import Door
+from workflows.door import Door, read_answer
 
 
 @workflow.defn(name=ADOPT_WORKFLOW)
@@ -20,6 +20,7 @@ class AdoptFiles(Door[AdoptReport]):
         return await self.bring(read_only_input(AdoptRequest, payloads), "adopt")
 
     @workflow.signal(name=REPORT_SIGNAL)
-    def report(self, request_id: str, report: AdoptReport) -> None:
+    def report(self, *payloads: Any) -> None:
         """Take the loop's report."""
-        self.take(request_id, report)
+        if answer := read_answer(payloads, AdoptReport):
+            self.take(*answer)
