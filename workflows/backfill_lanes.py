@@ -272,6 +272,7 @@ def slice_of(asked: BackfillRequest, lane: LaneState) -> ExportRequest:
         from_=asked.from_,
         to=asked.to,
         force=asked.force,
+        allow_shrink=asked.allow_shrink,
         oldest_first=asked.oldest_first,
         dry_run=asked.dry_run,
         priority=RANGE_PRIORITY,
