@@ -25,7 +25,7 @@ from activities.core.faults import BadRequest
 from activities.core.partitions import Span, asked_span, expected_span
 from activities.core.tables import TableConfig, network_range
 from activities.lake.files import mean_row_bytes
-from activities.plan import check_request, plan_page
+from activities.plan import SHRINK_UNFORCED, check_request, plan_page
 from activities.source import mean_source_row_bytes
 from activities.surveys import SURVEY_WINDOW
 
@@ -49,7 +49,7 @@ async def resolve(context: ExportContext, request: BackfillRequest) -> ResolvedB
         return f"no table {name!r}"
 
     chosen, problems = choose(context.exports(), request.tables, request.networks, explain)
-    problems += _bound_problems(request)
+    problems += _field_problems(request)
     problems += _range_problems(request, {config.name: config for config, _ in chosen}.values())
     if problems:
         raise BadRequest("; ".join(problems))
@@ -101,14 +101,15 @@ def _lane(request: BackfillRequest, config: TableConfig, network: str, values: _
     return Lane(config.name, network, _total(config, network, first, last, int(time.time())), first, last)
 
 
-def _bound_problems(request: BackfillRequest) -> list[str]:
+def _field_problems(request: BackfillRequest) -> list[str]:
     bounds = {"max_parallel": MOST_PARALLEL, "partitions_per_request": MOST_PARTITIONS}
     given = {name: getattr(request, name) for name in bounds}
-    return [
+    problems = [
         f"field {name!r} must be from 1 to {bounds[name]}; it is {value}"
         for name, value in given.items()
         if not 1 <= value <= bounds[name]
     ]
+    return problems + ([SHRINK_UNFORCED] if request.allow_shrink and not request.force else [])
 
 
 def _range_problems(request: BackfillRequest, tables: Iterable[TableConfig]) -> list[str]:

@@ -34,6 +34,9 @@ from activities.surveys import Answers, Source, next_window
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
+SHRINK_UNFORCED = (
+    "field 'allow_shrink' lets a forced export take from the table what the source has lost; ask for 'force' as well"
+)
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,7 @@ def check_request(rule: PartitionRule, request: ExportRequest) -> None:
     if request.after:
         index_of(rule, request.after)
     if request.allow_shrink and not request.force:
-        raise BadRequest(
-            "field 'allow_shrink' lets a forced export take from the table what the source has lost; "
-            "ask for 'force' as well"
-        )
+        raise BadRequest(SHRINK_UNFORCED)
     if request.max_partitions < 0:
         raise BadRequest(f"field 'max_partitions' is {request.max_partitions}; write how many, or 0 for no bound")
 

@@ -32,6 +32,7 @@ from starter.backfill_shown import LISTED, Bar, print_progress, print_report
 from starter.common import (
     FAILED,
     INTERRUPTED,
+    USAGE,
     EnvironmentOption,
     JsonOption,
     console,
@@ -42,7 +43,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain, has_worker
+from starter.export import CODES, SHRINK_UNFORCED, connect, explain, has_worker
 from worker.config import Environment
 
 POLL_SECONDS = 1
@@ -62,6 +63,9 @@ def start(
     last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The default is newest first.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Export again what is there already.")] = False,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="With --force: also where the source holds less than the table.")
+    ] = False,
     max_parallel: Annotated[int, typer.Option(min=1, max=MOST_PARALLEL, help="Tables worked on at once.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done; writes nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report, with progress.")] = False,
@@ -77,6 +81,8 @@ def start(
     Ctrl-C ends the waiting, not the backfill: `icefleet backfill cancel ID` does that. Exit codes: 0 all is there, 1
     failed, 2 cannot be, 3 some partitions or tables failed, 130 cancelled, or no longer waited for.
     """
+    if allow_shrink and not force:
+        fail(SHRINK_UNFORCED, USAGE)
     request = BackfillRequest(
         tables=tables,
         environment=environment,
@@ -85,6 +91,7 @@ def start(
         to=last,
         oldest_first=oldest_first,
         force=force,
+        allow_shrink=allow_shrink,
         dry_run=dry_run,
         max_parallel=max_parallel,
     )

@@ -52,6 +52,7 @@ QUERY_SECONDS = 5
 WITHDRAW_SECONDS = 120
 POLL_LASTS_SECONDS = 70
 """How long after its last poll a worker may still be there: it asks again at least once a minute."""
+SHRINK_UNFORCED = "--allow-shrink lets a forced export take from the table what the source has lost: say --force too"
 Handle = WorkflowHandle[Any, ExportReport]
 Show = Callable[[dict[str, Any]], None]
 
@@ -93,7 +94,7 @@ def export(
     if date and (first or last):
         fail("say either --date, or --from and --to", USAGE)
     if allow_shrink and not force:
-        fail("--allow-shrink lets a forced export take from the table what the source has lost: say --force too", USAGE)
+        fail(SHRINK_UNFORCED, USAGE)
     request = ExportRequest(
         table=table,
         network=network,

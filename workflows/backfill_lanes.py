@@ -287,6 +287,7 @@ def slice_of(asked: BackfillRequest, lane: LaneState) -> ExportRequest:
         from_=lane.from_,
         to=lane.to,
         force=asked.force,
+        allow_shrink=asked.allow_shrink,
         oldest_first=asked.oldest_first,
         dry_run=asked.dry_run,
         priority=RANGE_PRIORITY,

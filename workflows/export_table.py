@@ -47,7 +47,7 @@ from workflows.export_requests import (
 )
 from workflows.failures import cause_of
 from workflows.findings import Findings
-from workflows.policies import PLAN, commit_policy, export_policy
+from workflows.policies import PLAN, commit_policy, export_policy, turn_of
 from workflows.table_job import TableJob
 
 T = TypeVar("T")
@@ -162,6 +162,10 @@ class ExportTable:
             if not self._knows(submitted.id):
                 self._active.append(begin(submitted))
 
+    def _urgency(self, request: Underway) -> int:
+        """The priority with which a page goes on: whatever waits for it to end lends it its own."""
+        return min([request.priority, *(begin(submitted).priority for submitted in self._inbox)])
+
     async def _serve_page(self, request: Underway) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
         if self._after is not None and not self._looked and not request.request.dry_run:
@@ -229,6 +233,7 @@ class ExportTable:
                 limit=request.room,
             ),
             summary="look at table and source",
+            priority=turn_of(self._urgency(request)),
             **PLAN,
         )
         request.planned(plan)
@@ -321,6 +326,7 @@ class ExportTable:
                     ExportActivities.export_partitions,
                     PartitionsInput(state.environment, state.table, state.network, request.submitted.id, group),
                     summary=summary_of(group),
+                    priority=turn_of(self._urgency(request)),
                     **export_policy(plan.limits),
                 )
             except ActivityError as failure:

@@ -1,4 +1,4 @@
-"""How long each activity may take and how often it is tried again.
+"""How long each activity may take, how often it is tried again, and whose turn it is when workers are busy.
 
 | activity           | tried                | why                                                               |
 |--------------------|----------------------|-------------------------------------------------------------------|
@@ -21,18 +21,25 @@
 | publish_findings   | for ever             | the same                                                          |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
+
+When all slots are taken, Temporal hands out what waits by its priority: first what is short or ends what has been begun
+(`AT_ONCE`), then what is due and what holds up a table (`DUE`), then everything else. What runs is not interrupted.
 """
 
 from datetime import timedelta
 from typing import Any
 
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.contracts.orphans import DELETION_SECONDS
 from activities.contracts.upkeep import REFRESH_SECONDS
 
+AT_ONCE = Priority(priority_key=1)
+DUE = Priority(priority_key=2)
+LOWEST_TURN = 5
+"""Of Temporal's priorities, which begin with 1; what has none is served as 3."""
 PLAN_ATTEMPTS = 5
 HEARTBEAT = timedelta(seconds=10)
 """Planning, announcing and publishing say every second that their worker lives, whatever they wait for."""
@@ -41,11 +48,13 @@ DELIVER: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
     # A delivery that is given up while it is under way may arrive after the withdrawal that follows it.
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": AT_ONCE,
 }
 RESOLVE: dict[str, Any] = {
     # Dates become block numbers by the source, which may have to look through all blocks.
     "start_to_close_timeout": timedelta(minutes=10),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+    "priority": AT_ONCE,
 }
 PLAN: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=30),
@@ -62,6 +71,7 @@ ADOPT: dict[str, Any] = {
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": DUE,
 }
 ANNOUNCE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),
@@ -69,6 +79,7 @@ ANNOUNCE: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # An announcement can be dropped at any point: the next run derives what is missing.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+    "priority": AT_ONCE,
 }
 LOOK: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=60),
@@ -88,6 +99,7 @@ PUBLISH: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
     # It can be dropped at any point as well: what was written is found, and what was not is written by the next run.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
+    "priority": AT_ONCE,
 }
 DELETE_ORPHANS: dict[str, Any] = {
     # No heartbeat time-out: a worker that only lost its way to Temporal may still be deleting, and an object made
@@ -96,6 +108,7 @@ DELETE_ORPHANS: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=DELETION_SECONDS),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": DUE,
 }
 
 
@@ -104,13 +117,20 @@ EXPIRE: dict[str, Any] = {
     "heartbeat_timeout": HEARTBEAT,
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": DUE,
 }
 REFRESH: dict[str, Any] = {
     # As for orphans: a copy that is held up must not land on an object that the table has come to name meanwhile.
     "start_to_close_timeout": timedelta(seconds=REFRESH_SECONDS),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": DUE,
 }
+
+
+def turn_of(priority: int) -> Priority:
+    """Where activities stand in line that serve a request of this priority: 1 for what is due, 2 for a range."""
+    return Priority(priority_key=min(max(priority + 1, 2), LOWEST_TURN))
 
 
 def export_policy(limits: ExportLimits) -> dict[str, Any]:
@@ -138,4 +158,5 @@ def commit_policy(limits: ExportLimits) -> dict[str, Any]:
             maximum_attempts=limits.commit_attempts,
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        "priority": AT_ONCE,
     }

@@ -39,6 +39,8 @@ class BackfillRequest:
     to: str | int = ""
     oldest_first: bool = False
     force: bool = False
+    allow_shrink: bool = False
+    """With `force`: also replace partitions of which the source holds less than the table."""
     dry_run: bool = False
     max_parallel: int = 4
     """Tables and networks that are worked on at once."""

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from activities.contracts.export import LOOP_WORKFLOW
 from starter.main import build
-from support.backfills import backfill, files_of, make_days_of_networks, progress_when, start_backfill
+from support.backfills import backfill, details, files_of, make_days_of_networks, progress_when, start_backfill
 from support.fleet import Fleet, eventually
 from support.gate import gate_at
 
@@ -87,12 +87,14 @@ async def test_pause_parallelism_and_skip_are_obeyed_and_seen_and_what_is_no_ord
         handle = await start_backfill(fleet, "events_*", max_parallel=1)
         await gate.reached()
         running = await progress_when(handle, tables={"running": 1, "waiting": 2})
+        shown = [await details(handle)]
         for nonsense in ([], ["two"], [0], [True], [1, 2]):
             await handle.signal("set_parallelism", args=nonsense)
         await handle.signal("skip", {"table": "events_b"})
         await handle.signal("report", "nobody asked")
         await handle.signal("pause")
         paused = await progress_when(handle, tables={"paused": 3}, in_flight={})
+        shown.append(await details(handle))
         await fleet.loop_ended("events_a")
         await handle.signal("set_parallelism", 2)
         await handle.signal("skip", "*.events_b")
@@ -101,6 +103,15 @@ async def test_pause_parallelism_and_skip_are_obeyed_and_seen_and_what_is_no_ord
         resumed = await progress_when(handle, tables={"running": 2, "skipped": 1})
         gate.open()
         report = await asyncio.wait_for(handle.result(), 60)
+    assert shown[0].splitlines() == [
+        "**0 partitions, 0 rows, 0.0 MB** in 3 tables (1 running, 2 waiting), 1 at once",
+        "- 0.0 partitions/s, 0 rows/s",
+        f"- `{names['a']}`: 0 of 20 looked at, 0 exported, 0 failed",
+    ]
+    assert shown[1].splitlines() == [
+        "**paused: 0 partitions, 0 rows, 0.0 MB** in 3 tables (3 paused), 1 at once",
+        "- 0.0 partitions/s, 0 rows/s",
+    ]
     assert (running["status"], list(running["in_flight"])) == ("running", [names["a"]])
     assert (paused["status"], paused["max_parallel"], paused["exported"]) == ("paused", 1, 0)
     assert list(resumed["in_flight"]) == [names["a"], names["c"]]
@@ -187,6 +198,7 @@ async def test_everything_that_is_wrong_with_a_backfill_is_named_at_once_and_no_
                 from_="2024-03-01",
                 to="2024-03-20",
                 max_parallel=0,
+                allow_shrink=True,
             )
         with pytest.raises(WorkflowFailureError) as mistyped:
             await backfill(fleet, "events_a", networks=[7])
@@ -196,6 +208,8 @@ async def test_everything_that_is_wrong_with_a_backfill_is_named_at_once_and_no_
         f"no table has a network 'mainet'; known: `{fleet.network}`; "
         "no table 'event_a' in config; did you mean `events_a` or `events_blocks`?; "
         "field 'max_parallel' must be from 1 to 100; it is 0; "
+        "field 'allow_shrink' lets a forced export take from the table what the source has lost; ask for 'force' as "
+        "well; "
         "the range does not fit events_blocks (integer partitions): '2024-03-01' is not a value of number: write a "
         "whole number from 0, such as 20000000; name only tables that are cut alike, and start another backfill for "
         "the others"

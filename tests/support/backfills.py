@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowHandle
 
 from activities.contracts.backfill import BackfillReport
@@ -36,6 +37,12 @@ async def progress_when(handle: Handle, **wanted: Any) -> dict[str, Any]:
 
     found: dict[str, Any] = await eventually(there)
     return found
+
+
+async def details(handle: WorkflowHandle[Any, Any]) -> str:
+    """The current details of a workflow, as the Temporal UI asks for them."""
+    metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    return str(metadata.current_details)
 
 
 async def make_days_of_networks(fleet: Fleet, name: str, networks: list[str], *, days: int, rows: int) -> None:

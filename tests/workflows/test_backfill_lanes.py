@@ -44,6 +44,10 @@ def test_a_slice_is_bounded_and_of_the_priority_of_ranges_also_without_a_range()
     asked = slice_of(BackfillRequest(["*"], partitions_per_request=7, force=True), lane)
     assert (asked.priority, asked.max_partitions, asked.force, asked.from_, asked.to) == (2, 7, True, "5", "9")
     assert slice_of(BackfillRequest(["*"]), lane).priority == 2
+    allowed = [
+        slice_of(BackfillRequest(["*"], force=True, allow_shrink=may), lane).allow_shrink for may in (True, False)
+    ]
+    assert allowed == [True, False]
 
 
 def test_fewer_at_once_ends_nothing_and_more_at_once_begins_at_once():

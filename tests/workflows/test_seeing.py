@@ -5,7 +5,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from activities import failpoints
 from activities.contracts.export import (
@@ -20,17 +19,13 @@ from activities.contracts.export import (
 )
 from activities.contracts.inputs import write_input
 from activities.core.faults import StoreRefused
+from support.backfills import details
 from support.fleet import eventually
 from support.gate import Gate, gate_at
 from workflows.export_requests import LISTED_FAILURES, ActiveRequest
+from workflows.policies import AT_ONCE, turn_of
 
 LIMITS = ExportLimits(4, 32, 40, 20, 60, 5, 10, 1, 10_000, 16, 100)
-
-
-async def details(handle: Any) -> str:
-    """The current details, as the Temporal UI asks for them."""
-    metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
-    return str(metadata.current_details)
 
 
 async def test_progress_and_current_details_show_what_is_planned_done_and_in_flight(fleet):
@@ -164,6 +159,12 @@ def test_what_is_due_goes_before_a_range_unless_the_request_says_otherwise():
         ExportRequest("t", "n", priority=7),
     ]
     assert [ActiveRequest(SubmittedRequest("id", "", {}), request).priority for request in asked] == [1, 2, 2, 7]
+
+
+def test_requests_stand_in_temporals_line_by_their_priority_and_never_before_commits():
+    turns = [turn_of(priority).priority_key for priority in (-7, 0, 1, 2, 3, 4, 99)]
+    assert turns == [2, 2, 2, 3, 4, 5, 5]
+    assert AT_ONCE.priority_key == 1
 
 
 def test_the_closing_words_of_each_ending():
