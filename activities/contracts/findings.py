@@ -35,7 +35,7 @@ class Look:
     table: str
     network: str
     kind: str
-    """One word, such as `shrunk` or `mismatch`."""
+    """`SHRUNK` or `VERIFIED`."""
     looked: list[list[str]] = field(default_factory=list)
     """First and last partition of every range that was looked at, both inclusive."""
     found: list[FoundPartition] = field(default_factory=list)
