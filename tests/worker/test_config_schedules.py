@@ -154,6 +154,9 @@ schedules:
             "schedules.yaml:15 schedules.others.d: VerifyTable could not be started with it: "
             "field 'network' is missing; it must be a text"
         ),
-        "schedules.yaml:16 schedules.others.e.input: Upkeep could not be started with it: unknown field 'newest'",
+        (
+            "schedules.yaml:16 schedules.others.e.input: Upkeep could not be started with it: "
+            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run"
+        ),
         "schedules.yaml:17 schedules.others.c.environments.0: no environment 'locl' in config; did you mean `local`?",
     ]
