@@ -33,23 +33,25 @@ from activities.lake.commit import commit_files
 from activities.lake.expiry import expire, old_snapshots
 from activities.lake.orphans import Named, draw_line
 from activities.orphans import in_config
+from activities.shown import what_is_shown
 
 KEYS_AT_ONCE = 256
 """Public keys that are looked at together, and for which at most one line is drawn."""
 
 
 async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
-    """Let snapshots go that were announced and have not been the table's state for long enough.
+    """Let snapshots go that were announced, that no public reader may be with, and that were long replaced.
 
     Raises:
-        BadRequest: the catalog has no such table.
+        StoreUnavailable: nobody knows what public readers may be with.
     """
     asked = TableInput(task.environment, task.table, task.network)
-    context.table(asked)
+    config = context.table(asked)
     identifier = table_identifier(task.network, task.table)
     table = await asyncio.to_thread(context.lake.load, identifier)
     if table is None:
-        raise BadRequest(f"table {identifier} is not in the catalog: there is nothing to be kept in order")
+        return ExpirePage(0, 0)
+    shown = await what_is_shown(context, config, task.network)
     subject = subject_of(context.environment, asked)
     retained = len(table.snapshots())
     try:
@@ -61,7 +63,7 @@ async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
     before = int((time.time() - context.snapshot_age_seconds) * 1000)
 
     def choose(loaded: Any) -> list[int]:
-        return old_snapshots(loaded, announced, keep=context.keep_snapshots, before_ms=before)
+        return old_snapshots(loaded, announced, shown, keep=context.keep_snapshots, before_ms=before)
 
     if task.dry_run:
         going = len(await asyncio.to_thread(choose, table))
@@ -79,7 +81,8 @@ async def refresh_page(context: ExportContext, task: RefreshInput) -> RefreshPag
     config = context.table(TableInput(task.environment, task.table, task.network))
     began = task.began or await context.store.now()
     refresh = _Refresh(context, config, task)
-    await refresh.begin()
+    if not await refresh.begin():
+        return refresh.page(began, task.cursor, done=True)
     cursor = task.cursor
     for some in refresh.chunks():
         if not await refresh.take(some):
@@ -138,12 +141,14 @@ class _Refresh:
         self._latest = time.time() + LOOK_SECONDS
         self._ends = 0.0
 
-    async def begin(self) -> None:
-        """Look at the table; the time for work is counted from then on.
+    async def begin(self) -> bool:
+        """Look at the table, and answer whether its public keys may be touched; the time for work counts from then on.
 
         Raises:
-            StoreUnavailable: that took so long that a copy might arrive after the loop has given this attempt up.
+            StoreUnavailable: that took so long that a copy might arrive after the loop has given this attempt up, or
+                nobody knows what public readers may be with.
         """
+        shown = await what_is_shown(self.context, self.config, self.task.network)
         await self.look()
         if time.time() > self._latest:
             raise StoreUnavailable(
@@ -151,6 +156,12 @@ class _Refresh:
                 "store that holds the catalog's tables, or have fewer snapshots retained"
             )
         self._ends = time.time() + WORK_SECONDS
+        if unknown := sorted(shown.snapshots - self._named.snapshots):
+            self.problem = (
+                f"no public object is refreshed: public readers may be with snapshot {unknown[0]}, of which the table "
+                "does not know any more what it reads; its next run publishes the newest, and a day later this passes"
+            )
+        return not unknown
 
     async def look(self) -> None:
         """Read what the newest snapshot holds, and what the others name."""

@@ -70,7 +70,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
 
     def expiry(self, page: ExpirePage) -> None:
         """Count the snapshots."""
-        self.expired = True
+        self.expired, self.done = True, not page.retained
         self.report.expired, self.report.retained = page.expired, page.retained
         self._note(page.problem)
 
@@ -105,6 +105,8 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     def closing_message(self, identifier: str) -> str:
         """One sentence for people: what became of the request."""
         report, would = self.report, "would be " if self.request.dry_run else ""
+        if not report.retained:
+            return f"{identifier}: the catalog has no snapshot of it, so there is nothing to be kept in order yet"
         text = (
             f"{identifier}: {report.expired} snapshots {would}expired and {report.retained} retained, "
             f"{report.refreshed} public objects {would}refreshed ({report.bytes:,} bytes), {report.fresh} fresh"

@@ -17,7 +17,7 @@ from activities.contracts.export import (
     WHO_MUST_ACT,
     table_identifier,
 )
-from activities.contracts.findings import LISTED_FOUND, VERIFIED, FoundPartition, Look
+from activities.contracts.findings import LISTED_FOUND, VALUES, VERIFIED, FoundPartition, Look
 from activities.contracts.inputs import bad_request, read_only_input, write_input
 from activities.contracts.verify import (
     LISTED_FINDINGS,
@@ -153,7 +153,9 @@ class VerifyTable:
             page = await self._look()
             self._show()
             values = await self._read_all(page)
-            self._publish(page.looked, [*page.findings, *values])
+            self._publish(VERIFIED, page.looked, page.findings)
+            if self._request.deep:
+                self._publish(VALUES, page.looked, values)
             pages += 1
             if not progress.first:
                 await self._settle()
@@ -162,7 +164,7 @@ class VerifyTable:
                 await self._settle()
                 workflow.continue_as_new(args=[write_input(replace(request, carried=asdict(progress)))])
 
-    def _publish(self, looked: list[list[str]], findings: list[Finding]) -> None:
+    def _publish(self, kind: str, looked: list[list[str]], findings: list[Finding]) -> None:
         """Say what was found in the partitions of a page; what was found there before, and is not now, has gone."""
         request = self._request
         # Of what lies outside no look could ever say that it has gone: it is counted, and named by the report alone.
@@ -174,9 +176,7 @@ class VerifyTable:
         found = [FoundPartition(partition, detail="; ".join(words)) for partition, words in said.items()]
         listed = found[:LISTED_FOUND]
         omitted = len(found) - len(listed) + len(outside)
-        self._findings.take(
-            Look(request.environment, request.table, request.network, VERIFIED, looked, listed, omitted)
-        )
+        self._findings.take(Look(request.environment, request.table, request.network, kind, looked, listed, omitted))
 
     async def _settle(self) -> None:
         """Give what was found time to be published; with NATS away for longer, the next run finds it again."""

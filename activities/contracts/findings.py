@@ -6,7 +6,9 @@ from typing import Any
 SHRUNK = "shrunk"
 """The source holds less than the table."""
 VERIFIED = "verify"
-"""A verification found something: its detail says what."""
+"""A verification found something in counts, files and objects: its detail says what."""
+VALUES = "values"
+"""A deep verification found values that are not the source's, which any other look cannot take back."""
 
 LISTED_FOUND = 200
 """Partitions that one look names; the others are counted."""
@@ -35,7 +37,7 @@ class Look:
     table: str
     network: str
     kind: str
-    """One word, such as `shrunk` or `mismatch`."""
+    """`SHRUNK`, `VERIFIED` or `VALUES`."""
     looked: list[list[str]] = field(default_factory=list)
     """First and last partition of every range that was looked at, both inclusive."""
     found: list[FoundPartition] = field(default_factory=list)

@@ -73,6 +73,7 @@ class ExpirePage:
 
     expired: int
     retained: int
+    """0: there is no table, or it has never had any."""
     problem: str = ""
     """Why none may go now."""
 
@@ -110,5 +111,5 @@ class RefreshPage:
     foreign: int = 0
     purged: int = 0
     problem: str = ""
-    """Why the cache did not hear of everything."""
+    """Why nothing was touched, or the cache did not hear of everything."""
     keys: list[str] = field(default_factory=list)

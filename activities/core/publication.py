@@ -109,6 +109,29 @@ def expired(made: dict[int, int], current: int, before: int) -> set[int]:
     return {number for number, successor in pairwise(sorted(made)) if number < current and made[successor] < before}
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The snapshots that readers of a table's public versions may be with, or may soon be."""
+
+    snapshots: frozenset[int] = frozenset()
+    newest: int | None = None
+    """Sequence number of the one that is published. None: none is."""
+
+    def keeps(self, snapshot_id: int, sequence_number: int) -> bool:
+        """Whether a snapshot must stay: it is shown, or newer than what is, and somebody may be about to show it."""
+        return snapshot_id in self.snapshots or (self.newest is not None and sequence_number > self.newest)
+
+
+def snapshot_in(metadata: bytes) -> tuple[int, int]:
+    """Id and sequence number of the snapshot that a public version shows.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is no version of ours.
+    """
+    [snapshot] = json.loads(metadata)["snapshots"]
+    return int(snapshot["snapshot-id"]), int(snapshot.get("sequence-number") or 0)
+
+
 def catalog_entry(config: TableConfig, network: str, place: Place) -> dict[str, Any]:
     """What the catalog says of one table. Nothing of it changes with a commit, so that writers rarely meet."""
     rule = config.partition

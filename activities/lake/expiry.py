@@ -8,6 +8,7 @@ from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotsUpdate
 
 from activities.core.faults import CommitConflict, SchemaConflict
+from activities.core.publication import Shown
 from activities.core.retention import Moment, expirable
 from activities.lake import sending
 from activities.lake.catalog import Lake
@@ -18,13 +19,19 @@ MAIN = "main"
 Choice = Callable[[Table], Sequence[int]]
 
 
-def old_snapshots(table: Table, announced: tuple[int | None, int], *, keep: int, before_ms: int) -> list[int]:
+def old_snapshots(
+    table: Table, announced: tuple[int | None, int], shown: Shown, *, keep: int, before_ms: int
+) -> list[int]:
     """The snapshots that may go: announced, named by no tag and no other branch, and not the state for long enough.
 
-    `announced` are snapshot id and sequence number of the last announcement; (None, 0) when there was none.
+    What is `shown` to the public stays. `announced` are snapshot id and sequence number of the last announcement;
+    (None, 0) when there was none.
     """
     head = table.current_snapshot()
     protected = {snapshot.snapshot_id for snapshot in snapshots_after(table, *announced)}
+    protected |= {
+        one.snapshot_id for one in table.snapshots() if shown.keeps(one.snapshot_id, one.sequence_number or 0)
+    }
     for name, ref in table.metadata.refs.items():
         protected.add(ref.snapshot_id)
         if name != MAIN and ref.snapshot_ref_type == SnapshotRefType.BRANCH:

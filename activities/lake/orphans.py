@@ -39,6 +39,8 @@ class Named:
         """Manifest of the table itself → partition and path of each file in it that is live."""
         self.properties: Mapping[str, str] = {}
         """The table's."""
+        self.snapshots: frozenset[int] = frozenset()
+        """Ids of the table's own that are retained."""
         self.head: Mapping[int, str] = {}
         """Partition → path of the file that holds it, in the newest snapshot."""
         self.metadata_place = ("", "")
@@ -61,6 +63,7 @@ class Named:
                 if _place(snapshot.manifest_list) not in self._places:
                     self._read(one, snapshot, own=one is table)
         self.properties = dict(table.properties)
+        self.snapshots = frozenset(snapshot.snapshot_id for snapshot in table.snapshots())
         newest = table.current_snapshot()
         manifests = newest.manifests(table.io) if newest is not None else []
         self.head = dict(file for one in manifests for file in self._manifests.get(one.manifest_path, ()))

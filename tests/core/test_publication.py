@@ -8,9 +8,11 @@ from activities.core.faults import BadConfig
 from activities.core.publication import (
     FIRST_VERSION,
     Place,
+    Shown,
     catalog_entry,
     expired,
     place_of,
+    snapshot_in,
     version_in,
     version_of,
     with_entry,
@@ -102,3 +104,17 @@ def test_an_entry_takes_its_own_place_and_no_other_is_touched():
     assert [(one["name"], one["url"]) for one in changed["tables"]] == [("a", "old"), ("b", "new"), ("c", "old")]
     for broken in (b"", b"[]", b'{"tables": 7}', b"\xff"):
         assert [one["name"] for one in json.loads(with_entry(broken, {"name": "a"}))["tables"]] == ["a"]
+
+
+def test_a_snapshot_stays_that_is_shown_or_newer_than_what_is_published_and_any_may_go_where_nothing_is():
+    shown = Shown(frozenset({7, 9}), newest=4)
+    assert [shown.keeps(snapshot, 1) for snapshot in (7, 8, 9)] == [True, False, True]
+    assert [shown.keeps(8, sequence) for sequence in (3, 4, 5)] == [False, False, True]
+    assert not Shown().keeps(8, 5)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"snapshots": []}', b'{"snapshots": [{}]}', b'{"snapshots": [7]}'])
+def test_what_is_no_version_of_ours_shows_no_snapshot(body):
+    assert snapshot_in(b'{"snapshots": [{"snapshot-id": 9007199254740993, "sequence-number": 4}]}') == (2**53 + 1, 4)
+    with pytest.raises((ValueError, LookupError, TypeError)):
+        snapshot_in(body)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any, Self
 
 import duckdb
@@ -14,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from activities import publishing
 from support.fleet import eventually
 from support.lakereaders import open_pyiceberg
-from support.leftovers import prefix_of_table
-from support.upkeep import read_object, start_upkeep
+from support.publicreaders import anonymous_duckdb, got, url_of
+from support.upkeep import start_upkeep
 
 ROWS = 5_000
 PATIENCE = 3
@@ -25,15 +25,18 @@ PATIENCE = 3
 DAYS = ("2024/3/19", "2024/3/20")
 
 
-async def test_readers_of_table_and_public_urls_see_one_whole_version_whenever_they_look(fleet):
+async def test_readers_of_table_and_public_urls_see_one_whole_version_whenever_they_look(fleet, monkeypatch):
+    monkeypatch.setattr(publishing, "KEEP_SECONDS", PATIENCE)
     fleet.set_export(keep_snapshots=1, snapshot_age_seconds=PATIENCE)
     await fleet.make_days(days=len(DAYS), rows=1)
     await fleet.run_sql(f"TRUNCATE TABLE {fleet.database}.events")
     await make_version(fleet, 1)
     async with fleet.worker():
         await fleet.request()
+        await fleet.loop_ended()  # and has published
         with (
             Reader(whole_table(fleet)) as table,
+            Reader(public_table(fleet)) as by_url,
             Reader(public_object(fleet)) as public,
             Reader(ranges(fleet)) as parts,
         ):
@@ -42,10 +45,10 @@ async def test_readers_of_table_and_public_urls_see_one_whole_version_whenever_t
                 report = await fleet.request()
                 assert (report.stale, len(report.snapshots)) == (len(DAYS), 1)
                 await eventually(lambda: refreshed(fleet))
-                for reader in (table, public, parts):
+                for reader in (table, by_url, public, parts):
                     await eventually(lambda: reader.torn or version in reader.seen)  # noqa: B023 - it is awaited within the turn
         await fleet.loop_ended()
-    for reader in (table, public, parts):
+    for reader in (table, by_url, public, parts):
         assert reader.torn == []
         assert sorted(reader.seen) == [1, 2, 3]
 
@@ -123,46 +126,46 @@ def whole_table(fleet) -> Callable[[], list[pa.Table]]:
             return []
         began, table = looked.popleft()
         promised = int(table.current_snapshot().summary["total-records"])
-        broken: Exception | None = None
-        try:
-            rows = table.scan(selected_fields=("at", "name")).to_arrow()
-            if rows.num_rows != promised:
-                broken = ValueError(f"{rows.num_rows} rows of a snapshot with {promised}")
-        except Exception as failed:  # noqa: BLE001 - one that came too late may find its files gone
-            broken = failed
-        if time.monotonic() - began > PATIENCE:
-            raise TooSlowError
-        if broken is not None:
-            raise broken
-        days = pc.day(rows["at"])
-        return [rows.filter(pc.equal(days, int(day[-2:]))) for day in DAYS]
+        rows = in_time(began, lambda: table.scan(selected_fields=("at", "name")).to_arrow())
+        if rows.num_rows != promised:
+            raise ValueError(f"{rows.num_rows} rows of a snapshot with {promised}")
+        return by_day(rows)
+
+    return read
+
+
+def public_table(fleet) -> Callable[[], list[pa.Table]]:
+    """A reader of the table who has nothing but its URL."""
+    duck = anonymous_duckdb()
+    # Who reads in a loop would rather read a hint that has moved than fail; docs/guides/public.md.
+    duck.execute("SET unsafe_disable_etag_checks = true")
+    query = f"SELECT \"at\", name FROM iceberg_scan('{url_of(fleet)}')"
+
+    def read() -> list[pa.Table]:
+        time.sleep(0.1)  # a look every so often
+        return by_day(in_time(time.monotonic(), lambda: duck.execute(query).to_arrow_table()))
 
     return read
 
 
 def public_object(fleet) -> Callable[[], list[pa.Table]]:
+    url = f"{url_of(fleet)}/{DAYS[-1]}.parquet"
+
     def read() -> list[pa.Table]:
-        return [pq.read_table(io.BytesIO(read_object(fleet, f"{DAYS[-1]}.parquet")), columns=["name"])]
+        return [pq.read_table(io.BytesIO(got(url)), columns=["name"])]
 
     return read
 
 
 def ranges(fleet) -> Callable[[], list[pa.Table]]:
     """Range by range, as an engine reads it: it must not put two versions together, and may have to begin again."""
-    storage = fleet.settings().environment(fleet.name).storage
-    duck = duckdb.connect()
-    load_httpfs(duck)
-    duck.execute(
-        f"CREATE SECRET (TYPE s3, KEY_ID '{storage.access_key.get_secret_value()}', "
-        f"SECRET '{storage.secret_key.get_secret_value()}', ENDPOINT '{storage.endpoint.partition('//')[2]}', "
-        "URL_STYLE 'path', USE_SSL false)"
-    )
-    path = f"s3://{storage.bucket}/{prefix_of_table(fleet)}{DAYS[-1]}.parquet"
+    duck = anonymous_duckdb()
+    query = f"SELECT name FROM read_parquet('{url_of(fleet)}/{DAYS[-1]}.parquet')"
 
     def read() -> list[pa.Table]:
         while True:
             try:
-                return [duck.execute(f"SELECT name FROM read_parquet('{path}')").to_arrow_table()]
+                return [duck.execute(query).to_arrow_table()]
             except duckdb.HTTPException as moved:
                 if "ETag" not in str(moved):
                     raise
@@ -170,6 +173,20 @@ def ranges(fleet) -> Callable[[], list[pa.Table]]:
     return read
 
 
-def load_httpfs(duck: Any) -> None:
-    [found] = [file for file in metadata.files("duckdb-extension-httpfs") or [] if file.suffix == ".duckdb_extension"]
-    duck.execute(f"INSTALL '{found.locate()}'; LOAD httpfs")
+def in_time(began: float, read: Callable[[], pa.Table]) -> pa.Table:
+    """What is read, unless that took longer than its files were promised to stay."""
+    broken: Exception | None = None
+    try:
+        rows = read()
+    except Exception as failed:  # noqa: BLE001 - one that came too late may find its files gone
+        broken = failed
+    if time.monotonic() - began > PATIENCE:
+        raise TooSlowError
+    if broken is not None:
+        raise broken
+    return rows
+
+
+def by_day(rows: pa.Table) -> list[pa.Table]:
+    days = pc.day(rows["at"])
+    return [rows.filter(pc.equal(days, int(day[-2:]))) for day in DAYS]

@@ -9,6 +9,7 @@ from temporalio.client import WorkflowHandle
 
 from activities.contracts.verify import VERIFY_WORKFLOW, VerifyReport
 from support.evidence import _bucket, make_slow, prefix_of
+from support.findings import findings_of
 from support.fleet import Fleet, eventually
 
 
@@ -26,6 +27,13 @@ async def verify(fleet: Fleet, table: str = "events", **fields: Any) -> VerifyRe
 
 def kinds(report: VerifyReport) -> dict[str, str]:
     return {finding.partition: finding.kind for finding in report.findings}
+
+
+async def said(fleet: Fleet, kind: str) -> dict[str, str]:
+    """Partition → what is wrong with it, as the newest event has them."""
+    event = (await findings_of(fleet, kind=kind))[-1]
+    assert (event["table"], event["kind"]) == (f"{fleet.network}.events", kind)
+    return {one["partition"]: one["detail"] for one in event.get("partitions", [])}
 
 
 def remove_object(fleet: Fleet, day: str) -> None:
@@ -80,12 +88,24 @@ async def test_what_was_exported_is_proved_and_whatever_happened_since_is_named(
             "2024-03-19": "duplicate",
         }
         assert (found.status, found.found, found.read, found.counts["proved"]) == ("findings", 6, 2, 1)
+        details = {one.partition: f"{one.kind}: {one.message}" for one in found.findings}
+        of_values = {"2024-03-18": details.pop("2024-03-18")}
+        assert await said(fleet, "verify") == details
+        assert await said(fleet, "values") == of_values
+        events = len(await findings_of(fleet, kind="verify"))
         newest = await verify(fleet, newest=1)
         assert (newest.status, newest.expected) == ("proved", 1)
         code, output, _ = await fleet.command("verify", "events", "-n", fleet.network, "--from", "2024-03-17")
         assert code == 3
         assert "  gone 2024-03-17: the table names s3://icefleet/" in output
         assert "checksum" not in output, "values are read only when asked to"
+        assert len(await findings_of(fleet, kind="verify")) == events, "nothing has gone where somebody looked"
+        assert await said(fleet, "values") == of_values, "which only a deep look can take back"
+
+        await fleet.request(from_="2024-03-14", to="2024-03-18", force=True, allow_shrink=True)
+        assert kinds(await verify(fleet, deep=True)) == {"2024-03-19": "duplicate"}
+        assert await said(fleet, "verify") == {"2024-03-19": details["2024-03-19"]}
+        assert await said(fleet, "values") == {}
 
 
 async def test_a_file_outside_of_the_expected_range_is_unexpected(fleet):

@@ -15,11 +15,7 @@ from support.faultproxy import CutAfter, CutBefore, HttpFaults, TcpFaults
 from support.gate import failing_at, gate_at
 from support.leftovers import NOON, delete_before, keys, next_second, prefix_of_table
 from support.purging import purge_service
-from support.upkeep import expire, put_object, read_object, refresh
-
-PUBLIC = "2024/3/20.parquet"
-AT_ONCE = {"keep_snapshots": 1, "snapshot_age_seconds": 0, "orphan_age_seconds": 1}
-"""Everything but the head may go."""
+from support.upkeep import AT_ONCE, PUBLIC, Late, expire, put_object, read_object, refresh
 
 
 @pytest.fixture
@@ -28,24 +24,6 @@ async def hands(fleet):
     await fleet.make_days(days=2, rows=10)
     async with fleet.context() as context:
         yield Hands(fleet, context)
-
-
-class Late:
-    """Late rows for the 20th, again and again."""
-
-    def __init__(self, fleet, hands):
-        self.fleet, self.hands, self.count = fleet, hands, 0
-
-    async def replace(self):
-        """The commit that replaces the file of the 20th; answers the new one's key below the prefix."""
-        self.count += 1
-        updated, offset = f"2024-05-{self.count:02} 00:00:00", 1000 * self.count
-        await self.fleet.insert("events", NOON, 5, updated=updated, offset=offset)
-        [planned] = (await self.hands.plan(from_="2024-03-20")).todo
-        file = await self.hands.export(planned)
-        await self.hands.commit([file])
-        await self.hands.announce()
-        return file.key.removeprefix(prefix_of_table(self.fleet))
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ async def backfilled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
 async def upkeep(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """A day was replaced: its old snapshot expires, and its public object is refreshed."""
     fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
+    fleet.set_storage(public_url="")  # a public reader would have a day
     await fleet.make_days(days=2, rows=10)
     async with fleet.worker():
         await fleet.request()

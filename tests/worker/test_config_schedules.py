@@ -28,6 +28,8 @@ schedules:
         blocks: {cron: "0 ${TEST_HOUR:-8} * * *"}
   others:
     orphans: {workflow: DeleteOrphans, per: network, tables: ["b*"], input: {older_than: 7d}, cron: "0 12 * * sun"}
+    upkeep: {workflow: Upkeep, per: network, tables: [blocks], cron: "0 6 * * sun"}
+    proof: {workflow: VerifyTable, per: network, tables: [blocks], input: {newest: 9, deep: true}, cron: "0 9 * * mon"}
     blocks_early: {workflow: ExportDue, input: {table: blocks}, cron: "0 1 * * *", environments: [local]}
 """
 
@@ -43,14 +45,24 @@ def test_every_shipped_table_gets_one_schedule_with_the_cron_of_its_kind(monkeyp
     settings = load_settings(SHIPPED)
     monkeypatch.setattr(type(settings), "environment", lambda self, name: self.environments[name])
     for environment in ("staging", "production"):
-        found = {one.table: one for one in wanted(settings, environment)}
-        assert len(found) == len(wanted(settings, environment)) == 81
+        every = wanted(settings, environment)
+        found = {one.table: one for one in every if one.workflow == "ExportDue"}
+        assert len([one for one in every if one.workflow == "ExportDue"]) == len(found) == 81
         assert set(found) == {config.name for config, _ in settings.exports(environment)}
         for name, one in found.items():
             assert one.timing.cron == CRONS[settings.tables[name].partition.type], name
             assert (one.timing.overlap, one.timing.time_zone, one.timing.paused) == ("skip", "UTC", False)
             assert one.id == f"export/{environment}/{name}"
             assert one.input == {"table": name, "environment": environment, "networks": [], "max_partitions": 1000}
+        identifiers = {f"{network}.{config.name}" for config, network in settings.exports(environment)}
+        for name, workflow, more in (("upkeep", "Upkeep", {}), ("verify", "VerifyTable", {"newest": 100})):
+            weekly = [one for one in every if one.workflow == workflow]
+            assert {one.id for one in weekly} == {f"{name}/{environment}/{identifier}" for identifier in identifiers}
+            assert len(weekly) == len(identifiers)
+            place = {"environment": environment, "table": weekly[0].table, "network": weekly[0].network}
+            assert weekly[0].input == place | more
+            assert {one.timing.cron.split()[2:] == ["*", "*", "sun"] for one in weekly} == {True}
+        assert len(every) == 81 + 2 * len(identifiers)
     kinds = Counter(settings.tables[name].partition.type for name in found)
     assert min(kinds[kind] for kind in CRONS) > 3
     local = [one.table for one in wanted(settings, "local")]
@@ -68,12 +80,15 @@ def test_without_a_file_tables_run_as_often_as_they_are_cut(whole_config, secret
 
 def test_what_is_more_particular_wins_and_an_environment_goes_over_all_of_it(whole_config, secrets, monkeypatch):
     (whole_config / "schedules.yaml").write_text(EVERYTHING)
-    blocks, orphans, early = wanted(load_settings(whole_config), "local")
+    blocks, orphans, upkeep, proof, early = wanted(load_settings(whole_config), "local")
     timing = blocks.timing
     assert (timing.cron, timing.jitter, timing.overlap, timing.max_partitions) == ("0 8 * * *", 120, "buffer_one", 5)
     assert (timing.note, timing.paused, timing.catchup_window) == ("from the group", True, 86_400)
     assert (orphans.id, orphans.workflow) == ("orphans/local/mainnet.blocks", "DeleteOrphans")
     assert orphans.input == {"environment": "local", "table": "blocks", "network": "mainnet", "older_than": "7d"}
+    place = {"environment": "local", "table": "blocks", "network": "mainnet"}
+    assert (upkeep.id, upkeep.workflow, upkeep.input) == ("upkeep/local/mainnet.blocks", "Upkeep", place)
+    assert (proof.workflow, proof.input) == ("VerifyTable", place | {"newest": 9, "deep": True})
     assert (early.id, early.input) == ("blocks_early/local", {"environment": "local", "table": "blocks"})
     monkeypatch.setenv("TEST_HOUR", "9")
     override = whole_config / "override.yaml"
@@ -102,6 +117,8 @@ schedules:
   others:
     a: {workflow: DeleteOrphan, cron: "0 4 * * *"}
     b: {workflow: DeleteOrphans, per: network, input: {older: 7d}}
+    d: {workflow: VerifyTable, per: table, cron: "0 4 * * *"}
+    e: {workflow: Upkeep, per: network, input: {newest: 3}, cron: "0 4 * * *"}
     c: {workflow: ExportDue, per: table, cron: "0 4 * * *", environments: [locl]}
 """
     )
@@ -133,5 +150,13 @@ schedules:
             "schedules.yaml:14 schedules.others.b.input: DeleteOrphans could not be started with it: "
             "unknown field 'older': did you mean 'older_than'?; field 'older_than' is missing; it must be a text"
         ),
-        "schedules.yaml:15 schedules.others.c.environments.0: no environment 'locl' in config; did you mean `local`?",
+        (
+            "schedules.yaml:15 schedules.others.d: VerifyTable could not be started with it: "
+            "field 'network' is missing; it must be a text"
+        ),
+        (
+            "schedules.yaml:16 schedules.others.e.input: Upkeep could not be started with it: "
+            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run"
+        ),
+        "schedules.yaml:17 schedules.others.c.environments.0: no environment 'locl' in config; did you mean `local`?",
     ]
