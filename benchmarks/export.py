@@ -1,55 +1,38 @@
 """`make bench-export`: an export end to end, beside what the engine and plainer ways take for the same rows.
 
 Everything runs in one go on this machine: the embedded stack, one worker process, partitions of 5 and 50 million rows
-of 37 columns, and 1,000 partitions of 1,000 rows. Contenders take turns; figures are medians.
+of 37 columns, and 1,000 partitions of 1,000 rows. Contenders take turns; figures are medians. How throughput grows
+with workers is measured before a store that answers late (scaling.py).
 """
 
 import argparse
-import asyncio
-import io
 import os
-import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import attestations
 import published
-import pyarrow.parquet as pq
-import yaml
+import scaling
+from bench import Bench, opened, worker_of
+from contenders import arrow, icefleet, in_memory, native
 from harness import MEGABYTE, Figure, Memory, alternate, median, report, scale, timed
 
-from activities.clients.clickhouse import ClickHouse
-from activities.clients.objectstore import ObjectStore
 from activities.contracts.adopt import AdoptReport, AdoptRequest
-from activities.contracts.export import ADOPT_WORKFLOW, ExportReport, ExportRequest
+from activities.contracts.export import ADOPT_WORKFLOW
 from activities.contracts.inputs import write_input
-from activities.core.columns import export_columns
-from activities.core.partitions import index_of
-from activities.core.query import Query, export_query
-from activities.core.utf8 import REFUSED_TEXT
-from activities.source import read_facts
-from deploy.local.stack import Stack
-from starter.export import start_request
-from worker.config import Settings, load_settings
-from worker.wiring import connect_temporal, open_clickhouse, open_store
+from activities.core.query import Query
+from worker.wiring import connect_temporal
 
 COMMAND = "make bench-export"
-PART = 8 * 2**20
 RUNS = 3
-PARTS = ("5m", "50m", "small", "direct", "adopt")
+PARTS = ("5m", "50m", "small", "direct", "adopt", "workers")
 DIRECT = "direct"
 """An environment in which ClickHouse writes the files itself, and the one table that is exported there."""
 SMALL = ("small", "smaller", "smallest")
 """A table for each run: an export that replaces what is there is another job."""
 SMALL_ROWS = 1000
-READY_SECONDS = 60
 AIMS = {
     "export.5m.time_ratio_vs_native": 1.15,
     "export.50m.time_ratio_vs_native": 1.15,
@@ -57,137 +40,8 @@ AIMS = {
     "export.small_partitions_per_second": 50,
     "adopt.files_per_second": 200,
     "export.direct.time_ratio_vs_native": 1.15,
+    "export.workers_4.speedup": 3,
 }
-GUARD = re.compile(rf"if\(throwIf\(.*?'{REFUSED_TEXT}'\) = 0, (.*?), \1\)(?= AS )")
-"""The expression that carries the check of a row's text."""
-
-
-@dataclass
-class Bench:
-    """The stack, a worker's process, and the clients that contenders use."""
-
-    stack: Stack
-    settings: Settings
-    worker: subprocess.Popen[bytes]
-    loop: asyncio.AbstractEventLoop
-    clickhouse: ClickHouse
-    store: ObjectStore
-    directory: Path
-
-    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end."""
-        return self.loop.run_until_complete(work)
-
-    def sql(self, text: str) -> None:
-        """Change the source."""
-        self.wait(self.clickhouse.command(text))
-
-    def query(self, hour: str) -> Query:
-        """The query that an export of this hour sends, without the check of its text, which is our cost alone."""
-
-        async def make() -> Query:
-            config = self.settings.table("local", attestations.TABLE, attestations.NETWORK)
-            facts = await read_facts(self.clickhouse, config)
-            columns = export_columns(config, facts.columns)
-            ours = export_query(config, facts, columns, attestations.NETWORK, index_of(config.partition, hour))
-            return replace(ours, text=GUARD.sub(r"\1", ours.text))
-
-        query: Query = self.wait(make())
-        return query
-
-    def literal(self, hour: str) -> str:
-        """The same with its values written in, for statements that cannot carry parameters."""
-        query = self.query(hour)
-        text = query.text
-        for name, value in query.parameters.items():
-            start = text.index("{" + name + ":")
-            kind = text[start + len(name) + 2 : text.index("}", start)]
-            text = text.replace(text[start : text.index("}", start) + 1], f"CAST('{value}' AS {kind})")
-        return text
-
-
-def icefleet(bench: Bench, table: str, **fields: Any) -> Callable[[], float]:
-    """The whole job: request, plan, transfer, verification, commit and event."""
-
-    def run() -> float:
-        async def export() -> ExportReport:
-            environment = bench.settings.environment(fields.get("environment", "local"))
-            client = await connect_temporal(environment)
-            request = ExportRequest(table=table, network=attestations.NETWORK, force=True, **fields)
-            handle = await start_request(client, environment.temporal.task_queue, request)
-            return await handle.result()
-
-        started = time.perf_counter()
-        ended = bench.wait(export())
-        if ended.status != "complete":
-            raise RuntimeError(f"{ended.status}: {ended.message} {ended.failures[:1]}")
-        return time.perf_counter() - started
-
-    return run
-
-
-def native(bench: Bench, hour: str) -> Callable[[], float]:
-    """(a) The engine alone: INSERT INTO FUNCTION s3 of the same rows, nothing counted, nothing committed."""
-    environment = bench.settings.environment("local").storage
-    number = iter(range(1_000_000))
-    select = bench.literal(hour)
-
-    def run() -> float:
-        url = f"{environment.endpoint}/{environment.bucket}/bench/native-{hour}-{next(number)}.parquet"
-        keys = f"'{environment.access_key.get_secret_value()}', '{environment.secret_key.get_secret_value()}'"
-        pinned = "prefer_column_name_to_alias = 1, output_format_parquet_compression_method = 'zstd', max_threads = 2"
-        return timed(
-            lambda: bench.sql(f"INSERT INTO FUNCTION s3('{url}', {keys}, 'Parquet') {select} SETTINGS {pinned}")
-        )
-
-    return run
-
-
-def arrow(bench: Bench, hour: str) -> Callable[[], float]:
-    """(b) Arrow batches over HTTP, encoded by pyarrow, uploaded at the end."""
-    query = bench.query(hour)
-    number = iter(range(1_000_000))
-
-    def run() -> float:
-        async def carry() -> None:
-            client = await bench.clickhouse._open()  # noqa: SLF001 - a peer that is not ours to tidy
-            settings = {"prefer_column_name_to_alias": 1, "max_threads": 2, "output_format_arrow_string_as_string": 1}
-            sink, writer = io.BytesIO(), None
-            stream = await client.query_arrow_stream(query.text, parameters=dict(query.parameters), settings=settings)
-            async with stream:
-                async for batch in stream:
-                    writer = writer or pq.ParquetWriter(sink, batch.schema, compression="zstd")
-                    writer.write(batch)
-            if writer is not None:
-                writer.close()
-            await bench.store.create(f"bench/arrow-{hour}-{next(number)}.parquet", sink.getvalue(), "")
-
-        return timed(lambda: bench.wait(carry()))
-
-    return run
-
-
-def in_memory(bench: Bench, hour: str) -> Callable[[], float]:
-    """(c) The whole result in memory, to a file, uploaded, and counted at the source by a query of its own."""
-    query = bench.query(hour)
-    number = iter(range(1_000_000))
-
-    def run() -> float:
-        async def carry() -> None:
-            client = await bench.clickhouse._open()  # noqa: SLF001
-            settings = {"prefer_column_name_to_alias": 1, "max_threads": 2}
-            table = await client.query_arrow(query.text, parameters=dict(query.parameters), settings=settings)
-            with tempfile.TemporaryFile() as file:
-                pq.write_table(table, file, compression="zstd")
-                file.seek(0)
-                body = file.read()
-            await bench.store.create(f"bench/memory-{hour}-{next(number)}.parquet", body, "")
-            where = query.text[query.text.index(" FROM ") : query.text.index(" ORDER BY ")]
-            await bench.clickhouse.rows(Query(f"SELECT count() AS rows{where}", dict(query.parameters)))
-
-        return timed(lambda: bench.wait(carry()))
-
-    return run
 
 
 def main() -> None:
@@ -204,68 +58,20 @@ def main() -> None:
 
 def measure(directory: Path, chosen: list[str]) -> list[Figure]:
     """Start everything, and run what was chosen."""
-    with opened(directory, (*SMALL, DIRECT), last="2024-05-01") as bench:
+    environments = {DIRECT: direct, scaling.LATE: scaling.late_environment}
+    tables = (*SMALL, DIRECT)
+    with opened(directory, tables, last="2024-05-01", narrow=scaling.TABLES, environments=environments) as bench:
         return Benchmarks(bench).run(chosen)
 
 
-@contextmanager
-def opened(directory: Path, more: Sequence[str], *, last: str) -> Iterator[Bench]:
-    """Stack, worker and clients, for the table of attestations and `more` like it, with hours up to the day `last`."""
-    config = directory / "config"
-    config.mkdir()
-    tables: Any = attestations.tables_yaml(last=last)
-    entries = tables["groups"]["hourly"]["tables"]
-    entries += [dict(entries[0], name=name) for name in more]
-    entries.append(published.entry(entries[0]))
-    (config / "tables.yaml").write_text(yaml.safe_dump(tables))
-    shipped = yaml.safe_load(Path("config/environments.yaml").read_text())
-    local = shipped["environments"]["local"]
-    local.pop("tables", None)
-    direct = {**local, "storage": {**local["storage"], "prefix": DIRECT}, "export": {"transfer": "direct"}}
-    direct["temporal"] = {**local["temporal"], "task_queue": DIRECT}
-    (config / "environments.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "environments": {"local": local, DIRECT: direct},
-                "export_mappings": [{"source": "local.default", "destination": name} for name in ("local", DIRECT)],
-            }
-        )
-    )
-    os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
-    os.environ["ICEFLEET_CONFIG_DIR"] = str(config)
-    with Stack(directory / "local") as stack:
-        settings = load_settings()
-        loop = asyncio.new_event_loop()
-        with worker_of("local", directory) as worker:
-            store = loop.run_until_complete(open_store(settings.environment("local")).__aenter__())
-            clickhouse = open_clickhouse(settings, "local.default")
-            yield Bench(stack, settings, worker, loop, clickhouse, store, directory)
-            loop.run_until_complete(clickhouse.close())
-            loop.run_until_complete(store.__aexit__())
-
-
-@contextmanager
-def worker_of(environment: str, directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker that serves an environment and is ready, in a process of its own."""
-    log = directory / f"worker-{environment}.log"
-    program = str(Path(sys.executable).with_name("icefleet"))
-    with log.open("wb") as output:
-        worker = subprocess.Popen([program, "worker", "-e", environment], stdout=output, stderr=output)
-    try:
-        wait_for_worker(log)
-        yield worker
-    finally:
-        worker.terminate()
-        worker.wait()
-
-
-def wait_for_worker(log: Path) -> None:
-    """Until the worker says that it is ready, and so has imported what it needs."""
-    deadline = time.monotonic() + READY_SECONDS
-    while "worker is ready" not in log.read_text():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the worker was not ready within {READY_SECONDS} s: {log.read_text()[-2000:]}")
-        time.sleep(0.2)
+def direct(local: dict[str, Any]) -> dict[str, Any]:
+    """An environment as `local`, in which ClickHouse writes the files itself."""
+    return {
+        **local,
+        "storage": {**local["storage"], "prefix": DIRECT},
+        "temporal": {**local["temporal"], "task_queue": DIRECT},
+        "export": {"transfer": "direct"},
+    }
 
 
 class Benchmarks:
@@ -288,6 +94,7 @@ class Benchmarks:
                 "small": self._small,
                 "direct": self._direct,
                 "adopt": self._adopt,
+                "workers": self._workers,
             }[name]()
         return self._figures
 
@@ -306,14 +113,8 @@ class Benchmarks:
         found = self._bench.wait(self._bench.clickhouse.rows(count))[0]["rows"]
         if found != rows:
             raise RuntimeError(f"{label} was to hold {rows:,} rows, and holds {found:,}")
-        self._calm()
+        self._bench.calm()
         return label
-
-    def _calm(self) -> None:
-        """Wait until the source has merged what is new: that is nobody's time."""
-        merging = Query("SELECT count() AS n FROM system.merges")
-        while self._bench.wait(self._bench.clickhouse.rows(merging))[0]["n"]:
-            time.sleep(1)
 
     def _five(self) -> None:
         bench, hour = self._bench, self._fill(1, int(5_000_000 * scale()))
@@ -345,7 +146,7 @@ class Benchmarks:
             for statement in attestations.create(table):
                 self._bench.sql(statement)
             self._bench.sql(attestations.made(table, count * SMALL_ROWS, at))
-        self._calm()
+        self._bench.calm()
         seconds = [icefleet(self._bench, table)() for table in SMALL]
         print(f"  {count} partitions in {seconds} s")
         self._figure("export.small_partitions_per_second", count / median(seconds), "partitions/s", "higher")
@@ -375,6 +176,13 @@ class Benchmarks:
         seconds = timed(lambda: bench.wait(adopt(bench, count)))
         print(f"  {count} files in {seconds:.1f} s")
         self._figure("adopt.files_per_second", count / seconds, "files/s", "higher")
+
+    def _workers(self) -> None:
+        speeds = scaling.speeds(self._bench)
+        self._figure("export.workers_1.partitions_per_second", speeds[1], "partitions/s", "higher")
+        self._figure("export.workers_2.partitions_per_second", speeds[2], "partitions/s", "higher")
+        self._figure("export.workers_4.partitions_per_second", speeds[4], "partitions/s", "higher")
+        self._figure("export.workers_4.speedup", speeds[4] / speeds[1], "times", "higher")
 
 
 async def adopt(bench: Bench, count: int) -> None:

@@ -175,7 +175,10 @@ class VerifyTable:
                 said.setdefault(finding.partition, []).append(f"{finding.kind}: {finding.message}")
         found = [FoundPartition(partition, detail="; ".join(words)) for partition, words in said.items()]
         listed = found[:LISTED_FOUND]
-        omitted = len(found) - len(listed) + len(outside)
+        omitted = len(found) - len(listed)
+        if kind == VERIFIED:
+            # Those of earlier pages as well: what a later look does not count has gone.
+            omitted += self._progress.report.counts.get(UNEXPECTED, 0)
         self._findings.take(Look(request.environment, request.table, request.network, kind, looked, listed, omitted))
 
     async def _settle(self) -> None:

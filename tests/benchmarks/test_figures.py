@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path("benchmarks").resolve()))
 
+import backfill
 import export
 from figures import BEGIN, END, rewrite
 from harness import Figure, report
@@ -86,5 +87,20 @@ def test_the_export_benchmark_measures_what_its_aims_are_for():
         "adopt.files_per_second",
         "export.direct.time_ratio_vs_native",
         "export.direct.time_ratio_vs_stream",
+        "export.workers_1.partitions_per_second",
+        "export.workers_2.partitions_per_second",
+        "export.workers_4.partitions_per_second",
+        "export.workers_4.speedup",
     }
     assert measured > export.AIMS.keys()
+    assert export.AIMS["export.workers_4.speedup"] == 3
+
+
+def test_the_backfill_benchmark_measures_what_its_aims_are_for():
+    measured = set(re.findall(r'figure\(\s*"([\w.]+)"', Path(backfill.__file__).read_text()))
+    assert measured == backfill.AIMS.keys()
+    assert backfill.AIMS == {
+        "backfill.partitions_per_second": 50,
+        "backfill.snapshots_per_partition": 0.02,
+        "plan.20k_files_seconds": 2,
+    }
