@@ -94,9 +94,13 @@ class Bounds:
     first: str = ""
     last: str = ""
 
+    def labels(self, rule: PartitionRule) -> tuple[str, str]:
+        """The first and last partition as a table of this rule names them; empty where it is not bounded by that."""
+        return self._for(rule, self.first), self._for(rule, self.last)
+
     def span(self, rule: PartitionRule, everything: Span) -> Span:
         """What of `everything` is meant: all of it for a table that is not cut by what the bounds name."""
-        first, last = self._for(rule, self.first), self._for(rule, self.last)
+        first, last = self.labels(rule)
         if first and last:
             return everything.intersect(span_of(rule, first, last))
         start = span_of(rule, first, first).first if first else everything.first
