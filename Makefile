@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Test processes, each with an embedded stack of its own.
+AT_ONCE ?= 3
 # What a stamp depends on: the environment is made again when the lock or the project's own table changes.
 STAMP  := $(VENV)/.installed
 
@@ -20,8 +22,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## set everything up and run the main job, ClickHouse to Iceberg, on this machine
 	@$(BIN)/icefleet demo
 
-test: $(STAMP) ## set everything up and pass the tests
-	@$(BIN)/pytest
+test: $(STAMP) ## set everything up and pass the tests; most of them wait, so some files run beside each other (AT_ONCE=1: none)
+	@$(BIN)/pytest -n $(AT_ONCE) --dist loadfile
 
 test-chaos: $(STAMP) ## everything goes wrong for some minutes: make test-chaos SEED=7 repeats a run, SIZE=2 doubles it
 	@CHAOS_SEED="$(SEED)" CHAOS_SIZE="$(SIZE)" $(BIN)/pytest -m chaos -s --tb=short tests/chaos

@@ -15,10 +15,11 @@ from activities.committing import snapshot_summary, to_its_end
 from activities.context import ExportContext
 from activities.contracts.adopt import LISTED_REFUSALS, AdoptInput, AdoptPage, RefusedFile
 from activities.contracts.export import table_identifier
-from activities.core.adopting import DUPLICATE, ORPHAN, UNREADABLE, VALUE, Places, Refusal
+from activities.core import empties, failing
+from activities.core.adopting import DUPLICATE, ORPHAN, REPLACEMENT, UNREADABLE, VALUE, Places, Refusal
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.commits import NewFile
-from activities.core.empties import PROPERTY, remember_empty
+from activities.core.direct import is_attempt
 from activities.core.evolution import TableShape, Types, check_clashes
 from activities.core.faults import ObjectRefused
 from activities.core.objectkeys import table_prefix
@@ -52,6 +53,8 @@ class _Placed:
 
     index: int
     found: ListedObject
+    refusal: Refusal | None
+    """Why it is refused unless the table holds it already: a replacement."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,13 @@ class _Page:
         outer, found = self._context.key(""), []
         copies = self._context.key(table_prefix(self._config, self._task.network)) + METADATA
         for one in listed:
-            if one.key.startswith(copies):
-                continue  # the public copy of the table's own metadata
+            if one.key.startswith(copies) or is_attempt(one.key):
+                continue  # the public copy of the table's own metadata; what an export is about to move or has left
             index, refusal = places.find(one.key.removeprefix(outer))
             if refusal is None and index not in places.asked:
                 self._not_asked += 1
-            elif self._passes(one, refusal):
-                found.append(_Placed(index, one))
+            elif refusal is None or refusal.reason == REPLACEMENT or self._passes(one, refusal):
+                found.append(_Placed(index, one, refusal))
         return found
 
     async def judged(self, files: list[_Placed]) -> list[_Opened]:
@@ -139,7 +142,8 @@ class _Page:
         if not files:
             return []
         seen = await asyncio.to_thread(self._look_at_table, files)
-        new = [one for one in files if self._is_new(one, seen.held)]
+        are_new = await each(lambda one: self._is_new(one, seen.held), files, FOOTERS_AT_ONCE)
+        new = [one for one, is_new in zip(files, are_new, strict=True) if is_new]
         opened = [one for one in await each(self._open, new, FOOTERS_AT_ONCE) if one is not None]
         types = await asyncio.to_thread(self._with_extra, seen.shape.types, opened)
         judge = Judge(
@@ -200,17 +204,25 @@ class _Page:
             look_ahead(self._context.lake, self._identifier, self._config.partition, self._columns)
         return {**types, **self._extra}
 
-    def _is_new(self, one: _Placed, held: Mapping[int, str]) -> bool:
-        path = held.get(one.index, "")
-        if path == self._context.store.path(one.found.key):
-            self._there += 1
+    async def _is_new(self, one: _Placed, held: Mapping[int, str]) -> bool:
+        path, own = held.get(one.index, ""), self._context.store.path(one.found.key)
+        if path == own or (path and await self._is_ours(one)):
+            self._there += 1  # itself, or what it replaced, or the copy of it that upkeep made
             return False
+        if one.refusal is not None:
+            return self._passes(one.found, one.refusal)
         label = label_of(self._config.partition, one.index)
         return not path or self._passes(one.found, Refusal(DUPLICATE, f"the table holds {label} with {path}"))
 
+    async def _is_ours(self, one: _Placed) -> bool:
+        stored = await self._context.store.head(one.found.key)
+        return stored is not None and bool(stored.recipe)
+
     async def _open(self, one: _Placed) -> _Opened | None:
         try:
-            return _Opened(one.index, one.found, await stored_footer(self._context, one.found.key, one.found.size))
+            return _Opened(
+                one.index, one.found, None, await stored_footer(self._context, one.found.key, one.found.size)
+            )
         except ObjectRefused as broken:
             self._passes(one.found, Refusal(UNREADABLE, str(broken)))
             return None
@@ -246,9 +258,13 @@ class _Page:
             return adopted_file(table, rule, one.index, file.path, one.footer, one.known)
 
         def properties(before: Mapping[str, str]) -> dict[str, str]:
-            text = before.get(PROPERTY, "")
-            today = datetime.now(UTC).date()
-            return {PROPERTY: remember_empty(text, Ranges.from_pairs(()), held, today)} if text else {}
+            changed: dict[str, str] = {}
+            if text := before.get(empties.PROPERTY, ""):
+                today = datetime.now(UTC).date()
+                changed[empties.PROPERTY] = empties.remember_empty(text, Ranges.from_pairs(()), held, today)
+            if text := before.get(failing.PROPERTY, ""):
+                changed[failing.PROPERTY] = failing.remember_failing(text, rule, {}, held, time.time())
+            return changed
 
         await failpoints.reach("before-commit")
         done = await to_its_end(

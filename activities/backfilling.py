@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from activities.abreast import each
 from activities.context import ExportContext
 from activities.contracts.backfill import (
     MOST_PARALLEL,
@@ -17,7 +19,8 @@ from activities.contracts.backfill import (
 )
 from activities.contracts.export import ExportRequest, Plan, PlanInput, table_identifier
 from activities.contracts.inputs import read_input
-from activities.core.choosing import choose
+from activities.core.choosing import Export, choose
+from activities.core.clock import clock_query, instants_of
 from activities.core.faults import BadRequest
 from activities.core.partitions import Span, asked_span, expected_span
 from activities.core.tables import TableConfig, network_range
@@ -30,7 +33,7 @@ _NAMED_TABLES = 10
 _ENDLESS = 2**63 - 1
 
 
-def resolve(context: ExportContext, request: BackfillRequest) -> ResolvedBackfill:
+async def resolve(context: ExportContext, request: BackfillRequest) -> ResolvedBackfill:
     """The tables and networks of a backfill.
 
     Raises:
@@ -50,11 +53,52 @@ def resolve(context: ExportContext, request: BackfillRequest) -> ResolvedBackfil
     problems += _range_problems(request, {config.name: config for config, _ in chosen}.values())
     if problems:
         raise BadRequest("; ".join(problems))
-    now = int(time.time())
-    return ResolvedBackfill(
-        lanes=[Lane(config.name, network, _total(config, network, request, now)) for config, network in chosen],
-        slices_per_run=context.limits.pages_per_run,
-    )
+    values = await _values(context, request, chosen)
+    lanes = [_lane(request, config, network, values) for config, network in chosen]
+    return ResolvedBackfill(lanes=lanes, slices_per_run=context.limits.pages_per_run)
+
+
+_Ends = tuple[int, int] | None
+_Values = Mapping[tuple[str, str], _Ends]
+
+
+async def _values(context: ExportContext, request: BackfillRequest, chosen: Sequence[Export]) -> _Values:
+    """Table and network → the first and last value that its clock puts into the range; only of those with dates.
+
+    Tables of one clock are asked about together.
+    """
+    asked: dict[tuple[str, str, str], list[Export]] = {}
+    for config, network in chosen:
+        clock = config.partition.clock
+        if clock is not None and _has_clock(config, request):
+            asked.setdefault((config.source, f"{config.database}.{clock}", network), []).append((config, network))
+    instants = instants_of(str(request.from_), str(request.to))
+
+    async def ask(exports: list[Export]) -> _Ends:
+        config, network = exports[0]
+        if instants is None:
+            return None
+        comment = f"icefleet clock of {table_identifier(network, config.name)}"
+        [answer] = await context.find_source(config.source).rows(
+            clock_query(config, network, instants), comment=comment
+        )
+        return None if answer["first"] is None else (int(answer["first"]), int(answer["last"]))
+
+    groups = list(asked.values())
+    answers = await each(ask, groups)
+    return {
+        (config.name, network): ends for group, ends in zip(groups, answers, strict=True) for config, network in group
+    }
+
+
+def _lane(request: BackfillRequest, config: TableConfig, network: str, values: _Values) -> Lane:
+    first, last = str(request.from_), str(request.to)
+    if (config.name, network) in values:
+        ends = values[config.name, network]
+        if ends is None:
+            return Lane(config.name, network, 0, nothing=True)
+        first, last = (str(end) if label else "" for end, label in zip(ends, (first, last), strict=True))
+    return Lane(config.name, network, _total(config, network, first, last, int(time.time())), first, last)
 
 
 def _bound_problems(request: BackfillRequest) -> list[str]:
@@ -73,7 +117,8 @@ def _range_problems(request: BackfillRequest, tables: Iterable[TableConfig]) -> 
     for config in tables:
         asked = ExportRequest(config.name, "", from_=request.from_, to=request.to)
         try:
-            check_request(config.partition, asked)
+            if not _has_clock(config, request):
+                check_request(config.partition, asked)
         except BadRequest as wrong:
             refused.setdefault(config.partition.kind, (str(wrong), []))[1].append(config.name)
     problems = []
@@ -87,19 +132,26 @@ def _range_problems(request: BackfillRequest, tables: Iterable[TableConfig]) -> 
     return problems
 
 
-def _total(config: TableConfig, network: str, request: BackfillRequest, now: int) -> int | None:
+def _has_clock(config: TableConfig, request: BackfillRequest) -> bool:
+    """Whether the range is one of dates that become values of the table's integer column."""
+    if config.partition.clock is None:
+        return False
+    return instants_of(str(request.from_), str(request.to)) is not None
+
+
+def _total(config: TableConfig, network: str, first: str, last: str, now: int) -> int | None:
     """Closed partitions that are asked for; of integer tables at most so many, and None when only the source knows."""
     expected = network_range(config, network)
     head = None
     if config.partition.kind == "integer":
-        if request.to == "" and not expected.last:
+        if not last and not expected.last:
             return None
         head = _ENDLESS
     closed, still_open = expected_span(config, expected, now=now, head=head)
-    if request.from_ == request.to == "":
+    if not first and not last:
         return len(closed)
     everything = Span(closed.first, max(closed.stop, still_open.stop))
-    return len(closed.intersect(asked_span(config.partition, str(request.from_), str(request.to), everything)))
+    return len(closed.intersect(asked_span(config.partition, first, last, everything)))
 
 
 async def estimate(context: ExportContext, asked: EstimateInput) -> TableEstimate:
@@ -115,8 +167,10 @@ async def estimate(context: ExportContext, asked: EstimateInput) -> TableEstimat
         page = await plan_page(
             wide, PlanInput(asked.environment, asked.table, asked.network, "estimate", request, cursor)
         )
-        rows, cursor = rows + sum(planned.rows for planned in page.todo), page.cursor
-        pages.append(replace(page, todo=[], empty_ranges=[]))
+        rows, cursor = rows + sum(planned.rows for planned in (*page.todo, *page.last)), page.cursor
+        later = Counter(planned.reason for planned in page.last)
+        missing, stale = page.missing + later["missing"], page.stale + later["stale"]
+        pages.append(replace(page, todo=[], last=[], empty_ranges=[], missing=missing, stale=stale))
     size, bytes_from = await _row_size(context, config, asked.network)
 
     def total(name: str) -> int:
@@ -128,6 +182,7 @@ async def estimate(context: ExportContext, asked: EstimateInput) -> TableEstimat
         missing=total("missing"),
         stale=total("stale"),
         forced=total("forced"),
+        suspended=total("suspended"),
         empty=total("empty"),
         open=pages[0].open,
         rows=rows,

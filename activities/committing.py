@@ -9,13 +9,15 @@ from opentelemetry import propagate
 from temporalio import activity
 
 from activities import failpoints
+from activities.abreast import each
 from activities.context import ExportContext
 from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
 from activities.core import empties, failing
 from activities.core.commits import NewFile, Removal
 from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
-from activities.core.tables import PartitionRule
+from activities.core.query import SourceFacts, counts_query
+from activities.core.tables import PartitionRule, TableConfig
 from activities.footers import stored_footer
 from activities.lake.commit import Commit, commit_files
 from activities.lake.files import data_file
@@ -31,7 +33,7 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
     rule = config.partition
     facts = await read_facts(context.find_source(config.source), config)
     files = [_new_file(context, rule, file) for file in commit.files]
-    removals = [Removal(index_of(rule, one.partition), one.replaces) for one in commit.vanished]
+    removals = await _removals(context, config, facts, commit)
     footers = await _footers(context, commit.files)
     by_path = dict(zip((file.path for file in files), footers, strict=True))
 
@@ -56,6 +58,21 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
     return _report(done, by_path, len(removals))
 
 
+async def _removals(
+    context: ExportContext, config: TableConfig, facts: SourceFacts, commit: CommitInput
+) -> list[Removal]:
+    """The files that are to go: of partitions of which the source holds nothing now, as when they were planned."""
+    removals = [Removal(index_of(config.partition, one.partition), one.replaces) for one in commit.vanished]
+    if not removals:
+        return []
+    wanted = Ranges.from_indices(removal.index for removal in removals)
+    comment = f"icefleet verify {table_identifier(commit.network, commit.table)}"
+    query = counts_query(config, facts, commit.network, wanted)
+    answer = await context.find_source(config.source).rows(query, comment=comment)
+    back = {int(row["partition"]) for row in answer if int(row["rows"])}
+    return [removal for removal in removals if removal.index not in back]
+
+
 async def to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
     """Run a commit in a thread, which cannot be interrupted: one that is cancelled meanwhile says what it did."""
     running = asyncio.create_task(asyncio.to_thread(commit, *args, **options))
@@ -70,13 +87,7 @@ def _new_file(context: ExportContext, rule: PartitionRule, file: ExportedPartiti
 
 
 async def _footers(context: ExportContext, files: list[ExportedPartition]) -> list[Footer]:
-    slots = asyncio.Semaphore(FOOTERS_AT_ONCE)
-
-    async def read(file: ExportedPartition) -> Footer:
-        async with slots:
-            return await stored_footer(context, file.key, file.bytes)
-
-    return await asyncio.gather(*(read(file) for file in files))
+    return await each(lambda file: stored_footer(context, file.key, file.bytes), files, FOOTERS_AT_ONCE)
 
 
 def snapshot_summary(partitions: int) -> dict[str, str]:

@@ -132,7 +132,7 @@ class Export(ExportActivities):
     @faults_named
     async def resolve_backfill(self, request: BackfillRequest) -> ResolvedBackfill:
         """The tables and networks that a backfill chooses; everything that is wrong with it is named at once."""
-        return resolve(self._context, request)
+        return await resolve(self._context, request)
 
     @activity.defn(name="estimate_table")
     @faults_named

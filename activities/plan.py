@@ -88,7 +88,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         # Said once for the whole request, instead of by every partition after it has been read.
         with contextlib.suppress(StoreUnavailable):
             await context.store.check()
-    closed, still_open = await _expected(subject, plan.cursor)
+    closed, still_open, newest = await _expected(subject, plan.cursor)
     existing, properties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
     since = datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days)
     known = empties.known_empty(properties.get(empties.PROPERTY, ""), since=since)
@@ -99,7 +99,8 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     if request.force:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
-    covered, found, answers = await _survey(context, subject, closed, existing, skip, aside, limit)
+    look_back = _look_back(context, subject, newest)
+    covered, found, answers = await _survey(subject, closed, existing, skip, aside, limit, look_back)
     suspended = {index: one for index, one in sorted(aside.suspended.items()) if index in covered}
     first = [planned for planned in found.todo if planned.index not in aside.last]
     last = [planned for planned in found.todo if planned.index in aside.last]
@@ -117,7 +118,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         present=found.present,
         missing=sum(planned.reason == "missing" for planned in first),
         stale=sum(planned.reason == "stale" for planned in first),
-        forced=sum(planned.reason == "forced" for planned in first),
+        forced=sum(planned.reason in {"forced", "vanished"} for planned in first),
         empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
         open=len(still_open),
         shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
@@ -163,8 +164,8 @@ def _set_aside(context: ExportContext, subject: _Subject, properties: Mapping[st
     return failing.set_aside(remembered, context.suspend_after, int(time.time()))
 
 
-async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
-    """The closed partitions that are asked for and not planned yet, and the open ones."""
+async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span, int]:
+    """The closed partitions that are asked for and not planned yet, the open ones, and where the closed ones stop."""
     rule, request = subject.rule, subject.request
     expected = network_range(subject.config, subject.network)
     head = await subject.source.head()
@@ -173,13 +174,14 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span]:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
         asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
+    newest = closed.stop
     if cursor:
         edge = index_of(rule, cursor)
         rest = (
             Span(edge + 1, max(edge + 1, closed.stop)) if request.oldest_first else Span(min(closed.first, edge), edge)
         )
         closed, still_open = closed.intersect(rest), Span(still_open.first, still_open.first)
-    return closed, still_open
+    return closed, still_open, newest
 
 
 def _look_at_table(
@@ -212,18 +214,17 @@ def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: Pa
 
 
 async def _survey(
-    context: ExportContext,
     subject: _Subject,
     span: Span,
     existing: dict[int, ExistingFile],
     skip: Ranges,
     aside: failing.SetAside,
     limit: int,
+    look_back: Span | None,
 ) -> tuple[Span, Classified, Answers]:
     """Ask the source, window by window, until there is a page of work or nothing left to ask."""
     request = subject.request
     newest_first = not request.oldest_first
-    look_back = None if subject.is_range else _look_back(context, subject.rule, span)
     asked = partitions_to_survey(span, existing, skip, force=request.force, look_back=look_back).difference(
         skip if request.force else Ranges.from_indices(aside.suspended)
     )
@@ -265,12 +266,17 @@ def _classify(
     )
 
 
-def _look_back(context: ExportContext, rule: PartitionRule, span: Span) -> Span:
-    """The newest partitions, which are asked about although they are there: late rows make them stale."""
+def _look_back(context: ExportContext, subject: _Subject, stop: int) -> Span | None:
+    """The newest partitions, which are asked about although they are there: late rows make them stale.
+
+    Of a range all are, whatever their age (None).
+    """
+    if subject.is_range:
+        return None
     days = context.look_back_days
     # Integer chunks have no clock of their own: as many of them as the look-back has hours.
-    count = days if rule.kind == "daily" else days * 24
-    return Span(max(span.first, span.stop - count), span.stop)
+    count = days if subject.rule.kind == "daily" else days * 24
+    return Span(stop - count, stop)
 
 
 def _covered(span: Span, seen: Ranges, *, newest_first: bool) -> Span:

@@ -7,11 +7,12 @@ read, then the table, and whoever was overtaken since is refused and looks again
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from activities import failpoints
+from activities.abreast import each
 from activities.clients.documents import IMMUTABLE, Document, Documents
 from activities.clients.objectstore import ListedObject, StoredObject
 from activities.context import ExportContext
@@ -136,14 +137,14 @@ class _Publication:
     async def _copy(self, table: Any, head: PublicHead) -> None:
         """Write the copies that are not there: of manifests, then of the list that names them."""
         keys = [self._place.copy(path) for path in (*head.manifests, head.manifest_list)]
-        *stored, listed = await _each(LOOKS_AT_ONCE, self._store.head, keys)
+        *stored, listed = await each(self._store.head, keys, LOOKS_AT_ONCE)
 
         async def length(manifest: tuple[str, StoredObject | None]) -> int:
             path, found = manifest
             return found.size if found is not None else await self._copy_manifest(table, path)
 
-        manifests = zip(head.manifests, stored, strict=True)
-        lengths = await _each(COPIES_AT_ONCE, length, manifests)
+        manifests = list(zip(head.manifests, stored, strict=True))
+        lengths = await each(length, manifests, COPIES_AT_ONCE)
         if listed is None:
             by_path = dict(zip(head.manifests, lengths, strict=True))
             await failpoints.reach("before-public-list")
@@ -165,11 +166,11 @@ class _Publication:
         gone = expired(made, current, before)
         old = {found.key for found in objects if found.key.endswith(".avro") and found.made < before}
         if old:
-            named = await _each(LOOKS_AT_ONCE, self._named_by, sorted(made.keys() - gone))
+            named = await each(self._named_by, sorted(made.keys() - gone), LOOKS_AT_ONCE)
             old.difference_update(*named)
         # Versions first: what they name is of no use without them, and they are of no use without it.
-        await _each(LOOKS_AT_ONCE, self._store.delete, [self._place.version(number) for number in gone])
-        await _each(LOOKS_AT_ONCE, self._store.delete, old)
+        await each(self._store.delete, [self._place.version(number) for number in gone], LOOKS_AT_ONCE)
+        await each(self._store.delete, sorted(old), LOOKS_AT_ONCE)
 
     async def _objects(self) -> AsyncGenerator[ListedObject, None]:
         async with aclosing(self._store.objects(self._place.prefix + METADATA)) as pages:
@@ -189,14 +190,3 @@ class _Publication:
 
     def _key(self, url: str) -> str:
         return url.removeprefix(f"{self._place.public_url}/")
-
-
-async def _each(at_once: int, ask: Callable[[Any], Awaitable[T]], many: Iterable[Any]) -> list[T]:
-    """The answers, in order."""
-    slots = asyncio.Semaphore(at_once)
-
-    async def one(asked: Any) -> T:
-        async with slots:
-            return await ask(asked)
-
-    return await asyncio.gather(*(one(asked) for asked in many))

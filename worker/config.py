@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.core.faults import BadConfig, BadRequest
 from activities.core.names import near
-from activities.core.tables import NetworkRange, PartitionRule, TableConfig
+from activities.core.tables import Clock, NetworkRange, PartitionRule, TableConfig
 from worker.config_files import Problem, Variables
 from worker.config_load import workers_of
 from worker.config_loader import Loader
@@ -205,7 +205,7 @@ class Settings:
 
 
 def _resolve(entry: TableEntry, source: str) -> TableConfig:
-    integer = entry.partition.type == "integer"
+    integer, clock = entry.partition.type == "integer", entry.partition.clock
     networks = []
     for network in entry.networks:
         first = network.start_index if integer else network.start_date
@@ -220,6 +220,7 @@ def _resolve(entry: TableEntry, source: str) -> TableConfig:
             column=entry.partition.column,
             chunk_size=entry.partition.chunk_size or 0,
             coarse_chunks=(entry.partition.coarse_chunks or _COARSE_CHUNKS) if integer else 0,
+            clock=Clock(clock.table, clock.column) if clock is not None else None,
         ),
         networks=tuple(networks),
         group=entry.group,

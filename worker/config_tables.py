@@ -36,6 +36,13 @@ class Privacy(Part):
     sensitive_patterns: Annotated[tuple[Pattern, ...], Field(min_length=1)] = SENSITIVE
 
 
+class PartitionClock(Part):
+    """A table of the same database that tells when each value of an integer partition column was."""
+
+    table: Name
+    column: Text
+
+
 class TablePartition(Part):
     """How a table is cut into files."""
 
@@ -43,6 +50,7 @@ class TablePartition(Part):
     type: PartitionKind
     chunk_size: Positive | None = None
     coarse_chunks: Positive | None = None
+    clock: PartitionClock | None = None
 
 
 class WrittenTable(Part):

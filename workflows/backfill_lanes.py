@@ -39,7 +39,7 @@ PASSING = frozenset(
 """Faults that fail a slice and may pass: the lane rests, and goes on."""
 RESTS = (60, 120, 240, 480, 900)
 """Seconds that a lane rests after each failure in a row; after one more it has failed."""
-_SUMS = ("expected", "present", "missing", "stale", "forced", "empty", "open")
+_SUMS = ("expected", "present", "missing", "stale", "forced", "suspended", "empty", "open")
 _DONE = ("exported", "already_there", "rows", "bytes")
 
 
@@ -50,6 +50,8 @@ class LaneState:
     table: str
     network: str
     report: LaneReport
+    from_: str = ""
+    to: str = ""
     state: str = "waiting"
     request_id: str = ""
     """Of the slice in flight."""
@@ -61,6 +63,10 @@ class LaneState:
     withdrawn: bool = False
     """The slice in flight is not wanted any more."""
     skipped: bool = False
+    put_off: int = 0
+    """Partitions that failed before, which slices left out when they had met their bound."""
+    again: bool = False
+    """It is gone through a second time, for those."""
     failures_in_a_row: int = 0
     rests_until: float = 0
 
@@ -68,7 +74,10 @@ class LaneState:
     def of(cls, lane: Lane) -> "LaneState":
         """A lane that has just been chosen."""
         identifier = table_identifier(lane.network, lane.table)
-        return cls(lane.table, lane.network, LaneReport(identifier, "waiting", lane.total))
+        report = LaneReport(identifier, "waiting", lane.total)
+        if lane.nothing:
+            report.message = "the source has nothing at these dates"
+        return cls(lane.table, lane.network, report, lane.from_, lane.to, state="done" if lane.nothing else "waiting")
 
     @property
     def name(self) -> str:
@@ -194,7 +203,8 @@ class Lanes:
         told.snapshots += len(report.snapshots)
         told.failed += report.failed - failed_whole
         self.note(BackfillFailure(lane.name, **asdict(one)) for one in report.failures if one.partition)
-        if report.exported:
+        if report.exported and not (failed_whole and report.forced):
+            # A forced slice that fails is exported again from its start: what it exported is no progress.
             lane.failures_in_a_row = 0
         if failed_whole or (report.status == "cancelled" and not lane.withdrawn):
             cause, who = (report.cause, report.who) if failed_whole else ("Cancelled", "user")
@@ -206,12 +216,17 @@ class Lanes:
         lane.leaves_slice()
         if not whole:
             return  # what it looked at is looked at again
-        for name in _SUMS:
+        for name in _SUMS if not lane.again else ():
             setattr(told, name, getattr(told, name) + getattr(report, name))
-        told.shrunk += len(report.shrunk)
-        lane.cursor = report.cursor
-        if not lane.cursor:
-            lane.state = "partial" if told.failed else "done"
+        told.shrunk += len(report.shrunk) * (not lane.again)
+        lane.cursor, lane.put_off = report.cursor, lane.put_off + report.put_off
+        if lane.cursor:
+            return
+        if lane.put_off and not lane.again:
+            # Once more from the start, where all else is there by now: so what failed before has its turn.
+            lane.again, lane.put_off = True, 0
+            return
+        lane.state = "partial" if told.failed else "done"
 
     def lost(self, lane: LaneState, cause: str, message: str, who: str, now: float) -> None:
         """The lane's slice has failed as a whole: it rests for a while, or has failed."""
@@ -269,8 +284,8 @@ def slice_of(asked: BackfillRequest, lane: LaneState) -> ExportRequest:
         table=lane.table,
         network=lane.network,
         environment=asked.environment,
-        from_=asked.from_,
-        to=asked.to,
+        from_=lane.from_,
+        to=lane.to,
         force=asked.force,
         oldest_first=asked.oldest_first,
         dry_run=asked.dry_run,

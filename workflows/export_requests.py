@@ -75,12 +75,15 @@ class ActiveRequest:
         self.last += plan.last
         if self._met_bound:
             report.cursor = plan.cursor
+            report.put_off += len(self.last)
+            self.last = []
         elif not plan.cursor:
             self._take_last()
 
     def _take_last(self) -> None:
         """What failed before, as much of it as the bound still allows, at the end of the last page."""
         taken = self.last[: self.room] if self.room else self.last
+        self.report.put_off += len(self.last) - len(taken)
         self.last = []
         self.todo += taken
         self.report.missing += sum(planned.reason == "missing" for planned in taken)
@@ -177,6 +180,8 @@ class ActiveRequest:
             text += f", {report.failed} failed"
         if report.suspended:
             text += f", {_suspended(report)}"
+        if report.put_off:
+            text += f", {report.put_off} that failed before put off"
         if report.cursor:
             text += f"; its bound of {self.request.max_partitions} is met, and what lies after {report.cursor} is left"
         return text

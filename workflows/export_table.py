@@ -127,6 +127,7 @@ class ExportTable:
             if self._pages and self._history_is_long(request):
                 await after.stop()
                 await self._findings.stop()
+                await self._admit()  # a withdrawal that came meanwhile is not carried along
                 workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 

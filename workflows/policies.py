@@ -43,7 +43,8 @@ DELIVER: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 RESOLVE: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(seconds=20),
+    # Dates become block numbers by the source, which may have to look through all blocks.
+    "start_to_close_timeout": timedelta(minutes=10),
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
 }
 PLAN: dict[str, Any] = {

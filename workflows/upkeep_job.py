@@ -25,6 +25,8 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
 
     request_shape: ClassVar[type] = UpkeepRequest
     report_shape: ClassVar[type] = UpkeepReport
+    priority: ClassVar[int] = 2
+    """As a range: it may take long, and what is due goes first, page by page."""
     state: ClassVar[tuple[str, ...]] = ("expired", "began", "cursor", "done", "all_purged")
 
     expired: bool = False

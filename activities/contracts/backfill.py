@@ -27,7 +27,8 @@ class BackfillRequest:
     """What a person asks for: ranges of many tables and networks, or everything that is due of them.
 
     Each of `tables` is a table's name, a pattern (`canonical_execution_*`), or a group of tables.yaml (its name, or
-    `group:daily`). `from` and `to` are partitions as in `ExportRequest`, and must fit every table that is chosen.
+    `group:daily`). `from` and `to` are partitions as in `ExportRequest`, and must fit every table that is chosen;
+    tables that are cut by numbers also take dates, if config names their clock.
     """
 
     tables: list[str]
@@ -53,6 +54,11 @@ class Lane:
     network: str
     total: int | None = None
     """Closed partitions in the range; None when only the source could say."""
+    from_: str = ""
+    to: str = ""
+    """The range as this table is cut: dates became values of an integer column."""
+    nothing: bool = False
+    """The source has nothing at the dates that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class TableEstimate:
     missing: int
     stale: int
     forced: int
+    suspended: int
     empty: int
     open: int
     rows: int
@@ -109,6 +116,7 @@ class LaneReport:
     missing: int = 0
     stale: int = 0
     forced: int = 0
+    suspended: int = 0
     empty: int = 0
     open: int = 0
     shrunk: int = 0
@@ -146,6 +154,7 @@ class BackfillReport(Report):
     missing: int = 0
     stale: int = 0
     forced: int = 0
+    suspended: int = 0
     empty: int = 0
     open: int = 0
     shrunk: int = 0

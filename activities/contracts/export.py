@@ -153,6 +153,8 @@ class ExportReport(Report):
     failed: int = 0
     failures: list[FailedPartition] = field(default_factory=list)
     """The first hundred of the failed partitions."""
+    put_off: int = 0
+    """Partitions that failed before, come last, and were left for another request when this one had met its bound."""
     cursor: str = ""
     """Of a request that met its bound: the last partition looked at, to go on after; else empty."""
     suspended: int = 0

@@ -17,6 +17,15 @@ SENSITIVE: tuple[str, ...] = ("ip", *COORDINATES, *PLACES, "peer_id", "client_id
 
 
 @dataclass(frozen=True)
+class Clock:
+    """A table of the same database that tells when each value of an integer partition column was."""
+
+    table: str
+    column: str
+    """Its column of dates or times, beside one named as the partition column."""
+
+
+@dataclass(frozen=True)
 class PartitionRule:
     """How a table is cut: by UTC day, by UTC hour, or by `chunk_size` values of an integer column."""
 
@@ -26,6 +35,8 @@ class PartitionRule:
     """Values per file; 0 unless `kind` is integer."""
     coarse_chunks: int = 0
     """Files per Iceberg partition (a truncate transform); 0 unless `kind` is integer."""
+    clock: Clock | None = None
+    """What turns dates into values; None unless `kind` is integer and config names one."""
 
 
 @dataclass(frozen=True)

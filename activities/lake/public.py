@@ -60,11 +60,18 @@ def public_head(table: Table, place: Place) -> PublicHead | None:
     """The head as the public may see it; None when there is no snapshot.
 
     Raises:
-        BadConfig: the table has delete files, whose content names data files by paths that are not public.
+        BadConfig: the catalog keeps the table where its copy would be; or the table has delete files, whose content
+            names data files by paths that are not public.
     """
     snapshot = table.current_snapshot()
     if snapshot is None:
         return None
+    # What is old and of no version is swept from there: nothing of the catalog's may lie among it.
+    if f"s3://{place.bucket}/{place.prefix}".startswith(f"{table.location().rstrip('/')}/"):
+        raise BadConfig(
+            f"table {place.table} lies at {table.location()}, where its public copy would be written; give the "
+            "catalog's warehouse another place than `storage.prefix`"
+        )
     manifests = snapshot.manifests(table.io)
     if any(manifest.content != ManifestContent.DATA for manifest in manifests):
         raise BadConfig(

@@ -21,6 +21,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "from": (str, int),
     "to": (str, int),
     "force": (bool,),
+    "allow_shrink": (bool,),
     "dry_run": (bool,),
     "oldest_first": (bool,),
     "priority": (int, type(None)),

@@ -44,6 +44,10 @@ async def test_after_adopting_the_daily_export_goes_on_and_only_what_is_newer_is
         await fleet.insert("events", NOON, 5, updated="2024-05-01 00:00:00", offset=900)
         export = await fleet.request()
         assert (export.status, export.stale, export.exported) == ("complete", 1, 1)
+        # Our replacement is no news. The file of others that it replaced is still public, which they should know.
+        after = await adopt(fleet)
+        assert (after.adopted, after.already_there) == (0, 3)
+        assert {key: reason for key, (reason, _) in reasons(after, fleet).items()} == {"2024/3/20.parquet": "duplicate"}
         await fleet.loop_ended()
     replaced = [key for key, _ in fleet.files() if key.startswith("2024/3/20-")]
     assert [key for key, _ in fleet.files()] == ["2024/3/18.parquet", "2024/3/19.parquet", *replaced]

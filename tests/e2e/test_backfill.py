@@ -205,6 +205,48 @@ async def test_everything_that_is_wrong_with_a_backfill_is_named_at_once_and_no_
     assert [run.id async for run in fleet.temporal.list_workflows(query)] == []
 
 
+async def test_dates_choose_the_chunks_of_their_blocks_where_config_names_a_clock(fleet):
+    """Three days of ten blocks each, in chunks of four: 0 to 3, 4 to 7, …, of which the last days hold 10 to 29."""
+    await fleet.make_days("chain_days", days=3, rows=10)
+    await fleet.make_days("chain_blocks", days=3, rows=10)
+    events = f"{fleet.database}.chain_blocks"
+    await fleet.run_sql(f"TRUNCATE TABLE {events}")
+    await fleet.run_sql(
+        f"INSERT INTO {events} (at, number, network) SELECT toDateTime('2024-03-18 00:00:00', 'UTC') "
+        f"+ intDiv(number, 10) * 86400, number, '{fleet.network}' FROM numbers(30)"
+    )
+    clock = {"table": "chain_blocks", "column": "at"}
+    fleet.add_table("chunked", "chain_blocks", "number", types={"number": "long"}, partition={"clock": clock})
+    fleet.tables[-1][1]["partition"] |= {"chunk_size": 4}
+    fleet.write_config()
+    payload = {
+        "environment": fleet.name,
+        "tables": ["chain_*"],
+        "networks": [fleet.network],
+        "from": "2024-03-19",
+        "to": "2024-03-20",
+    }
+    async with fleet.worker():
+        handle = await fleet.temporal.start_workflow("Backfill", payload, id=f"b-{fleet.name}", task_queue=fleet.queue)
+        report = await asyncio.wait_for(handle.result(), 60)
+        nothing = await backfill(fleet, "chain_blocks", from_="2023-01-01", to="2023-12-31")
+        since = await backfill(fleet, "chain_blocks", from_="2024-03-20", dry_run=True)
+        with pytest.raises(WorkflowFailureError) as mixed:
+            await backfill(fleet, "chain_blocks", from_="2024-03-20", to="29")
+    assert report["status"] == "complete"
+    assert [name for name, _ in files_of(fleet, fleet.network, "chain_days")] == [
+        "2024/3/19.parquet",
+        "2024/3/20.parquet",
+    ]
+    # The newest chunk, 28 and 29, is not complete.
+    assert [name for name, _ in files_of(fleet, fleet.network, "chain_blocks")] == [
+        f"4/{start}.parquet" for start in (12, 16, 20, 24, 8)
+    ]
+    assert (nothing.status, nothing.lanes[0].message) == ("nothing_to_do", "the source has nothing at these dates")
+    assert (since.expected, since.present) == (2, 2)
+    assert "'29' is no date, and the other end of the range is one" in mixed.value.cause.message
+
+
 async def test_a_dry_run_counts_a_table_of_25_000_partitions(fleet):
     await fleet.make_days("blocks", days=1, rows=1)
     await fleet.run_sql(f"TRUNCATE TABLE {fleet.database}.blocks")

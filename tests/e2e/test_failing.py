@@ -5,6 +5,7 @@ import json
 
 from activities.core.failing import PROPERTY
 from activities.core.faults import StoreUnavailable
+from support.backfills import backfill
 from support.fleet import Fleet
 from support.gate import failing_at
 
@@ -75,3 +76,18 @@ async def test_what_is_away_says_nothing_about_a_partition(fleet):
             assert (report.failed, report.suspended) == (1, 0)
         assert remembered(fleet) == {}
         assert (await fleet.request()).exported == 1
+
+
+async def test_a_backfill_of_whatever_is_due_also_reaches_what_failed_before(fleet):
+    await fleet.make_days(days=3, rows=10, types={"number": "long"})
+    await fleet.insert("events", f"toDateTime('{BAD} 05:00:00', 'UTC')", 1, offset=2**63)
+    async with fleet.worker():
+        assert (await fleet.request(max_partitions=1)).failed == 1
+        await fleet.run_sql(
+            f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 9223372036854775808 "
+            "SETTINGS mutations_sync = 1"
+        )
+        done = await backfill(fleet, "events", partitions_per_request=1)
+    # What failed comes last, and every slice before the end meets its bound without it.
+    assert (done.status, done.exported, done.failed) == ("complete", 3, 0)
+    assert remembered(fleet) == {}

@@ -132,10 +132,14 @@ async def test_force_and_leave_to_shrink_make_the_table_follow_the_source(fleet)
             f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 14 SETTINGS mutations_sync = 1"
         )
         seen = await fleet.request(from_="2024-03-01")
+        bounded = await fleet.request(
+            from_="2024-03-01", force=True, allow_shrink=True, dry_run=True, oldest_first=True, max_partitions=1
+        )
         done = await fleet.request(from_="2024-03-01", force=True, allow_shrink=True)
         after = await fleet.request(from_="2024-03-01")
         await fleet.loop_ended()
     assert (seen.status, seen.shrunk) == ("nothing_to_do", ["2024-03-19", "2024-03-18"])
+    assert (bounded.forced, bounded.cursor) == (1, "2024-03-18"), "a removal counts against the bound, also ahead"
     assert (done.forced, done.exported, done.removed, done.rows, len(done.snapshots)) == (3, 2, 1, 14, 1)
     assert done.message.endswith(", 1 removed that the source holds nothing of any more")
     assert (after.status, after.shrunk) == ("nothing_to_do", [])

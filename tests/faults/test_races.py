@@ -9,7 +9,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.core.commits import NewFile
+from activities.core.empties import known_empty
 from activities.core.partitions import index_of
+from activities.core.tables import PartitionRule
 from activities.lake.commit import commit_files
 from activities.lake.files import data_file
 from activities.partition import stored_footer
@@ -190,3 +192,19 @@ async def test_a_loop_under_another_id_is_shown_the_door(fleet):
             await asyncio.wait_for(wrong.result(), 10)
     assert "RequestExport" in str(failed.value.cause)
     assert fleet.table() is None
+
+
+async def test_a_file_whose_rows_came_back_before_the_commit_stays(fleet):
+    await fleet.make_days(days=1, rows=10)
+    async with fleet.context() as context:
+        hands = Hands(fleet, context)
+        await hands.run()
+        await fleet.run_sql(f"DELETE FROM {fleet.database}.events WHERE number >= 0")
+        plan = await hands.plan(from_="2024-03-20", force=True, allow_shrink=True)
+        assert [planned.reason for planned in plan.todo] == ["vanished"]
+        await fleet.insert("events", "toDateTime('2024-03-20 12:00:00', 'UTC')", 7)
+        report = await hands.commit([], vanished=plan.todo)
+    assert (report.removed, report.snapshot_id) == (0, "")
+    assert fleet.files() == [("2024/3/20.parquet", 10)]
+    rule = PartitionRule("daily", "at")
+    assert index_of(rule, "2024-03-20") not in known_empty(fleet.table().properties["icefleet.empty"])

@@ -52,6 +52,8 @@ async def test_a_part_that_is_refused_for_good_fails_its_partition_alone_and_its
         )
         async with fleet.worker():
             partial = await fleet.request(table)
+            # The proxy shares this loop with the test, which blocks while it looks: nothing may wait for it then.
+            await fleet.loop_ended(table)
             assert fleet.files(table) == [("2024/3/19.parquet", ROWS)]
             assert len(objects(fleet)) == 1
             assert open_uploads(fleet) == []

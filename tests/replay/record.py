@@ -364,7 +364,9 @@ async def runs_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[str]:
 
 
 async def started(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> bool:
-    """Whether a loop was started for the request: something was delivered."""
+    """Whether a loop was started for the request, or before it: something was delivered."""
+    if (await request.describe()).workflow_type in {DUE_WORKFLOW, VERIFY_WORKFLOW}:
+        return True
     delivering: set[int] = set()
     for run_id in await runs_of(fleet, request):
         handle = fleet.temporal.get_workflow_handle(request.id, run_id=run_id)

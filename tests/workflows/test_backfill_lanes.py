@@ -40,8 +40,9 @@ def test_tables_are_worked_on_in_order_and_one_is_finished_before_the_next_begin
 
 def test_a_slice_is_bounded_and_of_the_priority_of_ranges_also_without_a_range():
     (lane, _) = begin(lanes_of())
-    asked = slice_of(BackfillRequest(["*"], partitions_per_request=7, force=True, from_=5, to=9), lane)
-    assert (asked.priority, asked.max_partitions, asked.force, asked.from_, asked.to) == (2, 7, True, 5, 9)
+    lane.from_, lane.to = "5", "9"
+    asked = slice_of(BackfillRequest(["*"], partitions_per_request=7, force=True), lane)
+    assert (asked.priority, asked.max_partitions, asked.force, asked.from_, asked.to) == (2, 7, True, "5", "9")
     assert slice_of(BackfillRequest(["*"]), lane).priority == 2
 
 
@@ -53,6 +54,36 @@ def test_fewer_at_once_ends_nothing_and_more_at_once_begins_at_once():
     assert (begin(lanes), lanes.running) == ([], [second])
     lanes.max_parallel = 3
     assert len(begin(lanes)) == 2
+
+
+def test_a_table_of_which_slices_put_partitions_off_is_gone_through_once_more_and_counted_once():
+    lanes = lanes_of(1)
+    (lane,) = begin(lanes)
+    lanes.take(lane, report(cursor="2024-03-10", put_off=1, suspended=2), NOW)
+    begin(lanes)
+    lanes.take(lane, report(), NOW)
+    assert (lane.state, lane.cursor) == ("waiting", "")
+    assert LaneState.load(lane.dump()) == lane
+    begin(lanes)
+    lanes.take(lane, report(expected=20, exported=1, present=19, put_off=1), NOW)
+    assert (lane.state, lane.report.expected, lane.report.exported) == ("done", 20, 21)
+    assert lane.report.suspended == 2
+
+
+def test_a_forced_table_that_fails_in_every_slice_fails_although_each_exported_something():
+    lanes = lanes_of(1)
+    now = NOW
+    for rest in (*RESTS, 0):
+        (lane,) = begin(lanes, now)
+        lanes.take(lane, report("failed", forced=10, exported=5, cause="SourceUnavailable", message="away"), now)
+        now += rest
+    assert (lane.state, lane.report.cause) == ("failed", "SourceUnavailable")
+
+
+def test_a_table_of_which_the_source_has_nothing_at_the_dates_is_done_at_once():
+    lanes = Lanes([LaneState.of(Lane("blocks", "mainnet", 0, nothing=True))], max_parallel=1)
+    assert (begin(lanes), lanes.ended) == ([], True)
+    assert report_of(lanes, dry_run=False).status == "nothing_to_do"
 
 
 def test_what_a_withdrawn_slice_exported_counts_and_what_it_looked_at_is_looked_at_again():
@@ -167,7 +198,7 @@ def test_a_backfill_of_all_tables_is_carried_and_shown_in_little_room_however_ma
 def test_a_dry_run_sums_what_the_tables_would_get():
     lanes = lanes_of(2)
     for lane in lanes.every:
-        lanes.estimated(lane, TableEstimate(10, 4, 5, 1, 0, 0, 2, 600, 1_500_000, "table"))
+        lanes.estimated(lane, TableEstimate(10, 4, 5, 1, 0, 0, 0, 2, 600, 1_500_000, "table"))
     ended = report_of(lanes, dry_run=True)
     assert (ended.status, ended.missing, ended.stale, ended.rows) == ("dry_run", 10, 2, 1200)
     assert ended.message == (
