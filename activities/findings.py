@@ -1,6 +1,7 @@
 """Findings become events. What was found before is derived: the stream remembers it."""
 
 import hashlib
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from google.protobuf import json_format
@@ -8,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry import metrics
 
 from activities import failpoints
-from activities.clients.bus import LastMessage
+from activities.clients.bus import Bus, LastMessage
 from activities.context import ExportContext
 from activities.contracts.export import TableInput, table_identifier
 from activities.contracts.findings import FindingsReport, FoundPartition, Look
@@ -46,7 +47,7 @@ async def publish_findings(context: ExportContext, look: Look) -> FindingsReport
     last = await context.bus.last(subject)
     known = _known(subject, last)
     event = _event(context, rule, known, look)
-    standing = len(event.partitions) + event.partitions_omitted
+    standing = _count(event)
     _STANDING.set(
         standing,
         {"environment": context.environment, "network": look.network, "table": look.table, "kind": look.kind},
@@ -66,10 +67,28 @@ async def publish_findings(context: ExportContext, look: Look) -> FindingsReport
     return FindingsReport(published=True, standing=standing)
 
 
+async def standing_findings(bus: Bus, environment: str) -> dict[str, dict[str, int]]:
+    """`<network>.<table>` → kind → partitions that stand, of every table of an environment that has findings.
+
+    Raises:
+        BusUnavailable: NATS is away.
+        BusRefused: the last message on one of the subjects is none of ours.
+    """
+    found: dict[str, dict[str, int]] = {}
+    async with aclosing(bus.latest(f"icefleet.{environment}.finding.>")) as latest:
+        async for subject, last in latest:
+            event = _read(subject, last)
+            if _count(event):
+                found.setdefault(event.table, {})[event.kind] = _count(event)
+    return found
+
+
 def _known(subject: str, last: LastMessage | None) -> Finding:
     """What stood before this look; nothing when nobody has published yet."""
-    if last is None:
-        return Finding()
+    return Finding() if last is None else _read(subject, last)
+
+
+def _read(subject: str, last: LastMessage) -> Finding:
     try:
         return json_format.Parse(last.body, Finding(), ignore_unknown_fields=True)
     except json_format.ParseError as foreign:
@@ -77,6 +96,11 @@ def _known(subject: str, last: LastMessage | None) -> Finding:
             f"{subject}: the last message on this subject, number {last.sequence} of the stream, is no finding of "
             "ours, so what was found cannot be told; delete it, and keep other publishers off these subjects"
         ) from foreign
+
+
+def _count(event: Finding) -> int:
+    """Partitions that stand, listed or not."""
+    return len(event.partitions) + event.partitions_omitted
 
 
 def _event(context: ExportContext, rule: PartitionRule, known: Finding, look: Look) -> Finding:

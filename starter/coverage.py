@@ -29,8 +29,9 @@ from starter.common import (
 )
 from starter.coverage_page import coverage_page
 from starter.coverage_strips import legend, strips
+from worker.comparison import Chosen
 from worker.config import Settings
-from worker.coverage import Chosen, cover
+from worker.coverage import cover
 
 
 def coverage(

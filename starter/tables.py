@@ -7,16 +7,19 @@ import typer
 from rich.table import Table
 
 from activities.contracts.export import table_identifier
+from activities.core.faults import Fault
 from activities.core.partitions import label_of
 from activities.core.tables import network_range
-from starter.common import USAGE, EnvironmentOption, JsonOption, console, fail, load, run, say, say_json
+from starter.common import USAGE, EnvironmentOption, JsonOption, console, errors, fail, load, run, say, say_json
 from worker.comparison import Comparison, compare_all
 from worker.config import Settings
-from worker.overview import TableOverview, overview
+from worker.overview import TableOverview, overview, standing
 from worker.wiring import open_lake
 
 STATES = ("present", "missing", "stale", "shrunk", "empty", "open", "suspended")
 """What a partition may be, held against the source."""
+Found = dict[str, dict[str, int]] | None
+"""Table → kind of finding → partitions that stand; None where nobody can tell."""
 
 
 def tables(
@@ -28,10 +31,11 @@ def tables(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """List the tables and networks of config that are there: partitions, rows, newest, gaps.
+    """List the tables and networks of config that are there: partitions, rows, newest, findings, gaps.
 
-    With --source each of them is compared with its source, by a query or two: what is missing, what has newer rows
-    there (stale), what has fewer (shrunk; nothing is replaced by itself), and what is not complete yet (open).
+    Findings are what people must look at, as of the last export (shrunk) or verification (verify). With --source each
+    table is compared with its source instead, by a query or two: what is missing, what has newer rows there (stale),
+    what has fewer (shrunk; nothing is replaced by itself), and what is not complete yet (open).
 
     \b
     icefleet tables
@@ -45,11 +49,15 @@ def tables(
         fail(f"no table of environment {environment} has {pattern!r} in its name", USAGE)
     shown = [table for table in seen if table.exists or everything or pattern]
     compared = run(_compare(settings, environment, shown)) if source else {}
+    found = {} if source else run(_findings(settings, environment))
     if json:
-        say_json([asdict(table) | _against(compared.get(table.table)) for table in seen])
+        if source:
+            say_json([asdict(table) | _against(compared.get(table.table)) for table in seen])
+        else:
+            say_json([asdict(table) | {"findings": found and found.get(table.table, {})} for table in seen])
         return
     if shown:
-        console.print(_compared(shown, compared) if source else _table_of(shown))
+        console.print(_compared(shown, compared) if source else _table_of(shown, found))
     for one in compared.values():
         for line in _lines(one):
             say(line)
@@ -67,6 +75,14 @@ async def _look(settings: Settings, environment: str, pattern: str) -> list[Tabl
             network = network_range(config, name)
             found.append(overview(lake, config, network, resolved.export.suspend_after))
     return found
+
+
+async def _findings(settings: Settings, environment: str) -> Found:
+    try:
+        return await standing(settings, environment)
+    except Fault as fault:
+        errors.print(f"findings unknown: {fault}", markup=False)
+        return None
 
 
 async def _compare(settings: Settings, environment: str, seen: list[TableOverview]) -> dict[str, Comparison]:
@@ -113,16 +129,17 @@ def _lines(compared: Comparison) -> list[str]:
     return [f"{start}; nothing is replaced by itself, `icefleet export --force --allow-shrink` does it"]
 
 
-def _table_of(seen: list[TableOverview]) -> Table:
+def _table_of(seen: list[TableOverview], found: Found) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table", no_wrap=True)
     for name in ("partitions", "rows", "empty", "missing", "suspended"):
         table.add_column(name, justify="right")
-    for name in ("oldest", "newest", "gaps"):
+    for name in ("oldest", "newest", "findings", "gaps"):
         table.add_column(name, no_wrap=True)
     for one in seen:
+        findings = "?" if found is None else _counted(found.get(one.table, {}))
         if not one.exists:
-            table.add_row(one.table, "-", "-", "-", "-", "-", "", "", "not exported yet")
+            table.add_row(one.table, "-", "-", "-", "-", "-", "", "", findings, "not exported yet")
             continue
         table.add_row(
             one.table,
@@ -133,9 +150,14 @@ def _table_of(seen: list[TableOverview]) -> Table:
             f"{one.suspended:,}",
             one.oldest,
             one.newest,
+            findings,
             _gaps(one.gaps),
         )
     return table
+
+
+def _counted(kinds: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _gaps(gaps: list[list[str]]) -> str:

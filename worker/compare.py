@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ from activities.core.tables import TableConfig, network_range
 from activities.lake.checksums import Checksum, checksum
 from activities.lake.content import batches, named, until
 from activities.lake.likeness import likeness
-from worker.compare_sides import EVERYTHING, Piece, Side, SideSpec, open_side, parse_side
+from worker.compare_sides import EVERYTHING, Piece, Side, SideSpec, open_side
 from worker.config import Settings
 
 LISTED_DIFFERENCES = 100
@@ -57,15 +56,9 @@ class Difference:
 
 
 @dataclass
-class CompareReport:
-    """What was found. Counts are partitions."""
+class Counts:
+    """What was found, in partitions."""
 
-    left: str
-    right: str
-    table: str
-    status: str = "same"
-    """`same`, or `different`."""
-    message: str = ""
     partitions: int = 0
     """That either side has."""
     same: int = 0
@@ -74,6 +67,19 @@ class CompareReport:
     rows_left: int = 0
     rows_right: int = 0
     found: int = 0
+    """Differences."""
+
+
+@dataclass
+class CompareReport(Counts):
+    """What was found of one table and network."""
+
+    left: str = ""
+    right: str = ""
+    table: str = ""
+    status: str = "same"
+    """`same`, `different`, `nothing` (neither side has any of it), or `failed` (the message says why)."""
+    message: str = ""
     differences: list[Difference] = field(default_factory=list)
     """The first hundred of them."""
 
@@ -87,41 +93,16 @@ class _Pair:
     rows_right: int = 0
 
 
-def understand(
-    settings: Settings, left: str, right: str, environment: str, *, table: str, network: str, first: str, last: str,
-    deep: bool,
-) -> Comparison:  # fmt: skip
-    """What a command line asks for.
-
-    Raises:
-        BadRequest: it cannot be; the message says what is missing, or what contradicts what.
-    """
-    sides = parse_side(left, environment), parse_side(right, environment)
-    names = {(side.network, side.table) for side in sides if side.kind == "table"}
-    if len(names) > 1:
-        raise BadRequest(f"{left} and {right} are different tables; compare one table of two environments")
-    named_network, named_table = names.pop() if names else (network, table)
-    if (network, table) != (network and named_network, table and named_table):
-        raise BadRequest("--table and --network say something else than the table that is compared; leave them out")
-    if not named_table or not named_network:
-        raise BadRequest("two trees hold many tables: say which with --table and --network")
-    owner = next((side.environment for side in sides if side.kind == "table"), environment)
-    config = settings.table(owner, named_table, named_network)
-    if first or last:
-        span_of(config.partition, first or last, last or first)
-    return Comparison(*sides, config, named_network, first, last, deep)
-
-
 async def compare(settings: Settings, asked: Comparison, show: Callable[[int, int], None]) -> CompareReport:
     """Compare; `show` is told how many partitions are done, of how many.
 
     Raises:
-        BadRequest: nothing says which partitions to ask for, or neither side has any.
+        BadRequest: nothing says which partitions to ask for.
+        Fault: a side cannot be read.
     """
     config, network = asked.config, asked.network
-    report = CompareReport(asked.left.text, asked.right.text, table_identifier(network, config.name))
+    report = CompareReport(left=asked.left.text, right=asked.right.text, table=table_identifier(network, config.name))
     counts: Counter[str] = Counter()
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(FOOTERS_AT_ONCE))
     async with AsyncExitStack() as stack:
         left, right = [
             await stack.enter_async_context(open_side(settings, spec, config, network))
@@ -137,11 +118,13 @@ async def compare(settings: Settings, asked: Comparison, show: Callable[[int, in
                 _count(report, counts, pair)
             done += len(window)
             show(done, len(indices))
-    if not report.partitions:
-        raise BadRequest(f"neither {report.left} nor {report.right} has any partition of {report.table} in this range")
     report.counts = dict(counts)
+    if not report.partitions:
+        report.status = "nothing"
+        report.message = f"neither {report.left} nor {report.right} has any partition of {report.table} in this range"
+        return report
     report.status = "different" if report.found else "same"
-    report.message = _message(report, deep=asked.deep)
+    report.message = f"{report.table}: {in_words(report, deep=asked.deep)}"
     return report
 
 
@@ -155,13 +138,12 @@ def _count(report: CompareReport, counts: Counter[str], pair: _Pair) -> None:
     report.differences += pair.differences[: LISTED_DIFFERENCES - len(report.differences)]
 
 
-def _message(report: CompareReport, *, deep: bool) -> str:
+def in_words(seen: Counts, *, deep: bool) -> str:
+    """How many partitions are the same, and in what the others differ."""
     how = "by their values" if deep else "by rows and schema"
-    parts = [f"{report.same} of {report.partitions} partitions are the same {how}"]
-    parts += [f"{count} {kind}" for kind, count in sorted(report.counts.items())]
-    return (
-        f"{report.table}: {', '.join(parts)}; {report.rows_left:,} rows on the left, {report.rows_right:,} on the right"
-    )
+    parts = [f"{seen.same:,} of {seen.partitions:,} partitions are the same {how}"]
+    parts += [f"{count:,} {kind}" for kind, count in sorted(seen.counts.items())]
+    return f"{', '.join(parts)}; {seen.rows_left:,} rows on the left, {seen.rows_right:,} on the right"
 
 
 def _indices(asked: Comparison, found: tuple[Found, Found]) -> Sequence[int]:

@@ -10,8 +10,11 @@ from activities.core.partitions import Ranges, Span, bounds_of, index_of, label_
 from activities.core.query import Query
 from activities.core.sqltext import quote_identifier
 from activities.core.tables import NetworkRange, TableConfig
+from activities.findings import standing_findings
 from activities.lake.catalog import Lake
 from activities.lake.files import existing_files
+from worker.config import Settings
+from worker.wiring import open_bus
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,19 @@ def overview(lake: Lake, config: TableConfig, network: NetworkRange, suspend_aft
         gaps=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in gaps.pairs()],
         suspended=suspended,
     )
+
+
+async def standing(settings: Settings, environment: str) -> dict[str, dict[str, int]]:
+    """What people must look at: `<network>.<table>` → kind of finding → partitions.
+
+    Raises:
+        BusUnavailable, BusRefused: nobody can tell.
+    """
+    bus = open_bus(settings.environment(environment))
+    try:
+        return await standing_findings(bus, environment)
+    finally:
+        await bus.close()
 
 
 def exported_rows(config: TableConfig, network: str, seen: TableOverview) -> Query:

@@ -19,6 +19,7 @@ WRONG_LAST_SEQUENCE = 10071
 STREAM_NAME_IN_USE = 10058
 NO_STREAM = 10059
 DUPLICATE_WINDOW_SECONDS = 2 * 60
+ANSWER_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Bus:
             error_cb=_quiet,
             **login,
         )
-        jetstream = self._client.jetstream(timeout=10)
+        jetstream = self._client.jetstream(timeout=ANSWER_SECONDS)
         await self._ensure(jetstream)
         self._jetstream = jetstream
         return jetstream
@@ -173,6 +174,28 @@ class Bus:
                 f"NATS {self._settings.url}: the stream {self._settings.stream} does not take {subject}, and may not "
                 f"be changed ({refused.description}); let it take {', '.join(self._settings.subjects)}"
             ) from refused
+
+    async def latest(self, subject: str) -> AsyncGenerator[tuple[str, LastMessage]]:
+        """The newest message on every subject that `subject` (with wildcards) stands for, with its own subject."""
+        async with self._named():
+            jetstream = await self._open()
+            subscription = await jetstream.subscribe(
+                subject,
+                stream=self._settings.stream,
+                ordered_consumer=True,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            )
+            try:
+                consumer = await subscription.consumer_info()
+                delivered = consumer.delivered.consumer_seq if consumer.delivered is not None else 0
+                left = (consumer.num_pending or 0) + delivered
+                while left:
+                    message = await subscription.next_msg(timeout=ANSWER_SECONDS)
+                    seen = message.metadata
+                    yield message.subject, LastMessage(seen.sequence.stream, message.data)
+                    left = seen.num_pending
+            finally:
+                await subscription.unsubscribe()
 
     async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[bytes]:
         """Bodies of the messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""

@@ -22,19 +22,21 @@ def choose(
         exports: All tables and networks that there are.
         tables: Names of tables, patterns of them, names of groups; `group:` or `table:` says which, `group:` also of a
             pattern.
-        networks: Names of networks; none: all.
+        networks: Names of networks, and patterns of them; none: all.
         explain: What to say of a table's name that is not among `exports`.
     """
     problems = [] if tables else ["field 'tables' is empty: name tables, patterns such as canonical_*, or groups"]
     known = dict.fromkeys(network for _, network in exports)
-    problems += [f"no table has a network {name!r}{near(name, known)}" for name in networks if name not in known]
+    wanted_networks = [name for name in known if not networks or any(fnmatchcase(name, one) for one in networks)]
+    unknown = [one for one in networks if not any(fnmatchcase(name, one) for name in known)]
+    problems += [f"no table has a network {one!r}{near(one, known)}" for one in unknown]
     chosen: dict[tuple[str, str], Export] = {}
     for wanted in tables:
         named, problem = _named(exports, wanted, explain)
-        found = [export for export in named if not networks or export[1] in networks]
+        found = [export for export in named if export[1] in wanted_networks]
         if problem:
             problems.append(problem)
-        elif not found and any(name in known for name in networks):
+        elif not found and wanted_networks:
             has = ", ".join(dict.fromkeys(network for _, network in named))
             problems.append(f"{wanted!r} has none of the networks {', '.join(networks)}; it has {has}")
         chosen |= {(config.name, network): (config, network) for config, network in found}

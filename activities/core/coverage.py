@@ -94,9 +94,13 @@ class Bounds:
     first: str = ""
     last: str = ""
 
+    def labels(self, rule: PartitionRule) -> tuple[str, str]:
+        """The first and last partition as a table of this rule names them; empty where it is not bounded by that."""
+        return self._for(rule, self.first), self._for(rule, self.last)
+
     def span(self, rule: PartitionRule, everything: Span) -> Span:
         """What of `everything` is meant: all of it for a table that is not cut by what the bounds name."""
-        first, last = self._for(rule, self.first), self._for(rule, self.last)
+        first, last = self.labels(rule)
         if first and last:
             return everything.intersect(span_of(rule, first, last))
         start = span_of(rule, first, first).first if first else everything.first
@@ -123,7 +127,7 @@ class Bounds:
         return label.partition("T")[0] if rule.kind == "daily" else label
 
 
-def states_of(
+def sets_of(
     closed: Span,
     still_open: Span,
     existing: Mapping[int, ExistingFile],
@@ -132,28 +136,37 @@ def states_of(
     empty: Ranges,
     suspended: Ranges,
     has_version: bool,
-) -> tuple[Run, ...]:
-    """The state of every partition of `closed` and of `still_open`, which follows it.
+) -> dict[State, Ranges]:
+    """State → its partitions: everything that is expected, and everything that has a file, is in exactly one of them.
 
     Args:
         closed: Partitions that are over.
-        still_open: Partitions that are not; it begins where `closed` stops. One that has a file all the same is there.
+        still_open: Partitions that are not. One that has a file all the same is there.
         existing: The table's files, by index.
         surveyed: What the source answered about all of `closed`, by index; None when it was not asked.
         empty: What is remembered as empty: all there is to go by when the source was not asked.
-        suspended: What exports leave out because it failed too often; shown so unless it has a file.
+        suspended: What exports leave out because it failed too often; of it what would be missing or stale.
         has_version: As for `planning.classify`.
     """
-    sets: dict[State, Iterable[int]] = {"open": still_open, "empty": empty, "there": existing}
-    troubled = Ranges.from_span(closed).difference(Ranges.from_indices(existing)).difference(empty)
+    held, over = Ranges.from_indices(existing), Ranges.from_span(closed)
+    missing = over.difference(held).difference(empty)
+    empty = over.difference(held).intersection(empty)
+    stale = shrunk = Ranges.from_pairs(())
     if surveyed is not None:
-        found = classify(closed, existing, surveyed, Ranges.from_span(closed), force=False, has_version=has_version)
+        found = classify(closed, existing, surveyed, over, force=False, has_version=has_version)
         stale = Ranges.from_indices(todo.index for todo in found.todo if todo.reason == "stale")
         missing = Ranges.from_indices(todo.index for todo in found.todo if todo.reason == "missing")
-        sets |= {"empty": found.empty, "stale": stale, "shrunk": found.shrunk}
-        troubled = missing.union(stale)
-    sets["suspended"] = suspended.intersection(troubled)
-    return runs_over(Span(closed.first, closed.stop + len(still_open)) if closed else still_open, sets)
+        empty, shrunk = found.empty, Ranges.from_indices(found.shrunk)
+    suspended = suspended.intersection(missing.union(stale))
+    return {
+        "there": held.difference(shrunk).difference(stale),
+        "missing": missing.difference(suspended),
+        "stale": stale.difference(suspended),
+        "shrunk": shrunk,
+        "empty": empty,
+        "open": Ranges.from_span(still_open).difference(held),
+        "suspended": suspended,
+    }
 
 
 def runs_over(span: Span, sets: Mapping[State, Iterable[int]]) -> tuple[Run, ...]:

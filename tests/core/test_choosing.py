@@ -50,6 +50,8 @@ def test_names_patterns_and_groups_choose_each_table_and_network_once_in_the_ord
 def test_networks_leave_out_the_tables_of_a_pattern_or_group_that_have_none_of_them():
     assert chosen("*", networks=("sepolia",)) == ["sepolia.blocks"]
     assert chosen("daily", networks=("sepolia",)) == ["sepolia.blocks"]
+    assert chosen("daily", networks=("sep*",)) == ["sepolia.blocks"]
+    assert chosen("blocks", networks=("*t", "s?polia")) == ["mainnet.blocks", "sepolia.blocks"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_networks_leave_out_the_tables_of_a_pattern_or_group_that_have_none_of_t
         (["blobs"], ("sepolia",), ["'blobs' has none of the networks sepolia; it has mainnet"]),
         (["blobs"], ("mainet",), ["no table has a network 'mainet'; did you mean `mainnet`?"]),
         (["bl*", "t*"], ("sepolia",), ["'t*' has none of the networks sepolia; it has mainnet"]),
+        (["blocks"], ("main*", "hol*"), ["no table has a network 'hol*'; known: `mainnet`, `sepolia`"]),
     ],
 )
 def test_everything_that_is_wrong_is_said(tables, networks, said):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.core.coverage import STATES, Bounds, Coverage, Run, runs_of, sentence, states_of, worst_of
+from activities.core.coverage import STATES, Bounds, Coverage, Run, runs_of, runs_over, sentence, sets_of, worst_of
 from activities.core.faults import BadRequest
 from activities.core.partitions import Ranges, Span, index_of
 from activities.core.planning import ExistingFile, SurveyedPartition
@@ -28,7 +28,10 @@ def source(*indices, rows=10, version=5):
 
 def states(existing, surveyed, *, opened=0, empty=NONE, suspended=NONE):
     closed, still_open = Span(10, 16), Span(16, 16 + opened)
-    runs = states_of(closed, still_open, existing, surveyed, empty=empty, suspended=suspended, has_version=True)
+    sets = sets_of(closed, still_open, existing, surveyed, empty=empty, suspended=suspended, has_version=True)
+    assert sum(map(len, sets.values())) == len({index for indices in sets.values() for index in indices})
+    assert set(Span(10, 16 + opened)) | set(existing) == {index for indices in sets.values() for index in indices}
+    runs = runs_over(Span(10, 16 + opened), sets)
     return [state for run in runs for state in [run.state] * run.count]
 
 

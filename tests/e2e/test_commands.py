@@ -85,6 +85,25 @@ async def test_a_partition_that_fails_is_named_and_the_exit_code_is_3(fleet):
     ), said
 
 
+async def test_a_forced_export_names_what_has_shrunk_and_follows_the_source_only_with_leave_to_do_so(fleet):
+    table = await fleet.make_days(days=2, rows=10)
+    asked = ("export", "events", "-n", fleet.network, "--from", "2024-03-01", "--force", "--wait")
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.run_sql(
+            f"ALTER TABLE {fleet.database}.events DELETE WHERE number >= 14 SETTINGS mutations_sync = 1"
+        )
+        code, said, errors = await fleet.command(*asked)
+        assert (code, errors, [rows for _, rows in fleet.files()]) == (0, "", [10, 10])
+        assert "the source holds less than the table for 2024-03-19; nothing was replaced\n" in said
+        assert "`--force --allow-shrink` makes the table follow the source" in said
+        code, said, errors = await fleet.command(*asked, "--allow-shrink")
+    assert (code, errors, [rows for _, rows in fleet.files()]) == (0, "", [4, 10])
+    assert f"14 rows committed to {table}" in said
+    assert "the source holds less than the table for 2024-03-19\n" in said
+    assert "nothing was replaced" not in said
+
+
 async def test_what_cannot_be_is_refused_by_name_with_exit_code_2(fleet):
     await fleet.make_days(days=1, rows=1)
     async with fleet.worker():

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 from activities.core.faults import BadRequest, StoreRefused
 from support.evidence import _bucket, prefix_of
 from support.fleet import Fleet
-from worker.compare import CompareReport, compare, understand
+from worker.compare import CompareReport, Comparison
+from worker.compare_tables import Compared, compare_all, understand
 
 
 class Ranges(BaseHTTPRequestHandler):
@@ -80,12 +82,20 @@ def download(fleet: Fleet, root: Path) -> Path:
     return root / prefix_of(fleet) / "databases" / fleet.database / "events" / "2024" / "3"
 
 
+async def compared_all(fleet: Fleet, left: str, right: str, **options: Any) -> Compared:
+    """What one command finds."""
+    return await in_a_thread(fleet, understand(fleet.settings(), left, right, fleet.name, **options))
+
+
+async def in_a_thread(fleet: Fleet, asked: list[Comparison]) -> Compared:
+    """With a loop of its own, as the command has it."""
+    return await asyncio.to_thread(lambda: asyncio.run(compare_all(fleet.settings(), asked)))
+
+
 async def compared(fleet: Fleet, left: str, right: str, **options: Any) -> CompareReport:
-    """In a thread with a loop of its own, as the command has it."""
-    settings = fleet.settings()
-    defaults = {"table": "events", "network": fleet.network, "first": "", "last": "", "deep": False}
-    asked = understand(settings, left, right, fleet.name, **{**defaults, **options})
-    return await asyncio.to_thread(lambda: asyncio.run(compare(settings, asked, lambda *_: None)))
+    """What is found of the one table that there is."""
+    [report] = (await compared_all(fleet, left, right, **options)).tables.values()
+    return report
 
 
 def kinds(report: CompareReport) -> list[tuple[str, str]]:
@@ -105,7 +115,7 @@ async def test_every_difference_between_two_trees_is_named_and_equal_values_are_
     async with fleet.worker():
         await fleet.request()
     tree, table = f"{fleet.name}:", f"{fleet.name}:{fleet.network}.events"
-    own = await compared(fleet, table, tree, deep=True, network="", table="")
+    own = await compared(fleet, table, tree, deep=True)
     assert (own.status, own.partitions, own.same, own.rows_left, own.rows_right) == ("same", 9, 9, 450, 450)
 
     files = download(fleet, tmp_path / "site")
@@ -179,3 +189,62 @@ async def test_places_that_cannot_be_compared_are_refused(fleet, tmp_path):
     download(fleet, tmp_path)
     with served(tmp_path, ranges=False) as (url, _), pytest.raises(StoreRefused, match="whole files only"):
         await compared(fleet, url, tree)
+
+
+async def test_every_table_of_config_is_compared_by_one_command_and_the_worst_decides(fleet, tmp_path):
+    await fleet.make_days(days=2, rows=10)
+    await fleet.make_days("others", days=2, rows=10)
+    fleet.add_table("daily", "absent", "at", network={"end_date": "2024-03-20"})
+    async with fleet.worker():
+        await asyncio.gather(fleet.request(), fleet.request("others"))
+    download(fleet, tmp_path)
+    tree, days = f"{fleet.name}:", ("--from", "2024-03-18", "--to", "2024-03-20")
+    names = {short: f"{fleet.network}.{short}" for short in ("events", "others", "absent", "blocks")}
+    alike = "2 of 2 partitions are the same by rows and schema; 20 rows on the left, 20 on the right"
+    with served(tmp_path) as (url, asked):
+        code, said, errors = await fleet.command("compare", url, tree, *days)
+        assert said.splitlines() == [
+            f"{names['events']}: {alike}",
+            f"{names['others']}: {alike}",
+            f"neither {url} nor {tree} has any partition of {names['absent']} in this range",
+            f"2 of 3 tables and networks are the same, 1 on neither side; {alike.replace('2', '4')}",
+        ]
+        assert (code, errors) == (0, "")
+        assert len([line for line in asked if line.startswith("HEAD")]) == 9
+
+        [other] = tmp_path.rglob("others/2024/3/19.parquet")
+        other.unlink()
+        # Nobody can list this, and nobody knows the head of its chain.
+        fleet.add_table("chunked", "blocks", "number")
+        chosen = ("-t", "others", "-t", "[eb]*s", "-n", "net*")
+        code, said, errors = await fleet.command("compare", url, url, *chosen, *days, "--json")
+        found = json.loads(said)
+        assert (code, errors, found["status"], list(found["tables"])) == (
+            *(1, "", "failed"),
+            [names["others"], names["blocks"], names["events"]],
+        )
+        assert "say --to" in found["tables"][names["blocks"]]["message"]
+        found = await compared_all(fleet, url, tree, tables=["others", "*nt*"], first="2024-03-19", last="2024-03-20")
+    assert (found.status, {name: one.status for name, one in found.tables.items()}) == (
+        "different",
+        {names["others"]: "different", names["events"]: "same", names["absent"]: "nothing"},
+    )
+    assert (found.partitions, found.same, found.counts) == (4, 3, {"missing_left": 1})
+    assert kinds(found.tables[names["others"]]) == [("2024-03-19", "missing_left")]
+
+
+async def test_a_place_that_goes_away_is_not_waited_for_once_for_every_table(fleet):
+    await fleet.make_days(days=1, rows=10)
+    for number in range(5):
+        fleet.add_table("daily", f"table{number}", "at")
+    async with fleet.worker():
+        await fleet.request()
+    tree = f"{fleet.name}:"
+    asked = understand(fleet.settings(), tree, tree, fleet.name)
+    gone = [replace(one, left=replace(one.left, root="not-there")) for one in asked[1:]]
+    seen = await in_a_thread(fleet, [asked[0], *gone])
+    statuses = [(one.status, "in a row" in one.message) for one in seen.tables.values()]
+    assert statuses == [("same", False), *[("failed", False)] * 3, *[("failed", True)] * 2]
+    assert (seen.status, seen.partitions) == ("failed", 1)
+    with pytest.raises(StoreRefused, match="not-there"):
+        await in_a_thread(fleet, gone)

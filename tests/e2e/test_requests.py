@@ -280,3 +280,26 @@ async def test_hours_are_asked_for_by_hour_or_by_day(fleet):
     assert (rest.missing, rest.exported, rest.empty) == (2, 2, 20 * 24 - 26)
     assert ("2024/3/20/3.parquet", 10) in fleet.files()
     assert ("2024/3/19/23.parquet", 10) in fleet.files()
+
+
+async def test_late_rows_replace_a_day_within_the_look_back_and_an_older_one_only_when_it_is_asked_for(fleet):
+    fleet.set_export(look_back_days=2)
+    await fleet.make_days(days=4, rows=10)  # 17 to 20 March, where the network ends
+    async with fleet.worker():
+        await fleet.request()
+        for day in (18, 19):
+            at = f"toDateTime('2024-03-{day} 12:00:00', 'UTC')"
+            await fleet.insert("events", at, 1, updated="2024-04-02 00:00:00", offset=100)
+        due = await fleet.request()
+        again = await fleet.request()
+        asked = await fleet.request(from_="2024-03-17", to="2024-03-18")
+    assert [(report.stale, report.exported, report.rows) for report in (due, again, asked)] == [
+        (1, 1, 11),
+        (0, 0, 0),
+        (1, 1, 11),
+    ]
+    assert await announced(fleet) == [
+        [f"2024-03-{day}" for day in (17, 18, 19, 20)],
+        ["2024-03-19"],
+        ["2024-03-18"],
+    ]

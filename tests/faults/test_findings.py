@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import socket
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -13,6 +15,7 @@ from activities import findings
 from activities.clients.bus import _covers
 from activities.contracts.findings import SHRUNK, FoundPartition, Look
 from activities.export import Export
+from activities.findings import standing_findings
 from support.faultproxy import TcpFaults
 from support.findings import findings_of
 from support.fleet import eventually
@@ -82,6 +85,40 @@ async def test_what_was_found_beyond_the_list_stays_counted_until_everything_has
     events = await findings_of(fleet)
     assert [event.get("partitionsOmitted", "0") for event in events] == ["7", "7", "0"]
     assert said(events) == [[("20", 4), ("05", 1)], [("05", 1)], []]
+
+
+async def test_tables_show_what_stands_by_one_look_at_the_stream_and_without_nats_everything_else(fleet, context):
+    fleet.add_table("daily", "others", "at")
+    for look in [
+        looked(fleet, (20, 4), (18, 0), omitted=1),
+        looked(fleet, (20, 4), kind="verify"),
+        looked(fleet, (20, 4), kind="gone"),
+        looked(fleet, kind="gone"),
+    ]:
+        await publish(context, look)
+    events, others = f"{fleet.network}.events", f"{fleet.network}.others"
+    assert await standing_findings(context.bus, fleet.name) == {events: {"shrunk": 3, "verify": 1}}
+    assert await standing_findings(context.bus, f"{fleet.name}-other") == {}
+    code, said, errors = await fleet.command("tables", "--all")
+    assert (code, errors) == (0, "")
+    heading, *lines = said.splitlines()
+    assert "findings" in heading.split()
+    assert [line.split() for line in lines] == [
+        [events, *"-----", "3", "shrunk,", "1", "verify", "not", "exported", "yet"],
+        [others, *"-----", "not", "exported", "yet"],
+    ]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = probe.getsockname()[1]
+    as_json = await fleet.command("tables", "--json")
+    fleet.point(nats=nobody)
+    unknown, unknown_json = await asyncio.gather(fleet.command("tables", "--all"), fleet.command("tables", "--json"))
+    assert [one["findings"] for one in json.loads(as_json[1])] == [{"shrunk": 3, "verify": 1}, {}]
+    assert [one["findings"] for one in json.loads(unknown_json[1])] == [None, None]
+    assert [line.split()[6] for line in unknown[1].splitlines()[1:]] == ["?", "?"]
+    for code, _, errors in (unknown, unknown_json):
+        assert (code, len(errors.splitlines())) == (0, 1)
+        assert errors.startswith(f"findings unknown: NATS nats://127.0.0.1:{nobody}")
 
 
 async def test_looks_published_at_once_leave_out_neither(fleet, context):

@@ -130,9 +130,12 @@ def test_an_environment_without_its_secrets_names_each_variable(nothing_runs):
     ("words", "wrong"),
     [
         (("mainnet.blocks", "local:"), "'mainnet.blocks' is no side of a comparison: write <environment>:"),
-        (("local:", "s3://icefleet"), "two trees hold many tables: say which with --table and --network"),
+        (("local:", "s3://icefleet", "-t", "canonical_*", "-t", "nonesuch*", "-n", "nonet*"), "name fits the pattern"),
+        (("local:", "s3://icefleet", "-n", "mainet"), "no table has a network 'mainet'; did you mean `mainnet`?"),
+        (("local:", "s3://icefleet", "--from", "2024-13-01"), "'2024-13-01' is not a date"),
         (("local:mainnet.blocks", "local:holesky.blocks"), "are different tables; compare one table"),
         (("local:mainnet.blocks", "local:", "-t", "other"), "leave them out"),
+        (("local:mainnet.blocks", "local:", "-t", "bl*", "-n", "hole*"), "leave them out"),
         (("local:", "s3://icefleet", "-t", "blocks", "-n", "mainnet"), "no table 'blocks' in config"),
         (
             ("local:mainnet.canonical_execution_block", "local:", "--from", "2024-03-20"),

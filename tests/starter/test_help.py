@@ -75,6 +75,7 @@ def test_the_help_of_an_export_says_what_its_exit_codes_mean():
         (["watch", "--count", "-1"], "--count"),
         (["watch", "two words"], "'two words' is no table"),
         (["watch", "mainnet..blocks"], "'mainnet..blocks' is no table"),
+        (["export", "blocks", "-n", "mainnet", "--allow-shrink"], "say --force too"),
         (["export", "blocks", "-n", "mainnet", "--date", "2024-03-20", "--to", "2024-03-21"], "either --date"),
     ],
 )

@@ -3,6 +3,9 @@
 import json
 
 from activities.contracts.export import table_identifier
+from activities.core.coverage import Bounds
+from activities.source import read_facts
+from activities.surveys import Source
 from support.direct import Hands
 from worker.comparison import compare, compare_all
 
@@ -23,8 +26,9 @@ async def test_every_partition_is_one_thing_by_one_query_whatever_the_range(flee
         await Hands(fleet, context).run(to="2024-03-19")
         await change_source(fleet)
         config = context.find_table("events", fleet.network)
-        seen = await compare(context.lake, fleet.clickhouse, config, fleet.network)
-        part = await compare(context.lake, fleet.clickhouse, config, fleet.network, first="2024-03-18")
+        source = Source(fleet.clickhouse, config, fleet.network, await read_facts(fleet.clickhouse, config))
+        seen = await compare(context.lake, source, config, fleet.network)
+        part = await compare(context.lake, source, config, fleet.network, Bounds("2024-03-18"))
     assert days(seen) == {
         "present": [15, 17],
         "missing": [20],
