@@ -87,17 +87,24 @@ Derive = Callable[[dict[str, Any]], dict[str, Any]]
 
 @contextmanager
 def opened(
-    directory: Path, more: Sequence[str], *, last: str, environments: Mapping[str, Derive] | None = None
+    directory: Path,
+    more: Sequence[str],
+    *,
+    last: str,
+    narrow: Sequence[str] = (),
+    environments: Mapping[str, Derive] | None = None,
 ) -> Iterator[Bench]:
     """Stack, worker and clients, for the table of attestations and `more` like it, with hours up to the day `last`.
 
-    `environments` are made from the shipped `local`, and have no worker yet.
+    Tables that are `narrow` have nothing to redact. `environments` are made from the shipped `local`, and have no
+    worker yet.
     """
     config = directory / "config"
     config.mkdir()
     tables: Any = attestations.tables_yaml(last=last)
     entries = tables["groups"]["hourly"]["tables"]
     entries += [dict(entries[0], name=name) for name in more]
+    entries += [dict(entries[0], name=name, redacted_columns=[]) for name in narrow]
     entries.append(published.entry(entries[0]))
     (config / "tables.yaml").write_text(yaml.safe_dump(tables))
     local = yaml.safe_load(Path("config/environments.yaml").read_text())["environments"]["local"]

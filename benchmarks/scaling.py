@@ -8,7 +8,8 @@ Four tables are asked for at once, as a backfill does, so that while one of them
 after the other and takes one slot, partitions of the others go on. Each loop allows 16 activities: what is short is
 slots. Small partitions share an activity as they do by default (`partitions_per_activity: 16`): what costs this
 machine's cores time, the questions to source and catalog, is asked once for all of them, while each object is still
-made on its own, one after the other, and waited for. One partition an activity would measure the cores instead.
+made on its own, one after the other, and waited for. For the same reason partitions are of 100 rows and four columns.
+With one partition an activity, or columns by the dozen, four workers would meet the cores' limit first.
 
 Every number of workers has tables of its own, of which some partitions are there when the measurement starts: tables
 exist, workers have imported and connected. Time is from the requests to the last report: planning, export,
@@ -19,7 +20,7 @@ take slots from the export.
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +48,22 @@ HOURS, FIRST_HOURS = 256, 16
 ROWS = 100
 
 
+def fill(table: str, partitions: int) -> Iterator[str]:
+    """A table of four columns with so many hours."""
+    yield f"CREATE DATABASE IF NOT EXISTS {attestations.DATABASE}"
+    yield (
+        f"CREATE TABLE {attestations.DATABASE}.{table} (updated_date_time DateTime, slot_start_date_time DateTime, "
+        "slot UInt32, meta_network_name LowCardinality(String)) ENGINE = ReplacingMergeTree(updated_date_time) "
+        "PARTITION BY (meta_network_name, toYYYYMM(slot_start_date_time)) "
+        "ORDER BY (meta_network_name, slot_start_date_time, slot)"
+    )
+    yield (
+        f"INSERT INTO {attestations.DATABASE}.{table} SELECT toDateTime(1711929600), "
+        f"toDateTime({attestations.FIRST_HOUR} + intDiv(number, {ROWS}) * 3600 + (number % 300) * 12), number, "
+        f"'{attestations.NETWORK}' FROM numbers({partitions * ROWS})"
+    )
+
+
 def late_environment(local: dict[str, Any]) -> dict[str, Any]:
     """An environment as `local`, of small workers with a slow store."""
     return {
@@ -63,10 +80,8 @@ def speeds(bench: Bench) -> dict[int, float]:
     hours = max(16, int(HOURS * scale()))
     print(f"filling {len(TABLES)} tables with {FIRST_HOURS + hours} partitions of {ROWS:,} rows …", flush=True)
     for table in TABLES:
-        for statement in attestations.create(table):
+        for statement in fill(table, FIRST_HOURS + hours):
             bench.sql(statement)
-        at = f"toDateTime({attestations.FIRST_HOUR} + intDiv(number, {ROWS}) * 3600 + (number % 300) * 12)"
-        bench.sql(attestations.made(table, (FIRST_HOURS + hours) * ROWS, at))
     bench.calm()
     store = urlsplit(bench.settings.environment("local").storage.endpoint).port
     if store is None:
