@@ -67,7 +67,7 @@ def adopt(
         extra_columns=extra_column or [],
         unredacted=unredacted or [],
     )
-    raise typer.Exit(run(_adopt(load_environment(environment), request, wait=wait or dry_run, json=json)))
+    raise typer.Exit(run(_adopt(load_environment(environment, "temporal"), request, wait=wait or dry_run, json=json)))
 
 
 async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool, json: bool) -> int:

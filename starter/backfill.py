@@ -95,7 +95,7 @@ def start(
         dry_run=dry_run,
         max_parallel=max_parallel,
     )
-    resolved = load_environment(environment)
+    resolved = load_environment(environment, "temporal")
     raise typer.Exit(run(_start(resolved, request, wait=wait or dry_run, json=json)))
 
 
@@ -173,7 +173,7 @@ def list_(
     icefleet backfill list
     icefleet backfill list --all --json
     """
-    found = run(_list(load_environment(environment), every=every))
+    found = run(_list(load_environment(environment, "temporal"), every=every))
     if json:
         say_json(found)
         return
@@ -216,7 +216,7 @@ def show(
     icefleet backfill show backfill/local/canonical-1732212000000
     icefleet backfill show backfill/local/canonical-1732212000000 --wait
     """
-    raise typer.Exit(run(_show(load_environment(environment), identity, wait=wait, json=json)))
+    raise typer.Exit(run(_show(load_environment(environment, "temporal"), identity, wait=wait, json=json)))
 
 
 async def _show(environment: Environment, identity: str, *, wait: bool, json: bool) -> int:

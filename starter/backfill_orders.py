@@ -92,7 +92,7 @@ def cancel(identity: IdArgument, environment: EnvironmentOption = "local") -> No
     \b
     icefleet backfill cancel backfill/local/canonical-1732212000000
     """
-    run(_cancel(load_environment(environment), identity))
+    run(_cancel(load_environment(environment, "temporal"), identity))
 
 
 async def _cancel(environment: Environment, identity: str) -> None:
@@ -110,7 +110,7 @@ def _demand_running(described: WorkflowExecutionDescription) -> None:
 
 def _signal(environment: str, identity: str, signal: str, *values: Any) -> None:
     async def send() -> None:
-        client = await connect(load_environment(environment))
+        client = await connect(load_environment(environment, "temporal"))
         handle, described = await find_backfill(client, identity)
         _demand_running(described)
         await handle.signal(signal, args=values)

@@ -97,7 +97,7 @@ def list_(tables: Patterns = None, environment: EnvironmentOption = "local", jso
     """
     settings = load()
     with one_line():
-        resolved = settings.environment(environment)
+        resolved = settings.environment(environment, "temporal")
 
     async def find() -> list[SeenSchedule]:
         client = await connect(resolved)
@@ -191,7 +191,7 @@ async def _apply(
     settings: Settings, environment: str, patterns: list[str], *, prune: bool, yes: bool, dry_run: bool, json: bool
 ) -> int:
     chosen = _wanted(settings, environment)
-    client = await connect(settings.environment(environment))
+    client = await connect(settings.environment(environment, "temporal"))
     difference = await compare(client, environment, chosen)
     _narrow(difference, environment, patterns)
     if not json:
@@ -258,7 +258,7 @@ def _with_chosen(
     if bool(patterns) == everything:
         fail("say which: tables, or --all", USAGE)
     with one_line():
-        resolved = load().environment(environment)
+        resolved = load().environment(environment, "temporal")
 
     async def do() -> None:
         client = await connect(resolved)

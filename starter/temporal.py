@@ -22,7 +22,7 @@ def init(environment: EnvironmentOption = "local") -> None:
     """
 
     async def register() -> list[str]:
-        return await register_attributes(await connect_temporal(load().environment(environment)))
+        return await register_attributes(await connect_temporal(load().environment(environment, "temporal")))
 
     added = run(register())
     say(f"registered {', '.join(added)}" if added else "all search attributes are registered")

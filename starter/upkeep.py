@@ -46,7 +46,7 @@ def upkeep(
     cannot be, 3 something could not be done, 130 withdrawn.
     """
     request = UpkeepRequest(table, network, environment, take_over, dry_run)
-    raise typer.Exit(run(_upkeep(load_environment(environment), request, json=json)))
+    raise typer.Exit(run(_upkeep(load_environment(environment, "temporal"), request, json=json)))
 
 
 async def _upkeep(environment: Environment, request: UpkeepRequest, *, json: bool) -> int:

@@ -54,7 +54,7 @@ def verify(
     codes: 0 proved, 1 failed, 2 cannot be, 3 findings, 130 cancelled.
     """
     request = VerifyRequest(table, network, environment, first, last, newest, deep)
-    raise typer.Exit(run(_verify(load_environment(environment), request, json=json)))
+    raise typer.Exit(run(_verify(load_environment(environment, "temporal"), request, json=json)))
 
 
 async def _verify(environment: Environment, request: VerifyRequest, *, json: bool) -> int:

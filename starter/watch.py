@@ -32,7 +32,7 @@ def watch(
     """
     if not SUBJECT.fullmatch(table):
         fail(f"{table!r} is no table: write <network>.<table>, where * stands for one word and > for the rest", USAGE)
-    resolved = load_environment(environment)
+    resolved = load_environment(environment, "nats")
     findings = table if table.endswith(">") else f"{table}.*"
     subjects = (f"icefleet.{environment}.snapshot.{table}", f"icefleet.{environment}.finding.{findings}")
     with contextlib.suppress(KeyboardInterrupt):

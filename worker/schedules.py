@@ -108,7 +108,7 @@ def wanted(settings: Settings, environment: str) -> list[Wanted]:
         BadRequest: there is no such environment.
         BadConfig: variables that it names are not set.
     """
-    queue = settings.environment(environment).temporal.task_queue
+    queue = settings.environment(environment, "temporal").temporal.task_queue
     networks: dict[str, list[str]] = {}
     found: list[Wanted] = []
     for config, network in settings.exports(environment):
