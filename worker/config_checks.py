@@ -234,9 +234,7 @@ def table_problems(table: WrittenTable, node: Node, redacted: Sequence[str]) -> 
     for key in ("chunk_size", "coarse_chunks", "clock"):
         given = partition.get(key)
         if given is not None and not integer:
-            yield given.problem(
-                f"only integer tables are cut into chunks of numbers, and this one is {table.partition.type}"
-            )
+            yield given.problem(f"only integer tables are cut into chunks, and this one is {table.partition.type}")
     lag = Lag.parse(table.lag, table.partition.type)
     if lag.wrong:
         yield (node.get("lag") or node).problem(lag.wrong)

@@ -18,6 +18,9 @@ from support.tcpproxy import TcpFaults
 REPORT_FIELDS = {
     "removed",
     "cursor",
+    "put_off",
+    "suspended",
+    "suspensions",
     "status",
     "message",
     "expected",
@@ -30,7 +33,6 @@ REPORT_FIELDS = {
     "open",
 }
 REPORT_FIELDS |= {"exported", "already_there", "rows", "bytes", "snapshots", "failed", "failures", "cause", "who"}
-REPORT_FIELDS |= {"cursor", "suspended", "suspensions"}
 
 
 async def test_an_export_says_what_it_did_and_a_second_one_that_nothing_is_left(fleet):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from activities.core.faults import BadConfig, BadRequest
-from activities.core.tables import NetworkRange, PartitionRule
+from activities.core.tables import Clock, NetworkRange, PartitionRule
 from worker.config import ConfigError, Settings, load_settings
 
 SHIPPED = Path(__file__).parents[2] / "config"
@@ -77,7 +77,8 @@ def test_a_daily_table_resolves_to_dates_seconds_and_redactions():
 def test_a_chunked_table_resolves_to_indexes_and_blocks():
     table = load_settings(SHIPPED).table("production", EXECUTION, "holesky")
     assert table.source == "production.default"
-    assert table.partition == PartitionRule("integer", "block_number", 1000, 100)
+    clock = Clock("canonical_execution_block", "block_date_time")
+    assert table.partition == PartitionRule("integer", "block_number", 1000, 100, clock)
     assert table.networks == (
         NetworkRange("mainnet", "0"),
         NetworkRange("holesky", "0", "4710000"),

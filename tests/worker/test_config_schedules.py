@@ -43,7 +43,7 @@ def secrets(monkeypatch):
 def test_every_shipped_table_gets_one_schedule_with_the_cron_of_its_kind(monkeypatch):
     monkeypatch.delenv("ICEFLEET_CONFIG_OVERRIDE", raising=False)
     settings = load_settings(SHIPPED)
-    monkeypatch.setattr(type(settings), "environment", lambda self, name: self.environments[name])
+    monkeypatch.setattr(type(settings), "environment", lambda self, name, _: self.environments[name])
     for environment in ("staging", "production"):
         every = wanted(settings, environment)
         found = {one.table: one for one in every if one.workflow == "ExportDue"}
