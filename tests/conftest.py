@@ -1,8 +1,9 @@
 """Fixtures that every room may ask for."""
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     When it does not start, the error holds the end of the failing part's log.
     """
     directory: Path = tmp_path_factory.mktemp("stack")
-    with Stack(directory) as running:
+    with ExitStack() as held:
+        # Test processes that begin together start theirs one after the other: all at once they keep each other waiting.
+        with (tmp_path_factory.getbasetemp().parent / "stack.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            running = held.enter_context(Stack(directory))
         yield running
 
 
