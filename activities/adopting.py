@@ -26,7 +26,7 @@ from activities.core.objectkeys import table_prefix
 from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, Span, label_of
 from activities.core.publication import METADATA
-from activities.core.query import SourceFacts, check_columns, head_query
+from activities.core.query import SourceFacts, check_columns
 from activities.core.tables import TableConfig
 from activities.core.types import IcebergType
 from activities.footers import stored_footer
@@ -38,6 +38,7 @@ from activities.lake.footers import Ends, Footer, read_ends
 from activities.lake.readable import type_of
 from activities.lake.schema import shape_of
 from activities.source import read_facts
+from activities.surveys import Source
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -75,10 +76,7 @@ async def adopt_page(context: ExportContext, task: AdoptInput) -> AdoptPage:
     config = context.table(task)
     clickhouse = context.find_source(config.source)
     facts = await read_facts(clickhouse, config)
-    head = None
-    if config.partition.kind == "integer":
-        rows = await clickhouse.rows(head_query(config, facts, task.network), comment=f"icefleet head of {config.name}")
-        head = rows[0]["head"] if rows else None
+    head = await Source(clickhouse, config, task.network, facts).head()
     places = Places.of(config, task.network, str(task.from_), str(task.to), int(time.time()), head)
     prefix = context.key(table_prefix(config, task.network))
     listed, more = await context.store.some_objects(prefix, after=task.cursor, limit=context.partitions_per_plan)

@@ -116,18 +116,23 @@ def _partition(context: ExportContext, config: TableConfig, file: ChangedFile) -
     )
 
 
+def cloud_headers(environment: str, table: str, kind: str, identity: str, at: datetime) -> dict[str, str]:
+    """What CloudEvents wants of every event, binary content mode."""
+    return {
+        "ce-specversion": "1.0",
+        "ce-type": kind,
+        "ce-source": f"/icefleet/{environment}/{table}",
+        "ce-id": identity,
+        "ce-time": at.isoformat(timespec="milliseconds"),
+        "ce-subject": table,
+        "content-type": "application/json",
+    }
+
+
 def headers_of(context: ExportContext, event: SnapshotCommitted) -> dict[str, str]:
     """CloudEvents' headers, binary content mode."""
     committed_at = datetime.fromtimestamp(event.committed_at.ToMilliseconds() / 1000, UTC)
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-type": EVENT_TYPE,
-        "ce-source": f"/icefleet/{context.environment}/{event.table}",
-        "ce-id": event_id(event),
-        "ce-time": committed_at.isoformat(timespec="milliseconds"),
-        "ce-subject": event.table,
-        "content-type": "application/json",
-    }
+    headers = cloud_headers(context.environment, event.table, EVENT_TYPE, event_id(event), committed_at)
     if event.traceparent:
         headers["ce-traceparent"] = event.traceparent
     return headers

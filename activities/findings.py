@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry import metrics
 
 from activities import failpoints
+from activities.announcing import cloud_headers
 from activities.clients.bus import Bus, LastMessage
 from activities.context import ExportContext
 from activities.contracts.export import TableInput, table_identifier
@@ -60,7 +61,7 @@ async def publish_findings(context: ExportContext, look: Look) -> FindingsReport
     await context.bus.publish(
         subject,
         json_format.MessageToJson(event, indent=None).encode(),
-        _headers(context, event, identity),
+        cloud_headers(context.environment, event.table, EVENT_TYPE, identity, event.found_at.ToDatetime(UTC)),
         message_id=identity,
         after=after,
     )
@@ -151,16 +152,3 @@ def _event_id(subject: str, after: int, event: Finding) -> str:
     content = Finding(partitions=event.partitions, partitions_omitted=event.partitions_omitted)
     seed = f"{subject}\n{after}\n".encode() + content.SerializeToString(deterministic=True)
     return f"finding-{hashlib.sha256(seed).hexdigest()[:32]}"
-
-
-def _headers(context: ExportContext, event: Finding, identity: str) -> dict[str, str]:
-    """CloudEvents' headers, binary content mode."""
-    return {
-        "ce-specversion": "1.0",
-        "ce-type": EVENT_TYPE,
-        "ce-source": f"/icefleet/{context.environment}/{event.table}",
-        "ce-id": identity,
-        "ce-time": event.found_at.ToDatetime(UTC).isoformat(timespec="milliseconds"),
-        "ce-subject": event.table,
-        "content-type": "application/json",
-    }
