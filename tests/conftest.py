@@ -7,11 +7,16 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.stack import Stack
 from support.fleet import Fleet
 from support.xatulake import PROFILES, XatuLake, exported, people
 from support.xatuschemas import read_schemas
+
+# A busy machine is no failure: what takes long is a matter for benchmarks.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

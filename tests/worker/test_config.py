@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -366,11 +365,8 @@ def test_a_problem_shows_the_variable_and_never_its_value(tmp_path, monkeypatch)
     ]
 
 
-def test_the_config_loads_fast_and_imports_nothing_heavy():
+def test_the_config_imports_nothing_heavy():
     heavy = "{'pyarrow', 'pyiceberg', 'temporalio', 'clickhouse_connect', 'aioboto3', 'nats'}"
     code = f"import sys; from worker.config import load_settings; print({heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
-    started = time.monotonic()
-    load_settings(SHIPPED)
-    assert time.monotonic() - started < 0.5
