@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
+from worker.config_cdc import Pipeline
 from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Secret, Text, whole
 from worker.config_tables import TableOverride
 
@@ -91,6 +92,8 @@ class Temporal(Part):
     address: Text
     namespace: Text = "default"
     task_queue: Text = "icefleet-export"
+    cdc_task_queue: Text = "icefleet-cdc"
+    """Where the loops of `cdc` pipelines wait for workers."""
     tls: bool = False
     api_key: Secret | None = Field(default=None, alias="api_key_env")
 
@@ -143,6 +146,8 @@ class WrittenEnvironment(Part):
     nats: Nats
     temporal: Temporal
     export: ExportLimits = ExportLimits()
+    cdc: dict[str, Pipeline] = Field(default_factory=dict)
+    """Pipelines that carry changes of PostgreSQL tables into changelogs, by name."""
     tables: dict[str, TableOverride] = Field(default_factory=dict)
 
 

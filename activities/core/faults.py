@@ -24,7 +24,12 @@ names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
     ├── CommitConflict        nobody    other writers won every try                            retryable
     ├── BusRefused            operator  a message is too large for NATS, or not one of ours
     ├── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
-    └── TemporalUnavailable   operator  Temporal does not answer an activity                   retryable
+    ├── TemporalUnavailable   operator  Temporal does not answer an activity                   retryable
+    ├── PostgresRefused       operator  PostgreSQL says no: login, rights, settings, names
+    ├── PostgresUnavailable   operator  PostgreSQL cannot be reached, or fails by itself       retryable
+    ├── LockTaken             nobody    another worker holds the pipeline just now             retryable
+    ├── SlotLost              operator  the replication slot is gone, and changes with it
+    └── ChangelogForeign      operator  a changelog is not as its pipeline left it
 """
 
 from typing import ClassVar, Literal
@@ -163,3 +168,35 @@ class TemporalUnavailable(Fault):
 
     actor = "operator"
     retryable = True
+
+
+class PostgresRefused(Fault):
+    """PostgreSQL refused: wrong password, missing rights, no logical log, unknown table."""
+
+    actor = "operator"
+
+
+class PostgresUnavailable(Fault):
+    """PostgreSQL cannot be reached, or failed in a way that may pass."""
+
+    actor = "operator"
+    retryable = True
+
+
+class LockTaken(Fault):
+    """Another worker holds a pipeline's lock, or its replication slot."""
+
+    actor = "nobody"
+    retryable = True
+
+
+class SlotLost(Fault):
+    """The replication slot was dropped, invalidated or given up: what was not captured yet is lost to it."""
+
+    actor = "operator"
+
+
+class ChangelogForeign(Fault):
+    """A changelog was filled by another pipeline or buffer, or was dropped, rolled back or made anew."""
+
+    actor = "operator"

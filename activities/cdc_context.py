@@ -1,0 +1,76 @@
+"""What the activities of capture and ingest work with: clients and config, built once by `worker.wiring`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from activities.clients.bus import Bus
+from activities.clients.objectstore import ObjectStore
+from activities.clients.postgres import PostgresSettings
+from activities.core.changelogs import ChangelogRules
+from activities.core.faults import BadRequest
+from activities.core.names import near
+from activities.lake.catalog import Lake
+
+
+@dataclass(frozen=True)
+class CaptureFrom:
+    """The source of a pipeline."""
+
+    database: PostgresSettings
+    slot: str
+    publication: str
+    warn_retained_wal_bytes: int
+    max_retained_wal_bytes: int
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """One pipeline, resolved."""
+
+    name: str
+    source: CaptureFrom | None
+    buffer: PostgresSettings
+    buffer_schema: str
+    buffer_max_events: int
+    buffer_max_bytes: int
+    rules: ChangelogRules
+    batch_events: int
+    batch_bytes: int
+    parallel_tables: int
+
+
+@dataclass(frozen=True)
+class CdcContext:
+    """One environment's pipelines, as a worker serves them."""
+
+    environment: str
+    pipelines: Mapping[str, PipelineConfig]
+    store: ObjectStore
+    lake: Lake
+    bus: Bus
+    temporal: Client
+    key_prefix: str
+    """What stands before every object key; usually nothing."""
+
+    def pipeline(self, environment: str, name: str) -> PipelineConfig:
+        """What config says of a pipeline.
+
+        Raises:
+            BadRequest: another environment, or a pipeline that config does not have.
+        """
+        if environment != self.environment:
+            raise BadRequest(
+                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend the "
+                f"field 'environment', or start the request where workers run with --environment {environment}"
+            )
+        if name not in self.pipelines:
+            raise BadRequest(
+                f"no pipeline {name!r} under `cdc` of environment {environment!r}{near(name, self.pipelines)}"
+            )
+        return self.pipelines[name]
+
+    def key(self, key: str) -> str:
+        """An object key as the bucket has it."""
+        return f"{self.key_prefix}/{key}" if self.key_prefix else key

@@ -1,0 +1,93 @@
+"""Connections to PostgreSQL, and names for what goes wrong with them."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from activities.core.faults import PostgresRefused, PostgresUnavailable
+
+MAY_PASS = ("08", "40", "53", "57", "58", "XX")
+"""Classes of SQLSTATE after which trying again can help: connections, roll-backs, resources, shut-downs, the system."""
+CONNECT_SECONDS = 10
+WRITTEN = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+"""How values are written as text."""
+
+
+@dataclass(frozen=True)
+class PostgresSettings:
+    """How to reach one database. `name` is what messages call it, such as `buffer local.shop`."""
+
+    name: str
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str
+    sslmode: str = "prefer"
+
+    def parameters(self) -> dict[str, Any]:
+        """What psycopg's `connect` takes; dates and floats are written in one way, whatever the server's defaults."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.database,
+            "user": self.user,
+            "password": self.password or None,
+            "sslmode": self.sslmode,
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "icefleet",
+            "options": " ".join(f"-c {name}={value}" for name, value in WRITTEN.items()),
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        }
+
+    async def connect(self, **more: Any) -> psycopg.AsyncConnection[Any]:
+        """An open connection in autocommit mode; `more` goes to psycopg.
+
+        Raises:
+            PostgresRefused: login, rights or database are wrong.
+            PostgresUnavailable: nobody answers.
+        """
+        with faults_of(self.name):
+            return await psycopg.AsyncConnection.connect(**self.parameters(), autocommit=True, **more)
+
+
+@contextlib.contextmanager
+def faults_of(name: str) -> Iterator[None]:
+    """Turn what psycopg raises inside into faults that name the database; what is a fault already passes."""
+    try:
+        yield
+    except psycopg.Error as failed:
+        if may_pass(failed):
+            raise PostgresUnavailable(f"{name}: {text_of(failed)}; look at that PostgreSQL server") from failed
+        raise PostgresRefused(
+            f"{name}: {text_of(failed)}; mend `cdc` in environments.yaml, or the rights of its user"
+        ) from failed
+
+
+def may_pass(failed: psycopg.Error) -> bool:
+    """Whether trying again can help."""
+    state = failed.sqlstate or ""
+    if state:
+        return state[:2] in MAY_PASS
+    # Without a state it never came to the server, or the server left; libpq says a wrong password in words alone.
+    refused = isinstance(failed, errors.OperationalError) and "authentication failed" in str(failed)
+    return isinstance(failed, psycopg.OperationalError | psycopg.InterfaceError) and not refused
+
+
+def text_of(failed: psycopg.Error) -> str:
+    """The server's message on one line, without the statement, which may hold rows."""
+    message = failed.diag.message_primary or str(failed).strip().splitlines()[0]
+    return f"{message} ({failed.sqlstate})" if failed.sqlstate else message

@@ -1,0 +1,281 @@
+"""The seam of change data capture: PostgreSQL's log to a buffer, and the buffer to changelog tables.
+
+A *pipeline* is one buffer with whoever fills it. Rows never cross Temporal: what crosses is names, positions, counts.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity
+
+CDC_TASK_QUEUE = "icefleet-cdc"
+"""Where captures and ingests wait for workers: they hold their slots for long, and must not keep exports waiting."""
+
+CAPTURE_WORKFLOW = "CaptureChanges"
+INGEST_WORKFLOW = "IngestChangelog"
+INSTALL_WORKFLOW = "InstallCapture"
+UNINSTALL_WORKFLOW = "UninstallCapture"
+
+PAUSE_SIGNAL = "pause"
+RESUME_SIGNAL = "resume"
+STOP_SIGNAL = "stop"
+LETTERS_SIGNAL = "letters"
+LETTERS_ANSWER_SIGNAL = "letters-answer"
+
+
+def capture_id(environment: str, pipeline: str) -> str:
+    """The one workflow id under which a pipeline's capture may run."""
+    return f"cdc/capture/{environment}/{pipeline}"
+
+
+def ingest_id(environment: str, pipeline: str) -> str:
+    """The one workflow id under which a pipeline's ingest may run."""
+    return f"cdc/ingest/{environment}/{pipeline}"
+
+
+@dataclass(frozen=True)
+class PipelineRequest:
+    """What a loop is started with, and what a person may start one with."""
+
+    pipeline: str
+    environment: str = "local"
+    carried: dict[str, Any] | None = None
+    """What a long run hands to its successor; leave it out."""
+
+
+@dataclass(frozen=True)
+class InstallRequest:
+    """Set up what capturing needs, and have the tables copied and followed."""
+
+    pipeline: str
+    tables: list[str] = field(default_factory=list)
+    """`schema.table`, or `table` in `public`; empty: only the buffer, for producers of your own."""
+    environment: str = "local"
+    full_identity: bool = False
+    """Log whole old rows also of tables that have a key (REPLICA IDENTITY FULL)."""
+    again: bool = False
+    """Copy tables anew that are followed already, such as after the slot was lost."""
+
+
+@dataclass(frozen=True)
+class UninstallRequest:
+    """Remove slot, publication and trigger from the source; changelog tables stay."""
+
+    pipeline: str
+    environment: str = "local"
+    drop_buffer: bool = False
+    """Also drop the buffer, with whatever was not ingested."""
+
+
+@dataclass(frozen=True)
+class InstalledTable:
+    """What was set up for one table."""
+
+    table: str
+    changelog: str
+    key_columns: list[str]
+    identity: str
+    """`default`, `index`, `full` or `nothing`: what PostgreSQL logs of old rows."""
+    state: str
+    """`copying` when it waits for its first copy, else `active` or `stopped`."""
+    note: str = ""
+
+
+@dataclass
+class InstallReport:
+    """What was set up."""
+
+    status: str = "installed"
+    message: str = ""
+    slot: str = ""
+    publication: str = ""
+    schema_events: str = ""
+    """`trigger` when DDL is logged with identities of columns, `relations` when only names are known."""
+    tables: list[InstalledTable] = field(default_factory=list)
+
+
+@dataclass
+class UninstallReport:
+    """What was removed."""
+
+    status: str = "uninstalled"
+    message: str = ""
+    removed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CaptureInput:
+    """Follow the source's log for a while."""
+
+    environment: str
+    pipeline: str
+    seconds: float
+    """How long at most; then the activity answers, and the loop begins the next one."""
+
+
+@dataclass(frozen=True)
+class CaptureReport:
+    """What one turn of capturing did."""
+
+    events: int
+    transactions: int
+    captured_lsn: str
+    """The source position up to which everything is in the buffer."""
+    retained_wal_bytes: int
+    waiting_for: str = ""
+    """What held it up at the end, such as a full buffer; empty when nothing did."""
+    ended: str = ""
+    """Why nothing can be captured any more (the slot was given up or lost); empty while it goes on."""
+
+
+@dataclass(frozen=True)
+class IngestInput:
+    """Carry one batch from the buffer into the changelogs, waiting for events if there are none."""
+
+    environment: str
+    pipeline: str
+    wait_seconds: float
+
+
+@dataclass(frozen=True)
+class TableBatch:
+    """What a batch did to one table."""
+
+    table: str
+    changelog: str
+    events: int
+    snapshot_id: str = ""
+    """Empty when there was nothing to commit."""
+    already_there: int = 0
+    """Events that a commit whose answer was lost had brought."""
+    dead_letters: int = 0
+    failed: str = ""
+    """Cause and message, when this table could not go on; the others did."""
+    stopped: bool = False
+    """Whether it stays stopped until a person resumes it."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What one batch did."""
+
+    tables: list[TableBatch]
+    """At most a hundred of them, those that failed first."""
+    events: int
+    bytes: int
+    epoch: int
+    more: bool
+    """Whether the buffer held more when the batch was taken."""
+    to_copy: list[str] = field(default_factory=list)
+    """Tables that wait for their first copy."""
+    last_lsn: str = ""
+
+
+@dataclass(frozen=True)
+class CopyInput:
+    """Copy one table as it is at one position of the log."""
+
+    environment: str
+    pipeline: str
+    table: str
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What became of a first copy."""
+
+    table: str
+    changelog: str
+    rows: int
+    bytes: int
+    copied_lsn: str
+    snapshot_id: str
+    failed: str = ""
+    """Cause and message when the table was stopped instead."""
+
+
+@dataclass(frozen=True)
+class ChangelogsInput:
+    """Announce what is new in some changelogs of a pipeline."""
+
+    environment: str
+    pipeline: str
+    changelogs: list[str]
+
+
+@dataclass(frozen=True)
+class ChangelogsReport:
+    """How many snapshots were announced."""
+
+    announced: int
+
+
+@dataclass(frozen=True)
+class LettersRequest:
+    """What a person decided about dead letters, or about a table that is stopped."""
+
+    pipeline: str
+    action: str
+    """`requeue`, `drop`, or `resume-table`."""
+    table: str = ""
+    """`schema.table`; empty with `letters`: whatever table they belong to."""
+    letters: list[int] = field(default_factory=list)
+    """Event ids; empty: every one of the table."""
+    reason: str = ""
+    """Why they are dropped; required for that."""
+    environment: str = "local"
+    id: str = ""
+    """Made by whoever sends it, so that the answer finds its way."""
+    answer_to: str = ""
+    """The workflow that waits for the answer; empty: nobody does."""
+
+
+@dataclass(frozen=True)
+class LettersReport:
+    """What was done."""
+
+    status: str
+    """`done` or `failed`."""
+    message: str
+    changed: int = 0
+    released: int = 0
+    """Events that had waited behind them and go on now."""
+
+
+class CdcActivities:
+    """The activities of capture and ingest, as workflows call them; `activities.cdc.Cdc` implements them."""
+
+    @activity.defn(name="install_capture")
+    async def install_capture(self, request: InstallRequest) -> InstallReport:
+        """Set up buffer, publication, replica identities, DDL trigger and slot; everything that is there stays."""
+        raise NotImplementedError
+
+    @activity.defn(name="uninstall_capture")
+    async def uninstall_capture(self, request: UninstallRequest) -> UninstallReport:
+        """Remove what `install_capture` made at the source, and the buffer if asked."""
+        raise NotImplementedError
+
+    @activity.defn(name="capture_changes")
+    async def capture_changes(self, capture: CaptureInput) -> CaptureReport:
+        """Bring committed transactions of the source into the buffer, in order, each once."""
+        raise NotImplementedError
+
+    @activity.defn(name="ingest_batch")
+    async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
+        """Bring one batch of the buffer into its changelogs, each event once."""
+        raise NotImplementedError
+
+    @activity.defn(name="copy_table")
+    async def copy_table(self, copy: CopyInput) -> CopyReport:
+        """Bring a table's rows, as they are at one position of the log, into its changelog in one snapshot."""
+        raise NotImplementedError
+
+    @activity.defn(name="announce_changelogs")
+    async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
+        """Publish every snapshot of these changelogs that the stream has not heard of."""
+        raise NotImplementedError
+
+    @activity.defn(name="settle_letters")
+    async def settle_letters(self, request: LettersRequest) -> LettersReport:
+        """Requeue or drop dead letters, or let a stopped table go on."""
+        raise NotImplementedError

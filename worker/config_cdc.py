@@ -1,0 +1,69 @@
+"""The shape of `cdc` in environments.yaml: pipelines from PostgreSQL to changelog tables."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from worker.config_fields import Name, Part, Port, Positive, Secret, Text
+
+
+class Postgres(Part):
+    """One PostgreSQL database."""
+
+    host: Text
+    port: Port = 5432
+    database: Text
+    user: Text
+    password: Secret = Field(default=SecretStr(""), alias="password_env")
+    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+
+
+class CaptureSource(Postgres):
+    """The database whose log is read."""
+
+    slot: Name | None = None
+    """The replication slot; by default `icefleet_<environment>_<pipeline>`."""
+    publication: Name | None = None
+    """By default named as the slot."""
+    warn_retained_wal_bytes: Positive = 5 * 2**30
+    """From here on what the slot holds back on the source's disk is a finding."""
+    max_retained_wal_bytes: Positive = 50 * 2**30
+    """Here the slot is given up, so that the source's disk does not fill: the tables must be copied again then."""
+
+
+class Buffer(Postgres):
+    """The database that holds the events between capture and ingest."""
+
+    schema_: Name = Field(default="icefleet_cdc", alias="schema")
+    """The PostgreSQL schema of the buffer's tables; one for each pipeline."""
+    max_events: Positive = 5_000_000
+    max_bytes: Positive = 10 * 2**30
+    """Capture waits while the buffer holds so much."""
+
+
+class SystemColumnNames(Part):
+    """What the columns are called that every changelog has before those of its source."""
+
+    operation: Text = "cdc_operation"
+    sequence: Text = "cdc_sequence_number"
+    lsn: Text = "cdc_lsn"
+    timestamp: Text = "cdc_timestamp"
+    unchanged: Text = "cdc_unchanged"
+
+
+class Pipeline(Part):
+    """One way from PostgreSQL to changelogs."""
+
+    source: CaptureSource | None = None
+    """Nothing: producers of your own fill the buffer."""
+    buffer: Buffer
+    namespace: Name = "cdc"
+    name: Text = "{schema}_{table}_changelog"
+    """How a changelog is called; `{schema}` and `{table}` are those of the source."""
+    system_columns: SystemColumnNames = SystemColumnNames()
+    out_of_range: Literal["refuse", "null", "clamp"] = "refuse"
+    batch_events: Positive = 100_000
+    batch_bytes: Positive = 64 * 2**20
+    """A batch ends before the transaction with which it would have more events, or bytes as the buffer stores them."""
+    parallel_tables: Positive = 4
+    """Tables of a batch that are written at once."""
