@@ -62,8 +62,9 @@ DESCRIBED: LiteralString = """
 """
 """One table as JSON: what a schema event says, and `relid`, `types` (oid and modifier of every column).
 
-Columns are those that the log can tell: none that are computed when read, and stored ones from PostgreSQL 18 on. Types have their schema's name unless they are PostgreSQL's own, provided that `search_path` is empty. A key that is
-checked only at the end of a transaction is none: PostgreSQL itself does not tell rows by it.
+Columns are those that the log can tell: none that are computed when read, and stored ones from PostgreSQL 18 on.
+Types have their schema's name unless they are PostgreSQL's own, provided that `search_path` is empty. A key that is checked
+only at the end of a transaction is none: PostgreSQL itself does not tell rows by it.
 """
 
 FACTS: LiteralString = """
