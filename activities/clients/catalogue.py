@@ -1,0 +1,161 @@
+"""What PostgreSQL's catalogue says of the tables of a source: their columns, types, keys and replica identities."""
+
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from activities.core.faults import BadRequest
+from activities.core.names import near
+from activities.core.sourcetables import SourceTable, parse_table
+
+DESCRIBED: LiteralString = """
+    SELECT jsonb_build_object(
+        'schema', n.nspname, 'table', c.relname, 'relid', c.oid::bigint,
+        'columns', coalesce((
+            SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                'name', a.attname,
+                'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
+                'id', a.attnum,
+                'kind', CASE e.typtype WHEN 'c' THEN 'composite' WHEN 'd' THEN 'domain' WHEN 'e' THEN 'enum'
+                    WHEN 'm' THEN 'multirange' WHEN 'p' THEN 'pseudo' WHEN 'r' THEN 'range' END,
+                'base', (
+                    WITH RECURSIVE below (id, modifier) AS (
+                        SELECT e.typbasetype, e.typtypmod WHERE e.typtype = 'd'
+                        UNION ALL
+                        SELECT d.typbasetype, CASE WHEN b.modifier >= 0 THEN b.modifier ELSE d.typtypmod END
+                        FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype = 'd'
+                    )
+                    SELECT pg_catalog.format_type(b.id, b.modifier)
+                    FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype <> 'd'
+                )
+            )) ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a
+            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+            JOIN pg_catalog.pg_type e ON e.oid =
+                CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+            WHERE a.attrelid = c.oid AND a.attnum = ANY (p.published)
+        ), '[]'),
+        'types', coalesce((
+            SELECT jsonb_agg(jsonb_build_array(a.atttypid::bigint, a.atttypmod) ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (p.published)
+        ), '[]'),
+        'key', coalesce((
+            SELECT CASE WHEN bool_and(a.attnum = ANY (p.published)) THEN jsonb_agg(a.attname ORDER BY k.place) END
+            FROM pg_catalog.pg_index i
+            CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k (attnum, place)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+            WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.place <= i.indnkeyatts
+                AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+        ), '[]')
+    )
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT array_agg(a.attnum) AS published FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (
+            a.attgenerated = '' OR (a.attgenerated = 's' AND current_setting('server_version_num')::int >= 180000)
+        )
+    ) p
+    WHERE c.oid = {relation}
+"""
+"""One table as JSON: what a schema event says, and `relid`, `types` (oid and modifier of every column).
+
+Columns are those that the log can tell: none that are computed when read, and stored ones from PostgreSQL 18 on.
+Types have their schema's name unless they are PostgreSQL's own, provided that `search_path` is empty. A key that is checked
+only at the end of a transaction is none: PostgreSQL itself does not tell rows by it.
+"""
+
+FACTS: LiteralString = """
+    SELECT c.oid::bigint, c.relkind::text,
+        CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' ELSE 'nothing' END,
+        c.relpersistence::text,
+        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
+        coalesce((
+            SELECT bool_or(a.attgenerated = 's') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+        ), false),
+        coalesce((
+            SELECT bool_or(a.attgenerated = 'v') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+        ), false)
+    FROM pg_catalog.pg_class c WHERE c.oid = %s
+"""
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What matters of a table besides its columns."""
+
+    relid: int
+    kind: str
+    """`relkind`: `r` a table, `p` a partitioned one, `v` a view …"""
+    identity: str
+    """`default`, `index`, `full` or `nothing`: what is logged of old rows."""
+    persistence: str
+    """`p` permanent, `u` unlogged, `t` temporary."""
+    has_key: bool
+    """Whether it has a primary key by which rows can be told."""
+    stored: bool
+    """Whether PostgreSQL computes and stores a column of it."""
+    computed: bool
+    """Whether PostgreSQL computes a column whenever it is read."""
+
+
+async def described(connection: psycopg.AsyncConnection[Any], relid: int) -> dict[str, Any] | None:
+    """A table as `DESCRIBED` says it; None when there is none of that oid."""
+    async with connection.transaction():
+        path = await connection.execute("SELECT current_setting('search_path'), set_config('search_path', '', true)")
+        before = (await path.fetchone() or ("",))[0]
+        found = await connection.execute(sql.SQL(DESCRIBED).format(relation=relid))
+        row = await found.fetchone()
+        await connection.execute("SELECT set_config('search_path', %s, true)", (before,))
+    return None if row is None else dict(row[0])
+
+
+async def relation_id(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> int | None:
+    """The oid of a relation of exactly that name."""
+    found = await connection.execute(
+        "SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s",
+        (schema, name),
+    )
+    row = await found.fetchone()
+    return None if row is None else int(row[0])
+
+
+async def source_table(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> SourceTable:
+    """A table's columns and key, as the transaction of `connection` sees them.
+
+    Raises:
+        BadRequest: there is no such table; near names are told.
+    """
+    relid = await relation_id(connection, schema, name)
+    told = None if relid is None else await described(connection, relid)
+    if told is None:
+        raise await no_table(connection, schema, name)
+    return told_table(told)
+
+
+def told_table(told: dict[str, Any]) -> SourceTable:
+    """The table that `DESCRIBED` told."""
+    return parse_table(told["schema"], told["table"], told)
+
+
+async def no_table(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> BadRequest:
+    """What to say of a table that is not there."""
+    found = await connection.execute(
+        "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') "
+        "AND NOT c.relispartition AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
+    )
+    known = [row[0] for row in await found.fetchall()]
+    return BadRequest(f"the source has no table {schema}.{name}{near(f'{schema}.{name}', known)}")
+
+
+async def table_facts(connection: psycopg.AsyncConnection[Any], relid: int) -> TableFacts:
+    """What the catalogue says of a relation, besides its columns."""
+    found = await connection.execute(FACTS, (relid,))
+    row = await found.fetchone()
+    if row is None:
+        raise BadRequest(f"the source's table of oid {relid} was dropped meanwhile; ask again")
+    return TableFacts(*row)
