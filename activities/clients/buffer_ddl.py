@@ -51,6 +51,7 @@ STATEMENTS = (
         state text NOT NULL DEFAULT 'active' CHECK (state IN ('copying', 'active', 'stopped')),
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
+        copying_lsn pg_lsn,
         processed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,
         last_lsn pg_lsn,

@@ -78,7 +78,8 @@ RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
 """
 RESUME = """
-    UPDATE {schema}.tables SET state = 'active', cause = '', processed_id = coalesce(%(processed_id)s, processed_id)
+    UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
+        processed_id = coalesce(%(processed_id)s, processed_id)
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 LAST = 2**63 - 1

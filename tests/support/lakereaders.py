@@ -154,7 +154,7 @@ def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _values(column.cast(kind.value_type))
-    if pa.types.is_timestamp(kind):
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
         assert kind == MICROSECONDS, f"a time in {kind}"
         return [None if one is None else ("time", one) for one in column.cast(pa.int64()).to_pylist()]
     values = column.to_pylist()
