@@ -22,7 +22,7 @@ from activities.lake.values import arrow_type, read_csv
 
 ROLL_BYTES = 128 * 2**20
 """A file that has grown so large is followed by another one."""
-GROUP_BYTES = 64 * 2**20
+GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 MOST_OPEN = 32
 """Files that are written at once; a batch with events of more days ends files early."""
