@@ -2,7 +2,8 @@
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
-`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`.
+`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Capture:
+`cdc-before-buffer`, `cdc-after-buffer`, `cdc-before-feedback`.
 """
 
 import os
@@ -26,6 +27,8 @@ NAMES = frozenset(
     }
 )
 UPKEEP_NAMES = frozenset({"before-refresh", "after-refresh"})
+CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-after-buffer", "cdc-before-feedback"})
+ALL_NAMES = NAMES | UPKEEP_NAMES | CAPTURE_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
@@ -41,8 +44,8 @@ def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
     Raises:
         ValueError: there is no such point.
     """
-    if name not in NAMES | UPKEEP_NAMES:
-        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES | UPKEEP_NAMES))}")
+    if name not in ALL_NAMES:
+        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(ALL_NAMES))}")
     _armed[name] = action
 
 

@@ -148,7 +148,7 @@ class Sink:
             for table in tables:
                 await self._keep(table)
             for stop in stops:
-                await self._stop(stop)
+                await self.stop(stop)
             # Last, since whoever takes the ingest's lock changes this row too.
             moved = await self._connection.execute(
                 self._sql(
@@ -173,7 +173,8 @@ class Sink:
             (Jsonb(dump_described(table)), table.table.schema, table.table.name),
         )
 
-    async def _stop(self, stop: Stop) -> None:
+    async def stop(self, stop: Stop) -> None:
+        """Stop a table that is active, unless it was copied later than that."""
         # What is to be copied, or was copied from later on, is not concerned.
         await self._connection.execute(
             self._sql(

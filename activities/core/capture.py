@@ -177,6 +177,10 @@ class Shape:
             return Change("delete", self._row(old))
         return Change("delete", self._object((place, old[place]) for place in self._key_places))
 
+    def truncated(self, place: str) -> str:
+        """All rows gone at once, as a line for COPY."""
+        return self.line(Change("truncate"), place)
+
     def _row(self, values: Values) -> str:
         parts = []
         for head, value in zip(self._heads, values, strict=True):
