@@ -1,7 +1,9 @@
 """The buffer: one holder, batches that end where transactions do, and nothing missed below what was read."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,7 +12,7 @@ from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
 from activities.clients.buffer_status import status
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable
-from support.buffers import SCHEMA, Producer, delete, insert, many_rows, own_buffer, schema_event, update
+from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
 from support.fleet import eventually
 from support.ownpostgres import OwnPostgres
 from support.tcpproxy import TcpFaults
@@ -94,15 +96,13 @@ async def test_two_workers_cannot_both_hold_the_lock_and_each_holding_has_its_ep
 async def test_a_holder_that_is_cut_off_loses_the_lock_and_marks_nothing_any_more_case_27(buffer, producer, postgres):
     await producer.transaction(insert(1), insert(2))
     async with TcpFaults(postgres.settings.port) as wire:
-        from dataclasses import replace
-
         cut_off = Buffer(replace(postgres.settings, port=wire.port), SCHEMA)
         with pytest.raises(PostgresUnavailable):
             async with cut_off.locked() as first:
                 batch = await claim(first, 100, WIDE)
                 wire.cut()
                 async with await eventually_locked(buffer) as second:
-                    assert second.epoch == first.epoch + 1
+                    assert second.epoch > first.epoch
                     await mark(first, batch.tables[0], 2)
     assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(2,)]
 
@@ -151,17 +151,16 @@ async def test_a_transaction_that_is_larger_than_a_batch_is_cut_in_order_case_59
     await producer.transaction(*(insert(number) for number in range(10)))
     await producer.transaction(insert(10))
     seen = []
-    for _ in range(4):
+    for _ in range(3):
         async with buffer.locked() as holder:
             batch = await claim(holder, 4, WIDE)
             seen.append((batch.tables[0].first_id, batch.tables[0].last_id, batch.more))
             await mark(holder, batch.tables[0], batch.tables[0].events)
-    # The rest of the large one is a batch by itself only as far as it does not fit with the next.
-    assert seen == [(1, 4, True), (5, 8, True), (9, 11, False)] + seen[3:]
+    assert seen == [(1, 4, True), (5, 8, True), (9, 11, False)]
 
 
 async def test_batches_are_bounded_by_bytes_as_by_events_and_one_huge_event_is_a_batch(buffer, producer):
-    await producer.transaction(insert(1, "x" * 20_000))
+    await producer.transaction(insert(1, random.randbytes(2_000).hex()))
     await producer.transaction(insert(2))
     await producer.transaction(insert(3))
     assert await claimed(buffer, 100, 600) == [("orders", 1, 1)]
@@ -202,11 +201,11 @@ async def test_tables_that_are_stopped_or_wait_for_their_copy_are_left_out_and_h
 
 
 async def test_an_unknown_table_is_followed_from_its_first_event_on(buffer, producer):
-    await producer.transaction(insert(1, table="Weird.Näme\"s", schema="a b"))
-    assert await claimed(buffer) == [("Weird.Näme\"s", 1, 1)]
+    await producer.transaction(insert(1, table='Weird.Näme"s', schema="a b"))
+    assert await claimed(buffer) == [('Weird.Näme"s', 1, 1)]
     _, tables = await status(buffer)
     assert [(table.schema, table.name, table.state, table.buffered_events) for table in tables] == [
-        ("a b", "Weird.Näme\"s", "active", 1)
+        ("a b", 'Weird.Näme"s', "active", 1)
     ]
 
 
@@ -251,7 +250,9 @@ async def test_waiting_ends_as_soon_as_there_is_something_to_do_and_not_before(b
 
 async def test_a_stream_hands_on_whole_lines_in_pieces_and_its_sessions_are_used_again(buffer, postgres):
     await many_rows(postgres, 50_000)
-    query = f"COPY (SELECT id, new_row ->> 'name', E'two\\nlines' FROM {SCHEMA}.events ORDER BY id) TO STDOUT (FORMAT csv)"
+    query = (
+        f"COPY (SELECT id, new_row ->> 'name', E'two\\nlines' FROM {SCHEMA}.events ORDER BY id) TO STDOUT (FORMAT csv)"
+    )
     async with buffer.locked() as holder:
         pieces = [piece async for piece in holder.stream(query)]
         sessions = [session.info.backend_pid for session in holder._idle]

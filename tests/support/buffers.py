@@ -119,7 +119,3 @@ async def many_rows(own: OwnPostgres, rows: int, *, tables: int = 1, lsn: int = 
         "jsonb_build_object('id', n, 'name', 'name ' || n, 'amount', (n % 1000)::text || '.50') "
         f"FROM generate_series(0, {rows} - 1) n"
     )
-
-
-
-
