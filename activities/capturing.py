@@ -1,7 +1,7 @@
 """Following a source's log into the buffer: committed transactions, in order, each once.
 
-What makes it exact: the position moves in the transaction that writes the events, and only from where this capture believed
-it to be; the slot is told of positions that the buffer holds, and of no other.
+What makes it exact: the position moves in the transaction that writes the events, and only from where this capture
+believed it to be; the slot is told of positions that the buffer holds, and of no other.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from opentelemetry import metrics
 
 from activities import failpoints
-from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
+from activities.cdc_context import CdcContext, PipelineConfig
 from activities.clients.capture_sink import Sink, open_sink
 from activities.clients.replication import LogStream, open_log
 from activities.clients.slots import open_slots
@@ -61,8 +61,8 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
     source = pipeline.source
     if source is None:
         raise BadRequest(
-            f"pipeline {pipeline.name} has no `source` in environments.yaml: others fill its buffer, so there is nothing "
-            "to capture"
+            f"pipeline {pipeline.name} has no `source` in environments.yaml: others fill its buffer, so there is "
+            "nothing to capture"
         )
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))

@@ -1,7 +1,7 @@
 """Which tables' rows a capture passes on, and as what: as the log has them at the position where the capture is.
 
-A table is passed on under the name by which it was installed. One that is renamed, or dropped and made anew, is stopped: its
-changelog ends there, and what comes under the new name is passed on once that is installed.
+A table is passed on under the name by which it was installed. One that is renamed, or dropped and made anew, is
+stopped: its changelog ends there, and what comes under the new name is passed on once that is installed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -154,8 +154,8 @@ class Follower:
 
     def _stop(self, name: Name, transaction: Transaction, what: str) -> None:
         cause = (
-            f"{what}; its changelog ends there. `icefleet cdc install --tables` with the name that it has now copies it and "
-            "goes on; what had been captured before is still in the buffer"
+            f"{what}; its changelog ends there. `icefleet cdc install --tables` with the name that it has now copies it "
+            "and goes on; what had been captured before is still in the buffer"
         )
         self._stops.append(Stop(*name, transaction.lsn, cause))
         log.warning("a table is no longer followed", pipeline=self._pipeline, table=".".join(name), cause=cause)

@@ -8,7 +8,7 @@ from opentelemetry import metrics
 
 from activities.cdc_context import CaptureFrom, PipelineConfig
 from activities.clients.capture_sink import Progress, Sink, Stop
-from activities.clients.slots import INSTALL, SlotState, Slots
+from activities.clients.slots import INSTALL, Slots, SlotState
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
 
@@ -54,7 +54,7 @@ class Watch:
         await self.slots.check_server()
         if not self.progress.slot:
             raise PostgresRefused(
-                f"pipeline {self.pipeline.name}: nothing is installed for capturing; use `icefleet cdc install --tables`"
+                f"pipeline {self.pipeline.name}: nothing is installed to capture; use `icefleet cdc install --tables`"
             )
         if self.progress.slot != self.source.slot:
             raise PostgresRefused(
@@ -65,14 +65,14 @@ class Watch:
         captured = self.progress.captured_lsn or state.confirmed_lsn
         if state.confirmed_lsn > captured:
             raise SlotLost(
-                f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer has "
-                f"everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the changes "
+                f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer "
+                f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the changes "
                 f"between are lost; {INSTALL}"
             )
         if captured > state.log_lsn:
             raise SlotLost(
-                f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to which the "
-                f"buffer is filled: this is another server, or one that was restored; {INSTALL}"
+                f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to which "
+                f"the buffer is filled: this is another server, or one that was restored; {INSTALL}"
             )
         await self._check_publication()
 
@@ -98,8 +98,8 @@ class Watch:
         if state.retained_bytes >= self.source.max_retained_wal_bytes:
             raise TooMuchRetainedError(
                 f"slot {self.source.slot} held back {state.retained_bytes} bytes of the source's log, and "
-                f"max_retained_wal_bytes is {self.source.max_retained_wal_bytes}: it was dropped before the source's disk "
-                f"fills; {INSTALL}"
+                f"max_retained_wal_bytes is {self.source.max_retained_wal_bytes}: it was dropped before the source's "
+                f"disk fills; {INSTALL}"
             )
         high = state.retained_bytes >= self.source.warn_retained_wal_bytes
         _WARNED.set(int(high), about)
@@ -118,8 +118,8 @@ class Watch:
         state = await self.slots.state(self.source.slot)
         if state is None:
             raise SlotLost(
-                f"{self.slots.name}: there is no slot {self.source.slot}: it was dropped, or the server was replaced, and "
-                f"changes that were not captured are lost; {INSTALL}"
+                f"{self.slots.name}: there is no slot {self.source.slot}: it was dropped, or the server was replaced, "
+                f"and changes that were not captured are lost; {INSTALL}"
             )
         return state
 
@@ -128,7 +128,8 @@ class Watch:
         if found is None or found != (self.progress.publication_id or found):
             what = "there is no publication" if found is None else "somebody made anew the publication"
             raise SlotLost(
-                f"{self.slots.name}: {what} {self.source.publication}, and changes made without it are not sent; {INSTALL}"
+                f"{self.slots.name}: {what} {self.source.publication}, and changes made without it are not sent; "
+                f"{INSTALL}"
             )
 
     async def _check_tables(self, buffer: Sink) -> None:

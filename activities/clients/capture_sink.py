@@ -167,6 +167,50 @@ class Sink:
         with faults_of(self._name):
             await self._connection.execute(self._sql("UPDATE {schema}.pipeline SET ended = %s"), (why,))
 
+    async def begin_at(self, slot: str, publication_id: int, lsn: int | None) -> None:
+        """Say which slot fills the buffer, and from where on; None: it is about to be made."""
+        with faults_of(self._name):
+            await self._connection.execute(
+                self._sql(
+                    "UPDATE {schema}.pipeline SET slot = %s, publication_id = %s, captured_lsn = %s, ended = NULL, "
+                    "captured_at = clock_timestamp()"
+                ),
+                (slot, publication_id, None if lsn is None else lsn_text(lsn)),
+            )
+
+    async def register(self, table: Described, *, copying: bool) -> tuple[str, str]:
+        """Know a table, and let it wait for its first copy if it is new or that is asked; its state then, and why."""
+        with faults_of(self._name):
+            found = await self._connection.execute(
+                self._sql(
+                    "INSERT INTO {schema}.tables AS t (source_schema, source_table, state, captured) "
+                    "VALUES (%(schema)s, %(name)s, 'copying', %(captured)s) "
+                    "ON CONFLICT (source_schema, source_table) DO UPDATE SET captured = excluded.captured, "
+                    "state = CASE WHEN %(copying)s THEN 'copying' ELSE t.state END, "
+                    "cause = CASE WHEN %(copying)s THEN '' ELSE t.cause END RETURNING state, cause"
+                ),
+                {
+                    "schema": table.table.schema,
+                    "name": table.table.name,
+                    "captured": Jsonb(dump_described(table)),
+                    "copying": copying,
+                },
+            )
+            state, cause = await found.fetchone() or ("", "")
+        return state, cause
+
+    async def forget(self) -> None:
+        """Say that no slot fills the buffer, and no table is followed."""
+        with faults_of(self._name):
+            async with self._connection.transaction():
+                await self._connection.execute(self._sql("UPDATE {schema}.tables SET captured = NULL"))
+                await self._connection.execute(
+                    self._sql(
+                        "UPDATE {schema}.pipeline SET slot = NULL, publication_id = NULL, captured_lsn = NULL, "
+                        "ended = NULL"
+                    )
+                )
+
     async def _keep(self, table: Described) -> None:
         await self._connection.execute(
             self._sql("UPDATE {schema}.tables SET captured = %s WHERE source_schema = %s AND source_table = %s"),

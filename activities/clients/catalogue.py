@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from activities.core.faults import BadRequest
 from activities.core.names import near
@@ -88,7 +88,8 @@ FACTS: LiteralString = """
         ), false),
         coalesce((
             SELECT bool_or(a.attgenerated = 'v') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
-        ), false)
+        ), false),
+        c.relispartition
     FROM pg_catalog.pg_class c WHERE c.oid = %s
 """
 
@@ -110,6 +111,8 @@ class TableFacts:
     """Whether PostgreSQL computes and stores a column of it."""
     computed: bool
     """Whether PostgreSQL computes a column whenever it is read."""
+    partition: bool
+    """Whether it is a part of a partitioned table."""
 
 
 def description(relation: sql.Composable) -> sql.Composed:
@@ -199,3 +202,25 @@ async def table_facts(connection: psycopg.AsyncConnection[Any], relid: int) -> T
     if row is None:
         raise BadRequest(f"the source's table of oid {relid} was dropped meanwhile; ask again")
     return TableFacts(*row)
+
+
+async def split_name(connection: psycopg.AsyncConnection[Any], text: str) -> tuple[str, str]:
+    """Schema and name of a table that a person named: `schema.table`, or `table` in `public`.
+
+    Names are taken as they are, upper case too; with double quotes they are read as SQL reads them.
+
+    Raises:
+        BadRequest: it names no table.
+    """
+    parts = text.split(".", 1)
+    if '"' in text:
+        try:
+            found = await connection.execute("SELECT parse_ident(%s)", (text,))
+            parts = (await found.fetchone() or ([],))[0]
+        except errors.InvalidParameterValue:
+            parts = []
+    if len(parts) == 1:
+        parts = ["public", *parts]
+    if len(parts) != 2 or not all(parts):  # noqa: PLR2004 - a schema and a name
+        raise BadRequest(f'{text!r} names no table; write schema.table, or "schema"."table" as in SQL')
+    return parts[0], parts[1]

@@ -1,4 +1,4 @@
-"""What an installation makes in the database of a source: publication, replica identities, and the trigger that tells of DDL.
+"""What an installation makes in a source's database: publication, replica identities, the trigger that tells of DDL.
 
 Everything is named as the slot: two pipelines may follow one database.
 """
@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.types.json import Jsonb
 
 from activities.clients.catalogue import TableFacts, description
 from activities.core.capture import SCHEMA_PREFIX
@@ -22,8 +23,8 @@ _DESCRIBE: LiteralString = """
     AS {body}
 """
 _TELL: LiteralString = """
-    CREATE OR REPLACE FUNCTION {home}.tell() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''
-    AS $$
+    CREATE OR REPLACE FUNCTION {home}.tell() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
     DECLARE
         changed oid[];
         everything boolean := TG_EVENT = 'ddl_command_end' AND TG_TAG <> 'ALTER TABLE';
@@ -136,7 +137,7 @@ class Source:
     async def publish(self, schema: str, name: str, facts: TableFacts, identity: str, *, new: bool) -> dict[str, Any]:
         """Let a table's changes be logged from here on; as what it is then described, in the log and as answered.
 
-        Whoever writes to a table that is new in the publication is waited for, so that no transaction is half published.
+        Whoever writes to a table that is new in the publication is waited for: no transaction is half published.
         """
         table = sql.Identifier(schema, name)
         async with self.connection.transaction():
@@ -155,7 +156,7 @@ class Source:
                 sql.SQL(
                     "SELECT pg_logical_emit_message(true, {}, (jsonb_build_object('slot', {}::text) || %s)::text)"
                 ).format(SCHEMA_PREFIX, self.slot),
-                (psycopg.types.json.Jsonb(told),),
+                (Jsonb(told),),
             )
         return told
 
@@ -165,7 +166,8 @@ class Source:
         found = await self.connection.execute(
             """
             SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relreplident <> %s AND (c.oid = %s OR c.oid IN (SELECT relid FROM pg_partition_tree(%s::oid::regclass)))
+            WHERE c.relreplident <> %s
+                AND (c.oid = %s OR c.oid IN (SELECT relid FROM pg_partition_tree(%s::oid::regclass)))
             """,
             (letter, relid, relid),
         )

@@ -94,6 +94,14 @@ class Slots:
             )
         return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), bool(active))
 
+    async def create(self, slot: str) -> int:
+        """Make a slot, once transactions that run have ended; what is committed at its position or later will be read."""
+        with faults_of(self.name):
+            made = await self.connection.execute(
+                "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,)
+            )
+            return lsn_number((await made.fetchone() or ("0/0",))[0])
+
     async def drop(self, slot: str) -> bool:
         """Drop a slot if it is there, once its reader has gone.
 
