@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg.rows import class_row
 
@@ -66,8 +67,13 @@ SCHEMAS = """
     ORDER BY id
 """
 FIRST_SCHEMA = """
-    SELECT new_row FROM {schema}.events
+    SELECT id, commit_lsn::text, ordinal, new_row FROM {schema}.events
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND operation = 'schema' ORDER BY id LIMIT 1
+"""
+WRITTEN = """
+    SELECT count(*) FROM {schema}.events e
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND id <= %(last_id)s AND operation <> 'schema'
+        AND NOT EXISTS (SELECT FROM {schema}.dead_letters d WHERE d.event_id = e.id)
 """
 STOP = """
     UPDATE {schema}.tables SET state = 'stopped', cause = %(cause)s
@@ -159,20 +165,33 @@ async def schema_events(holder: Holder, table: ClaimedTable, after_id: int) -> l
     }
     async with holder.transaction() as connection:
         rows = await (await connection.execute(holder.statement(SCHEMAS), about)).fetchall()
-    return [
-        SchemaEvent(
-            number, sequence_number(lsn_number(lsn), ordinal), parse_table(table.schema, table.name, told or {})
-        )
-        for number, lsn, ordinal, told in rows
-    ]
+    return [_schema_event(table, row) for row in rows]
 
 
-async def first_schema(holder: Holder, table: ClaimedTable) -> SourceTable | None:
-    """What the first schema event of the table says, wherever it stands in the buffer; None: there is none."""
+async def first_schema(holder: Holder, table: ClaimedTable) -> SchemaEvent | None:
+    """The first schema event of the table, wherever it stands in the buffer; None: there is none.
+
+    Raises:
+        BadRequest: it is not of the form that it should have.
+    """
     about = {"schema": table.schema, "name": table.name}
     async with holder.transaction() as connection:
         row = await (await connection.execute(holder.statement(FIRST_SCHEMA), about)).fetchone()
-    return parse_table(table.schema, table.name, row[0] or {}) if row else None
+    return _schema_event(table, row) if row else None
+
+
+def _schema_event(table: ClaimedTable, row: tuple[Any, ...]) -> SchemaEvent:
+    number, lsn, ordinal, told = row
+    sequence = sequence_number(lsn_number(lsn), ordinal)
+    return SchemaEvent(number, sequence, parse_table(table.schema, table.name, told or {}))
+
+
+async def count_written(holder: Holder, table: ClaimedTable, position: int) -> int:
+    """How many of a claim's events a changelog holds whose position is this: no mark followed its commit."""
+    about = {"schema": table.schema, "name": table.name, "last_id": min(position, table.last_id)}
+    async with holder.transaction() as connection:
+        row = await (await connection.execute(holder.statement(WRITTEN), about)).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:

@@ -1,18 +1,18 @@
 """What the holder of a buffer's lock works with: the session that holds the lock, and streams beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from activities.clients.postgres import PostgresSettings, faults_of
-from activities.core.faults import LockTaken
+from activities.clients.pieces import Tally, pieces
+from activities.clients.postgres import PostgresSettings, faults_of, text_of
+from activities.core.eventquery import MISFIT_STATES
+from activities.core.faults import LockTaken, UnsupportedType
 
-PIECE_BYTES = 2 * 2**20
-"""From here on rows that were read are handed on; a piece is larger by one row at most."""
 BEAT_SECONDS = 15
 FOR_STREAMS = "SELECT set_config('jit', 'off', false), set_config('work_mem', '64MB', false)"
 """Compiling a query takes longer than a batch; sorting one on disk does too."""
@@ -94,32 +94,46 @@ class Holder:
                     )
                 yield self._connection
 
-    async def stream(self, query: str) -> AsyncIterator[bytes]:
+    async def stream(self, query: str, tally: Tally | None = None) -> AsyncGenerator[bytes, None]:
         """What a `COPY … TO STDOUT` of text lines sends, in pieces of whole rows, the last of them at its good end.
 
         Raises:
-            psycopg.Error: as it came, since what is wrong with a value is the caller's to judge.
+            UnsupportedType: some event cannot be written.
+            PostgresRefused: PostgreSQL says no.
+            PostgresUnavailable: the session is gone.
         """
-        connection = self._idle.pop() if self._idle else await self._open()
-        whole = False
-        try:
-            async with connection.cursor() as cursor, cursor.copy(query.encode()) as copy:
-                held: list[bytes | bytearray | memoryview] = []
-                size = 0
-                async for row in copy:
-                    held.append(row)
-                    size += len(row)
-                    if size >= PIECE_BYTES:
-                        yield b"".join(held)
-                        held, size = [], 0
-                if held:
-                    yield b"".join(held)
-            whole = True
-        finally:
-            if whole:
-                self._idle.append(connection)
-            else:
-                await connection.close()
+        async with self._session() as session, aclosing(pieces(session, query, tally)) as read:
+            async for piece in read:
+                yield piece
+
+    async def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query beside the lock answers; it may take long.
+
+        Raises:
+            PostgresRefused: PostgreSQL says no.
+            PostgresUnavailable: the session is gone.
+        """
+        async with self._session() as session:
+            return await (await session.execute(query.encode())).fetchall()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A session for reading. It is used again, unless something went wrong with it."""
+        with faults_of(self.name):
+            session = self._idle.pop() if self._idle else await self._open()
+            whole = False
+            try:
+                yield session
+                whole = True
+            except psycopg.Error as failed:
+                if (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    raise UnsupportedType(f"{self.name}: an event cannot be written: {text_of(failed)}") from failed
+                raise
+            finally:
+                if whole:
+                    self._idle.append(session)
+                else:
+                    await session.close()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         connection = await self._settings.connect()

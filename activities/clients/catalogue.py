@@ -1,16 +1,37 @@
 """What PostgreSQL's catalogue says of the tables of a source: their columns, types, keys and replica identities."""
 
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from activities.core.faults import BadRequest
 from activities.core.names import near
 from activities.core.sourcetables import SourceTable, parse_table
 
-DESCRIBED: LiteralString = """
+_ELEMENT: LiteralString = """
+    CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+"""
+_KIND: LiteralString = """
+    CASE e.typtype WHEN 'c' THEN 'composite' WHEN 'd' THEN 'domain' WHEN 'e' THEN 'enum' WHEN 'm' THEN 'multirange'
+        WHEN 'p' THEN 'pseudo' WHEN 'r' THEN 'range' END
+"""
+_BASE: LiteralString = """
+    (
+        WITH RECURSIVE below (id, modifier) AS (
+            SELECT e.typbasetype, e.typtypmod WHERE e.typtype = 'd'
+            UNION ALL
+            SELECT d.typbasetype, CASE WHEN b.modifier >= 0 THEN b.modifier ELSE d.typtypmod END
+            FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype = 'd'
+        )
+        SELECT pg_catalog.format_type(b.id, b.modifier)
+        FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype <> 'd'
+    )
+"""
+_DESCRIPTION: LiteralString = """
     SELECT jsonb_build_object(
         'schema', n.nspname, 'table', c.relname, 'relid', c.oid::bigint,
         'columns', coalesce((
@@ -18,23 +39,12 @@ DESCRIBED: LiteralString = """
                 'name', a.attname,
                 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
                 'id', a.attnum,
-                'kind', CASE e.typtype WHEN 'c' THEN 'composite' WHEN 'd' THEN 'domain' WHEN 'e' THEN 'enum'
-                    WHEN 'm' THEN 'multirange' WHEN 'p' THEN 'pseudo' WHEN 'r' THEN 'range' END,
-                'base', (
-                    WITH RECURSIVE below (id, modifier) AS (
-                        SELECT e.typbasetype, e.typtypmod WHERE e.typtype = 'd'
-                        UNION ALL
-                        SELECT d.typbasetype, CASE WHEN b.modifier >= 0 THEN b.modifier ELSE d.typtypmod END
-                        FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype = 'd'
-                    )
-                    SELECT pg_catalog.format_type(b.id, b.modifier)
-                    FROM below b JOIN pg_catalog.pg_type d ON d.oid = b.id WHERE d.typtype <> 'd'
-                )
+                'kind', {kind},
+                'base', {base}
             )) ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-            JOIN pg_catalog.pg_type e ON e.oid =
-                CASE WHEN t.typtype = 'b' AND t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+            JOIN pg_catalog.pg_type e ON e.oid = {element}
             WHERE a.attrelid = c.oid AND a.attnum = ANY (p.published)
         ), '[]'),
         'types', coalesce((
@@ -60,13 +70,14 @@ DESCRIBED: LiteralString = """
     ) p
     WHERE c.oid = {relation}
 """
-"""One table as JSON: what a schema event says, and `relid`, `types` (oid and modifier of every column).
-
-Columns are those that the log can tell: none that are computed when read, and stored ones from PostgreSQL 18 on.
-Types have their schema's name unless they are PostgreSQL's own, provided that `search_path` is empty. A key that is checked
-only at the end of a transaction is none: PostgreSQL itself does not tell rows by it.
+_TEXTS: LiteralString = """
+    SELECT coalesce(pg_catalog.format_type(o.id, o.modifier), '???'), coalesce({kind}, 'base'), coalesce({base}, '')
+    FROM unnest(%s::oid[], %s::int[]) WITH ORDINALITY o (id, modifier, place)
+    LEFT JOIN pg_catalog.pg_type t ON t.oid = o.id
+    LEFT JOIN pg_catalog.pg_type e ON e.oid = {element}
+    ORDER BY o.place
 """
-
+_PARTS = {"kind": sql.SQL(_KIND), "base": sql.SQL(_BASE), "element": sql.SQL(_ELEMENT)}
 FACTS: LiteralString = """
     SELECT c.oid::bigint, c.relkind::text,
         CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' ELSE 'nothing' END,
@@ -77,7 +88,8 @@ FACTS: LiteralString = """
         ), false),
         coalesce((
             SELECT bool_or(a.attgenerated = 'v') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
-        ), false)
+        ), false),
+        c.relispartition
     FROM pg_catalog.pg_class c WHERE c.oid = %s
 """
 
@@ -99,17 +111,48 @@ class TableFacts:
     """Whether PostgreSQL computes and stores a column of it."""
     computed: bool
     """Whether PostgreSQL computes a column whenever it is read."""
+    partition: bool
+    """Whether it is a part of a partitioned table."""
+
+
+def description(relation: sql.Composable) -> sql.Composed:
+    """A query for one table, by its oid, as JSON: what a schema event says, `relid`, and `types` (oid, modifier).
+
+    Columns are those that the log can tell: none that are computed when read, and stored ones from PostgreSQL 18 on.
+    Types have their schema's name unless they are PostgreSQL's own, provided that `search_path` is empty. A key that is
+    checked only at the end of a transaction is none: PostgreSQL itself does not tell rows by it.
+    """
+    return sql.SQL(_DESCRIPTION).format(relation=relation, **_PARTS)
 
 
 async def described(connection: psycopg.AsyncConnection[Any], relid: int) -> dict[str, Any] | None:
-    """A table as `DESCRIBED` says it; None when there is none of that oid."""
+    """A table as `description` says it; None when there is none of that oid."""
+    async with _bare_path(connection):
+        found = await connection.execute(description(sql.Literal(relid)))
+        row = await found.fetchone()
+    return None if row is None else dict(row[0])
+
+
+async def type_texts(
+    connection: psycopg.AsyncConnection[Any], types: Sequence[tuple[int, int]]
+) -> list[dict[str, str]]:
+    """`type`, `kind` and `base` of types that are known by oid and modifier alone, as they are called now."""
+    async with _bare_path(connection):
+        found = await connection.execute(
+            sql.SQL(_TEXTS).format(**_PARTS), ([one for one, _ in types], [modifier for _, modifier in types])
+        )
+        rows = await found.fetchall()
+    return [{"type": text, "kind": kind, "base": base} for text, kind, base in rows]
+
+
+@contextlib.asynccontextmanager
+async def _bare_path(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Have types named with their schemas; in a transaction of the caller's the path is as before afterwards."""
     async with connection.transaction():
         path = await connection.execute("SELECT current_setting('search_path'), set_config('search_path', '', true)")
         before = (await path.fetchone() or ("",))[0]
-        found = await connection.execute(sql.SQL(DESCRIBED).format(relation=relid))
-        row = await found.fetchone()
+        yield
         await connection.execute("SELECT set_config('search_path', %s, true)", (before,))
-    return None if row is None else dict(row[0])
 
 
 async def relation_id(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> int | None:
@@ -137,7 +180,7 @@ async def source_table(connection: psycopg.AsyncConnection[Any], schema: str, na
 
 
 def told_table(told: dict[str, Any]) -> SourceTable:
-    """The table that `DESCRIBED` told."""
+    """The table that `described` gave."""
     return parse_table(told["schema"], told["table"], told)
 
 
@@ -159,3 +202,25 @@ async def table_facts(connection: psycopg.AsyncConnection[Any], relid: int) -> T
     if row is None:
         raise BadRequest(f"the source's table of oid {relid} was dropped meanwhile; ask again")
     return TableFacts(*row)
+
+
+async def split_name(connection: psycopg.AsyncConnection[Any], text: str) -> tuple[str, str]:
+    """Schema and name of a table that a person named: `schema.table`, or `table` in `public`.
+
+    Names are taken as they are, upper case too; with double quotes they are read as SQL reads them.
+
+    Raises:
+        BadRequest: it names no table.
+    """
+    parts = text.split(".", 1)
+    if '"' in text:
+        try:
+            found = await connection.execute("SELECT parse_ident(%s)", (text,))
+            parts = (await found.fetchone() or ([],))[0]
+        except errors.InvalidParameterValue:
+            parts = []
+    if len(parts) == 1:
+        parts = ["public", *parts]
+    if len(parts) != 2 or not all(parts):  # noqa: PLR2004 - a schema and a name
+        raise BadRequest(f'{text!r} names no table; write schema.table, or "schema"."table" as in SQL')
+    return parts[0], parts[1]

@@ -6,7 +6,7 @@ which they come.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class ColumnState:
 
 @dataclass(frozen=True)
 class ChangelogColumns:
-    """What the property `icefleet.cdc.columns` holds: every column that the source has or had, oldest first."""
+    """What the property `icefleet.cdc.columns` holds: columns that the source has or had, oldest first."""
 
     columns: tuple[ColumnState, ...]
     key: tuple[str, ...]
@@ -66,7 +66,7 @@ class ChangelogColumns:
             return cls(columns, tuple(told["key"]), told["at"])
         except (ValueError, TypeError, KeyError) as wrong:
             raise ChangelogForeign(
-                f"the property icefleet.cdc.columns of the changelog is not as it was written: {text[:100]!r}; roll the "
+                f"the property icefleet.cdc.columns of the changelog is not what was written: {text[:100]!r}; roll the "
                 "table back to the metadata before, or drop it and have it copied anew"
             ) from wrong
 
@@ -213,9 +213,9 @@ def _wider(table: SourceTable, before: ColumnState, column: SourceColumn, held: 
     if widens(held, new):
         return new
     raise SchemaConflict(
-        f"source table {table.identifier}: column {column.name} changed from {before.source.type} to {column.type}, and "
-        f"the changelog's {held} cannot become {new}; change the column back, or put the changelog aside (rename or drop "
-        "it) and have the table copied anew with `icefleet cdc install --again`"
+        f"source table {table.identifier}: column {column.name} was {before.source.type} and is {column.type}, "
+        f"and the changelog's {held} cannot become {new}; change the column back, or put the changelog aside (rename "
+        "or drop it) and have the table copied anew with `icefleet cdc install --again`"
     )
 
 
@@ -261,18 +261,15 @@ def _with_fields(state: ChangelogColumns, names: Sequence[str]) -> ChangelogColu
     return replace(state, columns=tuple(replace(column, field=name) for column, name in fields))
 
 
-def _check_name(table: SourceTable, name: str, others: Any) -> None:
+def _check_name(table: SourceTable, name: str, others: Collection[str]) -> None:
+    where = f"source table {table.identifier}: column {name[:_LONGEST_NAME]}"
     if name in others:
         raise BadConfig(
-            f"source table {table.identifier}: column {name} has the name of a column that the changelog has for itself; "
-            "rename the column at the source, or, before the first copy, give ours another name (`system_columns` of the "
-            "pipeline in environments.yaml)"
+            f"{where} has the name of a column that the changelog has for itself; rename the column at the source, or, "
+            "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml)"
         )
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
-        raise BadConfig(
-            f"source table {table.identifier}: {name[:_LONGEST_NAME]!r} is no name of a column: PostgreSQL knows names of "
-            f"1 to {_LONGEST_NAME} bytes; mend the schema event"
-        )
+        raise BadConfig(f"{where} must have a name of 1 to {_LONGEST_NAME} bytes, as PostgreSQL does; mend the event")
 
 
 def _dump_column(column: ColumnState) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The SQL that reads a changelog's rows: PostgreSQL converts and checks every value, and writes CSV."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from activities.core.changelogs import ChangelogRules, lsn_text
-from activities.core.drift import ChangelogColumns
+from activities.core.drift import ChangelogColumns, ColumnState
 from activities.core.iceberg_types import IcebergType, ListOf, Primitive
 from activities.core.pgvalues import (
     RANGES,
@@ -36,13 +36,14 @@ FROM (
 ) e{record}
 ORDER BY e.commit_lsn, e.ordinal, e.id"""
 """The inner query is fenced off, so that it is sorted before anything is converted."""
-_RECORD = "\nCROSS JOIN LATERAL jsonb_to_record(e.doc) AS r({columns})"
+_RECORD = "\nCROSS JOIN LATERAL jsonb_to_record({document}) AS r({columns})"
+_DOCUMENT = "CASE WHEN jsonb_typeof(e.doc) = 'object' THEN e.doc END"
 _SEQUENCE = "encode(pg_lsn_send(e.commit_lsn), 'hex') || encode(int8send(e.ordinal), 'hex')"
 _COMMITTED = """CASE WHEN e.committed_at < '{low}' OR e.committed_at > '{high}'
     THEN {refused}::timestamptz ELSE e.committed_at END"""
 _OPERATION = """CASE
     WHEN e.operation = 'truncate' THEN e.operation
-    WHEN e.doc IS NULL THEN {no_row}
+    WHEN jsonb_typeof(e.doc) IS DISTINCT FROM 'object' THEN {no_row}
     WHEN e.doc - {names} <> '{{}}' THEN {unknown}
     WHEN e.operation = 'delete' AND NOT e.doc ?& {key} THEN {no_key}
     WHEN e.operation <> 'delete' AND NOT e.doc ?& {names} AND {absent} IS NOT NULL THEN {missing}{moved}
@@ -55,15 +56,19 @@ _UNCHANGED = """CASE WHEN e.unchanged = '{{}}' THEN NULL WHEN NOT e.unchanged <@
     ELSE (SELECT json_agg(field ORDER BY place) FROM unnest(e.unchanged) WITH ORDINALITY AS u(name, place)
       JOIN (VALUES {pairs}) AS live(name, field) USING (name))::text END"""
 
+_MISFITS = """SELECT m.event_id, m.cause FROM {buffer}.misfits(ARRAY(
+  SELECT e.id FROM {buffer}.events e WHERE e.source_schema = {schema} AND e.source_table = {table}
+    AND e.id > {first} AND e.id <= {last} ORDER BY e.id), {whole}, {names}, {parts}) AS m"""
+
 
 @dataclass(frozen=True)
 class CsvColumn:
     """A column of the CSV.
 
-    NULL is an unquoted nothing, the empty string two quotes. Booleans are `t` and `f`; bytes hex digits after a backslash
-    and `x`; floats as short as they can be, or `NaN`, `Infinity`, `-Infinity`; decimals plain; dates and times in ISO
-    form, with `+00` at the end if the type has a zone. A list is a JSON array of nulls and strings, and each string is
-    written as a column of the element's type would be, but booleans as `true` and `false`.
+    NULL is an unquoted nothing, the empty string two quotes. Booleans are `t` and `f`; bytes hex digits after a
+    backslash and `x`; floats as short as they can be, or `NaN`, `Infinity`, `-Infinity`; decimals plain; dates and
+    times in ISO form, with `+00` at the end if the type has a zone. A list is a JSON array of nulls and strings, and
+    each string is written as a column of the element's type would be, but booleans as `true` and `false`.
     """
 
     field: str
@@ -94,8 +99,42 @@ def segment_query(
     of `plan_drift`), `types` has the types of fields after the batch. Events before `copied_lsn` are left out. What
     cannot be written fails with one of `MISFIT_STATES`.
     """
-    select = _segment(schema, table, columns, types, rules, str(first_id), str(last_id), copied_lsn)
+    segment = _Segment(schema, table, columns, copied_lsn)
+    select = segment.select(segment.values(types, rules), columns.live, first_id, last_id)
     return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+
+
+def misfits_query(
+    schema: str,
+    table: SourceTable,
+    columns: ChangelogColumns,
+    types: Mapping[str, IcebergType],
+    rules: ChangelogRules,
+    first_id: int,
+    last_id: int,
+    copied_lsn: int | None = None,
+) -> str:
+    """What of a segment cannot be written: event ids in their order, each with its cause.
+
+    It tries parts of the segment, ever smaller ones around what fails; for each misfit it then tries column by column.
+    """
+    segment = _Segment(schema, table, columns, copied_lsn)
+    values = segment.values(types, rules)
+    whole = segment.select(values, columns.live, "$1", "$2")
+    parts = {
+        one.source.name: segment.select([value], (one,), "$1", "$2")
+        for one, value in zip(columns.live, values[len(rules.system.names) :], strict=True)
+    }
+    return _MISFITS.format(
+        buffer=identifier(schema),
+        schema=literal(table.schema),
+        table=literal(table.name),
+        first=first_id,
+        last=last_id,
+        whole=literal(whole),
+        names=texts(list(parts)),
+        parts=texts(list(parts.values())),
+    )
 
 
 def copy_query(
@@ -133,37 +172,42 @@ def _csv_columns(
     return (*ours, *(CsvColumn(column.field, types[column.field]) for column in columns.live))
 
 
-def _segment(
-    schema: str,
-    table: SourceTable,
-    columns: ChangelogColumns,
-    types: Mapping[str, IcebergType],
-    rules: ChangelogRules,
-    first: str,
-    last: str,
-    copied_lsn: int | None,
-) -> str:
-    refuse, low, high = refuse_by(schema), *RANGES["timestamptz"]
-    converter = Converter(rules.out_of_range, refuse, typed=False)
-    values = [
-        _operation(columns, refuse),
-        _SEQUENCE,
-        "e.commit_lsn",
-        _COMMITTED.format(low=low, high=high, refused=refuse("committed_at is out of range: ", "e.committed_at")),
-        _unchanged(columns, refuse),
-        *(converter.column(one, f"r.{identifier(one.source.name)}", types[one.field]) for one in columns.live),
-    ]
-    record = ", ".join(f"{identifier(one.source.name)} {record_type(one)}" for one in columns.live)
-    return _SEGMENT.format(
-        values=",\n  ".join(values),
-        buffer=identifier(schema),
-        schema=literal(table.schema),
-        table=literal(table.name),
-        first=first,
-        last=last,
-        copied="" if copied_lsn is None else f" AND e.commit_lsn >= '{lsn_text(copied_lsn)}'",
-        record=_RECORD.format(columns=record) if record else "",
-    )
+@dataclass(frozen=True)
+class _Segment:
+    """Events of one table in a buffer, for which one state of the columns holds."""
+
+    schema: str
+    table: SourceTable
+    columns: ChangelogColumns
+    copied_lsn: int | None
+
+    def values(self, types: Mapping[str, IcebergType], rules: ChangelogRules) -> list[str]:
+        """The selected expressions: ours, then those of the live columns."""
+        refuse, low, high = refuse_by(self.schema), *RANGES["timestamptz"]
+        converter = Converter(rules.out_of_range, refuse, typed=False)
+        late = refuse("committed_at is out of range: ", "e.committed_at")
+        return [
+            _operation(self.columns, refuse),
+            _SEQUENCE,
+            "e.commit_lsn",
+            _COMMITTED.format(low=low, high=high, refused=late),
+            _unchanged(self.columns, refuse),
+            *(converter.column(one, f"r.{identifier(one.source.name)}", types[one.field]) for one in self.columns.live),
+        ]
+
+    def select(self, values: Sequence[str], read: Sequence[ColumnState], first: int | str, last: int | str) -> str:
+        """The values of events between two ids, given as numbers or parameters; `read` are the columns they need."""
+        record = ", ".join(f"{identifier(one.source.name)} {record_type(one)}" for one in read)
+        return _SEGMENT.format(
+            values=",\n  ".join(values),
+            buffer=identifier(self.schema),
+            schema=literal(self.table.schema),
+            table=literal(self.table.name),
+            first=first,
+            last=last,
+            copied="" if self.copied_lsn is None else f" AND e.commit_lsn >= '{lsn_text(self.copied_lsn)}'",
+            record=_RECORD.format(document=_DOCUMENT, columns=record) if record else "",
+        )
 
 
 def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:

@@ -42,9 +42,8 @@ _ALIASES = {
 """What people write; `format_type` writes the long names."""
 _TEXTS = (
     "text, name, char, varchar, character, character varying, bpchar, citext, json, jsonb, jsonpath, xml, hstore, "
-    "ltree, interval, timetz, time with time zone, money, bit, varbit, bit varying, inet, cidr, macaddr, macaddr8, oid, tid, "
-    "xid, xid8, cid, pg_lsn, tsvector, tsquery, point, line, lseg, path, polygon, circle, regclass, regtype, regproc, "
-    "regprocedure, regrole, regnamespace, regconfig"
+    "ltree, interval, timetz, time with time zone, money, bit, varbit, bit varying, inet, cidr, macaddr, macaddr8, "
+    "oid, tid, xid, xid8, cid, pg_lsn, tsvector, tsquery, point, line, lseg, path, polygon, circle, regclass, regtype"
 )
 _KNOWN = frozenset({*_PLAIN, *_TEXTS.split(", "), '"char"', "numeric"})
 """Types whose arrays have commas between their elements."""
