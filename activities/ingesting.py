@@ -26,7 +26,6 @@ from activities.core.faults import (
     StoreUnavailable,
     UnsupportedType,
 )
-from activities.heartbeats import heartbeats
 from activities.readying import Work
 
 FOR_A_PERSON = (BadConfig, BadRequest, ChangelogForeign, SchemaConflict, UnsupportedType)
@@ -66,11 +65,10 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     """
     pipeline = context.pipeline(ingest.environment, ingest.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
-    async with heartbeats({"pipeline": pipeline.name}):
-        if not await buffer.wait_for_events(ingest.wait_seconds):
-            return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
-        async with buffer.locked() as holder:
-            return await _Batch(Work(context, pipeline, holder)).run()
+    if not await buffer.wait_for_events(ingest.wait_seconds):
+        return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
+    async with buffer.locked() as holder:
+        return await _Batch(Work(context, pipeline, holder)).run()
 
 
 class _Batch:
