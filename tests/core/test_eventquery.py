@@ -68,11 +68,15 @@ ROWS = [
     ({"operation": "insert", "new": {"id": 1, "name": "a", "amount": 1, "x": 1, "y": 2}}, "does not have: x, y"),
     ({"operation": "delete", "old": {"id": 1, "x": 1}}, "does not have: x"),
     ({"operation": "insert", "new": {"id": 1, "name": "a"}}, "columns that are missing in the row: amount"),
-    ({"operation": "insert", "new": {"name": "a", "amount": 1}}, "columns that are missing in the row: id"),
-    ({"operation": "delete", "old": {"name": "a"}}, 'the old row must have id, and has {"name": "a"}'),
+    ({"operation": "insert", "new": {"name": "a", "amount": 1}}, 'key (id), and has {"name": "a", "amount": 1}'),
+    ({"operation": "delete", "old": {"name": "a"}}, 'the row must have its key (id), and has {"name": "a"}'),
     (
         {"operation": "update", "old": {"id": 2}, "new": {"id": 1, "name": "a", "amount": 1}},
         'an update that changes the key must come as a delete and an insert: {"id": 2}',
+    ),
+    (
+        {"operation": "update", "new": {"name": "a", "amount": 1}, "unchanged": ("id",)},
+        'the row must have its key (id), and has {"name": "a", "amount": 1}',
     ),
     (
         {"operation": "update", "new": {"id": 1, "amount": 1}, "unchanged": ("name", "nay")},
@@ -142,6 +146,18 @@ def test_a_first_copy_is_inserts_of_the_position_before_the_stream(buffer):
     assert [row[1] for row in rows] == [sequence_number(0x2A00000000, number) for number in range(1, 13)]
     assert {tuple(row[:1] + row[2:5]) for row in rows} == {("insert", "2A/0", COMMITTED, None)}
     assert [row[5:] for row in rows] == [[str(number), "name", "1.50"] for number in range(1, 13)]
+
+
+def test_a_first_copy_has_the_rows_of_partitions_and_not_those_of_tables_that_inherit(buffer):
+    run = buffer.connection.execute
+    run("CREATE TABLE parent (id bigint)")
+    run("CREATE TABLE child () INHERITS (parent)")
+    run("CREATE TABLE split (id bigint) PARTITION BY LIST (id)")
+    run("CREATE TABLE part PARTITION OF split DEFAULT")
+    for number, name in enumerate(("parent", "child", "split")):
+        run(f"INSERT INTO {name} VALUES ({number})".encode())
+    copied = {name: [row[5] for row in buffer.copy(table(name=name))] for name in ("parent", "child", "split", "part")}
+    assert copied == {"parent": ["0"], "child": ["1"], "split": ["2"], "part": ["2"]}
 
 
 def test_only_the_segments_own_events_are_read(buffer):
