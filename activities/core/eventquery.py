@@ -55,7 +55,7 @@ _OPERATION = """CASE
     ELSE e.operation END"""
 _MOVED = "\n    WHEN e.operation = 'update' AND ({differs}) THEN {refused}"
 _ABSENT = """(SELECT string_agg(n, ', ') FROM (VALUES {columns}) AS live(n, since)
-      WHERE NOT e.doc ? n AND n <> ALL (e.unchanged) AND since <= {sequence})"""
+      WHERE NOT e.doc ? n AND n <> ALL (e.unchanged) AND since COLLATE "C" <= {sequence})"""
 _STRANGE = "(SELECT string_agg(n, ', ') FROM jsonb_object_keys(e.doc) AS n WHERE n <> ALL ({names}))"
 _UNCHANGED = """CASE WHEN e.unchanged = '{{}}' THEN NULL WHEN NOT e.unchanged <@ {names} THEN {refused}
     ELSE (SELECT json_agg(field ORDER BY place) FROM unnest(e.unchanged) WITH ORDINALITY AS u(name, place)
