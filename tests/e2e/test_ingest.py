@@ -1,6 +1,6 @@
 """From the buffer to changelogs: every event once, in order, whatever becomes of the tables."""
 
-from support.buffers import delete, insert, schema_event, truncate, update
+from support.buffers import delete, insert, schema_event, update
 from support.ingests import opened
 
 
