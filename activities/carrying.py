@@ -73,9 +73,11 @@ class _Carrying:
         )
 
     async def _commit(self, drift: Drift, made: Sequence[MadeFile]) -> str:
-        """The snapshot's id; empty when there was nothing to commit, or only the schema."""
-        columns = drift.columns.dump()
-        if not made and not drift.changes and columns == self._state.columns:
+        """The snapshot's id; empty when there was nothing to commit.
+
+        A schema that moves makes one without rows: a commit that was sent before it, and is late, cannot land any more.
+        """
+        if not made and not _moves_schema(drift):
             return ""
         await failpoints.reach("cdc-before-upload")
         stored = await self._store(made)
@@ -87,7 +89,7 @@ class _Carrying:
             self._identifier,
             self._state,
             changes=drift.changes,
-            columns_text=columns,
+            columns_text=drift.columns.dump(),
             position=self._table.last_id,
             files=stored,
             buffer_id=self._work.holder.buffer_id,
@@ -118,6 +120,12 @@ class _Carrying:
             "icefleet.cdc.first-sequence": first,
             "icefleet.cdc.last-sequence": last,
         }
+
+
+def _moves_schema(drift: Drift) -> bool:
+    """Whether the columns are others than before; replays of schema events change nothing."""
+    before, after = drift.start, drift.columns
+    return bool(drift.changes) or (before.columns, before.key) != (after.columns, after.key)
 
 
 def sequence_bounds(made: Sequence[MadeFile], column: str) -> tuple[str, str]:
