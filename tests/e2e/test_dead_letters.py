@@ -5,7 +5,24 @@ import pytest
 from activities import failpoints
 from activities.clients.buffer_status import letters, status
 from support.buffers import SCHEMA, Event, delete, insert, schema_event, truncate, update
-from support.ingests import opened
+from support.ingests import opened, place
+
+
+@pytest.fixture(scope="module")
+async def shared(stack, tmp_path_factory):
+    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def postgres(shared):
+    return shared[1]
+
 
 TOO_WIDE = "123456789012.00"
 """More digits than the source's column has."""

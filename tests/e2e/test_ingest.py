@@ -21,8 +21,24 @@ from support.buffers import (
     update,
 )
 from support.fleet import replace_ports
-from support.ingests import opened
+from support.ingests import opened, place
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
+
+
+@pytest.fixture(scope="module")
+async def shared(stack, tmp_path_factory):
+    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def postgres(shared):
+    return shared[1]
 
 
 async def tables_of(ingest) -> dict[str, tuple[str, int]]:
@@ -59,7 +75,7 @@ async def test_events_become_rows_with_their_place_in_the_log_for_every_reader_c
         assert said["icefleet.cdc.last-sequence"] == rows[-1]["cdc_sequence_number"]
         assert (said["icefleet.cdc.events"], said["icefleet.cdc.position"]) == ("14", "15")
         [file] = ingest.table().inspect.files().to_pylist()
-        name = f"cdc/{fleet.network}/public_orders_changelog/data/date=2026-03-20/{1:020d}-{15:020d}-1.parquet"
+        name = f"cdc/{ingest.namespace}/public_orders_changelog/data/date=2026-03-20/{1:020d}-{15:020d}-1.parquet"
         assert file["file_path"].endswith(name)
         assert await tables_of(ingest) == {"orders": ("active", 0)}
 
@@ -287,7 +303,7 @@ async def test_two_source_tables_never_share_a_changelog(fleet, postgres):
         failed, well = report.tables
         assert (well.events, well.failed) == (1, "")
         assert "change `name` or `namespace` of pipeline shop so that they differ" in failed.failed
-        assert len(fleet.load(f"{fleet.network}.orders_changelog").scan().to_arrow()) == 1
+        assert len(fleet.load(f"{ingest.namespace}.orders_changelog").scan().to_arrow()) == 1
         assert (await ingest.settle("resume-table", table=failed.table)).status == "done"
         assert (await ingest.batch()).tables[0].stopped
 
