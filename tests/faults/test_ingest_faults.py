@@ -8,7 +8,6 @@ from activities import failpoints
 from activities.core.faults import (
     CatalogRefused,
     CatalogUnavailable,
-    CommitConflict,
     LockTaken,
     PostgresUnavailable,
     StoreRefused,
@@ -131,7 +130,8 @@ async def test_a_zombie_that_lost_the_lock_and_still_commits_brings_nothing_twic
             others.append(await ingest.batch_when_free())
 
         failpoints.arm("cdc-before-commit" if wins == "other" else "cdc-after-commit", meanwhile)
-        with pytest.raises(CommitConflict if wins == "other" else PostgresUnavailable):
+        # It sees that its events are there; what it marks by then is not its own any more.
+        with pytest.raises(PostgresUnavailable, match="terminating connection"):
             await ingest.batch()
         [table] = others[0].tables
         assert (table.events, table.already_there) == ((2, 0) if wins == "other" else (0, 2))
@@ -161,6 +161,8 @@ async def test_throttling_fails_the_batch_so_that_it_is_tried_again_and_nothing_
     fleet, postgres, catalog, s3, part, answer, fault, monkeypatch
 ):
     monkeypatch.setattr("activities.lake.sending.TRIES", 2)
+    # The S3 library's own patience, which is its matter.
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff._MAX_BACKOFF", 0.05)
     async with opened(fleet, postgres) as ingest:
         await begun(ingest)
         await orders(ingest, 1)
