@@ -82,7 +82,8 @@ STOPPED = """
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 RESUME = """
-    UPDATE {schema}.tables SET state = 'active', cause = '', processed_id = %(processed_id)s
+    UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
+        processed_id = %(processed_id)s
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 LAST = 2**63 - 1

@@ -22,10 +22,12 @@ from activities.lake.values import arrow_type, read_csv
 
 ROLL_BYTES = 128 * 2**20
 """A file that has grown so large is followed by another one."""
-GROUP_BYTES = 64 * 2**20
+GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 MOST_OPEN = 32
 """Files that are written at once; a batch with events of more days ends files early."""
+LONGEST_CAUSE = 160
+"""Characters of what Arrow says of a value, which it may show."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MICROSECONDS = 86_400_000_000
 
@@ -55,7 +57,7 @@ def csv_table(piece: bytes, columns: Sequence[CsvColumn]) -> pa.Table:
     try:
         return pa.table(read_csv(piece, names, kinds), names)
     except pa.ArrowInvalid as wrong:
-        raise UnsupportedType(f"rows cannot be written with the columns {', '.join(names)}: {wrong}") from wrong
+        raise UnsupportedType(f"a row does not fit its columns: {str(wrong)[:LONGEST_CAUSE]}") from wrong
 
 
 _arrow_type = cache(arrow_type)

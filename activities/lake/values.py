@@ -5,7 +5,8 @@ No Python runs for each value, except for the elements of lists.
 
 import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ from activities.lake.schema import to_pyiceberg
 TEXT = pa.large_string()
 _UUID_DIGITS = 32
 _PREFIX = len("\\x")
+_PLACE = re.compile(r"In CSV column #(\d+): ")
 
 
 def arrow_type(kind: IcebergType) -> pa.DataType:
@@ -28,27 +30,34 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
 def read_csv(piece: bytes, names: Sequence[str], kinds: Sequence[pa.DataType]) -> list[pa.Array]:
     r"""The columns of whole CSV lines as `COPY … (FORMAT csv)` writes them: no header, NULL is nothing, '' is `""`.
 
-    Booleans are `t` or `f`, bytes `\x…`, lists JSON texts, NaN and infinity as PostgreSQL writes them.
+    Values are written as `CsvColumn` says.
 
     Raises:
         pa.ArrowInvalid: a value is none of its column's type, or a line has another number of values.
     """
-    table = pacsv.read_csv(
+    try:
+        table = _read(piece, dict(zip(names, map(_read_as, kinds), strict=True)))
+    except pa.ArrowInvalid as wrong:
+        raise pa.ArrowInvalid(_PLACE.sub(lambda found: f"column {names[int(found[1])]}: ", str(wrong))) from wrong
+    columns = (column.combine_chunks() for column in table.columns)
+    return [_decoded(name, *column) for name, *column in zip(names, columns, kinds, strict=True)]
+
+
+def _read(piece: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+    return pacsv.read_csv(
         pa.BufferReader(piece),
         # One block, so that no value is cut by the end of one.
-        read_options=pacsv.ReadOptions(column_names=list(names), block_size=len(piece) + 1),
+        read_options=pacsv.ReadOptions(column_names=list(types), block_size=len(piece) + 1),
         parse_options=pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=pacsv.ConvertOptions(
-            column_types={name: _read_as(kind) for name, kind in zip(names, kinds, strict=True)},
+            column_types=types,
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
-            true_values=["t"],
-            false_values=["f"],
+            true_values=["t", "true"],
+            false_values=["f", "false"],
         ),
     )
-    columns = [column.combine_chunks() for column in table.columns]
-    return [_decoded(column, kind) for column, kind in zip(columns, kinds, strict=True)]
 
 
 def _read_as(kind: pa.DataType) -> pa.DataType:
@@ -59,14 +68,17 @@ def _decoded_here(kind: pa.DataType) -> bool:
     return bool(pa.types.is_large_binary(kind) or pa.types.is_large_list(kind) or kind == pa.uuid())
 
 
-def _decoded(values: pa.Array, kind: pa.DataType) -> pa.Array:
+def _decoded(name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
     if not _decoded_here(kind):
         return values
     if values.null_count == len(values):
         return pa.nulls(len(values), kind)
-    if pa.types.is_large_list(kind):
-        return _lists(values, kind)
-    return _bytes(values) if pa.types.is_large_binary(kind) else _uuids(values)
+    try:
+        if pa.types.is_large_list(kind):
+            return _lists(values, kind)
+        return _bytes(values) if pa.types.is_large_binary(kind) else _uuids(values)
+    except pa.ArrowInvalid as wrong:
+        raise pa.ArrowInvalid(f"column {name}: {wrong}") from wrong
 
 
 def _uuids(texts: pa.Array) -> pa.Array:
@@ -108,11 +120,12 @@ def _lists(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _parsed(text: str) -> list[str | None]:
-    """The elements of a JSON list as their texts; numbers keep every digit."""
-    found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-    if not isinstance(found, list):
-        raise pa.ArrowInvalid("a list is expected to be a JSON list")
-    return ["ft"[element] if isinstance(element, bool) else element for element in found]
+    """The elements of a JSON list, which are texts, or null."""
+    try:
+        found: list[str | None] = json.loads(text)
+    except ValueError as wrong:
+        raise pa.ArrowInvalid(f"no JSON list: {wrong}") from wrong
+    return found
 
 
 def _elements(texts: list[str | None], kind: pa.DataType) -> pa.Array:
