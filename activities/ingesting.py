@@ -1,5 +1,6 @@
 """A batch of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -97,14 +98,30 @@ class _Batch:
         try:
             return Outcome(table, await carry(self._work, table))
         except FOR_A_PERSON as wrong:
-            failed = self._failed(table, wrong)
-            try:
-                await stop(self._work.holder, table, failed.failed)
-            except Fault as away:
-                return Outcome(table, failed, away)
-            return Outcome(table, replace(failed, stopped=True))
+            return await self._stop(table, wrong)
+        except CatalogRefused as wrong:
+            # It may refuse everything, or just this table's name.
+            return await (self._stop(table, wrong) if await self._is_catalog_open() else self._fail(table, wrong))
         except Exception as wrong:  # noqa: BLE001 - told in the report, or raised when nobody gets on
-            return Outcome(table, self._failed(table, wrong), wrong)
+            return await self._fail(table, wrong)
+
+    async def _stop(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        failed = self._failed(table, wrong)
+        try:
+            await stop(self._work.holder, table, failed.failed)
+        except Fault as away:
+            return Outcome(table, failed, away)
+        return Outcome(table, replace(failed, stopped=True))
+
+    async def _fail(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        return Outcome(table, self._failed(table, wrong), wrong)
+
+    async def _is_catalog_open(self) -> bool:
+        try:
+            await asyncio.to_thread(self._work.context.lake.check)
+        except Fault:
+            return False
+        return True
 
     def _failed(self, table: ClaimedTable, wrong: Exception) -> TableBatch:
         try:
