@@ -132,8 +132,9 @@ class _Batch:
 
     def _raise_if_nothing_went_on(self) -> None:
         failures = [one.failure for one in self._outcomes if one.failure]
+        failures.sort(key=lambda failure: not isinstance(failure, OF_EVERYBODY))
         if failures and not any(one.went_on for one in self._outcomes):
-            raise next((one for one in failures if isinstance(one, OF_EVERYBODY)), failures[0])
+            raise failures[0]
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]

@@ -162,7 +162,7 @@ async def test_throttling_fails_the_batch_so_that_it_is_tried_again_and_nothing_
 ):
     monkeypatch.setattr("activities.lake.sending.TRIES", 2)
     # The S3 library's own patience, which is its matter.
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff._MAX_BACKOFF", 0.05)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     async with opened(fleet, postgres) as ingest:
         await begun(ingest)
         await orders(ingest, 1)
