@@ -243,6 +243,7 @@ class _Turn:
             await failpoints.reach("cdc-before-buffer")
         await self._sink.write(self._lines)
         self._lines, self._size = [], 0
+        await failpoints.reach("cdc-during-buffer")
 
     async def _flush_rest(self) -> None:
         if self._in_hand[1]:

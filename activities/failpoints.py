@@ -4,7 +4,7 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
 `before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
-Capture: `cdc-before-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
+Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
 `cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`.
 """
 
@@ -40,7 +40,7 @@ INGEST_NAMES = frozenset(
         "cdc-after-mark",
     }
 )
-CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-after-buffer", "cdc-before-feedback"})
+CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-during-buffer", "cdc-after-buffer", "cdc-before-feedback"})
 COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
 ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}

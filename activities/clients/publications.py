@@ -50,6 +50,9 @@ _TELL: LiteralString = """
                     true, {prefix}, (jsonb_build_object('slot', {slot}) || {home}.describe(relation))::text
                 );
             END LOOP;
+            -- A message has the position where it ends, which is where the next change begins, and of a subtransaction
+            -- (this block is one) PostgreSQL sends the later of two equals. Something between them tells them apart.
+            PERFORM pg_logical_emit_message(false, {prefix}, '');
         EXCEPTION WHEN OTHERS THEN
             RAISE WARNING 'icefleet: the change of a published table could not be logged: %', SQLERRM;
         END;

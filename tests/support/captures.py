@@ -1,10 +1,15 @@
 """A pipeline on one test's own database: source and buffer in one, a slot of its own, and what the buffer holds."""
 
 import asyncio
+import json
+import os
+import signal
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from activities.capturing import capture_changes
@@ -12,8 +17,11 @@ from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.postgres import PostgresSettings
 from activities.contracts.cdc import CaptureInput, CaptureReport, InstallReport, InstallRequest
 from activities.core.changelogs import ChangelogRules
+from activities.failpoints import arm_death
 from activities.installing import install_capture
 
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "proto"), str(ROOT / "tests")])
 ENVIRONMENT, PIPELINE, SCHEMA = "test", "shop", "icefleet_cdc"
 EVENTS = (
     "SELECT source_schema || '.' || source_table, operation, ordinal, key_columns, old_row, new_row, unchanged "
@@ -122,3 +130,25 @@ def captures(source: PostgresSettings, buffer: PostgresSettings | None = None) -
         parallel_tables=2,
     )
     return Captures(source, buffer or source, config)
+
+
+async def die_at(shop: Captures, failpoint: str) -> None:
+    """Capture in a process of its own that is killed (SIGKILL) when it reaches a failpoint."""
+    told = json.dumps({**vars(shop.source), "slot": shop.slot, "failpoint": failpoint})
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, told, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": PATHS}
+    )
+    _, errors = await child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors.decode()
+
+
+async def _main(told: dict[str, Any]) -> None:
+    slot, failpoint = told.pop("slot"), told.pop("failpoint")
+    shop = captures(PostgresSettings(**told))
+    shop.config = replace(shop.config, source=replace(shop.config.source, slot=slot, publication=slot))
+    arm_death(failpoint)
+    await shop.capture(60)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(json.loads(sys.argv[1])))
