@@ -95,11 +95,10 @@ async def test_a_process_serves_the_pipelines_of_its_environment_on_a_queue_of_t
     buffer = {"host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}
     pipelines = {name: Pipeline.model_validate({"buffer": {**buffer, "schema": name}}) for name in ("shop", "bank")}
     with_pipelines = replace(settings, environments={fleet.name: environment.model_copy(update={"cdc": pipelines})})
-    async with open_workers(settings, fleet.name, fleet.temporal) as workers:
-        assert [worker.task_queue for worker in workers] == [fleet.queue]
-    async with open_workers(with_pipelines, fleet.name, fleet.temporal) as (_, cdc):
-        config = cdc.config()
-    assert config["task_queue"] == cdc_contract.CDC_TASK_QUEUE == "icefleet-cdc"
+    async with open_workers(with_pipelines, fleet.name, fleet.temporal) as workers:
+        assert [worker.task_queue for worker in workers] == [fleet.queue, fleet.cdc_queue]
+        config = workers[1].config()
+    assert type(environment.temporal).model_fields["cdc_task_queue"].default == cdc_contract.CDC_TASK_QUEUE == "icefleet-cdc"
     assert {activity_name(method) for method in config["activities"]} == CDC
     assert all(type(method.__self__) is Cdc for method in config["activities"])
     assert list(config["workflows"]) == list(worker_main.CDC_WORKFLOWS)
