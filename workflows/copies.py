@@ -1,5 +1,6 @@
 """First copies beside the batches: begun by the ingest loop, a few at once, and told of by signal."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -79,19 +80,20 @@ class Copies:
                 workflow.logger.info("the copy of %s had ended: %s", table, gone)
 
     def load(self, dumped: dict[str, Any]) -> None:
-        """Take over what `dump` gave; copies under way are looked after with the first report."""
+        """Take over what `dump` gave; whether copies go on that were under way is looked at with the first turn."""
+        self._waiting = list(dumped["waiting"])
         self._seen = {table: datetime.fromtimestamp(0, workflow.now().tzinfo) for table in dumped["under_way"]}
         self.failed = dict(dumped["failed"])
         self._failed_at = dict.fromkeys(self.failed, workflow.now())
 
     def dump(self) -> dict[str, Any]:
-        """Tables under way, and those whose copy has failed, as plain JSON."""
-        return {"under_way": self.under_way, "failed": dict(self.failed)}
+        """Tables that wait or are under way, and those whose copy has failed, as plain JSON."""
+        return {"waiting": self._waiting, "under_way": self.under_way, "failed": dict(self.failed)}
 
 
 async def _start(asked: PipelineRequest, table: str) -> None:
     try:
-        await workflow.start_child_workflow(
+        copy = await workflow.start_child_workflow(
             COPY_WORKFLOW,
             write_input(CopyInput(asked.environment, asked.pipeline, table)),
             id=copy_id(asked.environment, asked.pipeline, table),
@@ -100,3 +102,11 @@ async def _start(asked: PipelineRequest, table: str) -> None:
         )
     except WorkflowAlreadyStartedError:
         workflow.logger.info("the copy of %s goes on", table)
+    else:
+        copy.add_done_callback(_told_by_signal)
+
+
+def _told_by_signal(copy: asyncio.Task[Any]) -> None:
+    """What became of a copy comes by signal, to whichever run of the loop there is then."""
+    if not copy.cancelled():
+        copy.exception()

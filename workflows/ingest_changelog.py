@@ -167,6 +167,7 @@ class IngestChangelog(PipelineLoop):
         if report.snapshot_id:
             self._unannounced[report.changelog] = None
         self._heard = True
+        self._show()
 
     # --- people -------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,11 @@ async def test_a_process_serves_the_pipelines_of_its_environment_on_a_queue_of_t
     async with open_workers(with_pipelines, fleet.name, fleet.temporal) as workers:
         assert [worker.task_queue for worker in workers] == [fleet.queue, fleet.cdc_queue]
         config = workers[1].config()
-    assert type(environment.temporal).model_fields["cdc_task_queue"].default == cdc_contract.CDC_TASK_QUEUE == "icefleet-cdc"
+    assert (
+        type(environment.temporal).model_fields["cdc_task_queue"].default
+        == cdc_contract.CDC_TASK_QUEUE
+        == "icefleet-cdc"
+    )
     assert {activity_name(method) for method in config["activities"]} == CDC
     assert all(type(method.__self__) is Cdc for method in config["activities"])
     assert list(config["workflows"]) == list(worker_main.CDC_WORKFLOWS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import WorkflowHandle
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.cdc import Cdc
@@ -56,7 +56,8 @@ def batch(table: str, **more: Any) -> TableBatch:
 def ingested(*tables: TableBatch, **more: Any) -> IngestReport:
     """A batch of these tables."""
     events = sum(table.events for table in tables)
-    return IngestReport(**{"tables": list(tables), "events": events, "bytes": 10 * events, "epoch": 1, **more})
+    counts = {"events": events, "bytes": 10 * events, "epoch": 1, "more": False}
+    return IngestReport(tables=list(tables), **{**counts, **more})
 
 
 def captured(events: int = 5, **more: Any) -> CaptureReport:
@@ -200,19 +201,20 @@ async def progress_of(loop: WorkflowHandle[Any, Any], **wanted: Any) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def loops(
-    fleet: Fleet, *, source: bool = True, runner: WorkflowRunner | None = None, rooms: Rooms | None = None
-) -> AsyncIterator[Loops]:
-    """A worker of the fleet's pipeline `shop`, whose rooms answer as the test says."""
+async def loops(fleet: Fleet, *, source: bool = True, sandboxed: bool = False) -> AsyncIterator[Loops]:
+    """A worker of the fleet's pipeline `shop`, whose rooms answer as the test says.
+
+    Without a sandbox, which would load modules anew, a test may shorten the loops' pauses.
+    """
     fleet.set_cdc(**{PIPELINE: {"buffer": NOWHERE, **({"source": NOWHERE} if source else {})}})
     async with open_cdc(fleet.settings(), fleet.name, fleet.temporal) as context:
-        answering = rooms or Rooms(context)
+        answering = Rooms(context)
         async with Worker(
             fleet.temporal,
             task_queue=fleet.cdc_queue,
             workflows=CDC_WORKFLOWS,
             activities=activities_of(answering, CdcActivities),
-            workflow_runner=runner or SandboxedWorkflowRunner(),
+            workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=timedelta(seconds=10),
             max_heartbeat_throttle_interval=timedelta(seconds=0.2),
             default_heartbeat_throttle_interval=timedelta(seconds=0.2),

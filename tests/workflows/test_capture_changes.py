@@ -3,7 +3,6 @@
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities.contracts.cdc import PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL, CaptureInput
 from activities.core.faults import PostgresRefused, SlotLost
@@ -14,7 +13,7 @@ from workflows import cdc_loop
 
 
 async def test_one_turn_follows_another_and_the_loop_counts_what_they_brought(fleet):
-    async with loops(fleet) as own:
+    async with loops(fleet, sandboxed=True) as own:
         own.rooms.captures = [captured(5), captured(7, captured_lsn="0/20", retained_wal_bytes=9)]
         loop = await own.capture()
         progress = await progress_of(loop, events=12, transactions=4, state="running")
@@ -48,7 +47,7 @@ async def test_a_capture_whose_slot_is_lost_says_so_and_waits_until_it_is_told_t
 
 async def test_a_capture_that_is_refused_shows_it_and_tries_again_by_itself(fleet, monkeypatch):
     monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=1))
-    async with loops(fleet, runner=UnsandboxedWorkflowRunner()) as own:
+    async with loops(fleet) as own:
         own.rooms.captures = [PostgresRefused("wrong password"), PostgresRefused("wrong password"), captured(3)]
         loop = await own.capture()
         progress = await progress_of(loop, state="waiting")
