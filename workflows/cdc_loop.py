@@ -84,12 +84,15 @@ class PipelineLoop(ABC):
 
     async def _serve(self, payloads: tuple[Any, ...], identity: Callable[[str, str], str]) -> None:
         self._open(payloads, identity)
+        # No `finally` that waits: coroutines of a run that left the worker's cache are closed where nothing can.
         try:
             while not self._stopping:
                 await self._step()
             await self._leave()
-        finally:
+        except asyncio.CancelledError:
             await self._settle()
+            raise
+        await self._settle()
 
     async def _step(self) -> None:
         self._heard = False
@@ -126,9 +129,10 @@ class PipelineLoop(ABC):
             if not running.done() and self.grace:
                 with contextlib.suppress(TimeoutError):
                     await workflow.wait_condition(running.done, timeout=self.grace)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        except asyncio.CancelledError:
+            await _ended(running)
+            raise
+        await _ended(running)
         if running.cancelled():
             return None
         failure = running.exception()
@@ -236,3 +240,8 @@ class PipelineLoop(ABC):
         workflow.set_current_details(
             "\n".join([f"**{self._asked.environment}.{self._asked.pipeline}**: {self.state}", *trouble, *self._lines()])
         )
+
+
+async def _ended(running: asyncio.Future[Any]) -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
