@@ -19,6 +19,8 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.io import load_file_io
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from requests.adapters import HTTPAdapter
 
@@ -131,19 +133,20 @@ class Lake:
         return table
 
     def create(self, identifier: str, columns: tuple[ExportColumn, ...], rule: PartitionRule) -> None:
-        """Make the table, unless somebody else has made one of that name meanwhile."""
+        """Make an export's table, unless somebody else has made one of that name meanwhile."""
+        schema = iceberg_schema(columns)
+        self.make(identifier, schema, partition_spec(schema, rule), table_properties())
+
+    def make(self, identifier: str, schema: Schema, spec: PartitionSpec, properties: Mapping[str, str]) -> None:
+        """Make a table and its namespace, unless somebody else has made one of that name meanwhile."""
         namespace = identifier.rpartition(".")[0]
         catalog = self.catalog
-        with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of this network was first
+        with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of it was first
             self.ask(lambda: catalog.create_namespace(namespace))
-        schema = iceberg_schema(columns)
         with contextlib.suppress(TableAlreadyExistsError):  # another worker was first
             self.ask(
                 lambda: catalog.create_table(
-                    identifier,
-                    schema=schema,
-                    partition_spec=partition_spec(schema, rule),
-                    properties=table_properties(),
+                    identifier, schema=schema, partition_spec=spec, properties=dict(properties)
                 )
             )
 
