@@ -4,6 +4,7 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
 `before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
+Capture: `cdc-before-buffer`, `cdc-after-buffer`, `cdc-before-feedback`.
 """
 
 import os
@@ -38,7 +39,8 @@ INGEST_NAMES = frozenset(
         "cdc-after-mark",
     }
 )
-ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES
+CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-after-buffer", "cdc-before-feedback"})
+ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 

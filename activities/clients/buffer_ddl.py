@@ -16,6 +16,7 @@ STATEMENTS = (
         buffer_id uuid NOT NULL DEFAULT gen_random_uuid(),
         epoch bigint NOT NULL DEFAULT 0,
         slot text,
+        publication_id bigint,
         captured_lsn pg_lsn,
         captured_at timestamptz,
         ended text
@@ -51,6 +52,7 @@ STATEMENTS = (
         state text NOT NULL DEFAULT 'active' CHECK (state IN ('copying', 'active', 'stopped')),
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
+        captured jsonb,
         processed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,
         last_lsn pg_lsn,
