@@ -9,11 +9,9 @@ from activities.contracts.cdc import ChangelogsInput, ChangelogsReport
 from activities.core.faults import Fault
 from activities.core.partitions import label_of
 from activities.core.tables import PartitionRule
+from activities.lake.changelog import PIPELINE, PREFIX, SOURCE_TABLE
 from activities.lake.history import SnapshotFacts, snapshot_facts
 from icefleet.v1.events_pb2 import Changelog, Partition, SnapshotCommitted
-
-PREFIX = "icefleet.cdc."
-"""How what a changelog says of itself begins, in its properties and in the summaries of its snapshots."""
 
 
 async def announce_changelogs(context: CdcContext, asked: ChangelogsInput) -> ChangelogsReport:
@@ -39,13 +37,13 @@ async def announce_changelogs(context: CdcContext, asked: ChangelogsInput) -> Ch
 
 async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: str) -> int:
     table: Any = await asyncio.to_thread(context.lake.load, identifier)
-    if table is None or table.properties.get(f"{PREFIX}pipeline") != pipeline.name:
+    if table is None or table.properties.get(PIPELINE) != pipeline.name:
         return 0  # it was dropped, or somebody else fills it
     rule = PartitionRule("daily", pipeline.rules.system.timestamp)
     announced = 0
     async for snapshot, publish in unannounced(context.bus, table, changelog_subject(context.environment, identifier)):
         facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
-        await publish(_event(context, identifier, rule, facts, table.properties.get(f"{PREFIX}source-table", "")))
+        await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
         announced += 1
     return announced
 
