@@ -12,9 +12,7 @@ from activities.capturing import capture_changes
 from activities.cdc_context import CdcContext
 from activities.contracts.cdc import (
     CAPTURE,
-    CAPTURE_WORKFLOW,
-    INGEST,
-    INGEST_WORKFLOW,
+    LOOPS,
     STOP_SIGNAL,
     CaptureInput,
     CaptureReport,
@@ -33,8 +31,6 @@ from activities.contracts.cdc import (
     StopInput,
     UninstallReport,
     UninstallRequest,
-    capture_id,
-    ingest_id,
 )
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.copying import copy_table
@@ -46,7 +42,6 @@ from activities.ingesting import ingest_batch
 from activities.installing import install_capture, uninstall_capture
 from activities.letters import settle
 
-LOOPS = {CAPTURE: (CAPTURE_WORKFLOW, capture_id), INGEST: (INGEST_WORKFLOW, ingest_id)}
 BATCH_GRACE_SECONDS = 3.0
 """How long a batch may go on when its worker is told to stop: most end within it."""
 

@@ -47,6 +47,10 @@ def copy_id(environment: str, pipeline: str, table: str) -> str:
     return f"cdc/copy/{environment}/{pipeline}/{table}"
 
 
+LOOPS = {CAPTURE: (CAPTURE_WORKFLOW, capture_id), INGEST: (INGEST_WORKFLOW, ingest_id)}
+"""Loop → its workflow, and what its id is made by."""
+
+
 @dataclass(frozen=True)
 class PipelineRequest:
     """What a loop is started with, and what a person may start one with."""
