@@ -12,7 +12,12 @@ SHOP = """\
         source: {host: pg, database: shop, user: u, password_env: TEST_SECRET}
         buffer: {host: pg, database: shop, user: u, password_env: TEST_SECRET}
 """
-CDC = "environments.local.cdc.shop"
+SIGNS = "1 to 63 lower-case letters, digits and `_`"
+
+
+def at(line, key, pipeline="shop"):
+    """Where a problem of a pipeline is."""
+    return f"environments.yaml:{line} environments.local.cdc.{pipeline}.{key}: "
 
 
 @pytest.fixture
@@ -46,9 +51,7 @@ def test_a_pipeline_needs_two_databases_and_the_rest_has_defaults(shop, whole_co
     ],
 )
 def test_a_template_that_makes_no_names_of_tables_is_refused(shop, name, said):
-    assert shop(("      shop:\n", f"      shop:\n        name: '{name}'\n")) == [
-        f"environments.yaml:5 {CDC}.name: {said}"
-    ]
+    assert shop(("      shop:\n", f"      shop:\n        name: '{name}'\n")) == [at(5, "name") + said]
 
 
 def test_every_problem_of_a_pipeline_is_reported_at_once(shop):
@@ -59,26 +62,12 @@ def test_every_problem_of_a_pipeline_is_reported_at_once(shop):
         ("buffer: {host", "buffer: {schema: pg_mine, host"),
         ("      shop:\n", "      shop:\n        system_columns: {operation: op, lsn: OP, sequence: a.b}\n"),
     ) == [
-        (
-            f"environments.yaml:5 {CDC}.system_columns.lsn: 'OP' is what `operation` is called; give one of them another "
-            "name"
-        ),
-        (
-            f"environments.yaml:5 {CDC}.system_columns.sequence: 'a.b' cannot be a column: no dots, and no blanks at its "
-            "ends"
-        ),
-        (
-            f"environments.yaml:6 {CDC}.source.slot: 'My-Slot' is no name that PostgreSQL takes: 1 to 63 lower-case "
-            "letters, digits and `_`"
-        ),
-        (
-            f"environments.yaml:6 {CDC}.source.warn_retained_wal_bytes: warn_retained_wal_bytes 10 must be below "
-            "max_retained_wal_bytes 10, where the slot is given up"
-        ),
-        (
-            f"environments.yaml:7 {CDC}.buffer.schema: 'pg_mine' cannot be a schema: at most 63 characters, not beginning "
-            "with `pg_`"
-        ),
+        at(5, "system_columns.lsn") + "'OP' is what `operation` is called; give one of them another name",
+        at(5, "system_columns.sequence") + "'a.b' cannot be a column: no dots, and no blanks at its ends",
+        at(6, "source.slot") + f"'My-Slot' is no name that PostgreSQL takes: {SIGNS}",
+        at(6, "source.warn_retained_wal_bytes")
+        + "warn_retained_wal_bytes 10 must be below max_retained_wal_bytes 10, where the slot is given up",
+        at(7, "buffer.schema") + "'pg_mine' cannot be a schema: at most 63 characters, not beginning with `pg_`",
     ]
 
 
@@ -86,24 +75,16 @@ def test_two_pipelines_share_neither_buffer_nor_slot(shop):
     """Names that only differ by `-` and `_` make one slot."""
     other = SHOP.partition("      shop:\n")[2]
     assert shop(("      shop:\n", f"      sh-op:\n{other}      sh_op:\n")) == [
-        (
-            "environments.yaml:8 environments.local.cdc.sh_op.source: pipeline local.sh-op has the same slot there; give "
-            "one of them another"
-        ),
-        (
-            "environments.yaml:9 environments.local.cdc.sh_op.buffer: pipeline local.sh-op has the same buffer schema "
-            "there; give one of them another"
-        ),
+        at(8, "source", "sh_op") + "pipeline local.sh-op has the same slot there; give one of them another",
+        at(9, "buffer", "sh_op") + "pipeline local.sh-op has the same buffer schema there; give one of them another",
     ]
 
 
 def test_a_name_that_is_none_and_a_slot_that_would_be_too_long_are_refused(shop):
     long = "s" * 60
     assert shop(("      shop:\n", f"      {long}:\n")) == [
-        (
-            f"environments.yaml:5 environments.local.cdc.{long}.source.slot: its slot would be 'icefleet_local_{long}', "
-            "which PostgreSQL does not take (1 to 63 lower-case letters, digits and `_`)"
-        )
+        at(5, "source.slot", long)
+        + f"its slot would be 'icefleet_local_{long}', which PostgreSQL does not take ({SIGNS})"
     ]
     assert shop((f"      {long}:\n", "      a shop:\n"))[0] == (
         "environments.yaml:4 environments.local.cdc.a shop: 'a shop' cannot be a name: letters, digits, `_` and `-` "
