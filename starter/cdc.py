@@ -1,44 +1,20 @@
 """`icefleet cdc`: set up, watch and steer pipelines from PostgreSQL to changelogs."""
 
-import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contracts.cdc import (
-    CAPTURE,
-    INGEST,
     INSTALL_WORKFLOW,
-    LETTERS_WORKFLOW,
-    LOOPS,
-    PAUSE_SIGNAL,
-    RESUME_SIGNAL,
     UNINSTALL_WORKFLOW,
     InstallRequest,
     LettersRequest,
     UninstallRequest,
 )
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
-from activities.core.names import near
-from starter.common import (
-    FAILED,
-    USAGE,
-    EnvironmentOption,
-    JsonOption,
-    errors,
-    fail,
-    load_environment,
-    run,
-    say,
-    say_json,
-)
-from starter.export import connect, explain, has_worker
-from worker.config import Environment
+from starter.cdc_asking import ask, choose, chosen_of, loops_of, pause_loops, resume_loops, settle
+from starter.common import FAILED, EnvironmentOption, JsonOption, load_environment, run, say, say_json
 
 app = typer.Typer(help="Carry changes of PostgreSQL tables into Iceberg changelogs.", no_args_is_help=True)
 PipelineOption = Annotated[
@@ -69,14 +45,14 @@ def install(
     icefleet cdc install --pipeline shop --tables public.orders --again
     icefleet cdc install --pipeline fed-by-others
 
-    Without tables only what is missing is made, and the loops are started.
+    Without tables only the buffer is made, for producers of your own.
     """
     wanted = [name.strip() for text in tables or [] for name in text.split(",") if name.strip()]
-    resolved, name = _pipeline(environment, pipeline)
+    resolved, name = choose(environment, pipeline)
     request = InstallRequest(name, wanted, environment, full_identity=full_identity, again=again)
     from starter.cdc_shown import show_installed  # noqa: PLC0415 - it loads drivers, which most commands do not need
 
-    report = run(_ask(resolved, name, INSTALL_WORKFLOW, write_input(request)))
+    report = run(ask(resolved, name, INSTALL_WORKFLOW, write_input(request)))
     if json:
         say_json(report)
     else:
@@ -99,9 +75,9 @@ def uninstall(
     icefleet cdc uninstall --pipeline shop
     icefleet cdc uninstall --pipeline shop --drop-buffer
     """
-    resolved, name = _pipeline(environment, pipeline)
+    resolved, name = choose(environment, pipeline)
     request = UninstallRequest(name, environment, drop_buffer=drop_buffer)
-    report = run(_ask(resolved, name, UNINSTALL_WORKFLOW, write_input(request)))
+    report = run(ask(resolved, name, UNINSTALL_WORKFLOW, write_input(request)))
     if json:
         say_json(report)
     else:
@@ -122,7 +98,7 @@ def status(environment: EnvironmentOption = "local", pipeline: PipelineOption = 
     from worker.cdc_status import look_at  # noqa: PLC0415
 
     resolved = load_environment(environment, "cdc")
-    names = [_chosen(resolved, pipeline)] if pipeline else list(resolved.cdc) or [_chosen(resolved, "")]
+    names = [chosen_of(resolved, pipeline)] if pipeline else list(resolved.cdc) or [chosen_of(resolved, "")]
     found = [run(look_at(resolved, name)) for name in names]
     if json:
         say_json([asdict(report) for report in found])
@@ -150,7 +126,7 @@ def dead_letters(
     from worker.cdc_status import dead_letters as look  # noqa: PLC0415
 
     resolved = load_environment(environment, "cdc")
-    name = _chosen(resolved, pipeline)
+    name = chosen_of(resolved, pipeline)
     schema, dot, rest = table.partition(".")
     chosen = ((schema, rest) if dot else ("public", schema)) if table else None
     letters = [asdict(letter) for letter in run(look(resolved, name, chosen, every=every, limit=limit))]
@@ -176,7 +152,7 @@ def requeue(
     icefleet cdc requeue 4711 4712
     icefleet cdc requeue --table public.orders
     """
-    _settle(environment, pipeline, LettersRequest("", "requeue", table, letters or []), json=json)
+    settle(environment, pipeline, LettersRequest("", "requeue", table, letters or []), json=json)
 
 
 @app.command()
@@ -194,7 +170,7 @@ def drop(
     icefleet cdc drop 4711 --reason "a test row of the shop's"
     icefleet cdc drop --table public.orders --reason "all of them were made by a faulty import"
     """
-    _settle(environment, pipeline, LettersRequest("", "drop", table, letters or [], reason), json=json)
+    settle(environment, pipeline, LettersRequest("", "drop", table, letters or [], reason), json=json)
 
 
 @app.command()
@@ -205,8 +181,8 @@ def pause(environment: EnvironmentOption = "local", pipeline: PipelineOption = "
     icefleet cdc pause --pipeline shop
     icefleet cdc pause --only ingest
     """
-    resolved, name = _pipeline(environment, pipeline)
-    ran = run(_pause(resolved, name, _loops(resolved, name, only)))
+    resolved, name = choose(environment, pipeline)
+    ran = run(pause_loops(resolved, name, loops_of(resolved, name, only)))
     raise typer.Exit(0 if ran else FAILED)
 
 
@@ -227,108 +203,7 @@ def resume(
     icefleet cdc resume --table public.orders
     """
     if table:
-        _settle(environment, pipeline, LettersRequest("", "resume-table", table), json=json)
+        settle(environment, pipeline, LettersRequest("", "resume-table", table), json=json)
         return
-    resolved, name = _pipeline(environment, pipeline)
-    run(_resume(resolved, name, _loops(resolved, name, only)))
-
-
-# --- how ----------------------------------------------------------------------------------------------------------
-
-
-def _pipeline(environment: str, name: str) -> tuple[Environment, str]:
-    resolved = load_environment(environment, "temporal")
-    return resolved, _chosen(resolved, name)
-
-
-def _chosen(environment: Environment, name: str) -> str:
-    known = list(environment.cdc)
-    if not known:
-        fail(f"environment {environment.name!r} has no pipeline; docs/guides/cdc.md says how to write `cdc`", USAGE)
-    if not name and len(known) > 1:
-        fail(f"environment {environment.name!r} has several pipelines: say --pipeline {' or '.join(known)}", USAGE)
-    if name and name not in known:
-        fail(f"no pipeline {name!r} under `cdc` of environment {environment.name!r}{near(name, known)}", USAGE)
-    return name or known[0]
-
-
-def _loops(environment: Environment, name: str, only: str) -> list[str]:
-    there = [CAPTURE, INGEST] if environment.cdc[name].source is not None else [INGEST]
-    if only and only not in LOOPS:
-        fail(f"--only is {CAPTURE} or {INGEST}, not {only!r}", USAGE)
-    if only and only not in there:
-        fail(f"pipeline {name!r} has no `source` in config: others fill its buffer, and nothing is captured", USAGE)
-    return [only] if only else there
-
-
-def _settle(environment: str, pipeline: str, asked: LettersRequest, *, json: bool) -> None:
-    resolved, name = _pipeline(environment, pipeline)
-    request = {**write_input(asked), "pipeline": name, "environment": environment}
-    report = run(_ask(resolved, name, LETTERS_WORKFLOW, request))
-    if json:
-        say_json(report)
-    else:
-        say(report["message"])
-
-
-async def _ask(environment: Environment, pipeline: str, workflow: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Start a door and wait for its report; its failure is said, and ends the command."""
-    client = await connect(environment)
-    queue = environment.temporal.cdc_task_queue
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: this waits for one (icefleet worker)")
-    handle = await client.start_workflow(
-        workflow,
-        request,
-        id=f"cdc/request/{environment.name}/{pipeline}/{time.time_ns() // 1_000_000}",
-        task_queue=queue,
-        search_attributes=_attributes(environment),
-    )
-    try:
-        report: dict[str, Any] = await handle.result()
-    except WorkflowFailureError as failed:
-        raise typer.Exit(explain(failed)) from failed
-    return report
-
-
-async def _pause(environment: Environment, pipeline: str, loops: list[str]) -> bool:
-    """Whether any of them ran."""
-    client = await connect(environment)
-    ran = False
-    for loop in loops:
-        try:
-            await client.get_workflow_handle(LOOPS[loop][1](environment.name, pipeline)).signal(PAUSE_SIGNAL)
-        except RPCError as gone:
-            if gone.status != RPCStatusCode.NOT_FOUND:
-                raise
-            say(f"{loop} of {pipeline} does not run")
-        else:
-            ran = True
-            say(f"{loop} of {pipeline} pauses; go on with: icefleet cdc resume --pipeline {pipeline}")
-    return ran
-
-
-async def _resume(environment: Environment, pipeline: str, loops: list[str]) -> None:
-    client = await connect(environment)
-    for loop in loops:
-        await _start(client, environment, pipeline, loop)
-        say(f"{loop} of {pipeline} goes on")
-    if not await has_worker(client, environment.temporal.cdc_task_queue):
-        errors.print(f"no worker listens on task queue {environment.temporal.cdc_task_queue} (icefleet worker)")
-
-
-async def _start(client: Client, environment: Environment, pipeline: str, loop: str) -> None:
-    workflow, identity = LOOPS[loop]
-    await client.start_workflow(
-        workflow,
-        {"environment": environment.name, "pipeline": pipeline},
-        id=identity(environment.name, pipeline),
-        task_queue=environment.temporal.cdc_task_queue,
-        static_summary=f"{loop} of {pipeline}",
-        start_signal=RESUME_SIGNAL,
-        search_attributes=_attributes(environment),
-    )
-
-
-def _attributes(environment: Environment) -> TypedSearchAttributes:
-    return TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, environment.name)])
+    resolved, name = choose(environment, pipeline)
+    run(resume_loops(resolved, name, loops_of(resolved, name, only)))
