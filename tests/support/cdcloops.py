@@ -16,6 +16,7 @@ from activities.contracts.cdc import (
     CAPTURE_WORKFLOW,
     INGEST_WORKFLOW,
     LETTERS_WORKFLOW,
+    LOOPS,
     CaptureInput,
     CaptureReport,
     CdcActivities,
@@ -29,6 +30,7 @@ from activities.contracts.cdc import (
     InstallRequest,
     LettersReport,
     LettersRequest,
+    LoopSignal,
     TableBatch,
     UninstallReport,
     UninstallRequest,
@@ -140,6 +142,12 @@ class Rooms(Cdc):
         self.calls.append(request)
         return _told(self.settled(request))
 
+    @activity.defn(name="signal_loop")
+    async def signal_loop(self, asked: LoopSignal) -> str:
+        """Remember that it was asked for, and do it."""
+        self.calls.append(asked)
+        return await super().signal_loop(asked)
+
     @activity.defn(name="install_capture")
     @faults_named
     async def install_capture(self, request: InstallRequest) -> InstallReport:
@@ -174,6 +182,10 @@ class Loops:
         return await self._fleet.temporal.start_workflow(
             workflow, {**self.asked, **fields}, id=identity, task_queue=self._fleet.cdc_queue
         )
+
+    def handle(self, loop: str) -> WorkflowHandle[Any, Any]:
+        """One of the loops, whoever started it."""
+        return self._fleet.temporal.get_workflow_handle(LOOPS[loop][1](self._fleet.name, PIPELINE))
 
     async def capture(self, **fields: Any) -> WorkflowHandle[Any, Any]:
         """Start the capture."""

@@ -16,6 +16,7 @@ from activities.contracts.cdc import (
     IngestInput,
     LettersReport,
     LettersRequest,
+    LoopSignal,
     copy_id,
 )
 from activities.core.faults import CatalogRefused, UnsupportedType
@@ -129,6 +130,7 @@ async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_ca
     assert [report["changed"] for report in reports] == list(range(1, orders + 1))
     settled = [request.letters[0] for request in own.rooms.called(LettersRequest)]
     assert sorted(settled) == list(range(1, orders + 1))
+    assert len(own.rooms.called(LoopSignal)) == orders, "an order was lost, and its door had to remind the loop of it"
     # Nothing that a batch counted is lost on the way from run to run either.
     assert (progress["counts"]["batches"], progress["counts"]["events"]) == (4, 12)
 
