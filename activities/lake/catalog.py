@@ -170,6 +170,9 @@ class Lake:
         return sorted(name for namespace in namespaces for name in self.tables_in(namespace))
 
     def tables_in(self, namespace: tuple[str, ...]) -> list[str]:
-        """The tables of one namespace, as `<network>.<table>`."""
+        """The tables of one namespace, as `<network>.<table>`; none when there is no such namespace."""
         catalog = self.catalog
-        return [".".join(name) for name in self.ask(lambda: list(catalog.list_tables(namespace)))]
+        try:
+            return [".".join(name) for name in self.ask(lambda: list(catalog.list_tables(namespace)))]
+        except NoSuchNamespaceError:
+            return []

@@ -9,6 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationErrorCategory
 
 import activities.core.faults as tree
+from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities, ExportLimits
 from activities.contracts.verify import VerifyActivities
 from activities.core.faults import Fault
@@ -27,8 +28,10 @@ OURS_TO_MEND = {
     # What the stubs would do if nobody implemented them.
     ("activities/contracts/export.py", "NotImplementedError"),
     ("activities/contracts/verify.py", "NotImplementedError"),
+    ("activities/contracts/cdc.py", "NotImplementedError"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
+    ("activities/announcing_changelogs.py", "faults[0]"),
     ("activities/abreast.py", "answer"),
     ("activities/ingesting.py", "failures[0]"),
 }
@@ -98,6 +101,15 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "compare_values": policies.COMPARE,
         "publish_metadata": policies.PUBLISH,
         "publish_findings": policies.ANNOUNCE,
+        "signal_loop": policies.DELIVER,
+        "stop_loops": policies.STOP_LOOPS,
+        "install_capture": policies.INSTALL,
+        "uninstall_capture": policies.INSTALL,
+        "capture_changes": policies.CAPTURE_TURN,
+        "ingest_batch": policies.INGEST_TURN,
+        "copy_table": policies.COPY,
+        "announce_changelogs": policies.ANNOUNCE,
+        "settle_letters": policies.SETTLE,
     }
     expected = {}
     for activity, policy in used.items():
@@ -114,7 +126,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         expected[activity] = [*(names.get(cell, cell) for cell in cells), pause]
     table = DOCS.partition("## Activities")[2]
     assert {name.strip("`"): cells for name, *cells in rows(table, 5)} == expected
-    stubs = {**vars(ExportActivities), **vars(VerifyActivities)}
+    stubs = {**vars(ExportActivities), **vars(VerifyActivities), **vars(CdcActivities)}
     declared = {name for name, stub in stubs.items() if callable(stub) and name[0] != "_"}
     assert set(expected) == declared
     for name in declared:
