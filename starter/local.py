@@ -28,12 +28,13 @@ LABELS = {
     "s3": "S3",
     "catalog": "Iceberg catalog",
     "clickhouse": "ClickHouse",
+    "postgres": "PostgreSQL",
     "worker": "Worker",
 }
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Temporal, NATS, S3 with an Iceberg catalog, and ClickHouse on this machine, below [bold].local/[/].",
+    help="Temporal, NATS, S3 with an Iceberg catalog, ClickHouse and PostgreSQL on this machine, in [bold].local/[/].",
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from deploy.local.stack import Stack
 from support.fleet import Fleet
+from support.ownpostgres import OwnPostgres, fresh_database
 from support.xatulake import PROFILES, XatuLake, exported, people
 from support.xatuschemas import read_schemas
 
@@ -39,6 +40,13 @@ async def fleet(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """An environment of the test's own; its name, network, database and task queue meet no other test's."""
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
     async with Fleet(stack, tmp_path / "config") as own:
+        yield own
+
+
+@pytest.fixture
+async def postgres(stack: Stack) -> AsyncIterator[OwnPostgres]:
+    """An empty PostgreSQL database of the test's own."""
+    async with fresh_database(stack) as own:
         yield own
 
 

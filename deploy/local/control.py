@@ -199,7 +199,7 @@ def _end_leftovers(directory: Path) -> bool:
     state = read_state(directory)
     if state is None:
         return False
-    ended = [end(part.pid, part.identity, STOP_SECONDS) for part in state.parts.values()]
+    ended = [end(part.pid, part.identity, STOP_SECONDS, PARTS[name].stop) for name, part in state.parts.items()]
     sweep_sockets(state.ports)
     (directory / "run" / "state.json").unlink()
     return any(ended)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 DIRECTORY_VARIABLE = "ICEFLEET_LOCAL_DIR"
 CLICKHOUSE_PASSWORD = "ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD"  # noqa: S105 - a variable's name
+POSTGRES_PASSWORD = "ICEFLEET_LOCAL_POSTGRES_PASSWORD"  # noqa: S105 - a variable's name
 S3_ACCESS_KEY = "ICEFLEET_LOCAL_S3_ACCESS_KEY"
 S3_SECRET_KEY = "ICEFLEET_LOCAL_S3_SECRET_KEY"  # noqa: S105 - a variable's name
 CATALOG_CREDENTIAL = "ICEFLEET_LOCAL_CATALOG_CREDENTIAL"
@@ -35,6 +36,7 @@ def with_credentials(known: Mapping[str, str]) -> dict[str, str]:
     """`known` and, where it lacks them, fresh random credentials."""
     values = dict(known)
     values.setdefault(CLICKHOUSE_PASSWORD, secrets.token_urlsafe(24))
+    values.setdefault(POSTGRES_PASSWORD, secrets.token_urlsafe(24))
     values.setdefault(S3_ACCESS_KEY, secrets.token_hex(10))
     values.setdefault(S3_SECRET_KEY, secrets.token_urlsafe(30))
     values[CATALOG_CREDENTIAL] = f"{values[S3_ACCESS_KEY]}:{values[S3_SECRET_KEY]}"

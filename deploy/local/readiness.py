@@ -88,6 +88,21 @@ def clickhouse(port: int) -> None:
         raise NotReady(f"/ping answers {status}: {body[:200].decode(errors='replace').strip()}")
 
 
+def postgres(port: int, user: str, password: str, database: str) -> None:
+    """The database answers a query."""
+    with _connect(port):
+        pass  # cheap to ask often while the server starts
+    import psycopg  # noqa: PLC0415 - an import that no other command should pay for
+
+    try:
+        with psycopg.connect(
+            host=HOST, port=port, user=user, password=password, dbname=database, connect_timeout=int(SECONDS)
+        ) as asked:
+            asked.execute("SELECT 1")
+    except psycopg.Error as why:
+        raise NotReady(str(why).strip().splitlines()[-1]) from why
+
+
 def says(log: Path, start: int, words: str) -> None:
     """A program without a port of its own has written `words` to its log since it started, at byte `start`."""
     with log.open("rb") as file:

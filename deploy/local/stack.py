@@ -26,7 +26,7 @@ class StartFailed(Exception):  # noqa: N818 - what happened
 
 
 class Stack:
-    """Temporal, NATS, SeaweedFS and ClickHouse on loopback, with data, logs and credentials below one directory.
+    """Temporal, NATS, SeaweedFS, ClickHouse and PostgreSQL on loopback, with all they write below one directory.
 
     `ports` are asked for by number: one that is in use is an error. For the others the first free one of `preferred`
     is taken, or any free port. Ports stay the same as long as the object lives. Use it as a context manager, or call
@@ -119,7 +119,7 @@ class Stack:
         return dict(self._ports.given)
 
     def address(self, name: str) -> str:
-        """How to reach `temporal`, `temporal-ui`, `nats`, `s3`, `catalog` or `clickhouse`."""
+        """How to reach `temporal`, `temporal-ui`, `nats`, `s3`, `catalog`, `clickhouse` or `postgres`."""
         return address(name, self.ports[name])
 
     def log(self, part: str) -> Path:
@@ -181,9 +181,11 @@ class Stack:
     def _spawn_here(self, part: str) -> None:
         launch = self._launch(part)
         launch.data.mkdir(mode=0o700, exist_ok=True)
-        command, env = PARTS[part].command(launch), PARTS[part].environment(launch)
+        spec = PARTS[part]
         cwd = launch.cwd if part == "worker" else launch.home
-        self.children[part] = Child(command, cwd=cwd, env=env, log=launch.log)
+        self.children[part] = Child(
+            spec.command(launch), cwd=cwd, env=spec.environment(launch), log=launch.log, stop=spec.stop
+        )
 
     def _launch(self, part: str) -> Launch:
         child = self.children.get(part)

@@ -17,6 +17,7 @@ VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z0-9_]+)([^}]*)\}")
 ONE_SHOTS = {"lakekeeper-migrate", "lakekeeper-warehouse", "temporal-schema", "temporal-namespace", "temporal-init"}
 SERVERS = {
     "clickhouse",
+    "postgres",
     "seaweedfs",
     "lakekeeper-postgres",
     "lakekeeper",
@@ -63,6 +64,7 @@ def test_every_port_is_bound_to_loopback(compose):
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert published == {
         "clickhouse": ["127.0.0.1:8123:8123"],
+        "postgres": ["127.0.0.1:5432:5432"],
         "seaweedfs": ["127.0.0.1:8333:8333"],
         "lakekeeper": ["127.0.0.1:8181:8181"],
         "nats": ["127.0.0.1:4222:4222"],
@@ -126,6 +128,14 @@ def test_the_worker_is_built_here_and_its_config_is_whole(compose, tmp_path, mon
         local.clickhouse["default"].password.get_secret_value()
         == (services["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD"])
     )
+    [pipeline] = local.cdc.values()
+    assert pipeline.source is not None
+    assert "wal_level=logical" in services[pipeline.source.host]["command"]
+    for database in (pipeline.source, pipeline.buffer):
+        postgres = services[database.host]["environment"]
+        assert database.user == postgres["POSTGRES_USER"]
+        assert database.database == postgres["POSTGRES_DB"]
+        assert database.password.get_secret_value() == postgres["POSTGRES_PASSWORD"]
     assert local.storage.secret_key.get_secret_value() == services["seaweedfs"]["environment"]["AWS_SECRET_ACCESS_KEY"]
     assert (local.catalog.uri, local.catalog.credential) == ("http://lakekeeper:8181/catalog", None)
     assert (local.nats.url, local.temporal.address) == ("nats://nats:4222", "temporal:7233")

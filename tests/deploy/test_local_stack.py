@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import nats
 import psutil
+import psycopg
 import pytest
 
 from deploy.local import environment, parts, ports, process
@@ -119,6 +120,16 @@ def clickhouse(env: dict[str, str], query: str) -> str:
     return text
 
 
+def postgres(env: dict[str, str]) -> psycopg.Connection:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=env["ICEFLEET_LOCAL_POSTGRES_PORT"],
+        user="icefleet",
+        password=env["ICEFLEET_LOCAL_POSTGRES_PASSWORD"],
+        dbname="icefleet",
+    )
+
+
 async def test_a_second_up_keeps_data_credentials_and_ports(local):
     local.up()
     before = local.env
@@ -132,6 +143,9 @@ async def test_a_second_up_keeps_data_credentials_and_ports(local):
     clickhouse(before, "CREATE TABLE default.kept (n UInt64) ENGINE = MergeTree ORDER BY n")
     clickhouse(before, "INSERT INTO default.kept VALUES (42)")
 
+    with postgres(before) as shop:
+        shop.execute("CREATE TABLE kept AS SELECT 42 AS n")
+
     assert local.run("down").returncode == 0
     assert local.processes() == []
     local.up()
@@ -143,6 +157,8 @@ async def test_a_second_up_keeps_data_credentials_and_ports(local):
     assert s3_client(before).get_object(Bucket="icefleet", Key="a/b")["Body"].read() == b"an object"
     assert '"kept"' in temporal(local, "workflow", "list", "--output", "json")
     assert clickhouse(before, "SELECT n FROM default.kept") == "42\n"
+    with postgres(before) as shop:
+        assert shop.execute("SELECT n FROM kept").fetchall() == [(42,)]
 
 
 def test_all_parts_are_ready_listen_on_loopback_only_and_leave_nothing_elsewhere(local):
@@ -274,13 +290,13 @@ def test_a_recycled_pid_is_never_signalled(local):
 
 
 def test_nothing_outlives_a_killed_supervisor_and_up_starts_again(local):
-    local.up("--only", "nats,temporal,s3")
+    local.up("--only", "nats,temporal,s3,postgres")
     local.supervisor().kill()
     eventually(lambda: local.processes() == [])
     done = local.run("status")
     assert done.returncode == 1
     assert "s3 is dead: ended with its supervisor" in done.stdout
-    assert local.up("--only", "nats")["nats"]["state"] == "ready"
+    assert local.up("--only", "postgres")["postgres"]["state"] == "ready"
 
 
 def test_an_interrupted_up_leaves_nothing_running(local):
@@ -321,7 +337,7 @@ def test_reset_asks_and_then_deletes_everything(local):
         (["--port", "natz=4222"], "no port is called `natz`; there are temporal, temporal-ui, nats, s3, catalog, "),
         (["--port", "nats=many"], "--port nats: `many` is no port; write a number from 1 to 65535"),
         (["--port", "nats=4222", "--port", "s3=4222"], "nats: port 4222 is also asked for by s3"),
-        (["--only", "redis"], "no part is called `redis`; there are temporal, nats, s3, clickhouse, worker"),
+        (["--only", "redis"], "no part is called `redis`; there are temporal, nats, s3, clickhouse, postgres, worker"),
     ],
 )
 def test_a_mistyped_part_or_port_is_named(local, words, error):

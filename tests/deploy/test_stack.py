@@ -1,8 +1,10 @@
 import shutil
 import socket
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from deploy.local import environment, parts, ports
@@ -52,6 +54,26 @@ def test_a_store_that_was_killed_keeps_its_address_and_leaves_no_sockets(tmp_pat
         used |= set(stack.ports.values())
     left = [path for path in Path("/tmp").glob("seaweedfs-*.sock") if int(path.stem.rpartition("-")[2]) in used]
     assert left == []
+
+
+def test_postgres_stops_and_dies_under_its_clients_and_comes_back_with_their_rows(tmp_path):
+    with Stack(tmp_path, parts=["postgres"]) as stack, ExitStack() as clients:
+
+        def client(password: str = stack.environment["ICEFLEET_LOCAL_POSTGRES_PASSWORD"]) -> psycopg.Connection:
+            address = {"host": "127.0.0.1", "port": stack.ports["postgres"], "dbname": "icefleet"}
+            opened = psycopg.connect(**address, user="icefleet", password=password, autocommit=True)
+            return clients.enter_context(closing(opened))
+
+        assert client().execute("SHOW wal_level").fetchone() == ("logical",)
+        assert client().execute("CREATE TABLE kept AS SELECT 42 AS n").rowcount == 1
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            client("wrong")
+        stack.kill("postgres")
+        stack.start()
+        assert client().execute("SELECT n FROM kept").fetchall() == [(42,)]
+        stack.restart("postgres")
+        assert client().execute("SELECT n FROM kept").fetchall() == [(42,)]
+        assert "database system is shut down" in stack.log("postgres").read_text()  # in order, not by force
 
 
 def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(tmp_path):

@@ -18,7 +18,8 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, i
             probe.bind(("127.0.0.1", 0))
             ports[part] = probe.getsockname()[1]
     lines = [f"ICEFLEET_LOCAL_{part}_PORT={port}" for part, port in ports.items()]
-    lines += ["ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD=p", "ICEFLEET_LOCAL_CATALOG_CREDENTIAL=k:s"]
+    lines += ["ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD=p", "ICEFLEET_LOCAL_POSTGRES_PASSWORD=p"]
+    lines += ["ICEFLEET_LOCAL_CATALOG_CREDENTIAL=k:s"]
     lines += ["ICEFLEET_LOCAL_S3_ACCESS_KEY=k", "ICEFLEET_LOCAL_S3_SECRET_KEY=s"]
     (tmp_path / "env").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(tmp_path))

@@ -58,7 +58,8 @@ class Fleet:
     """An environment called `name` with one network called `network` and one source database called `database`.
 
     `export` and `endpoints` override config: limits (`heartbeat_seconds`, `partitions_per_commit` …), and where a
-    part is found (`catalog`, `s3`, `nats`, `clickhouse` → port, such as that of a proxy).
+    part is found (`catalog`, `s3`, `nats`, `clickhouse` → port, such as that of a proxy). `cdc` are its pipelines, as
+    `environments.yaml` has them (`support.ownpostgres` writes their databases).
     """
 
     def __init__(
@@ -68,15 +69,18 @@ class Fleet:
         *,
         export: Mapping[str, Any] | None = None,
         endpoints: Mapping[str, int] | None = None,
+        cdc: Mapping[str, Any] | None = None,
     ) -> None:
         self.stack = stack
         mark = f"{next(_numbers)}x{uuid.uuid4().hex[:6]}"
         self.name, self.network, self.database = f"env{mark}", f"net{mark}", f"db{mark}"
         self.queue = f"queue-{mark}"
+        self.cdc_queue = f"cdc-{mark}"
         self.directory = directory
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
         self._cluster: dict[str, Any] = {}
+        self._cdc: dict[str, Any] = dict(cdc or {})
         self.storage: dict[str, Any] = {"named_collection": "icefleet"}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
@@ -117,8 +121,13 @@ class Fleet:
                 "oauth2_server_uri": f"http://127.0.0.1:{port['catalog']}/v1/oauth/tokens",
             },
             "nats": {"url": f"nats://127.0.0.1:{port['nats']}"},
-            "temporal": {"address": f"127.0.0.1:{self.stack.ports['temporal']}", "task_queue": self.queue},
+            "temporal": {
+                "address": f"127.0.0.1:{self.stack.ports['temporal']}",
+                "task_queue": self.queue,
+                "cdc_task_queue": self.cdc_queue,
+            },
             "export": self._export,
+            "cdc": self._cdc,
         }
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "environments.yaml").write_text(
@@ -155,6 +164,11 @@ class Fleet:
     def set_cluster(self, **values: Any) -> None:
         """Change slots and limits of the source; workers started later see them."""
         self._cluster |= values
+        self.write_config()
+
+    def set_cdc(self, **pipelines: Any) -> None:
+        """Change pipelines, by name; workers started later see them."""
+        self._cdc |= pipelines
         self.write_config()
 
     def set_storage(self, **values: Any) -> None:
@@ -368,7 +382,7 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         failpoints.disarm()
-        query = f"TaskQueue = '{self.queue}' AND ExecutionStatus = 'Running'"
+        query = f"TaskQueue IN ('{self.queue}', '{self.cdc_queue}') AND ExecutionStatus = 'Running'"
         async for left in self.temporal.list_workflows(query):
             try:
                 await self.temporal.get_workflow_handle(left.id).terminate("the test is over")

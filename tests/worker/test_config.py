@@ -32,6 +32,7 @@ def local_stack(directory: Path, **variables: str) -> None:
 
 SECRETS = {
     "ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD": "click-secret",
+    "ICEFLEET_LOCAL_POSTGRES_PASSWORD": "postgres-secret",
     "ICEFLEET_LOCAL_S3_ACCESS_KEY": "s3-key",
     "ICEFLEET_LOCAL_S3_SECRET_KEY": "s3=secret",
     "ICEFLEET_LOCAL_CATALOG_CREDENTIAL": "s3-key:s3=secret",
@@ -276,6 +277,7 @@ def test_local_works_with_what_the_stack_wrote(tmp_path):
     local = settings.environment("local")
     assert settings.cluster("local.default").password.get_secret_value() == "click-secret"
     assert local.storage.secret_key.get_secret_value() == "s3=secret"
+    assert local.cdc["demo"].buffer.password.get_secret_value() == "postgres-secret"
     assert local.catalog.credential is not None
     assert local.catalog.credential.get_secret_value() == "s3-key:s3=secret"
     assert (local.name, local.catalog.warehouse, local.temporal.task_queue) == ("local", "lake", "icefleet-export")

@@ -27,7 +27,7 @@ def test_a_good_config_is_summed_up():
     ran = check("--config-dir", str(SHIPPED))
     assert ran.exit_code == 0
     lines = [line.split() for line in ran.stdout.splitlines() if line.strip()]
-    assert ["local", "local.default", "238", "4", "not", "set"] in lines
+    assert ["local", "local.default", "238", "6", "not", "set"] in lines
     assert ["canonical_execution_block", "integer", "by", "1000", "mainnet,", "holesky,", "sepolia"] in lines
     assert ["node_record_consensus", "daily", "disabled"] in lines
 
@@ -48,10 +48,10 @@ def test_problems_are_printed_with_file_and_line_and_exit_with_1(tmp_path):
 def test_the_chosen_environment_must_have_its_secrets(monkeypatch):
     ran = check("--config-dir", str(SHIPPED), "-e", "local")
     assert ran.exit_code == 1
-    assert ran.stderr.splitlines()[-1] == "4 problems"
+    assert ran.stderr.splitlines()[-1] == "6 problems"
     assert "the variable ICEFLEET_LOCAL_CLICKHOUSE_PASSWORD is set neither" in ran.stderr
     assert "`icefleet local up` writes it" in ran.stderr
-    for name in ("CLICKHOUSE_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "CATALOG_CREDENTIAL"):
+    for name in ("CLICKHOUSE_PASSWORD", "POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "CATALOG_CREDENTIAL"):
         monkeypatch.setenv(f"ICEFLEET_LOCAL_{name}", "given")
     assert check("--config-dir", str(SHIPPED), "-e", "local").exit_code == 0
 
@@ -60,7 +60,7 @@ def test_an_environment_needs_the_password_of_the_cluster_that_feeds_it(tmp_path
     override = tmp_path / "override.yaml"
     override.write_text("export_mappings: [{source: staging.default, destination: local}]", encoding="utf-8")
     monkeypatch.setenv("ICEFLEET_CONFIG_OVERRIDE", str(override))
-    for name in ("CLICKHOUSE_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "CATALOG_CREDENTIAL"):
+    for name in ("CLICKHOUSE_PASSWORD", "POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "CATALOG_CREDENTIAL"):
         monkeypatch.setenv(f"ICEFLEET_LOCAL_{name}", "given")
     ran = check("--config-dir", str(SHIPPED), "-e", "local")
     assert ran.exit_code == 1
@@ -78,7 +78,7 @@ def test_json_says_the_same_to_a_script(tmp_path):
     good = check("--config-dir", str(SHIPPED), "--json")
     report = json.loads(good.stdout)
     assert (good.exit_code, report["ok"], report["problems"]) == (0, True, [])
-    assert report["environments"] == {"local": {"unset": 4}, "staging": {"unset": 6}, "production": {"unset": 6}}
+    assert report["environments"] == {"local": {"unset": 6}, "staging": {"unset": 6}, "production": {"unset": 6}}
     assert report["tables"]["canonical_execution_block"] == {
         "partition": "integer",
         "enabled": True,
