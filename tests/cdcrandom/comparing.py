@@ -81,8 +81,18 @@ def rows_as_set(rows: Iterable[Values], only: frozenset[str] | None = None) -> l
 
 
 def as_clickhouse_says(row: Row) -> Row:
-    """A row without its empty lists: ClickHouse has no list that is null, and reads one as empty."""
+    """A row as ClickHouse has it, which knows no list that is null, and of a time of day the whole seconds."""
+    plain = without_empty_lists(row)
+    return plain._replace(values={name: _coarse(value) for name, value in plain.values.items()})
+
+
+def without_empty_lists(row: Row) -> Row:
+    """A row in which a list is either null or has something in it."""
     return row._replace(values={name: value for name, value in row.values.items() if value != ()})
+
+
+def _coarse(value: Any) -> Any:
+    return ("clock", value[1] // 1_000_000) if isinstance(value, tuple) and value[0] == "clock" else value
 
 
 def torn(changelog: Changelog, most: int) -> Iterator[str]:

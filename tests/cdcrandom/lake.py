@@ -117,4 +117,6 @@ def _plain(kind: IcebergType, value: Any) -> Any:
         return ("bytes", value)
     if isinstance(value, time):
         return clock(value)
+    if isinstance(value, tuple) and value[0] == "local":  # a time without a zone; ClickHouse gives it one
+        return ("time", value[1])
     return ("clock", value) if str(kind) == "time" else value

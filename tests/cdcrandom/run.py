@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from activities.core.changelogs import lsn_number, lsn_text
-from activities.failpoints import CDC_NAMES
+from activities.failpoints import ALL_NAMES
 from cdcrandom.expected import Expected, expect
 from cdcrandom.lake import Changelog, look_at
 from cdcrandom.letters import Letter, settle_letters
@@ -29,7 +29,12 @@ CHAOS_SECONDS = 240
 CALM_SECONDS = 120
 """How long it may take then until everything has been carried over."""
 POISON = 12
-LATEST = {"cdc-before-upload": 6, "cdc-after-upload": 6, "cdc-before-commit": 6, "cdc-after-commit": 6}
+POINTS = frozenset(name for name in ALL_NAMES if name.startswith("cdc-"))
+"""Where workers die."""
+LATEST = {
+    **dict.fromkeys(("cdc-before-upload", "cdc-after-upload", "cdc-before-commit", "cdc-after-commit"), 6),
+    **dict.fromkeys((name for name in POINTS if "copy" in name), 1),
+}
 """A worker dies at the n-th time at most that it reaches a point: 3, unless it comes by often."""
 
 
@@ -142,8 +147,9 @@ class _Clock:
 
 def _deaths(rng: Random, size: float) -> list[str]:
     """Every failpoint, each at another time that it is reached."""
-    points = sorted(CDC_NAMES) * max(1, round(size))
+    points = sorted(POINTS) * max(1, round(size))
     rng.shuffle(points)
+    points.sort(key=lambda point: "copy" not in point)  # there are most copies at first
     return [f"{point}:{rng.randint(1, LATEST.get(point, 3))}" for point in points]
 
 

@@ -99,7 +99,7 @@ TABLES = (
     ),
     Table(
         "sales",
-        "Orders",
+        "orders",
         ('"Order No" integer', '"select" text', '"größe" numeric(6,1)', "\"it's\" text", '"a""b" date',
          'PRIMARY KEY ("Order No")'),
         key=("Order No",),

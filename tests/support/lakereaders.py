@@ -1,9 +1,8 @@
 """A table of the lake as three engines that are not ours read it: PyIceberg, DuckDB and ClickHouse.
 
-Each answers plain Python rows that can be held against each other: times, with a zone or without, as ("time",
-microseconds since the epoch), decimals and integers as int, floats as ("float", repr), booleans as ("bool", value),
-bytes as ("bytes", hex), UUIDs as text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as
-("struct", pairs of name and value).
+Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch),
+decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), UUIDs as
+text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as ("struct", pairs of name and value).
 ClickHouse runs in a process of its own, since one process has room for one engine.
 """
 
@@ -29,7 +28,7 @@ from worker.config import Environment
 
 Rows = list[tuple[Any, ...]]
 ALWAYS_TRUE = AlwaysTrue()
-MICROSECONDS = (pa.timestamp("us", "UTC"), pa.timestamp("us"))
+MICROSECONDS = pa.timestamp("us", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -118,7 +117,9 @@ def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Row
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    return _ask_clickhouse(["SET allow_experimental_database_iceberg = 1", database], queries)
+    # A time without a zone comes in that of the session.
+    settings = "SET allow_experimental_database_iceberg = 1, session_timezone = 'UTC'"
+    return _ask_clickhouse([settings, database], queries)
 
 
 def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:
@@ -156,7 +157,7 @@ def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     if pa.types.is_dictionary(kind):
         return _values(column.cast(kind.value_type))
     if pa.types.is_timestamp(kind):
-        assert kind in MICROSECONDS, f"a time in {kind}"
+        assert kind == MICROSECONDS, f"a time in {kind}"
         return [None if one is None else ("time", one) for one in column.cast(pa.int64()).to_pylist()]
     values = column.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -176,8 +177,8 @@ def nested_value(kind: pa.DataType, value: Any) -> Any:
     if pa.types.is_struct(kind):
         return ("struct", tuple((field.name, nested_value(field.type, value[field.name])) for field in kind))
     if pa.types.is_timestamp(kind):
-        assert kind in MICROSECONDS, f"a time in {kind}"
-        return ("time", (value.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1))
+        assert kind == MICROSECONDS, f"a time in {kind}"
+        return ("time", (value - EPOCH) // timedelta(microseconds=1))
     return plain_value(value)
 
 
