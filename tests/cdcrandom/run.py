@@ -11,6 +11,7 @@ from typing import Any
 
 from activities.core.changelogs import lsn_number, lsn_text
 from activities.failpoints import ALL_NAMES
+from cdcrandom.deaths import tell_of_deaths
 from cdcrandom.expected import Expected, expect
 from cdcrandom.lake import Changelog, look_at
 from cdcrandom.letters import Letter, settle_letters
@@ -119,6 +120,7 @@ async def run_at_random(directory: Path, seed: str, size: float) -> Run:
         calm = Pool(world.fleet, (), size=WORKERS, say=world.say)
         run.kills, run.exits, run.last_exits = pool.kills, pool.exits, calm.exits
         world.begin_writing()
+        telling = asyncio.create_task(tell_of_deaths(world, pool))
         try:
             await _rage(run, world, pool, clock)
             await calm.start()
@@ -128,6 +130,8 @@ async def run_at_random(directory: Path, seed: str, size: float) -> Run:
         finally:
             await world.end_writing()
             await calm.stop()
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         run.transactions, run.rolled_back = writing.transactions, writing.rolled_back
     run.left = processes_of(directory)
     return run

@@ -24,6 +24,7 @@ from cdcrandom.comparing import (
     transaction_of,
     without_empty_lists,
 )
+from cdcrandom.deaths import DIED
 from cdcrandom.expected import Event, fold, rows_of
 from cdcrandom.pgtext import parse_row, value_of
 from cdcrandom.run import POINTS, WORKERS, copied_lsn
@@ -165,7 +166,7 @@ def test_nothing_is_left_to_do(run):
 
 
 def test_every_failure_of_an_activity_has_a_name(run):
-    known = {fault.__name__ for fault in FAULTS} | {"TimedOut"}
+    known = {fault.__name__ for fault in FAULTS} | {"TimedOut", DIED}
     assert {name: said[-1] for name, said in run.failures.items() if name not in known} == {}
 
 
