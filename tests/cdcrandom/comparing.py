@@ -1,5 +1,6 @@
 """What was expected beside what was found, in few words."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -95,18 +96,21 @@ def _coarse(value: Any) -> Any:
     return ("clock", value[1] // 1_000_000) if isinstance(value, tuple) and value[0] == "clock" else value
 
 
-def torn(changelog: Changelog, most: int) -> Iterator[str]:
-    """Transactions that are split between snapshots and have no more than `most` events."""
-    snapshot_of: dict[str, set[int]] = {}
-    size: dict[str, int] = {}
+def larger_than(events: int, everything: Iterable[Expected]) -> frozenset[str]:
+    """How the sequence numbers begin of transactions that have more events than this, of all tables together."""
+    counts = Counter(event.lsn for one in everything for event in (*one.events, *one.poison))
+    return frozenset(transaction_of(lsn) for lsn, count in counts.items() if count > events)
+
+
+def torn(changelog: Changelog, large: frozenset[str]) -> Iterator[str]:
+    """Transactions that are split between snapshots, but for those that are larger than a batch."""
+    snapshots_of: dict[str, set[int]] = defaultdict(set)
     for number, sequences in enumerate(changelog.added):
         for sequence in sequences:
-            lsn = sequence[:16]
-            snapshot_of.setdefault(lsn, set()).add(number)
-            size[lsn] = size.get(lsn, 0) + 1
-    for lsn, snapshots in snapshot_of.items():
-        if len(snapshots) > 1 and size[lsn] <= most:
-            yield f"the transaction at {lsn}, of {size[lsn]} events, is in snapshots {sorted(snapshots)}"
+            snapshots_of[sequence[:16]].add(number)
+    for transaction, snapshots in snapshots_of.items():
+        if len(snapshots) > 1 and transaction not in large:
+            yield f"the transaction at {transaction} is in snapshots {sorted(snapshots)}"
 
 
 def backwards(changelog: Changelog) -> Iterator[str]:
