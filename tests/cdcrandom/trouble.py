@@ -62,7 +62,8 @@ async def _terminate(world: World, rng: Random) -> int:
     """Every connection of icefleet's is ended by the server, again and again."""
     ended = 0
     for _ in range(4):
-        rows = await world.source.rows(
+        rows = await world.ask(
+            world.source,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'icefleet' "
             "AND pid <> pg_backend_pid() AND datname = ANY (%s)",
             [world.source.database, world.buffer.database],

@@ -4,12 +4,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from activities.core.changelogs import lsn_text
+from activities.core.faults import PostgresUnavailable
 from cdcrandom.oracle import set_up
 from cdcrandom.tables import TABLES, Table
 from cdcrandom.writers import Writer, Writing, fill
@@ -23,6 +24,8 @@ WRITERS = 4
 BATCH_EVENTS = 400
 """Transactions that have more events than this are split between snapshots."""
 SCHEMA = "icefleet_cdc"
+AWAY_SECONDS = 60
+"""How long PostgreSQL is away at most."""
 TRIES = 20
 """How often a person says the same again when something is in the way."""
 
@@ -116,17 +119,28 @@ class World:
         """What a command says as JSON."""
         return json.loads(await self.insist(*words, "--json"))
 
+    async def ask(self, database: OwnPostgres, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query answers; the server may be away for a while."""
+
+        async def answer() -> list[list[tuple[Any, ...]]]:
+            with suppress(PostgresUnavailable):
+                return [await database.rows(query, *values)]
+            return []
+
+        [rows] = await eventually(answer, seconds=AWAY_SECONDS, every=0.3)
+        return list(rows)
+
     # --- the buffer ---------------------------------------------------------------------------------------------
 
     async def buffered(self) -> int:
         """How many events wait in the buffer."""
-        [(count,)] = await self.buffer.rows(f"SELECT count(*) FROM {SCHEMA}.events")
+        [(count,)] = await self.ask(self.buffer, f"SELECT count(*) FROM {SCHEMA}.events")
         return int(count)
 
     async def states(self) -> dict[str, tuple[str, str]]:
         """Table → its state, and the cause when it is stopped."""
-        rows = await self.buffer.rows(
-            f"SELECT source_schema || '.' || source_table, state, cause FROM {SCHEMA}.tables ORDER BY 1"
+        rows = await self.ask(
+            self.buffer, f"SELECT source_schema || '.' || source_table, state, cause FROM {SCHEMA}.tables ORDER BY 1"
         )
         return {table: (state, cause) for table, state, cause in rows}
 
@@ -142,7 +156,8 @@ class World:
         """Wait until everything up to a position of the source's log is in the changelogs."""
 
         async def nothing_left() -> bool:
-            [(captured, waiting)] = await self.buffer.rows(
+            [(captured, waiting)] = await self.ask(
+                self.buffer,
                 f"SELECT captured_lsn >= %s::text::pg_lsn, (SELECT count(*) FROM {SCHEMA}.events) "
                 f"FROM {SCHEMA}.pipeline",
                 lsn_text(lsn),
