@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cdcrandom.world import PIPELINE, SCHEMA, World
+from cdcrandom.world import SCHEMA, World
 from support.fleet import eventually
 
 ROUNDS = 20
@@ -39,15 +39,14 @@ async def settle_letters(world: World, last: int) -> list[Letter]:
     before = await waiting(world)
     if before:
         world.say(f"{len(before)} dead letters, {sum(one.behind is None for one in before)} of them poison")
-        await world.insist("requeue", PIPELINE, "--table", before[0].table)
+        await world.insist("requeue", "--table", before[0].table)
         await _settled(world, last)
     dropped: list[Letter] = []
     for _ in range(ROUNDS):
         poison = [letter for letter in await waiting(world) if letter.behind is None]
         if not poison:
             break
-        ids = ",".join(str(letter.id) for letter in poison)
-        await world.insist("drop", PIPELINE, "--letters", ids, "--reason", "it has no end")
+        await world.insist("drop", *(str(letter.id) for letter in poison), "--reason", "it has no end")
         dropped += poison
         await _settled(world, last)
     return dropped

@@ -18,7 +18,7 @@ from cdcrandom.letters import Letter, settle_letters
 from cdcrandom.oracle import SLOT, Shape, Transaction, final_rows, last_commit, read_log
 from cdcrandom.tables import TABLES, Table
 from cdcrandom.trouble import PATIENT, WIRES, parts
-from cdcrandom.world import PIPELINE, World, open_world
+from cdcrandom.world import World, open_world
 from support.aftermath import activity_failures, processes_of
 from support.fleet import eventually
 from support.troubles import conduct
@@ -202,7 +202,7 @@ async def _calm(run: Run, world: World, clock: _Clock) -> None:
     await world.carried(last, CALM_SECONDS * max(1, run.size))
     world.say("everything is carried over")
     run.letters = await settle_letters(world, last)
-    run.status = await world.told("status", PIPELINE)
+    run.status = await world.told("status")
     run.states = await world.states()
     run.buffered = await world.buffered()
     run.slot_lag = await _let_go(world, last)

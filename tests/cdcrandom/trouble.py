@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from cdcrandom.world import PIPELINE, World
+from cdcrandom.world import World
 from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Delay, Hold, HoldAnswer, Late
 from support.troubles import Trouble, cut, hangs, killed, on_the_wire, paused, refuses, sleeping_worker
 from support.workerpool import Pool
@@ -52,9 +52,9 @@ PATIENT = [
 
 
 async def _pause(world: World, rng: Random) -> int:
-    await world.insist("pause", PIPELINE)
+    await world.insist("pause")
     await asyncio.sleep(rng.uniform(1, 4))
-    await world.insist("resume", PIPELINE)
+    await world.insist("resume")
     return 1
 
 

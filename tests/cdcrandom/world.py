@@ -97,7 +97,7 @@ class World:
         names = [table.identifier for table in tables]
         self.say(f"install {', '.join(names)}")
         self.installed += names
-        await self.insist("install", PIPELINE, *(word for name in names for word in ("--tables", name)))
+        await self.insist("install", "--tables", ",".join(names))
         self.say(f"installed {', '.join(names)}")
 
     async def insist(self, *words: str) -> str:
