@@ -17,7 +17,7 @@ from cdcrandom.lake import Changelog, look_at
 from cdcrandom.letters import Letter, settle_letters
 from cdcrandom.oracle import SLOT, Shape, Transaction, final_rows, last_commit, read_log
 from cdcrandom.tables import TABLES, Table
-from cdcrandom.trouble import PATIENT, WIRES, parts
+from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts
 from cdcrandom.world import World, open_world
 from support.aftermath import activity_failures, processes_of
 from support.fleet import eventually
@@ -158,19 +158,17 @@ def _deaths(rng: Random, size: float) -> list[str]:
 
 
 async def _rage(run: Run, world: World, pool: Pool, clock: _Clock) -> None:
-    """Everything goes wrong, three things at a time, until everything has."""
+    """Everything goes wrong, four things at a time, until everything has."""
     await pool.start()
     clock.note("start")
     try:
-        deadline = time.monotonic() + CHAOS_SECONDS * max(1, world_size := run.size)
-        others = parts(pool) * max(1, round(world_size))
-        wires = WIRES * max(1, round(world_size))
-        run.expected_troubles = sorted({trouble.name for trouble in (*others, *wires, *PATIENT)})
+        deadline = time.monotonic() + CHAOS_SECONDS * max(1, run.size)
+        times = max(1, round(run.size))
+        rows = {"parts": parts(pool) * times, "store": STORE * times, "catalog": CATALOG * times, "patience": PATIENT}
+        run.expected_troubles = sorted({trouble.name for row in rows.values() for trouble in row})
         await asyncio.gather(
             _install(world),
-            conduct(world, Random(f"{run.seed} parts"), others, deadline, run.troubles),
-            conduct(world, Random(f"{run.seed} wires"), wires, deadline, run.troubles),
-            conduct(world, Random(f"{run.seed} patience"), PATIENT, deadline, run.troubles),
+            *(conduct(world, Random(f"{run.seed} {name}"), row, deadline, run.troubles) for name, row in rows.items()),
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, deadline - time.monotonic())):
@@ -199,9 +197,13 @@ async def _calm(run: Run, world: World, clock: _Clock) -> None:
     await asyncio.sleep(1)
     await world.end_writing()
     last = await last_commit(world.source)
-    await world.carried(last, CALM_SECONDS * max(1, run.size))
-    world.say("everything is carried over")
-    run.letters = await settle_letters(world, last)
+    try:
+        await world.carried(last, CALM_SECONDS * max(1, run.size))
+        world.say("everything is carried over")
+        run.letters = await settle_letters(world, last)
+    except AssertionError as never:
+        run.lost.append(f"in the calm: {never}")
+        world.say(run.lost[-1])
     run.status = await world.told("status")
     run.states = await world.states()
     run.buffered = await world.buffered()

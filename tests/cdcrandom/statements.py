@@ -70,7 +70,10 @@ class Hand:
         chosen = self.rng.sample(columns, self.rng.randint(1, min(3, len(columns))))
         if rows is None:  # a large value for every row would be too much of a good thing
             chosen = [column for column in chosen if not column.name.startswith("big_")] or columns[:1]
-        values = [self._value(table, column) for column in chosen]
+        if rows is None:
+            values = [value_for(self.rng, column.name, column.type) for column in chosen]
+        else:
+            values = [self._value(table, column) for column in chosen]
         sets = ", ".join(f"{quoted(column.name)} = %s::{column.type}" for column in chosen)
         where = "" if rows is None else f" WHERE {_some(table, rows)}"
         await self.run(f"UPDATE {sql_name(table)} SET {sets}{where}", *values)

@@ -29,7 +29,7 @@ class Table:
     """Whether rows come up that no Iceberg table can hold, once its first copy is there."""
     rows: int = 60
     """How many it has at first."""
-    most: int = 250
+    most: int = 120
     """Above this no writer adds any more."""
 
     @property
@@ -129,7 +129,7 @@ TABLES = (
         key=("id",),
         later=True,
         evolves=True,
-        rows=150,
+        rows=100,
     ),
     Table(
         "public",
@@ -138,7 +138,7 @@ TABLES = (
         key=("a", "b"),
         later=True,
         evolves=True,
-        rows=150,
+        rows=100,
     ),
 )  # fmt: skip
 PREPARE = (

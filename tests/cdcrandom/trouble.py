@@ -42,7 +42,6 @@ CATALOG = [
     ),
     on_the_wire("commit arrives late", "catalog", lambda _: Late(), times=3, method="POST", path=COMMIT, keep=(0.5, 5)),
 ]
-WIRES = [*STORE, *CATALOG]
 PATIENT = [
     on_the_wire(
         "commit landed, timed out", "catalog", lambda _: HoldAnswer(), method="POST", path=COMMIT, keep=(33, 36)

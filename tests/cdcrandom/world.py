@@ -21,7 +21,7 @@ from support.ownpostgres import OwnPostgres, fresh_database
 
 PIPELINE = "shop"
 WRITERS = 4
-BATCH_EVENTS = 400
+BATCH_EVENTS = 300
 """Transactions that have more events than this are split between snapshots."""
 SCHEMA = "icefleet_cdc"
 AWAY_SECONDS = 60
@@ -40,7 +40,7 @@ class World:
         self.buffer = buffer
         self.seed = seed
         self.proxies: dict[str, HttpFaults | TcpFaults] = {}
-        self.writing = Writing(source, churn=BATCH_EVENTS + 100)
+        self.writing = Writing(source, churn=BATCH_EVENTS + 50)
         self.story: list[str] = []
         self.installed: list[str] = []
         self.lost: list[str] = []

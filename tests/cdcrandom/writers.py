@@ -14,15 +14,15 @@ from cdcrandom.statements import Hand
 from cdcrandom.tables import TABLES, Table
 from support.ownpostgres import OwnPostgres
 
-REST_SECONDS = (0.0, 0.25)
+REST_SECONDS = (0.05, 0.4)
 LOCK_MILLISECONDS = 1500
 Step = Callable[[Hand, Table], Awaitable[None]]
 
-STEPS: dict[str, tuple[int, Step]] = {
+STEPS: dict[str, tuple[float, Step]] = {
     "insert": (24, lambda hand, table: hand.insert(table, hand.rng.randint(1, 4))),
     "update": (24, lambda hand, table: hand.update(table, hand.rng.randint(1, 5))),
     "update of nothing": (3, lambda hand, table: hand.touch(table, hand.rng.randint(1, 5))),
-    "update of every row": (1, lambda hand, table: hand.update(table, None)),
+    "update of every row": (0.5, lambda hand, table: hand.update(table, None)),
     "delete": (9, lambda hand, table: hand.delete(table, hand.rng.randint(1, 3))),
     "key change": (7, lambda hand, table: hand.change_key(table)),
     "A to B while B to C": (5, lambda hand, table: hand.shift_keys(table)),
@@ -31,7 +31,7 @@ STEPS: dict[str, tuple[int, Step]] = {
     "delete, then the same key": (4, lambda hand, table: hand.replace(table)),
     "insert, then delete": (3, lambda hand, table: hand.come_and_go(table)),
     "truncate": (1, lambda hand, table: hand.truncate(table)),
-    "more than a batch": (1, lambda hand, table: hand.churn(table)),
+    "more than a batch": (0.3, lambda hand, table: hand.churn(table)),
     "schema change": (6, evolve),
 }
 """What a step may be → how often it is, and how it is done."""
