@@ -8,10 +8,10 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-live bench-export bench-backfill figures lint format proto lock up down clean
+.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill figures lint format proto lock up down clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: $(STAMP) ## set everything up and pass the tests; most of them wait, so so
 
 test-chaos: $(STAMP) ## everything goes wrong for some minutes: make test-chaos SEED=7 repeats a run, SIZE=2 doubles it
 	@CHAOS_SEED="$(SEED)" CHAOS_SIZE="$(SIZE)" $(BIN)/pytest -m chaos -s --tb=short tests/chaos
+
+test-cdc-random: $(STAMP) ## people write at random while everything goes wrong: make test-cdc-random SEED=7 repeats it
+	@CDC_SEED="$(SEED)" CDC_SIZE="$(SIZE)" $(BIN)/pytest -m cdcrandom -s --tb=short tests/cdcrandom
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from temporalio.api.failure.v1 import Failure
-
 from chaos.sources import Source, Tallies, label_of_file, lake_tallies, source_tallies
 from chaos.world import ORPHAN_SECONDS, World
 from support.direct import metadata_files
-from support.evidence import objects, open_uploads, said
+from support.evidence import objects, open_uploads
 from support.fleet import Fleet, eventually
 from support.leftovers import begin_upload, prefix_of_table
 
@@ -87,25 +85,6 @@ def _look_at_lake(fleet: Fleet, source: Source, tallies: Tallies, events: list[d
 
 def _label(source: Source, path: str) -> str:
     return label_of_file(source, path.rpartition(f"/{source.name}/")[2])
-
-
-async def activity_failures(fleet: Fleet) -> dict[str, list[str]]:
-    """Name of a fault → what was said with it, of the last failure of every activity that was tried again."""
-    found: dict[str, list[str]] = {}
-    async for run in fleet.temporal.list_workflows(f"TaskQueue = '{fleet.queue}'"):
-        async for event in fleet.temporal.get_workflow_handle(run.id, run_id=run.run_id).fetch_history_events():
-            started = event.activity_task_started_event_attributes
-            if started.HasField("last_failure"):
-                found.setdefault(_named(started.last_failure), []).append(said(started.last_failure))
-    return found
-
-
-def _named(failure: Failure) -> str:
-    if failure.HasField("timeout_failure_info"):
-        return "TimedOut"
-    if failure.application_failure_info.type or not failure.HasField("cause"):
-        return failure.application_failure_info.type
-    return _named(failure.cause)  # the server puts its own before one that is long
 
 
 async def clean(world: World, tables: dict[str, TableState]) -> Cleaning:

@@ -13,8 +13,8 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from chaos.sources import Source
-from chaos.workers import Pool
 from chaos.world import World
+from support.workerpool import Pool
 
 HELD_SECONDS = 15
 LOOK_SECONDS = 2

@@ -3,22 +3,21 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import psutil
-
 from activities.contracts.export import ExportReport
 from activities.failpoints import NAMES
-from chaos.aftermath import Cleaning, TableState, activity_failures, clean, look_at
+from chaos.aftermath import Cleaning, TableState, clean, look_at
 from chaos.freeing import free_loops
 from chaos.parts import troubles
-from chaos.wire import PATIENT, SHORT, Trouble
-from chaos.workers import Pool
+from chaos.wire import PATIENT, SHORT
 from chaos.world import AT_ONCE, World, open_world
+from support.aftermath import activity_failures, processes_of
+from support.troubles import conduct
+from support.workerpool import Pool
 
 WORKERS = 3
 CHAOS_SECONDS = 480
@@ -112,7 +111,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
             _note_time(run, "calm", began)
             for source in world.sources:
                 run.tables[source.name] = await look_at(world.fleet, source)
-            run.failures = await activity_failures(world.fleet)
+            run.failures = await activity_failures(world.fleet.temporal, world.fleet.queue)
             run.cleaning = await clean(world, run.tables)
             _note_time(run, "evidence", began)
         finally:
@@ -120,7 +119,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
             freeing.cancel()
             await asyncio.gather(freeing, return_exceptions=True)
         run.late, run.swept, run.freed = world.late, world.swept, world.freed
-    run.left = [" ".join(words) for words in _command_lines() if any(str(directory) in word for word in words)]
+    run.left = processes_of(directory)
     return run
 
 
@@ -157,29 +156,14 @@ async def _rage(run: Run, world: World, pool: Pool) -> None:
     stirring = asyncio.create_task(_stir(world, pool))
     try:
         await asyncio.gather(
-            _conduct(run, world, "parts", parts, deadline),
-            _conduct(run, world, "wires", wires, deadline),
-            _conduct(run, world, "patience", PATIENT, deadline),
+            conduct(world, Random(f"{run.seed} parts"), parts, deadline, run.troubles),
+            conduct(world, Random(f"{run.seed} wires"), wires, deadline, run.troubles),
+            conduct(world, Random(f"{run.seed} patience"), PATIENT, deadline, run.troubles),
         )
         await _died(pool, deadline)
     finally:
         stirring.cancel()
         await asyncio.gather(stirring, return_exceptions=True)
-
-
-async def _conduct(run: Run, world: World, name: str, troubles: Sequence[Trouble], deadline: float) -> None:
-    """One trouble after the other, in an order that the seed gives; one that struck nobody comes again."""
-    rng = Random(f"{run.seed} {name}")
-    todo = deque(rng.sample(troubles, len(troubles)))
-    while todo and time.monotonic() < deadline:
-        trouble = todo.popleft()
-        world.say(trouble.name)
-        struck = await trouble.strike(world, rng)
-        run.troubles[trouble.name] += struck
-        if not struck:
-            world.say(f"{trouble.name}: it struck nobody, and will come again")
-            todo.append(trouble)
-        await asyncio.sleep(rng.uniform(0.2, 1.5))
 
 
 async def _died(pool: Pool, deadline: float) -> None:
@@ -221,13 +205,3 @@ async def _calm(run: Run, world: World) -> None:
         await world.fleet.loop_ended(source.name, seconds=60)
     query = f"TaskQueue = '{world.fleet.queue}' AND ExecutionStatus = 'Running'"
     run.running = [running.id async for running in world.fleet.temporal.list_workflows(query)]
-
-
-def _command_lines() -> list[list[str]]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            found.append(process.cmdline())
-        except psutil.Error:  # it has ended, or is none of ours
-            continue
-    return found

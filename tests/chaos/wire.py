@@ -1,11 +1,5 @@
 """What goes wrong between the workers and the store, the catalog and the source."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from random import Random
-
-from chaos.world import World
 from support.faultproxy import (
     Answer,
     AnswerInstead,
@@ -14,21 +8,13 @@ from support.faultproxy import (
     CutBody,
     CutUpload,
     Delay,
-    Fault,
     Hold,
     HoldAnswer,
-    HttpFaults,
     Late,
-    Rule,
 )
+from support.troubles import on_the_wire
 
 MEGABYTE = 2**20
-STRUCK_SECONDS = 20
-"""How long a fault waits for the first request that it can strike."""
-AGAIN_SECONDS = 4
-"""And, once it has struck, for as many more as it may."""
-LOOK_SECONDS = 0.05
-
 OBJECT = r"/xatu/[^?]*\.parquet$"
 PART = r"\.parquet\?.*partNumber="
 COMPLETION = r"\.parquet\?uploadId="
@@ -37,71 +23,9 @@ BROKEN = b"Code: 210. DB::NetException: broken. (NETWORK_ERROR)"
 BUSY = b"Code: 202. DB::Exception: Too many simultaneous queries. (TOO_MANY_SIMULTANEOUS_QUERIES)"
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """One thing that goes wrong."""
-
-    name: str
-    strike: Callable[[World, Random], Awaitable[int]]
-    """Do it, for a bounded time; answers how often it struck. What struck nobody is tried again."""
-
-
 def exports_of(table: str) -> str:
     """The queries that fetch a table's rows, told by their comment."""
     return rf"log_comment=[^&]*\.{table}\+partition"
-
-
-def on_the_wire(
-    name: str,
-    part: str,
-    fault: Callable[[Random], Fault],
-    *,
-    times: int | None = 1,
-    method: str = "",
-    path: str = "",
-    keep: tuple[float, float] = (0, 0),
-    table: str = "",
-) -> Trouble:
-    """A fault that strikes the next `times` requests (None: all that come) of a part.
-
-    What it holds back is held for a time within `keep` (seconds). `table` is the one that must be at work meanwhile.
-    """
-
-    async def strike(world: World, rng: Random) -> int:
-        proxy: HttpFaults = getattr(world.wires, part)
-        rule = proxy.on(fault(rng), method=method, path=path, times=times)
-        try:
-            await _until_struck(world, rule, table)
-            if rule.times_struck:
-                await asyncio.sleep(rng.uniform(*keep))
-                await _until_used_up(rule)
-        finally:
-            proxy.drop(rule)
-            if isinstance(rule.fault, Hold | HoldAnswer | Late):
-                rule.fault.released.set()
-        return rule.times_struck
-
-    return Trouble(name, strike)
-
-
-async def _until_struck(world: World, rule: Rule, table: str) -> None:
-    """Wait until a request has been struck; make some come by if need be."""
-    for _ in range(5):
-        if table or not world.under_way:
-            world.stir(table)
-        try:
-            async with asyncio.timeout(STRUCK_SECONDS / 5):
-                await rule.struck.wait()
-                return
-        except TimeoutError:
-            world.stir(table)
-
-
-async def _until_used_up(rule: Rule) -> None:
-    for _ in range(round(AGAIN_SECONDS / LOOK_SECONDS)):
-        if rule.times is None or rule.times_struck >= rule.times:
-            return
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 STORE = [

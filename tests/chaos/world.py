@@ -104,6 +104,16 @@ class World:
         """A table by its name."""
         return next(source for source in self.sources if source.name == name)
 
+    def http(self, part: str) -> HttpFaults:
+        """The proxy before the store, the catalog or the source."""
+        proxy: HttpFaults = getattr(self.wires, part)
+        return proxy
+
+    def tcp(self, part: str) -> TcpFaults:
+        """The proxy before NATS."""
+        proxy: TcpFaults = getattr(self.wires, part)
+        return proxy
+
     # --- requests -----------------------------------------------------------------------------------------------
 
     @property

@@ -358,7 +358,7 @@ class Fleet:
         found = loaded.inspect.files().to_pylist()
         return sorted((file["file_path"].split(f"/{table}/")[-1], file["record_count"]) for file in found)
 
-    async def events(self, table: str = "events") -> list[dict[str, Any]]:
+    async def events(self, table: str = "events", network: str = "") -> list[dict[str, Any]]:
         """Every event of the table that the stream holds, in order, with its id as `_id`."""
         import nats  # noqa: PLC0415 - a reader that is not ours
         from nats.js.errors import NotFoundError  # noqa: PLC0415
@@ -366,7 +366,7 @@ class Fleet:
         client = await nats.connect(f"nats://127.0.0.1:{self.stack.ports['nats']}")
         try:
             stream = client.jetstream()
-            subject = f"icefleet.{self.name}.snapshot.{self.network}.{table}"
+            subject = f"icefleet.{self.name}.snapshot.{network or self.network}.{table}"
             found = []
             try:
                 count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}

@@ -123,7 +123,9 @@ def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Row
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    return _ask_clickhouse(["SET allow_experimental_database_iceberg = 1", database], queries)
+    # A time without a zone comes in that of the session.
+    settings = "SET allow_experimental_database_iceberg = 1, session_timezone = 'UTC'"
+    return _ask_clickhouse([settings, database], queries)
 
 
 def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) -> Rows:

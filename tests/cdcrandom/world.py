@@ -1,0 +1,193 @@
+"""Everything that a run acts upon: one stack, proxies before its parts, a source and its pipeline."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from activities.core.changelogs import lsn_text
+from activities.core.faults import PostgresUnavailable
+from cdcrandom.oracle import set_up
+from cdcrandom.tables import TABLES, Table
+from cdcrandom.writers import Writer, Writing, fill
+from deploy.local.stack import Stack
+from support.faultproxy import HttpFaults, TcpFaults
+from support.fleet import Fleet, eventually
+from support.ownpostgres import OwnPostgres, fresh_database
+
+PIPELINE = "shop"
+WRITERS = 4
+BATCH_EVENTS = 300
+"""Transactions that have more events than this are split between snapshots."""
+SCHEMA = "icefleet_cdc"
+AWAY_SECONDS = 60
+"""How long PostgreSQL is away at most."""
+TRIES = 20
+"""How often a person says the same again when something is in the way."""
+
+
+class World:
+    """One environment, everything of it behind a proxy, and what is written to its source."""
+
+    def __init__(self, stack: Stack, fleet: Fleet, source: OwnPostgres, buffer: OwnPostgres, seed: str) -> None:
+        self.stack = stack
+        self.fleet = fleet
+        self.source = source
+        self.buffer = buffer
+        self.seed = seed
+        self.proxies: dict[str, HttpFaults | TcpFaults] = {}
+        self.writing = Writing(source, churn=BATCH_EVENTS + 50)
+        self.story: list[str] = []
+        self.installed: list[str] = []
+        self.lost: list[str] = []
+        """Commands that never succeeded."""
+        self._began = time.monotonic()
+        self._writers: list[asyncio.Task[None]] = []
+
+    def say(self, text: str) -> None:
+        """Put a line into the story of the run, and show it."""
+        self.story.append(f"{time.monotonic() - self._began:7.1f} s  {text}")
+        print(self.story[-1], flush=True)  # noqa: T201 - whoever waits minutes for a run wants to see it go on
+
+    # --- for troubles -------------------------------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> int:
+        """How many people write."""
+        return len(self._writers)
+
+    def stir(self, name: str = "") -> None:
+        """There is always something to carry over."""
+
+    def http(self, part: str) -> HttpFaults:
+        """The proxy before the store or the catalog."""
+        proxy = self.proxies[part]
+        assert isinstance(proxy, HttpFaults)
+        return proxy
+
+    def tcp(self, part: str) -> TcpFaults:
+        """The proxy before NATS, `source` or `buffer`."""
+        proxy = self.proxies[part]
+        assert isinstance(proxy, TcpFaults)
+        return proxy
+
+    # --- people -------------------------------------------------------------------------------------------------
+
+    def begin_writing(self) -> None:
+        """Let everybody write."""
+        writers = [Writer(self.writing, Random(f"{self.seed} writer {number}")) for number in range(WRITERS)]
+        self._writers = [asyncio.create_task(writer.write()) for writer in writers]
+
+    async def end_writing(self) -> None:
+        """Have everybody stop, in the middle of a transaction too."""
+        for writer in self._writers:
+            writer.cancel()
+        ended = await asyncio.gather(*self._writers, return_exceptions=True)
+        self._writers = []
+        for one in ended:
+            if not isinstance(one, asyncio.CancelledError):
+                self.lost.append(f"a writer: {one!r}")
+
+    async def install(self, tables: Sequence[Table]) -> None:
+        """Have tables copied and followed."""
+        names = [table.identifier for table in tables]
+        self.say(f"install {', '.join(names)}")
+        self.installed += names
+        await self.insist("install", "--tables", ",".join(names))
+        self.say(f"installed {', '.join(names)}")
+
+    async def insist(self, *words: str) -> str:
+        """`icefleet cdc …`, said again while something is in the way; answers what it says."""
+        complaint = ""
+        for _ in range(TRIES):
+            code, answer, complaint = await self.command(*words)
+            if not code:
+                return answer
+            await asyncio.sleep(1)
+        self.lost.append(f"icefleet cdc {' '.join(words)}: {complaint}")
+        raise AssertionError(self.lost[-1])
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """`icefleet cdc …`: exit code, output, errors."""
+        return await self.fleet.command("cdc", *words, seconds=120)
+
+    async def told(self, *words: str) -> Any:
+        """What a command says as JSON."""
+        return json.loads(await self.insist(*words, "--json"))
+
+    async def ask(self, database: OwnPostgres, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query answers; the server may be away for a while."""
+
+        async def answer() -> list[list[tuple[Any, ...]]]:
+            with suppress(PostgresUnavailable):
+                return [await database.rows(query, *values)]
+            return []
+
+        [rows] = await eventually(answer, seconds=AWAY_SECONDS, every=0.3)
+        return list(rows)
+
+    # --- the buffer ---------------------------------------------------------------------------------------------
+
+    async def buffered(self) -> int:
+        """How many events wait in the buffer."""
+        [(count,)] = await self.ask(self.buffer, f"SELECT count(*) FROM {SCHEMA}.events")
+        return int(count)
+
+    async def states(self) -> dict[str, tuple[str, str]]:
+        """Table → its state, and the cause when it is stopped."""
+        rows = await self.ask(
+            self.buffer, f"SELECT source_schema || '.' || source_table, state, cause FROM {SCHEMA}.tables ORDER BY 1"
+        )
+        return {table: (state, cause) for table, state, cause in rows}
+
+    async def copied(self, table: str, seconds: float) -> None:
+        """Wait until the first copy of a table is there."""
+
+        async def active() -> bool:
+            return (await self.states()).get(table, ("", ""))[0] == "active"
+
+        await eventually(active, seconds=seconds, every=0.3)
+
+    async def carried(self, lsn: int, seconds: float) -> None:
+        """Wait until everything up to a position of the source's log is in the changelogs."""
+
+        async def nothing_left() -> bool:
+            [(captured, waiting)] = await self.ask(
+                self.buffer,
+                f"SELECT captured_lsn >= %s::text::pg_lsn, (SELECT count(*) FROM {SCHEMA}.events) "
+                f"FROM {SCHEMA}.pipeline",
+                lsn_text(lsn),
+            )
+            return bool(captured) and not waiting
+
+        await eventually(nothing_left, seconds=seconds, every=0.3)
+
+
+@asynccontextmanager
+async def open_world(directory: Path, seed: str) -> AsyncIterator[World]:
+    """A stack of the run's own with filled tables, and every way to it through a proxy."""
+    async with AsyncExitStack() as opened:
+        stack = opened.enter_context(Stack(directory / "stack"))
+        source = await opened.enter_async_context(fresh_database(stack))
+        buffer = await opened.enter_async_context(fresh_database(stack))
+        fleet = await opened.enter_async_context(Fleet(stack, directory / "config"))
+        world = World(stack, fleet, source, buffer, seed)
+        for part, port in (("store", "s3"), ("catalog", "catalog")):
+            world.proxies[part] = await opened.enter_async_context(HttpFaults(stack.ports[port]))
+        for part, port in (("nats", "nats"), ("source", "postgres"), ("buffer", "postgres")):
+            world.proxies[part] = await opened.enter_async_context(TcpFaults(stack.ports[port]))
+        ports = {part: proxy.port for part, proxy in world.proxies.items()}
+        fleet.point(s3=ports["store"], catalog=ports["catalog"], nats=ports["nats"])
+        pipeline = {
+            "source": source.config(port=ports["source"]),
+            "buffer": buffer.config(port=ports["buffer"]),
+            "batch_events": BATCH_EVENTS,
+        }
+        fleet.set_cdc(**{PIPELINE: pipeline})
+        await set_up(source)
+        await fill(world.writing, Random(f"{seed} rows"), TABLES)
+        yield world
