@@ -2,8 +2,8 @@
 
 A worker's `IngestChangelog` empties a buffer of 500,000 events of 6 columns, and one of 100,000 events of 40 columns,
 each in turn with a plain loop (psycopg, `pyarrow.Table.from_pylist`, PyIceberg's `Table.append`, DELETE) over the same
-events in a buffer of its own, with as many events a commit as icefleet takes, and once with 1,000. Latency is that of single rows committed at a source that is captured, until a reader of
-the catalog sees the snapshot that holds them.
+events in a buffer of its own, with as many events a commit as icefleet takes, and once with 1,000. Latency is that of
+single rows committed at a source that is captured, until a reader of the catalog sees the snapshot that holds them.
 """
 
 import argparse
