@@ -83,10 +83,9 @@ async def show_changes(environment: Environment) -> bool:
     await _until(shop.is_followed, bool)
     question = QUESTION.format(*await shop.change())
     started = time.monotonic()
-    with Duck(environment) as duck:
-        columns, rows = await _until(lambda: _ask(duck, question), lambda found: len(found[1]) >= len(ARRIVED))
-        seconds = time.monotonic() - started
-        _, head = await _ask(duck, HEAD.format(changelog=CHANGELOG))
+    columns, rows = await _until(lambda: _ask(environment, question), lambda found: len(found[1]) >= len(ARRIVED))
+    seconds = time.monotonic() - started
+    _, head = await _ask(environment, HEAD.format(changelog=CHANGELOG))
     await hear(heard, {str(row[0]) for row in head}, listening)
     say(f"\n{question}")
     console.print(table_of(columns, rows))
@@ -97,11 +96,16 @@ async def show_changes(environment: Environment) -> bool:
     return True
 
 
-async def _ask(duck: Duck, query: str) -> Found:
-    try:
-        return await asyncio.to_thread(duck.query, query)
-    except duckdb.CatalogException:  # no changelog yet
-        return [], []
+async def _ask(environment: Environment, query: str) -> Found:
+    return await asyncio.to_thread(_ask_anew, environment, query)
+
+
+def _ask_anew(environment: Environment, query: str) -> Found:
+    with Duck(environment) as duck:  # an open one does not see namespaces that are made later
+        try:
+            return duck.query(query)
+        except duckdb.CatalogException:  # no changelog yet
+            return [], []
 
 
 async def _until(ask: Callable[[], Awaitable[T]], enough: Callable[[T], bool]) -> T:
