@@ -48,7 +48,9 @@ class _TimeIsUpError(Exception):
 
 
 async def capture_changes(context: CdcContext, capture: CaptureInput) -> CaptureReport:
-    """Bring what the source commits into the buffer for `seconds`, and to the end of a transaction.
+    """Bring what the source commits into the buffer for `seconds`, and at least all that was committed before.
+
+    So a transaction that takes long to be read arrives however short the turns are. A buffer that is full ends a turn.
 
     Raises:
         BadRequest: no such pipeline, or one without a source.
@@ -72,10 +74,10 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))
         watch = Watch(pipeline, source, slots, progress)
-        await watch.check_start()
+        slot = await watch.check_start()
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
-        turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn)
+        turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)
         try:
             # The stream ends before the slot is dropped.
             async with open_log(source.database, source.slot, source.publication, turn.start) as stream:
@@ -107,13 +109,15 @@ class _Turn:
     stream: LogStream
 
     def __init__(
-        self, pipeline: PipelineConfig, sink: Sink, beside: Sink, follower: Follower, captured: int | None
+        self, pipeline: PipelineConfig, sink: Sink, beside: Sink, follower: Follower, captured: int | None, target: int
     ) -> None:
         self._pipeline = pipeline
         self._sink = sink
         self._beside = beside
         self._follower = follower
         self._captured = captured
+        self._target = target
+        """What was committed before it comes in this turn, however long that takes."""
         self._seen = self.start = captured or 0
         """Everything before it was received, and is in the buffer or in hand."""
         self._transaction: Transaction | None = None
@@ -151,7 +155,7 @@ class _Turn:
                 pieces = self.stream.take(TAKEN_AT_ONCE)
                 if pieces:
                     await self._receive(pieces)
-                    if self._transaction is None and time.monotonic() >= self._until:
+                    if self._transaction is None and self._is_over():
                         await self._flush_rest()
                         return
                 elif not await self._idle():
@@ -170,11 +174,14 @@ class _Turn:
         left = self._until - time.monotonic()
         if between:
             await self._move_on()
-            if left <= 0:
+            if self._is_over():
                 return False
         # A transaction that was begun comes to its end: it was committed long ago.
-        await self.stream.wait(min(max(left, 0.0), 1.0) if between else 1.0, self._captured or 0)
+        await self.stream.wait(min(left, 1.0) if between and left > 0 else 1.0, self._captured or 0)
         return True
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._until and self._seen >= self._target
 
     async def _receive(self, pieces: Sequence[bytes | int]) -> None:
         for piece in pieces:

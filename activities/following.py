@@ -57,7 +57,7 @@ class Follower:
     async def start(self) -> None:
         """Know the tables as the buffer does."""
         self._tables = await self._load()
-        self._known = {name: table.captured for name, table in self._tables.items() if table.captured}
+        self._known = {name: table.captured for name, table in self._tables.items() if table.captured and table.told}
 
     def take_changes(self) -> tuple[list[Described], list[Stop]]:
         """What is to be kept with the events that were given out since the last time."""
@@ -121,7 +121,7 @@ class Follower:
                     way_out=f"icefleet cdc install --tables {'.'.join(name)}",
                 )
                 return []
-            if table.captured is not None:
+            if table.captured is not None and table.told:
                 self._known[name] = table.captured
         return await self.relation(relation, transaction)
 
@@ -154,8 +154,8 @@ class Follower:
 
     def _stop(self, name: Name, transaction: Transaction, what: str) -> None:
         cause = (
-            f"{what}; its changelog ends there. `icefleet cdc install --tables` with the name that it has now copies it "
-            "and goes on; what had been captured before is still in the buffer"
+            f"{what}; its changelog ends there. `icefleet cdc install --tables` with the name that it has now copies "
+            "it and goes on; what had been captured before is still in the buffer"
         )
         self._stops.append(Stop(*name, transaction.lsn, cause))
         log.warning("a table is no longer followed", pipeline=self._pipeline, table=".".join(name), cause=cause)

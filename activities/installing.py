@@ -1,7 +1,7 @@
 """Setting up what a capture needs, and taking it away again. Every step may be done again where it was done.
 
-The order is what leaves no gap: trigger, publication, slot; then each table is published, while nobody writes to it, and
-only then waits for its copy, which begins at a later position of the log.
+The order is what leaves no gap: trigger, publication, slot; then each table is published, while nobody writes to it,
+and only then waits for its copy, which begins at a later position of the log.
 """
 
 from dataclasses import dataclass, replace
@@ -165,8 +165,8 @@ class _Installation:
             if published.get(table.facts.relid):
                 raise PostgresRefused(
                     f"source table {table.identifier}: publication {self._config.publication} leaves out rows or "
-                    "columns of it, so its changelog would not be what the table is; take it out of the publication, and "
-                    "install again"
+                    "columns of it, so its changelog would not be what the table is; take it out of the publication, "
+                    "and install again"
                 )
             new = table.facts.relid not in published
             try:
@@ -230,8 +230,8 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     version = slots.connection.info.server_version
     if identity == "full" and facts.computed and version >= STORED_COLUMNS:
         raise BadRequest(
-            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of a table "
-            "with virtual generated columns; give it a primary key and leave out full_identity, or make these STORED"
+            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of a "
+            "table with virtual generated columns; give it a primary key and leave out full_identity, or make these STORED"
         )
     wanted = _Wanted(schema, name, changelog_name(pipeline.rules, schema, name), facts, identity, "")
     return replace(wanted, note=_note(wanted, told["key"]))
@@ -277,6 +277,6 @@ def _check_clashes(
         changelog, table = changelog_name(pipeline.rules, schema, name), f"{schema}.{name}"
         if owners.setdefault(changelog, table) != table:
             raise BadConfig(
-                f"source tables {owners[changelog]} and {table} would both have the changelog {changelog}; change `name` "
-                f"of pipeline {pipeline.name} so that it tells them apart"
+                f"source tables {owners[changelog]} and {table} would both have the changelog {changelog}; change "
+                f"`name` of pipeline {pipeline.name} so that it tells them apart"
             )

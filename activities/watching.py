@@ -44,8 +44,8 @@ class Watch:
     retained_bytes: int = 0
     warned: bool = False
 
-    async def check_start(self) -> None:
-        """Make sure that everything after what was captured will come.
+    async def check_start(self) -> SlotState:
+        """Make sure that everything after what was captured will come; the slot as it is.
 
         Raises:
             SlotLost: the slot is gone, or not where the buffer is: what is between is lost.
@@ -66,15 +66,16 @@ class Watch:
         if state.confirmed_lsn > captured:
             raise SlotLost(
                 f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer "
-                f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the changes "
-                f"between are lost; {INSTALL}"
+                f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the "
+                f"changes between are lost; {INSTALL}"
             )
         if captured > state.log_lsn:
             raise SlotLost(
-                f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to which "
-                f"the buffer is filled: this is another server, or one that was restored; {INSTALL}"
+                f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to "
+                f"which the buffer is filled: this is another server, or one that was restored; {INSTALL}"
             )
         await self._check_publication()
+        return state
 
     async def run(self, buffer: Sink) -> None:
         """Look every few seconds, without end; `buffer` is a session of its own.

@@ -42,6 +42,8 @@ class FollowedTable:
     state: str
     copied_lsn: int | None
     captured: Described | None
+    told: bool = True
+    """Whether the buffer has had a schema event of it since it was installed."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class Sink:
             )
             return {
                 (schema, name): FollowedTable(
-                    state, lsn_number(lsn) if lsn else None, read_described(captured) if captured else None
+                    state,
+                    lsn_number(lsn) if lsn else None,
+                    read_described(captured) if captured else None,
+                    (captured or {}).get("told", True),
                 )
                 for schema, name, state, lsn, captured in await found.fetchall()
             }
@@ -193,7 +198,7 @@ class Sink:
                 {
                     "schema": table.table.schema,
                     "name": table.table.name,
-                    "captured": Jsonb(dump_described(table)),
+                    "captured": Jsonb({**dump_described(table), "told": False}),
                     "copying": copying,
                 },
             )

@@ -28,7 +28,8 @@ class SlotState:
     """Log that the source keeps for it."""
     log_lsn: int
     """Where the source's log ends."""
-    active: bool
+    flushed_lsn: int
+    """What of it is on its disk, and so can be sent."""
 
 
 class Slots:
@@ -68,12 +69,13 @@ class Slots:
         with faults_of(self.name):
             asked = await self.connection.execute(
                 """
-                WITH log (lsn) AS (
+                WITH log (lsn, flushed) AS (
                     SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                        ELSE pg_current_wal_insert_lsn() END
+                        ELSE pg_current_wal_insert_lsn() END,
+                        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
                 )
                 SELECT plugin, database = current_database(), coalesce(wal_status, ''), confirmed_flush_lsn::text,
-                    coalesce(pg_wal_lsn_diff(lsn, restart_lsn), 0)::bigint, lsn::text, active
+                    coalesce(pg_wal_lsn_diff(lsn, restart_lsn), 0)::bigint, lsn::text, flushed::text
                 FROM pg_replication_slots CROSS JOIN log WHERE slot_name = %s
                 """,
                 (slot,),
@@ -81,7 +83,7 @@ class Slots:
             row = await asked.fetchone()
         if row is None:
             return None
-        plugin, here, status, confirmed, retained, log, active = row
+        plugin, here, status, confirmed, retained, log, flushed = row
         if plugin != "pgoutput" or not here:
             raise PostgresRefused(
                 f"{self.name}: slot {slot} is of plugin {plugin}{'' if here else ' in another database'}, so it is not "
@@ -92,10 +94,10 @@ class Slots:
                 f"{self.name}: the server has given up slot {slot} (invalidated; see max_slot_wal_keep_size and "
                 f"pg_replication_slots), and with it changes that were not captured; {INSTALL}"
             )
-        return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), bool(active))
+        return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), lsn_number(flushed))
 
     async def create(self, slot: str) -> int:
-        """Make a slot, once transactions that run have ended; what is committed at its position or later will be read."""
+        """Make a slot, once transactions that run have ended; what is committed at its position or later is read."""
         with faults_of(self.name):
             made = await self.connection.execute(
                 "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,)

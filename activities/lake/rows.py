@@ -26,8 +26,6 @@ GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 MOST_OPEN = 32
 """Files that are written at once; a batch with events of more days ends files early."""
-LONGEST_CAUSE = 160
-"""Characters of what Arrow says of a value, which it may show."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MICROSECONDS = 86_400_000_000
 
@@ -54,10 +52,7 @@ def csv_table(piece: bytes, columns: Sequence[CsvColumn]) -> pa.Table:
     """
     names = [column.field for column in columns]
     kinds = [_arrow_type(column.type) for column in columns]
-    try:
-        return pa.table(read_csv(piece, names, kinds), names)
-    except pa.ArrowInvalid as wrong:
-        raise UnsupportedType(f"a row does not fit its columns: {str(wrong)[:LONGEST_CAUSE]}") from wrong
+    return pa.table(read_csv(piece, names, kinds), names)
 
 
 _arrow_type = cache(arrow_type)

@@ -13,11 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
+from activities.core.faults import UnsupportedType
 from activities.core.iceberg_types import IcebergType
 from activities.lake.schema import to_pyiceberg
 
 TEXT = pa.large_string()
 _UUID_DIGITS = 32
+LONGEST_CAUSE = 160
+"""Characters of what is said of a value, which may show it."""
 _PREFIX = len("\\x")
 _PLACE = re.compile(r"In CSV column #(\d+): ")
 
@@ -33,12 +36,12 @@ def read_csv(piece: bytes, names: Sequence[str], kinds: Sequence[pa.DataType]) -
     Values are written as `CsvColumn` says.
 
     Raises:
-        pa.ArrowInvalid: a value is none of its column's type, or a line has another number of values.
+        UnsupportedType: a value is none of its column's type, or a line has another number of values.
     """
     try:
         table = _read(piece, dict(zip(names, map(_read_as, kinds), strict=True)))
     except pa.ArrowInvalid as wrong:
-        raise pa.ArrowInvalid(_PLACE.sub(lambda found: f"column {names[int(found[1])]}: ", str(wrong))) from wrong
+        raise _misfit(_PLACE.sub(lambda found: f"column {names[int(found[1])]}: ", str(wrong))) from wrong
     columns = (column.combine_chunks() for column in table.columns)
     return [_decoded(name, *column) for name, *column in zip(names, columns, kinds, strict=True)]
 
@@ -75,18 +78,22 @@ def _decoded(name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(values), kind)
     try:
         if pa.types.is_large_list(kind):
-            return _lists(values, kind)
-        return _bytes(values) if pa.types.is_large_binary(kind) else _uuids(values)
-    except pa.ArrowInvalid as wrong:
-        raise pa.ArrowInvalid(f"column {name}: {wrong}") from wrong
+            return _lists(name, values, kind)
+        return _bytes(values) if pa.types.is_large_binary(kind) else _uuids(name, values)
+    except ValueError as wrong:  # of json, of hex digits, or of Arrow
+        raise _misfit(f"column {name}: {wrong}") from wrong
 
 
-def _uuids(texts: pa.Array) -> pa.Array:
+def _misfit(why: str) -> UnsupportedType:
+    return UnsupportedType(f"a row does not fit its columns: {why[:LONGEST_CAUSE]}")
+
+
+def _uuids(name: str, texts: pa.Array) -> pa.Array:
     digits = pc.fill_null(pc.replace_substring(texts, "-", ""), "0" * _UUID_DIGITS)
     data = pa.py_buffer(_from_hex(digits))
     valid = pc.is_valid(texts).buffers()[1] if texts.null_count else None
     if data.size * 2 != _UUID_DIGITS * len(texts):
-        raise pa.ArrowInvalid("a UUID has other than 32 digits")
+        raise _misfit(f"column {name}: a UUID has other than {_UUID_DIGITS} digits")
     storage = pa.Array.from_buffers(pa.binary(_UUID_DIGITS // 2), len(texts), [valid, data])
     return pa.ExtensionArray.from_storage(pa.uuid(), storage)
 
@@ -103,32 +110,26 @@ def _from_hex(digits: pa.Array) -> bytes:
     """What the hex digits of all texts say, one after the other."""
     offsets = pa.Array.from_buffers(pa.int64(), len(digits) + 1, [None, digits.buffers()[1]])
     first, stop = offsets[0].as_py(), offsets[-1].as_py()
-    try:
-        return bytes.fromhex(digits.buffers()[2].slice(first, stop - first).to_pybytes().decode("ascii"))
-    except ValueError as wrong:
-        raise pa.ArrowInvalid(f"no hex digits: {wrong}") from wrong
+    return bytes.fromhex(digits.buffers()[2].slice(first, stop - first).to_pybytes().decode("ascii"))
 
 
-def _lists(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+def _lists(name: str, texts: pa.Array, kind: pa.DataType) -> pa.Array:
     """Lists are few or the same, such as the columns that an update left unchanged: each text is read once."""
     known = texts.dictionary_encode()
     lists = [_parsed(text) for text in known.dictionary.to_pylist()]
     elements = [element for one in lists for element in one]
     offsets = pa.array([0, *itertools.accumulate(len(one) for one in lists)], pa.int64())
-    values = _elements(elements, kind.value_type)
+    values = _elements(name, elements, kind.value_type)
     return pa.LargeListArray.from_arrays(offsets, values, type=kind).take(known.indices)
 
 
 def _parsed(text: str) -> list[str | None]:
     """The elements of a JSON list, which are texts, or null."""
-    try:
-        found: list[str | None] = json.loads(text)
-    except ValueError as wrong:
-        raise pa.ArrowInvalid(f"no JSON list: {wrong}") from wrong
+    found: list[str | None] = json.loads(text)
     return found
 
 
-def _elements(texts: list[str | None], kind: pa.DataType) -> pa.Array:
+def _elements(name: str, texts: list[str | None], kind: pa.DataType) -> pa.Array:
     """Elements read as a column of their own would be."""
     values = pa.array(texts, TEXT)
     if kind == TEXT:
@@ -137,6 +138,6 @@ def _elements(texts: list[str | None], kind: pa.DataType) -> pa.Array:
         return pa.nulls(0, kind)
     lines = pa.BufferOutputStream()
     options = pacsv.WriteOptions(include_header=False, quoting_style="all_valid")
-    pacsv.write_csv(pa.table([values], ["element"]), lines, options)
-    [column] = read_csv(lines.getvalue().to_pybytes(), ["element"], [kind])
+    pacsv.write_csv(pa.table([values], [name]), lines, options)
+    [column] = read_csv(lines.getvalue().to_pybytes(), [name], [kind])
     return column

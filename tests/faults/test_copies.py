@@ -3,13 +3,16 @@
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
 from activities import failpoints
 from activities.clients import tablecopy
+from activities.contracts.cdc import LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
 from activities.core.pgoutput import Delete, Insert
+from activities.letters import settle
 from support.copies import copies, logged
 from support.fleet import eventually
 
@@ -37,10 +40,9 @@ async def change_rows(postgres, stop, changed):
         async with connection.transaction():
             for _ in range(chance.randint(1, 5)):
                 await connection.execute("INSERT INTO orders VALUES (%s, 0, 'new')", (next(numbers),))
-            await connection.execute(
-                "UPDATE orders SET version = version + 1 WHERE id %% 7 = %s", (chance.randint(0, 6),)
-            )
-            await connection.execute("DELETE FROM orders WHERE id %% 50 = %s", (chance.randint(0, 49),))
+            some, few = chance.randint(0, 6), chance.randint(0, 49)
+            await connection.execute("UPDATE orders SET version = version + 1 WHERE id %% 7 = %s", (some,))
+            await connection.execute("DELETE FROM orders WHERE id %% 50 = %s", (few,))
         changed.append(1)
 
 
@@ -173,14 +175,35 @@ async def test_a_value_that_cannot_be_written_stops_the_table_with_its_cause_and
     assert (await shop.objects(), await asyncio.to_thread(shop.rows)) == ([], [])
     # A person who mends the row and resumes the table has it copied, not followed without its rows.
     await postgres.run("UPDATE orders SET due = NULL WHERE id = 777")
-    await shop.buffer.set_copying("public", "orders")
+    resumed = await settle(shop.context, LettersRequest("shop", "resume-table", "orders", environment=shop.fleet.name))
+    assert (resumed.status, await shop.state()) == ("done", ("copying", "", None))
     assert (await shop.copy()).rows == 1000
 
 
-async def test_a_table_that_is_gone_or_may_not_be_read_in_full_stops_alone(shop, postgres):
+async def test_a_table_of_which_the_user_may_see_but_some_rows_is_not_copied_in_part(shop, postgres):
+    user = f"reader_{postgres.database}"
+    await postgres.run(
+        f"CREATE ROLE {user} LOGIN REPLICATION PASSWORD 'p'",
+        f"GRANT SELECT ON orders TO {user}",
+        "INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')",
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY one_row ON orders TO {user} USING (id = 1)",
+    )
+    try:
+        source = replace(shop.pipeline.source, database=replace(postgres.settings, user=user, password="p"))
+        shop.context = replace(shop.context, pipelines={shop.pipeline.name: replace(shop.pipeline, source=source)})
+        report = await shop.copy()
+        assert report.failed.startswith("PostgresRefused: ")
+        assert "row-level security" in report.failed
+        assert await asyncio.to_thread(shop.rows) == []
+    finally:
+        await postgres.run("DROP POLICY one_row ON orders", f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+
+
+async def test_a_table_that_is_gone_stops_alone(shop, postgres):
     await postgres.run("ALTER TABLE orders RENAME TO order_s")
     report = await shop.copy()
-    assert report.failed == "BadRequest: the source has no table public.orders; did you mean 'public.order_s'?"
+    assert report.failed == "BadRequest: the source has no table public.orders; did you mean `public.order_s`?"
     assert (await shop.state())[0] == "stopped"
 
 
@@ -199,9 +222,7 @@ async def test_a_changelog_of_another_table_or_of_a_later_position_is_left_alone
     assert len(await asyncio.to_thread(shop.rows)) == 1
 
 
-async def test_a_table_that_was_rewritten_just_after_the_snapshot_is_seen_again_and_not_as_empty(
-    shop, postgres, monkeypatch
-):
+async def test_a_table_that_was_rewritten_after_the_snapshot_is_not_copied_as_empty(shop, postgres, monkeypatch):
     """To a snapshot of before, PostgreSQL shows a table that was rewritten since as empty."""
     await postgres.run("INSERT INTO orders SELECT n, 0, 'a' FROM generate_series(1, 10) n")
     real, left = tablecopy.relation_id, [1]
