@@ -18,6 +18,7 @@ from activities.clients.catalogue import (
     relation_id,
     split_name,
     table_facts,
+    table_names,
     told_table,
 )
 from activities.clients.postgres import faults_of
@@ -222,7 +223,7 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     relid = await relation_id(slots.connection, schema, name)
     told = None if relid is None else await described(slots.connection, relid)
     if relid is None or told is None:
-        raise await no_table(slots.connection, schema, name)
+        raise no_table(schema, name, await table_names(slots.connection))
     facts = await table_facts(slots.connection, relid)
     _check_kind(f"{schema}.{name}", facts)
     first_columns(told_table(told), pipeline.rules, "")
@@ -230,8 +231,9 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     version = slots.connection.info.server_version
     if identity == "full" and facts.computed and version >= STORED_COLUMNS:
         raise BadRequest(
-            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of a "
-            "table with virtual generated columns; give it a primary key and leave out full_identity, or make these STORED"
+            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of "
+            "tables with virtual generated columns; give it a primary key and leave out full_identity, or make these "
+            "columns STORED"
         )
     wanted = _Wanted(schema, name, changelog_name(pipeline.rules, schema, name), facts, identity, "")
     return replace(wanted, note=_note(wanted, told["key"]))

@@ -104,12 +104,12 @@ class Source:
         number = self.connection.info.server_version
         more: LiteralString = ", publish_generated_columns = stored" if number >= STORED_COLUMNS else ""
         async with self.connection.transaction():
-            try:
-                async with self.connection.transaction():
-                    await self._run("CREATE PUBLICATION {publication_name}")
-                    await self._run("COMMENT ON PUBLICATION {publication_name} IS {mark}")
-            except errors.DuplicateObject:
-                pass
+            found = await self.connection.execute(
+                "SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,)
+            )
+            if await found.fetchone() is None:
+                await self._run("CREATE PUBLICATION {publication_name}")
+                await self._run("COMMENT ON PUBLICATION {publication_name} IS {mark}")
             # Of a publication that somebody else made, too: without these, changes would be missing.
             await self._run(
                 "ALTER PUBLICATION {publication_name} SET ("
