@@ -30,6 +30,8 @@ class SlotState:
     """Where the source's log ends."""
     flushed_lsn: int
     """What of it is on its disk, and so can be sent."""
+    active: bool
+    """Whether somebody reads from it just now."""
 
 
 class Slots:
@@ -75,7 +77,7 @@ class Slots:
                         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
                 )
                 SELECT plugin, database = current_database(), coalesce(wal_status, ''), confirmed_flush_lsn::text,
-                    coalesce(pg_wal_lsn_diff(lsn, restart_lsn), 0)::bigint, lsn::text, flushed::text
+                    coalesce(pg_wal_lsn_diff(lsn, restart_lsn), 0)::bigint, lsn::text, flushed::text, active
                 FROM pg_replication_slots CROSS JOIN log WHERE slot_name = %s
                 """,
                 (slot,),
@@ -83,7 +85,7 @@ class Slots:
             row = await asked.fetchone()
         if row is None:
             return None
-        plugin, here, status, confirmed, retained, log, flushed = row
+        plugin, here, status, confirmed, retained, log, flushed, active = row
         if plugin != "pgoutput" or not here:
             raise PostgresRefused(
                 f"{self.name}: slot {slot} is of plugin {plugin}{'' if here else ' in another database'}, so it is not "
@@ -94,7 +96,7 @@ class Slots:
                 f"{self.name}: the server has given up slot {slot} (invalidated; see max_slot_wal_keep_size and "
                 f"pg_replication_slots), and with it changes that were not captured; {INSTALL}"
             )
-        return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), lsn_number(flushed))
+        return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), lsn_number(flushed), active)
 
     async def create(self, slot: str) -> int:
         """Make a slot, once transactions that run have ended; what is committed at its position or later is read."""
