@@ -13,7 +13,7 @@ from activities.core.changelogkeys import batch_keys
 from activities.core.changelogs import changelog_name
 from activities.core.drift import ChangelogColumns, Drift, plan_drift
 from activities.lake import changelog
-from activities.lake.changelog import ChangelogState, StoredFile
+from activities.lake.changelog import ChangelogState, Committed, StoredFile
 from activities.lake.rows import ChangelogFiles, MadeFile
 from activities.readying import Work, ready_changelog
 from activities.segments import SegmentRows, segments_of
@@ -32,7 +32,7 @@ async def carry(work: Work, table: ClaimedTable) -> TableBatch:
     report = TableBatch(table.identifier, identifier, 0, already_there=there)
     if state.position < table.last_id:
         report = await _Carrying(work, table, identifier, state).run(there)
-    await mark(work.holder, table, there + report.events)
+    await mark(work.holder, table, report.already_there + report.events)
     await failpoints.reach("cdc-after-mark")
     return report
 
@@ -61,22 +61,25 @@ class _Carrying:
             with ChangelogFiles(schema, self._work.pipeline.rules.system) as files:
                 if await rows.write(files):
                     made = await asyncio.to_thread(files.finish)
-                    snapshot_id = await self._commit(drift, made)
+                    done = await self._commit(drift, made)
                     break
+        written = sum(file.rows for file in made)
         return TableBatch(
             table.identifier,
             self._identifier,
-            sum(file.rows for file in made),
-            snapshot_id,
-            already_there=there,
+            written if done.landed else 0,
+            str(done.snapshot_id or ""),
+            already_there=there if done.landed else there + written,
             dead_letters=letters + rows.letters,
         )
 
-    async def _commit(self, drift: Drift, made: Sequence[MadeFile]) -> str:
-        """The snapshot's id; empty when there was nothing to commit, or only the schema."""
-        columns = drift.columns.dump()
-        if not made and not drift.changes and columns == self._state.columns:
-            return ""
+    async def _commit(self, drift: Drift, made: Sequence[MadeFile]) -> Committed:
+        """What became of it; without a snapshot when there was nothing to commit.
+
+        A schema that moves makes one without rows: a commit that was sent before it, and is late, cannot land any more.
+        """
+        if not made and not _moves_schema(drift):
+            return Committed(None, landed=True)
         await failpoints.reach("cdc-before-upload")
         stored = await self._store(made)
         await failpoints.reach("cdc-after-upload")
@@ -87,7 +90,7 @@ class _Carrying:
             self._identifier,
             self._state,
             changes=drift.changes,
-            columns_text=columns,
+            columns_text=drift.columns.dump(),
             position=self._table.last_id,
             files=stored,
             buffer_id=self._work.holder.buffer_id,
@@ -95,7 +98,7 @@ class _Carrying:
             summary=self._summary(made),
         )
         await failpoints.reach("cdc-after-commit")
-        return "" if done.snapshot_id is None else str(done.snapshot_id)
+        return done
 
     async def _store(self, made: Sequence[MadeFile]) -> list[StoredFile]:
         keys: dict[date, Iterator[str]] = {}
@@ -118,6 +121,12 @@ class _Carrying:
             "icefleet.cdc.first-sequence": first,
             "icefleet.cdc.last-sequence": last,
         }
+
+
+def _moves_schema(drift: Drift) -> bool:
+    """Whether the columns are others than before; replays of schema events change nothing."""
+    before, after = drift.start, drift.columns
+    return bool(drift.changes) or (before.columns, before.key) != (after.columns, after.key)
 
 
 def sequence_bounds(made: Sequence[MadeFile], column: str) -> tuple[str, str]:

@@ -4,7 +4,8 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
 `before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
-Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`.
+Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
+`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`.
 """
 
 import os
@@ -40,7 +41,8 @@ INGEST_NAMES = frozenset(
     }
 )
 CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-during-buffer", "cdc-after-buffer", "cdc-before-feedback"})
-ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES
+COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
+ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 

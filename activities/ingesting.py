@@ -1,5 +1,6 @@
 """A batch of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,6 @@ from activities.core.faults import (
     StoreUnavailable,
     UnsupportedType,
 )
-from activities.heartbeats import heartbeats
 from activities.readying import Work
 
 FOR_A_PERSON = (BadConfig, BadRequest, ChangelogForeign, SchemaConflict, UnsupportedType)
@@ -66,11 +66,10 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     """
     pipeline = context.pipeline(ingest.environment, ingest.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
-    async with heartbeats({"pipeline": pipeline.name}):
-        if not await buffer.wait_for_events(ingest.wait_seconds):
-            return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
-        async with buffer.locked() as holder:
-            return await _Batch(Work(context, pipeline, holder)).run()
+    if not await buffer.wait_for_events(ingest.wait_seconds):
+        return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
+    async with buffer.locked() as holder:
+        return await _Batch(Work(context, pipeline, holder)).run()
 
 
 class _Batch:
@@ -99,14 +98,30 @@ class _Batch:
         try:
             return Outcome(table, await carry(self._work, table))
         except FOR_A_PERSON as wrong:
-            failed = self._failed(table, wrong)
-            try:
-                await stop(self._work.holder, table, failed.failed)
-            except Fault as away:
-                return Outcome(table, failed, away)
-            return Outcome(table, replace(failed, stopped=True))
+            return await self._stop(table, wrong)
+        except CatalogRefused as wrong:
+            # It may refuse everything, or just this table's name.
+            return await (self._stop(table, wrong) if await self._is_catalog_open() else self._fail(table, wrong))
         except Exception as wrong:  # noqa: BLE001 - told in the report, or raised when nobody gets on
-            return Outcome(table, self._failed(table, wrong), wrong)
+            return await self._fail(table, wrong)
+
+    async def _stop(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        failed = self._failed(table, wrong)
+        try:
+            await stop(self._work.holder, table, failed.failed)
+        except Fault as away:
+            return Outcome(table, failed, away)
+        return Outcome(table, replace(failed, stopped=True))
+
+    async def _fail(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        return Outcome(table, self._failed(table, wrong), wrong)
+
+    async def _is_catalog_open(self) -> bool:
+        try:
+            await asyncio.to_thread(self._work.context.lake.check)
+        except Fault:
+            return False
+        return True
 
     def _failed(self, table: ClaimedTable, wrong: Exception) -> TableBatch:
         try:
@@ -117,8 +132,9 @@ class _Batch:
 
     def _raise_if_nothing_went_on(self) -> None:
         failures = [one.failure for one in self._outcomes if one.failure]
+        failures.sort(key=lambda failure: not isinstance(failure, OF_EVERYBODY))
         if failures and not any(one.went_on for one in self._outcomes):
-            raise next((one for one in failures if isinstance(one, OF_EVERYBODY)), failures[0])
+            raise failures[0]
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]

@@ -40,7 +40,8 @@ async def ready_changelog(work: Work, table: ClaimedTable, identifier: str) -> C
         state = await asyncio.to_thread(changelog.read_state, work.context.lake, identifier)
     if state is None:
         raise ChangelogForeign(f"changelog {identifier} was dropped just after it was made; {WAY_OUT}")
-    _check(work, table, identifier, state)
+    if misfit := misfit_of(work, table.identifier, state):
+        raise ChangelogForeign(f"changelog {identifier} {misfit}")
     return state
 
 
@@ -64,24 +65,24 @@ async def _create(work: Work, table: ClaimedTable, identifier: str) -> None:
     )
 
 
-def _check(work: Work, table: ClaimedTable, identifier: str, state: ChangelogState) -> None:
+def misfit_of(work: Work, table: str, state: ChangelogState) -> str:
+    """Why a changelog is not the one that the buffer has filled with the events of `table`; empty when it is."""
     name = work.pipeline.name
-    if state.source_table != table.identifier:
-        raise ChangelogForeign(
-            f"changelog {identifier} is that of {state.source_table} (pipeline {state.pipeline}), and would be that of "
-            f"{table.identifier} as well; change `name` or `namespace` of pipeline {name} so that they differ"
+    if state.source_table != table:
+        return (
+            f"is that of {state.source_table} (pipeline {state.pipeline}), and would be that of {table} as well; "
+            f"change `name` or `namespace` of pipeline {name} so that they differ"
         )
     if state.pipeline != name:
-        raise ChangelogForeign(
-            f"changelog {identifier} is filled by pipeline {state.pipeline}; change `name` or `namespace` of pipeline "
-            f"{name}; or, if the other is gone, {WAY_OUT}"
+        return (
+            f"is filled by pipeline {state.pipeline}; change `name` or `namespace` of pipeline {name}; or, if the "
+            f"other is gone, {WAY_OUT}"
         )
     if state.buffer_id != work.holder.buffer_id:
-        raise ChangelogForeign(
-            f"changelog {identifier} was filled from another buffer ({state.buffer_id}) than the one that pipeline "
-            f"{name} has ({work.holder.buffer_id}); {WAY_OUT}"
+        return (
+            f"was filled from another buffer ({state.buffer_id}) than the one that pipeline {name} has "
+            f"({work.holder.buffer_id}); {WAY_OUT}"
         )
     if state.rolled_back:
-        raise ChangelogForeign(
-            f"changelog {identifier} was rolled back: its history lacks what pipeline {name} committed last; {WAY_OUT}"
-        )
+        return f"was rolled back: its history lacks what pipeline {name} committed last; {WAY_OUT}"
+    return ""

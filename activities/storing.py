@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from activities.cdc_context import CdcContext
 from activities.core.faults import ObjectRefused
@@ -13,6 +14,7 @@ from activities.transfer import PendingObject
 
 PART_BYTES = 16 * 2**20
 """Parts in which a larger file is sent; two of them are in memory."""
+R = TypeVar("R")
 MOST_KEYS = 1_000
 """Keys that may be taken by objects which hold something else."""
 
@@ -50,3 +52,13 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, PART_BYTES):
             yield chunk
+
+
+async def undisturbed(work: Callable[..., R], *args: object) -> R:
+    """Do something in a thread; whoever is cancelled meanwhile waits for its end, since it uses files of this disk."""
+    running = asyncio.create_task(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

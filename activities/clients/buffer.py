@@ -7,16 +7,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.rows import class_row
 
 from activities.clients.buffer_ddl import STATEMENTS, VERSION
 from activities.clients.buffer_holder import Holder, number_of, statement
 from activities.clients.postgres import PostgresSettings, faults_of
 from activities.core.changelogs import lsn_text
-from activities.core.faults import LockTaken, PostgresRefused
+from activities.core.faults import BadRequest, LockTaken, PostgresRefused
 
 SESSION = """
     SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
@@ -26,12 +28,32 @@ SESSION = """
 """The server ends the session of a worker that is gone or frozen, so that another gets the lock within a minute."""
 LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""
+FOLLOWED = """
+    SELECT source_schema AS schema, source_table AS name, state, (copied_lsn - '0/0')::bigint AS copied_lsn,
+        (copying_lsn - '0/0')::bigint AS sent_lsn, buffer_id::text
+    FROM {schema}.tables CROSS JOIN {schema}.pipeline WHERE source_schema || '.' || source_table = %s
+"""
 ANYTHING = """
     {found} SELECT EXISTS (
         SELECT FROM found LEFT JOIN {schema}.tables t USING (source_schema, source_table)
         WHERE coalesce(t.state, 'active') = 'active'
     )
 """
+
+
+@dataclass(frozen=True)
+class FollowedTable:
+    """A source table as the buffer knows it."""
+
+    schema: str
+    name: str
+    state: str
+    """`copying`, `active` or `stopped`."""
+    copied_lsn: int | None
+    """What was committed before it came with a copy; None: there was none yet."""
+    sent_lsn: int | None
+    """The position of a copy whose commit was sent, which may have landed."""
+    buffer_id: str
 
 
 class Buffer:
@@ -140,12 +162,35 @@ class Buffer:
             )
             return [name for (name,) in await found.fetchall()]
 
+    async def followed(self, table: str) -> FollowedTable:
+        """What the buffer knows of a table, named as `schema.table`.
+
+        Raises:
+            BadRequest: it does not know the table.
+        """
+        async with self.connected() as connection:
+            cursor = connection.cursor(row_factory=class_row(FollowedTable))
+            known = await cursor.execute(self._statement(FOLLOWED), (table,))
+            found = await known.fetchone()
+        if found is None:
+            raise BadRequest(f"{self.name}: nobody asked for table {table}; install it with `icefleet cdc install`")
+        return found
+
     async def set_copying(self, schema: str, name: str) -> None:
         """Let a table wait for its first copy, whatever its state was; its events wait with it."""
         await self._change(
-            "INSERT INTO {schema}.tables (source_schema, source_table, state) VALUES (%s, %s, 'copying') "
-            "ON CONFLICT (source_schema, source_table) DO UPDATE SET state = 'copying', cause = ''",
+            "INSERT INTO {schema}.tables (source_schema, source_table, state, copying_lsn) "
+            "VALUES (%s, %s, 'copying', '0/0') ON CONFLICT (source_schema, source_table) DO UPDATE "
+            "SET state = 'copying', cause = '', copying_lsn = '0/0'",
             (schema, name),
+        )
+
+    async def set_copy_sent(self, schema: str, name: str, lsn: int) -> None:
+        """Remember that a copy at `lsn` may have landed from now on."""
+        await self._change(
+            "UPDATE {schema}.tables SET copying_lsn = %s WHERE source_schema = %s AND source_table = %s "
+            "AND state = 'copying'",
+            (lsn_text(lsn), schema, name),
         )
 
     async def set_copied(self, schema: str, name: str, lsn: int) -> None:
@@ -158,7 +203,7 @@ class Buffer:
             "INSERT INTO {schema}.tables (source_schema, source_table, copied_lsn) "
             "VALUES (%(schema)s, %(name)s, %(lsn)s::pg_lsn) "
             "ON CONFLICT (source_schema, source_table) DO UPDATE SET state = 'active', cause = '', "
-            "copied_lsn = excluded.copied_lsn",
+            "copied_lsn = excluded.copied_lsn, copying_lsn = NULL",
             about,
         )
 

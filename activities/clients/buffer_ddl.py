@@ -52,6 +52,7 @@ STATEMENTS = (
         state text NOT NULL DEFAULT 'active' CHECK (state IN ('copying', 'active', 'stopped')),
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
+        copying_lsn pg_lsn,
         captured jsonb,
         processed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,

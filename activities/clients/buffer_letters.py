@@ -77,8 +77,13 @@ SEND_AGAIN = (
 RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
 """
+STOPPED = """
+    SELECT processed_id FROM {schema}.tables
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
+"""
 RESUME = """
-    UPDATE {schema}.tables SET state = 'active', cause = '', processed_id = coalesce(%(processed_id)s, processed_id)
+    UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
+        processed_id = %(processed_id)s
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 LAST = 2**63 - 1
@@ -174,8 +179,15 @@ def _check(holder: Holder, ids: Sequence[int], found: list[Letter], chosen: list
             )
 
 
-async def resume(holder: Holder, schema: str, name: str, *, processed_id: int | None = None) -> bool:
-    """Let a stopped table go on, from another mark if one is given; False: it is not stopped."""
+async def stopped_at(holder: Holder, schema: str, name: str) -> int | None:
+    """The mark of a table that is stopped; None: it is not."""
+    async with holder.transaction() as connection:
+        row = await (await connection.execute(holder.statement(STOPPED), {"schema": schema, "name": name})).fetchone()
+    return int(row[0]) if row else None
+
+
+async def resume(holder: Holder, schema: str, name: str, *, processed_id: int) -> None:
+    """Let a stopped table go on from a mark."""
     about = {"schema": schema, "name": name, "processed_id": processed_id}
     async with holder.transaction() as connection:
-        return (await connection.execute(holder.statement(RESUME), about)).rowcount > 0
+        await connection.execute(holder.statement(RESUME), about)

@@ -188,10 +188,11 @@ class Sink:
         with faults_of(self._name):
             found = await self._connection.execute(
                 self._sql(
-                    "INSERT INTO {schema}.tables AS t (source_schema, source_table, state, captured) "
-                    "VALUES (%(schema)s, %(name)s, 'copying', %(captured)s) "
+                    "INSERT INTO {schema}.tables AS t (source_schema, source_table, state, copying_lsn, captured) "
+                    "VALUES (%(schema)s, %(name)s, 'copying', '0/0', %(captured)s) "
                     "ON CONFLICT (source_schema, source_table) DO UPDATE SET captured = excluded.captured, "
                     "state = CASE WHEN %(copying)s THEN 'copying' ELSE t.state END, "
+                    "copying_lsn = CASE WHEN %(copying)s THEN '0/0' ELSE t.copying_lsn END, "
                     "cause = CASE WHEN %(copying)s THEN '' ELSE t.cause END RETURNING state, cause"
                 ),
                 {

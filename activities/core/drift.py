@@ -30,7 +30,7 @@ class ColumnState:
     """The column's name, unless it was dropped and its name taken by another."""
     dropped: bool = False
     since: str = ""
-    """Sequence number of the schema event that brought it."""
+    """Sequence number of the schema event that brought it; empty if it was there from the start."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,7 @@ def first_columns(table: SourceTable, rules: ChangelogRules, at: str) -> Changel
     for column in table.columns:
         _check_name(table, column.name, rules.system.names)
         iceberg_of(column)
-    return ChangelogColumns(
-        tuple(ColumnState(column, column.name, since=at) for column in table.columns), table.key, at
-    )
+    return ChangelogColumns(tuple(ColumnState(column, column.name) for column in table.columns), table.key, at)
 
 
 def types_of(columns: ChangelogColumns) -> dict[str, IcebergType]:

@@ -36,6 +36,11 @@ FROM (
 ) e{record}
 ORDER BY e.commit_lsn, e.ordinal, e.id"""
 """The inner query is fenced off, so that it is sorted before anything is converted."""
+_TABLE = """SELECT
+  {values}
+FROM {name} AS t
+WHERE t.tableoid = {named}::regclass OR (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = {named}::regclass)"""
+"""Rows of partitions are the table's own; those of tables that inherit from it are captured as theirs."""
 _RECORD = "\nCROSS JOIN LATERAL jsonb_to_record({document}) AS r({columns})"
 _DOCUMENT = "CASE WHEN jsonb_typeof(e.doc) = 'object' THEN e.doc END"
 _SEQUENCE = "encode(pg_lsn_send(e.commit_lsn), 'hex') || encode(int8send(e.ordinal), 'hex')"
@@ -45,12 +50,12 @@ _OPERATION = """CASE
     WHEN e.operation = 'truncate' THEN e.operation
     WHEN jsonb_typeof(e.doc) IS DISTINCT FROM 'object' THEN {no_row}
     WHEN e.doc - {names} <> '{{}}' THEN {unknown}
-    WHEN e.operation = 'delete' AND NOT e.doc ?& {key} THEN {no_key}
+    WHEN NOT e.doc ?& {key} THEN {no_key}
     WHEN e.operation <> 'delete' AND NOT e.doc ?& {names} AND {absent} IS NOT NULL THEN {missing}{moved}
     ELSE e.operation END"""
 _MOVED = "\n    WHEN e.operation = 'update' AND ({differs}) THEN {refused}"
 _ABSENT = """(SELECT string_agg(n, ', ') FROM (VALUES {columns}) AS live(n, since)
-      WHERE NOT e.doc ? n AND n <> ALL (e.unchanged) AND since <= {sequence})"""
+      WHERE NOT e.doc ? n AND n <> ALL (e.unchanged) AND since COLLATE "C" <= {sequence})"""
 _STRANGE = "(SELECT string_agg(n, ', ') FROM jsonb_object_keys(e.doc) AS n WHERE n <> ALL ({names}))"
 _UNCHANGED = """CASE WHEN e.unchanged = '{{}}' THEN NULL WHEN NOT e.unchanged <@ {names} THEN {refused}
     ELSE (SELECT json_agg(field ORDER BY place) FROM unnest(e.unchanged) WITH ORDINALITY AS u(name, place)
@@ -159,7 +164,8 @@ def copy_query(
         "NULL",
         *(converter.column(one, f"t.{identifier(one.source.name)}", types[one.field]) for one in columns.live),
     ]
-    select = f"SELECT {', '.join(values)}\n" + f"FROM {identifier(table.schema)}.{identifier(table.name)} t"
+    name = f"{identifier(table.schema)}.{identifier(table.name)}"
+    select = _TABLE.format(values=",\n  ".join(values), name=name, named=literal(name))
     return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
 
 
@@ -226,7 +232,7 @@ def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:
         absent=absent,
         no_row=refuse("no row in the event: ", "e.operation"),
         unknown=refuse("columns that the table does not have: ", _STRANGE.format(names=names)),
-        no_key=refuse(f"the old row must have {', '.join(columns.key)}, and has ", "e.doc"),
+        no_key=refuse(f"the row must have its key ({', '.join(columns.key)}), and has ", "e.doc"),
         missing=refuse("columns that are missing in the row: ", absent),
         moved=_MOVED.format(differs=differs, refused=moved) if differs else "",
     )

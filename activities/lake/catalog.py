@@ -150,6 +150,15 @@ class Lake:
                 )
             )
 
+    def check(self) -> None:
+        """See that the catalog answers and takes the credential, whatever it says of single tables.
+
+        Raises:
+            CatalogRefused: it does not accept the credential or the warehouse.
+            CatalogUnavailable: it cannot be reached.
+        """
+        self.ask(self.catalog.list_namespaces)
+
     def files(self) -> Files:
         """Any file of the storage that holds metadata and data."""
         return Files(load_file_io(dict(self._properties)))

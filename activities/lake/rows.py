@@ -22,7 +22,7 @@ from activities.lake.values import arrow_type, read_csv
 
 ROLL_BYTES = 128 * 2**20
 """A file that has grown so large is followed by another one."""
-GROUP_BYTES = 64 * 2**20
+GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 MOST_OPEN = 32
 """Files that are written at once; a batch with events of more days ends files early."""
@@ -52,10 +52,7 @@ def csv_table(piece: bytes, columns: Sequence[CsvColumn]) -> pa.Table:
     """
     names = [column.field for column in columns]
     kinds = [_arrow_type(column.type) for column in columns]
-    try:
-        return pa.table(read_csv(piece, names, kinds), names)
-    except pa.ArrowInvalid as wrong:
-        raise UnsupportedType(f"rows cannot be written with the columns {', '.join(names)}: {wrong}") from wrong
+    return pa.table(read_csv(piece, names, kinds), names)
 
 
 _arrow_type = cache(arrow_type)

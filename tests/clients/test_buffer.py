@@ -5,23 +5,34 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import psycopg
 import pytest
 
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
 from activities.clients.buffer_status import status
-from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable
+from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
 from support.fleet import eventually
-from support.ownpostgres import OwnPostgres
+from support.ownpostgres import OwnPostgres, fresh_database
 from support.tcpproxy import TcpFaults
 
 WIDE = 64 * 2**20
 
 
+@pytest.fixture(scope="module")
+async def shared(stack) -> AsyncIterator[OwnPostgres]:
+    async with fresh_database(stack) as own:
+        yield own
+
+
 @pytest.fixture
-async def buffer(postgres: OwnPostgres) -> AsyncIterator[Buffer]:
+async def postgres(shared: OwnPostgres) -> OwnPostgres:
+    await Buffer(shared.settings, SCHEMA).drop()
+    return shared
+
+
+@pytest.fixture
+async def buffer(postgres: OwnPostgres) -> Buffer:
     made = Buffer(postgres.settings, SCHEMA)
     await made.install()
     return made
@@ -97,12 +108,12 @@ async def test_a_holder_that_is_cut_off_loses_the_lock_and_marks_nothing_any_mor
     await producer.transaction(insert(1), insert(2))
     async with TcpFaults(postgres.settings.port) as wire:
         cut_off = Buffer(replace(postgres.settings, port=wire.port), SCHEMA)
-        with pytest.raises(PostgresUnavailable):
-            async with cut_off.locked() as first:
-                batch = await claim(first, 100, WIDE)
-                wire.cut()
-                async with await eventually_locked(buffer) as second:
-                    assert second.epoch > first.epoch
+        async with cut_off.locked() as first:
+            batch = await claim(first, 100, WIDE)
+            wire.cut()
+            async with await eventually_locked(buffer) as second:
+                assert second.epoch > first.epoch
+                with pytest.raises(PostgresUnavailable):
                     await mark(first, batch.tables[0], 2)
     assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(2,)]
 
@@ -264,15 +275,19 @@ async def test_a_stream_hands_on_whole_lines_in_pieces_and_its_sessions_are_used
     assert b"".join(pieces).count(b"two\n") == 50_000
 
 
-async def test_a_stream_that_fails_in_its_middle_says_so(buffer, postgres):
+async def drained(holder, query: str) -> None:
+    async for _ in holder.stream(query):
+        pass
+
+
+async def test_a_stream_that_fails_in_its_middle_says_so_and_its_session_is_not_used_again(buffer, postgres):
     await many_rows(postgres, 1_000)
-    failing = (
-        f"COPY (SELECT id, CASE WHEN id = 900 THEN {SCHEMA}.refuse('not this one') END FROM {SCHEMA}.events ORDER BY id) "
-        "TO STDOUT (FORMAT csv)"
-    )
+    events = f"FROM {SCHEMA}.events ORDER BY id) TO STDOUT (FORMAT csv)"
     async with buffer.locked() as holder:
-        with pytest.raises(psycopg.Error, match="not this one") as refused:
-            async for _ in holder.stream(failing):
-                pass
-        assert refused.value.sqlstate == "IF001"
+        with pytest.raises(UnsupportedType, match="an event cannot be written: not this one"):
+            await drained(holder, f"COPY (SELECT CASE WHEN id = 900 THEN {SCHEMA}.refuse('not this one') END {events}")
+        with pytest.raises(UnsupportedType, match="division by zero"):
+            await drained(holder, f"COPY (SELECT 1 / (id - 900) {events}")
+        with pytest.raises(PostgresRefused, match="nothing"):
+            await drained(holder, f"COPY (SELECT nothing {events}")
         assert holder._idle == []

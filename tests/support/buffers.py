@@ -18,7 +18,7 @@ NARROW = [
     {"name": "amount", "type": "numeric(10,2)", "id": 3},
 ]
 INSERT = (
-    f"INSERT INTO {SCHEMA}.events (source_schema, source_table, operation, commit_lsn, ordinal, committed_at, "
+    "INSERT INTO {}.events (source_schema, source_table, operation, commit_lsn, ordinal, committed_at, "
     "key_columns, old_row, new_row, unchanged) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 AT = "2026-03-20 12:00:00+00"
@@ -76,6 +76,8 @@ class Producer:
     own: OwnPostgres
     lsn: int = 0x100
     step: int = 0x10
+    schema: str = SCHEMA
+    """Of the buffer."""
     written: list[tuple[int, int, Event]] = field(default_factory=list)
     """LSN, ordinal and event of everything that was written."""
 
@@ -97,7 +99,9 @@ class Producer:
             lsn = self.lsn
         rows = [(lsn, ordinal, event) for ordinal, event in enumerate(events)]
         async with connection.cursor() as cursor:
-            await cursor.executemany(INSERT, [event.values(lsn, ordinal) for lsn, ordinal, event in rows])
+            await cursor.executemany(
+                INSERT.format(self.schema).encode(), [event.values(lsn, ordinal) for lsn, ordinal, event in rows]
+            )
         self.written += rows
         return lsn
 
