@@ -6,8 +6,6 @@ and only then waits for its copy, which begins at a later position of the log.
 
 from dataclasses import dataclass, replace
 
-from psycopg import errors
-
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.buffer import Buffer
 from activities.clients.capture_sink import FollowedTable, Sink, open_sink
@@ -34,7 +32,7 @@ from activities.contracts.cdc import (
 from activities.core.capture import read_described
 from activities.core.changelogs import changelog_name
 from activities.core.drift import first_columns
-from activities.core.faults import BadConfig, BadRequest, PostgresRefused, PostgresUnavailable, SlotLost
+from activities.core.faults import BadConfig, BadRequest, PostgresRefused, SlotLost
 
 
 @dataclass(frozen=True)
@@ -170,13 +168,7 @@ class _Installation:
                     "and install again"
                 )
             new = table.facts.relid not in published
-            try:
-                told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
-            except errors.LockNotAvailable as busy:
-                raise PostgresUnavailable(
-                    f"source table {table.identifier}: others have held locks on it for too long; try again when long "
-                    "transactions on it have ended"
-                ) from busy
+            told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
         captured = known.captured if known is not None else None
         other = captured is None or captured.relid != table.facts.relid
         copying = fresh or new or other or self._request.again
