@@ -23,7 +23,7 @@ from activities.core.changelogs import lsn_text
 from activities.core.faults import BadRequest
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
-from activities.watching import TooMuchRetainedError, Watch
+from activities.watching import Watch
 
 TAKEN_AT_ONCE = 1000
 LINGER_SECONDS = 0.005
@@ -41,10 +41,6 @@ _EVENTS = metrics.get_meter("icefleet").create_counter(
     unit="{event}",
     description="Events that a pipeline's capture brought into its buffer",
 )
-
-
-class _TimeIsUpError(Exception):
-    """The turn is over while the buffer is full."""
 
 
 async def capture_changes(context: CdcContext, capture: CaptureInput) -> CaptureReport:
@@ -78,15 +74,13 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
         turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)
-        try:
-            # The stream ends before the slot is dropped.
-            async with open_log(source.database, source.slot, source.publication, turn.start) as stream:
-                turn.stream = stream
-                await _first_of(turn.work(capture.seconds), turn.keep_in_touch(), watch.run(beside))
-        except TooMuchRetainedError as danger:
+        async with open_log(source.database, source.slot, source.publication, turn.start) as stream:
+            turn.stream = stream
+            await _first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
+        if watch.danger:
             await slots.drop(source.slot)
-            await sink.end(str(danger))
-            turn.ended = str(danger)
+            await sink.end(watch.danger)
+            turn.ended = watch.danger
         return turn.report(watch.retained_bytes)
 
 
@@ -130,6 +124,7 @@ class _Turn:
         self._room = 0
         """Events that may come before the buffer is looked at again."""
         self._room_until = 0.0
+        self._no_room = asyncio.Event()
         self._waiting = ""
         self.ended = ""
 
@@ -150,18 +145,19 @@ class _Turn:
     async def work(self, seconds: float) -> None:
         """Bring over what comes until the time is up and no transaction is half received."""
         self._until = time.monotonic() + seconds
-        try:
-            while True:
-                pieces = self.stream.take(TAKEN_AT_ONCE)
-                if pieces:
-                    await self._receive(pieces)
-                    if self._transaction is None and self._is_over():
-                        await self._flush_rest()
-                        return
-                elif not await self._idle():
+        while True:
+            pieces = self.stream.take(TAKEN_AT_ONCE)
+            if pieces:
+                await self._receive(pieces)
+                if self._transaction is None and self._is_over():
+                    await self._flush_rest()
                     return
-        except _TimeIsUpError:
-            return
+            elif not await self._idle():
+                return
+
+    async def no_room(self) -> None:
+        """Wait until the time is up while the buffer is full: what is in hand is let go then, and comes again."""
+        await self._no_room.wait()
 
     async def _idle(self) -> bool:
         """Wait for more; False: the time is up. What is in hand is brought into the buffer first."""
@@ -275,11 +271,7 @@ class _Turn:
             self.stream.confirm(self._captured)
 
     async def _wait_for_room(self) -> None:
-        """Wait while the buffer is full.
-
-        Raises:
-            _TimeIsUpError: it is full still.
-        """
+        """Wait while the buffer is full, if need be until the turn is ended by `no_room`."""
         self._waiting = ""
         if self._room > 0 and time.monotonic() < self._room_until:
             return
@@ -289,7 +281,7 @@ class _Turn:
                 f"{self._pipeline.buffer_max_events}, max_bytes {self._pipeline.buffer_max_bytes}"
             )
             if time.monotonic() >= self._until:
-                raise _TimeIsUpError
+                self._no_room.set()
             with waiting_for(self._waiting):
                 await asyncio.sleep(ROOM_SECONDS)
         self._waiting = ""

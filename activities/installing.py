@@ -6,8 +6,6 @@ and only then waits for its copy, which begins at a later position of the log.
 
 from dataclasses import dataclass, replace
 
-from psycopg import errors
-
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.buffer import Buffer
 from activities.clients.capture_sink import FollowedTable, Sink, open_sink
@@ -18,6 +16,7 @@ from activities.clients.catalogue import (
     relation_id,
     split_name,
     table_facts,
+    table_names,
     told_table,
 )
 from activities.clients.postgres import faults_of
@@ -33,7 +32,7 @@ from activities.contracts.cdc import (
 from activities.core.capture import read_described
 from activities.core.changelogs import changelog_name
 from activities.core.drift import first_columns
-from activities.core.faults import BadConfig, BadRequest, PostgresRefused, PostgresUnavailable, SlotLost
+from activities.core.faults import BadConfig, BadRequest, PostgresRefused, SlotLost
 
 
 @dataclass(frozen=True)
@@ -169,13 +168,7 @@ class _Installation:
                     "and install again"
                 )
             new = table.facts.relid not in published
-            try:
-                told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
-            except errors.LockNotAvailable as busy:
-                raise PostgresUnavailable(
-                    f"source table {table.identifier}: others have held locks on it for too long; try again when long "
-                    "transactions on it have ended"
-                ) from busy
+            told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
         captured = known.captured if known is not None else None
         other = captured is None or captured.relid != table.facts.relid
         copying = fresh or new or other or self._request.again
@@ -222,7 +215,7 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     relid = await relation_id(slots.connection, schema, name)
     told = None if relid is None else await described(slots.connection, relid)
     if relid is None or told is None:
-        raise await no_table(slots.connection, schema, name)
+        raise no_table(schema, name, await table_names(slots.connection))
     facts = await table_facts(slots.connection, relid)
     _check_kind(f"{schema}.{name}", facts)
     first_columns(told_table(told), pipeline.rules, "")
@@ -230,8 +223,9 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     version = slots.connection.info.server_version
     if identity == "full" and facts.computed and version >= STORED_COLUMNS:
         raise BadRequest(
-            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of a "
-            "table with virtual generated columns; give it a primary key and leave out full_identity, or make these STORED"
+            f"source table {schema}.{name}: with whole old rows logged PostgreSQL refuses updates and deletes of "
+            "tables with virtual generated columns; give it a primary key and leave out full_identity, or make these "
+            "columns STORED"
         )
     wanted = _Wanted(schema, name, changelog_name(pipeline.rules, schema, name), facts, identity, "")
     return replace(wanted, note=_note(wanted, told["key"]))

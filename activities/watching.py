@@ -29,10 +29,6 @@ _WARNED = _meter.create_gauge(
 )
 
 
-class TooMuchRetainedError(Exception):
-    """The slot keeps so much that the source's disk is in danger."""
-
-
 @dataclass
 class Watch:
     """What the last look at a slot found."""
@@ -42,6 +38,8 @@ class Watch:
     slots: Slots
     progress: Progress
     retained_bytes: int = 0
+    danger: str = ""
+    """Why the slot is to be given up; empty while it is not."""
     warned: bool = False
 
     async def check_start(self) -> SlotState:
@@ -78,14 +76,15 @@ class Watch:
         return state
 
     async def run(self, buffer: Sink) -> None:
-        """Look every few seconds, without end; `buffer` is a session of its own.
+        """Look every few seconds, until the slot is to be given up; `buffer` is a session of its own.
 
         Raises:
-            TooMuchRetainedError: the slot is to be given up.
             SlotLost: the slot, or the publication, is gone.
         """
         while True:
             await self._look()
+            if self.danger:
+                return
             await self._check_publication()
             await self._check_tables(buffer)
             await asyncio.sleep(WATCH_SECONDS)
@@ -97,7 +96,7 @@ class Watch:
         _RETAINED.set(state.retained_bytes, about)
         _BEHIND.set(max(0, state.log_lsn - state.confirmed_lsn), about)
         if state.retained_bytes >= self.source.max_retained_wal_bytes:
-            raise TooMuchRetainedError(
+            self.danger = (
                 f"slot {self.source.slot} held back {state.retained_bytes} bytes of the source's log, and "
                 f"max_retained_wal_bytes is {self.source.max_retained_wal_bytes}: it was dropped before the source's "
                 f"disk fills; {INSTALL}"

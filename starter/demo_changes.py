@@ -71,7 +71,7 @@ def create_and_install(environment: Environment) -> None:
     """Make the table unless it is there, and have its changes captured."""
     say(f"{CREATE};\n")
     run(Shop(environment).run(CREATE))
-    command("cdc", "install", PIPELINE, "--tables", TABLE)
+    command("cdc", "install", "--tables", TABLE)
 
 
 async def show_changes(environment: Environment) -> bool:

@@ -36,6 +36,11 @@ class Copies:
         """Tables that are being copied."""
         return list(self._seen)
 
+    @property
+    def known(self) -> list[str]:
+        """Tables that wait for a copy or are being copied."""
+        return list(dict.fromkeys([*self._waiting, *self._seen]))
+
     def take(self, waiting: Sequence[str]) -> None:
         """What the buffer says: these tables wait for their copy, and no others."""
         self._waiting = list(waiting)

@@ -53,8 +53,6 @@ class IngestChangelog(PipelineLoop):
         self._last_lsn = ""
         self._failing: dict[str, TableBatch] = {}
         """Table → what its last batch said that could not go on."""
-        self._looked = False
-        """Whether the buffer has said what waits to be copied, since somebody may have changed that."""
         self._barren = 0
         """Batches in a row that brought nothing because tables failed."""
         self._copies = Copies()
@@ -83,15 +81,13 @@ class IngestChangelog(PipelineLoop):
         report: IngestReport | None = await self._interruptible(
             workflow.execute_activity_method(
                 CdcActivities.ingest_batch,
-                # Tables that wait for their copy are no events: nothing would end the wait for them.
-                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS if self._looked else 0.0),
+                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS, self._copies.known),
                 summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
                 **INGEST_TURN,
             )
         )
         if report is None:
             return
-        self._looked = not self._heard  # what was heard meanwhile may be newer than the report
         self._take(report)
         if self._barren:
             await self._breathe()
@@ -193,7 +189,6 @@ class IngestChangelog(PipelineLoop):
     def resume(self, *_: Any) -> None:
         """Go on at once, also with copies that have failed."""
         super().resume()
-        self._looked = False
         self._copies.try_again()
 
     async def _obey(self) -> None:

@@ -5,7 +5,7 @@ What the holder of its lock does stands in `buffer_claims` (take a batch, mark i
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -37,6 +37,9 @@ ANYTHING = """
     {found} SELECT EXISTS (
         SELECT FROM found LEFT JOIN {schema}.tables t USING (source_schema, source_table)
         WHERE coalesce(t.state, 'active') = 'active'
+    ) OR EXISTS (
+        SELECT FROM {schema}.tables
+        WHERE state = 'copying' AND NOT source_schema || '.' || source_table = ANY (%s::text[])
     )
 """
 
@@ -133,8 +136,11 @@ class Buffer:
                 await asyncio.gather(beating, return_exceptions=True)
                 await holder.close()
 
-    async def wait_for_events(self, seconds: float) -> bool:
-        """Wait until some table that is neither stopped nor waiting for its copy has events; False: none came.
+    async def wait_for_events(self, seconds: float, known_copies: Sequence[str] = ()) -> bool:
+        """Wait until a table has events to be carried, or one waits for its copy; False: nothing came.
+
+        Tables that are stopped or wait for their copy count for nothing with their events, and those among
+        `known_copies` not with their copy either.
 
         Raises:
             PostgresRefused: there is no buffer.
@@ -143,7 +149,7 @@ class Buffer:
         until = time.monotonic() + seconds
         async with self.connected() as connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.schema)))
-            while not await self._has_something(connection):
+            while not await self._has_something(connection, known_copies):
                 left = until - time.monotonic()
                 if left <= 0:
                     return False
@@ -219,9 +225,9 @@ class Buffer:
         async with self.connected() as connection:
             await connection.execute(self._statement(text), parameters)
 
-    async def _has_something(self, connection: psycopg.AsyncConnection[Any]) -> bool:
+    async def _has_something(self, connection: psycopg.AsyncConnection[Any], known_copies: Sequence[str]) -> bool:
         try:
-            found = await connection.execute(self._statement(ANYTHING))
+            found = await connection.execute(self._statement(ANYTHING), (list(known_copies),))
         except errors.UndefinedTable as missing:
             raise self._absent() from missing
         return bool((await found.fetchone() or (False,))[0])

@@ -175,7 +175,7 @@ async def source_table(connection: psycopg.AsyncConnection[Any], schema: str, na
     relid = await relation_id(connection, schema, name)
     told = None if relid is None else await described(connection, relid)
     if told is None:
-        raise await no_table(connection, schema, name)
+        raise no_table(schema, name, await table_names(connection))
     return told_table(told)
 
 
@@ -184,14 +184,18 @@ def told_table(told: dict[str, Any]) -> SourceTable:
     return parse_table(told["schema"], told["table"], told)
 
 
-async def no_table(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> BadRequest:
-    """What to say of a table that is not there."""
+async def table_names(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """Every table that may be followed, as `schema.table`."""
     found = await connection.execute(
         "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c "
         "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') "
         "AND NOT c.relispartition AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
     )
-    known = [row[0] for row in await found.fetchall()]
+    return [row[0] for row in await found.fetchall()]
+
+
+def no_table(schema: str, name: str, known: Sequence[str]) -> BadRequest:
+    """What to say of a table that is not there."""
     return BadRequest(f"the source has no table {schema}.{name}{near(f'{schema}.{name}', known)}")
 
 

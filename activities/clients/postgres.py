@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from activities.core.faults import PostgresRefused, PostgresUnavailable
+from activities.core.faults import Fault, PostgresRefused, PostgresUnavailable
 
 MAY_PASS = ("08", "40", "53", "57", "58", "XX")
 """Classes of SQLSTATE after which trying again can help: connections, roll-backs, resources, shut-downs, the system."""
@@ -74,11 +74,14 @@ def faults_of(name: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as failed:
-        if may_pass(failed):
-            raise PostgresUnavailable(f"{name}: {text_of(failed)}; look at that PostgreSQL server") from failed
-        raise PostgresRefused(
-            f"{name}: {text_of(failed)}; mend `cdc` in environments.yaml, or the rights of its user"
-        ) from failed
+        raise fault_of(name, failed) from failed
+
+
+def fault_of(name: str, failed: psycopg.Error) -> Fault:
+    """What to say of psycopg's error, with the database named."""
+    if may_pass(failed):
+        return PostgresUnavailable(f"{name}: {text_of(failed)}; look at that PostgreSQL server")
+    return PostgresRefused(f"{name}: {text_of(failed)}; mend `cdc` in environments.yaml, or the rights of its user")
 
 
 def may_pass(failed: psycopg.Error) -> bool:

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from activities.clients.catalogue import TableFacts, description
 from activities.core.capture import SCHEMA_PREFIX
+from activities.core.faults import PostgresUnavailable
 
 LOCK_TIMEOUT = "10s"
 MARK = "made by icefleet"
@@ -104,12 +105,12 @@ class Source:
         number = self.connection.info.server_version
         more: LiteralString = ", publish_generated_columns = stored" if number >= STORED_COLUMNS else ""
         async with self.connection.transaction():
-            try:
-                async with self.connection.transaction():
-                    await self._run("CREATE PUBLICATION {publication_name}")
-                    await self._run("COMMENT ON PUBLICATION {publication_name} IS {mark}")
-            except errors.DuplicateObject:
-                pass
+            found = await self.connection.execute(
+                "SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,)
+            )
+            if await found.fetchone() is None:
+                await self._run("CREATE PUBLICATION {publication_name}")
+                await self._run("COMMENT ON PUBLICATION {publication_name} IS {mark}")
             # Of a publication that somebody else made, too: without these, changes would be missing.
             await self._run(
                 "ALTER PUBLICATION {publication_name} SET ("
@@ -141,7 +142,19 @@ class Source:
         """Let a table's changes be logged from here on; as what it is then described, in the log and as answered.
 
         Whoever writes to a table that is new in the publication is waited for: no transaction is half published.
+
+        Raises:
+            PostgresUnavailable: others held locks on it for too long.
         """
+        try:
+            return await self._publish(schema, name, facts, identity, new=new)
+        except errors.LockNotAvailable as busy:
+            raise PostgresUnavailable(
+                f"source table {schema}.{name}: others have held locks on it for too long; try again when long "
+                "transactions on it have ended"
+            ) from busy
+
+    async def _publish(self, schema: str, name: str, facts: TableFacts, identity: str, *, new: bool) -> dict[str, Any]:
         table = sql.Identifier(schema, name)
         async with self.connection.transaction():
             await self._run("SET LOCAL lock_timeout = {timeout}")

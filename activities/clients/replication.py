@@ -6,14 +6,14 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from psycopg import errors, pq, sql
 
-from activities.clients.postgres import PostgresSettings, faults_of, text_of
+from activities.clients.postgres import PostgresSettings, fault_of, faults_of, text_of
 from activities.core.changelogs import lsn_number, lsn_text
-from activities.core.faults import LockTaken, PostgresUnavailable
+from activities.core.faults import Fault, LockTaken, PostgresUnavailable
 
 QUIET_SECONDS = 20.0
 """After so long without a word the server is asked for one."""
@@ -106,7 +106,7 @@ class LogStream:
             self._pgconn.consume_input()
         result = self._pgconn.get_result()
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
-            self._raise(result, slot)
+            raise self._end(result, slot)
 
     def take(self, most: int) -> list[bytes | int]:
         """What has arrived: messages, and positions up to which everything was sent before.
@@ -121,7 +121,7 @@ class LogStream:
             size, piece = take(1)
             if size <= 0:
                 if size < 0:
-                    self._raise(self._pgconn.get_result(), "")
+                    raise self._end(self._pgconn.get_result(), "")
                 break
             if piece[0] == _WAL:
                 found.append(bytes(piece[_HEAD:]))
@@ -174,14 +174,14 @@ class LogStream:
             loop.remove_reader(self._pgconn.socket)
         return True
 
-    def _raise(self, result: pq.abc.PGresult | None, slot: str) -> NoReturn:
+    def _end(self, result: pq.abc.PGresult | None, slot: str) -> Fault:
+        """Why there is nothing more."""
         if result is None or result.status != pq.ExecStatus.FATAL_ERROR:
-            raise PostgresUnavailable(f"{self._name}: the server ended the log's stream; it may be shutting down")
+            return PostgresUnavailable(f"{self._name}: the server ended the log's stream; it may be shutting down")
         failed = errors.error_from_result(result)
         if isinstance(failed, errors.ObjectInUse):
-            raise LockTaken(f"{self._name}: {text_of(failed)}; another worker reads slot {slot}") from failed
-        with faults_of(self._name):
-            raise failed
+            return LockTaken(f"{self._name}: {text_of(failed)}; another worker reads slot {slot}")
+        return fault_of(self._name, failed)
 
 
 @contextlib.asynccontextmanager

@@ -96,8 +96,7 @@ class Slots:
                 f"{self.name}: the server has given up slot {slot} (invalidated; see max_slot_wal_keep_size and "
                 f"pg_replication_slots), and with it changes that were not captured; {INSTALL}"
             )
-        ends = lsn_number(log), lsn_number(flushed)
-        return SlotState(lsn_number(confirmed), int(retained), *ends, bool(active))
+        return SlotState(lsn_number(confirmed), int(retained), lsn_number(log), lsn_number(flushed), active)
 
     async def create(self, slot: str) -> int:
         """Make a slot, once transactions that run have ended; what is committed at its position or later is read."""

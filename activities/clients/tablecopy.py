@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from activities.clients.catalogue import described, no_table, relation_id, told_table
+from activities.clients.catalogue import described, no_table, relation_id, table_names, told_table
 from activities.clients.pieces import pieces
 from activities.clients.postgres import PostgresSettings, faults_of, text_of
 from activities.clients.replication import exported_snapshot
@@ -106,7 +106,7 @@ async def _view(
         taken_at = await (await connection.execute(SETTINGS)).fetchone()
         relid = await relation_id(connection, schema, name)
         if relid is None or taken_at is None:
-            raise await no_table(connection, schema, name)
+            raise no_table(schema, name, await table_names(connection))
         try:
             await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
         except errors.UndefinedTable:

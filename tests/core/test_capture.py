@@ -76,10 +76,8 @@ def test_a_row_without_a_key_is_told_by_the_whole_old_row():
 
 def unescaped(field):
     kinds = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
-    out, letters = [], iter(field)
-    for letter in letters:
-        out.append(kinds[next(letters)] if letter == "\\" else letter)
-    return "".join(out)
+    letters = iter(field)
+    return "".join(kinds[next(letters)] if letter == "\\" else letter for letter in letters)
 
 
 def fields(line):

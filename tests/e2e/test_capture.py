@@ -200,8 +200,9 @@ async def test_a_committed_row_is_in_the_buffer_at_once_and_the_slot_follows(sho
             for number in range(6):
                 await writer.execute("INSERT INTO t VALUES (%s)", (number,))
                 begun = asyncio.get_running_loop().time()
-                async for _ in reader.notifies(timeout=10, stop_after=1):
-                    waits.append(asyncio.get_running_loop().time() - begun)
+                heard = [note async for note in reader.notifies(timeout=10, stop_after=1)]
+                waits.append(asyncio.get_running_loop().time() - begun)
+                assert len(heard) == 1
         ((confirmed,),) = await shop.rows("SELECT captured_lsn::text FROM icefleet_cdc.pipeline")
         async with asyncio.timeout(30):
             while True:

@@ -7,6 +7,7 @@ import pytest
 from activities.clients.waits import watch_waits
 from activities.core.faults import BadRequest, PostgresRefused, SlotLost
 from support.captures import captures
+from support.fleet import eventually
 
 
 @pytest.fixture
@@ -27,13 +28,12 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
     await shop.source_run("INSERT INTO t VALUES (11)")
     waits = watch_waits()
     async with shop.capturing() as task, asyncio.timeout(30):
-        while not waits:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: bool(waits))
         assert waits[0].startswith(f"waits for room in the buffer: it holds {held} events")
         assert len(await shop.events()) == held
         assert not task.done()
         await shop.rows("DELETE FROM icefleet_cdc.events RETURNING 1")
-        events = await shop.until(lambda events: bool(events))
+        events = await shop.until(bool)
     assert events[-1][5]["id"] == "11"
     shop.limit(buffer_max_events=1)
     await shop.source_run("INSERT INTO t VALUES (12)")
@@ -76,32 +76,32 @@ async def test_a_slot_or_publication_that_others_changed_is_lost_with_the_way_ou
     await shop.capture()
     await shop.source_run("INSERT INTO t VALUES (1)")
     await shop.rows("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", shop.slot)
-    with pytest.raises(SlotLost, match="somebody advanced the slot or made it anew, .*install --again"):
+    with pytest.raises(SlotLost, match=r"somebody advanced the slot or made it anew, .*install --again"):
         await shop.capture()
     await shop.install(again=True)
     await shop.capture()
     await shop.source_run(f"DROP PUBLICATION {shop.slot}")
-    with pytest.raises(SlotLost, match="there is no publication .*install --again"):
+    with pytest.raises(SlotLost, match=r"there is no publication .*install --again"):
         await shop.capture()
     await shop.source_run(f"CREATE PUBLICATION {shop.slot} FOR TABLE t")
-    with pytest.raises(SlotLost, match="somebody made anew the publication .*install --again"):
+    with pytest.raises(SlotLost, match=r"somebody made anew the publication .*install --again"):
         await shop.capture()
     await shop.install(again=True)
     await shop.source_run("INSERT INTO t VALUES (2)")
     assert (await shop.capture()).ended == ""
     await shop.rows("SELECT pg_drop_replication_slot(%s)", shop.slot)
-    with pytest.raises(SlotLost, match="there is no slot .*install --again"):
+    with pytest.raises(SlotLost, match=r"there is no slot .*install --again"):
         await shop.capture()
 
 
 async def test_a_publication_dropped_while_it_is_read_ends_the_turn(shop, monkeypatch):
     monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
     await shop.install("t")
+    task = asyncio.create_task(shop.capture(60))
+    await shop.until(bool)
+    await shop.source_run(f"DROP PUBLICATION {shop.slot}")
     with pytest.raises(SlotLost, match="there is no publication"):
-        async with shop.capturing() as task, asyncio.timeout(30):
-            await shop.until(lambda events: bool(events))
-            await shop.source_run(f"DROP PUBLICATION {shop.slot}")
-            await asyncio.wait([task])
+        await task
 
 
 async def test_a_table_taken_out_of_the_publication_is_stopped(shop):

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from activities.core.changelogs import ChangelogRules
-from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable
 from activities.clients.catalogue import source_table
 from activities.clients.replication import exported_snapshot
 from activities.contracts.cdc import UninstallRequest
+from activities.core.changelogs import ChangelogRules
+from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable
 from activities.installing import uninstall_capture
 from support.captures import ENVIRONMENT, PIPELINE, captures
+from support.fleet import eventually
 
 
 @pytest.fixture
@@ -19,6 +20,9 @@ async def shop(postgres):
     made = captures(postgres.settings)
     await made.source_run("CREATE TABLE t (id int PRIMARY KEY)")
     return made
+
+
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_create_logical%' AND wait_event_type = 'Lock'"
 
 
 async def things(shop):
@@ -60,7 +64,7 @@ async def test_a_slot_that_is_read_is_not_taken_away(shop, monkeypatch):
     monkeypatch.setattr("activities.clients.slots.DROP_SECONDS", 0.3)
     await shop.install("t")
     async with shop.capturing():
-        await shop.until(lambda events: bool(events))
+        await shop.until(bool)
         with pytest.raises(LockTaken, match="still read by somebody"):
             await uninstall(shop)
     monkeypatch.setattr("activities.clients.slots.DROP_SECONDS", 10.0)
@@ -134,7 +138,8 @@ async def test_identities_are_set_as_keys_allow_and_never_made_less(shop):
         ("parts", "full", []),
     ]
     found = await shop.rows(
-        "SELECT relname, relreplident::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        "SELECT relname, relreplident::text FROM pg_class "
+        "WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
     )
     assert dict(found) == {
         "t": "d",
@@ -153,14 +158,15 @@ async def test_writers_of_a_table_are_waited_for_and_not_for_ever(shop, monkeypa
     async with await shop.source.connect() as writer:
         async with writer.transaction():
             await writer.execute("INSERT INTO t VALUES (1)")
-            # The slot waits for transactions too, so it is made while this one has not begun to write elsewhere.
+            # The slot waits for transactions that run, without end; the table comes after it.
             installing = asyncio.create_task(shop.install("t"))
-            await asyncio.sleep(0)
+            await eventually(lambda: shop.rows(WAITING))
+            assert not installing.done()
         await installing
         await shop.source_run("CREATE TABLE s (id int PRIMARY KEY)")
         async with writer.transaction():
             await writer.execute("INSERT INTO s VALUES (1)")
-            with pytest.raises(PostgresUnavailable, match="table public.s: others have held locks"):
+            with pytest.raises(PostgresUnavailable, match=r"table public\.s: others have held locks"):
                 await shop.install("s")
 
 
@@ -169,7 +175,7 @@ async def test_a_user_without_rights_to_triggers_gets_relations_and_one_without_
     await shop.source_run(
         f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'x'",
         f"GRANT CREATE ON DATABASE {shop.source.database} TO {role}",
-        f"CREATE TABLE own (id int PRIMARY KEY)",
+        "CREATE TABLE own (id int PRIMARY KEY)",
         f"ALTER TABLE own OWNER TO {role}",
     )
     plain = type(shop.source)(**{**vars(shop.source), "user": role, "password": "x"})
@@ -207,7 +213,8 @@ async def test_a_snapshot_holds_what_was_committed_before_its_position_and_the_l
     assert path == ('"$user", public',)
     await shop.capture()
     found = await shop.rows(
-        "SELECT new_row->>'id', commit_lsn >= %s::pg_lsn FROM icefleet_cdc.events WHERE operation = 'insert' ORDER BY id",
+        "SELECT new_row->>'id', commit_lsn >= %s::pg_lsn FROM icefleet_cdc.events "
+        "WHERE operation = 'insert' ORDER BY id",
         f"{snapshot.lsn >> 32:X}/{snapshot.lsn & 0xFFFFFFFF:X}",
     )
     assert found == [("1", False), ("2", True)]

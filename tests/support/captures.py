@@ -19,6 +19,7 @@ from activities.contracts.cdc import CaptureInput, CaptureReport, InstallReport,
 from activities.core.changelogs import ChangelogRules
 from activities.failpoints import arm_death
 from activities.installing import install_capture
+from support.fleet import eventually
 
 ROOT = Path(__file__).parents[2]
 PATHS = os.pathsep.join([str(ROOT), str(ROOT / "proto"), str(ROOT / "tests")])
@@ -108,10 +109,12 @@ class Captures:
         self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 30.0
     ) -> list[tuple[Any, ...]]:
         """The events, once they are as wished."""
-        async with asyncio.timeout(seconds):
-            while not found(events := await self.events()):
-                await asyncio.sleep(0.01)
-        return events
+
+        async def enough() -> list[tuple[Any, ...]] | None:
+            events = await self.events()
+            return events if found(events) else None
+
+        return await eventually(enough, seconds=seconds, every=0.01)
 
 
 def captures(source: PostgresSettings, buffer: PostgresSettings | None = None) -> Captures:

@@ -12,6 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
+from activities.clients.buffer_status import status
 from activities.contracts.cdc import IngestInput, IngestReport, LettersReport, LettersRequest
 from activities.core.faults import LockTaken
 from activities.ingesting import ingest_batch
@@ -71,6 +72,11 @@ class Ingest:
         """What a person decides about dead letters or a stopped table."""
         asked = LettersRequest(self.name, action, environment=self.fleet.name, **fields)
         return await ActivityEnvironment().run(settle, self.context, asked)
+
+    async def tables(self) -> dict[str, tuple[str, int]]:
+        """Source table → its state, and how many of its events wait."""
+        _, tables = await status(self.buffer)
+        return {table.name: (table.state, table.buffered_events) for table in tables}
 
     def identifier(self, table: str = "orders", schema: str = "public") -> str:
         """The changelog of a source table."""
