@@ -8,7 +8,8 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill figures lint format proto lock up down clean
+.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill bench-ingest figures lint format \
+	proto lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ bench-export: $(STAMP) ## measure an export beside the engine's own; SCALE=0.1 s
 
 bench-backfill: $(STAMP) ## measure a backfill of 10,000 partitions, and planning against 20,000 files; SCALE=0.1 shrinks the run
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/backfill.py
+
+bench-ingest: $(STAMP) ## measure changes from PostgreSQL to committed changelogs, beside a plain loop; SCALE=0.1 shrinks the run
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/ingest.py
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from activities import failpoints
-from activities.clients.bus import LastMessage
+from activities.clients.bus import Bus, LastMessage
 from activities.context import ExportContext
 from activities.contracts.export import AnnounceReport, TableInput, table_identifier
 from activities.core.faults import BusRefused
@@ -17,6 +19,7 @@ from activities.core.tables import TableConfig
 from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
 from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
 
+Publish = Callable[[SnapshotCommitted], Awaitable[None]]
 EVENT_TYPE = "icefleet.snapshot.committed.v1"
 LISTED_PARTITIONS = 1500
 """Partitions that one event names: with long keys they stay below the bus's limit of one megabyte."""
@@ -35,24 +38,39 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
     if table is None or table.current_snapshot() is None:
         return AnnounceReport(announced=0)
     subject = subject_of(context.environment, asked)
-    last = await context.bus.last(subject)
+    announced = 0
+    async for snapshot, publish in unannounced(context.bus, table, subject):
+        facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
+        await publish(event_of(context, config, asked, facts))
+        announced += 1
+    return AnnounceReport(announced=announced)
+
+
+async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple[Any, Publish]]:
+    """Every snapshot newer than the last one that the stream holds, oldest first, and what publishes its event.
+
+    Raises:
+        BusUnavailable: NATS is away, or another announcer was faster.
+        BusRefused: the last message on the subject is none of ours, or an event is too large.
+    """
+    last = await bus.last(subject)
     known, sequence = announced_until(subject, last, str(table.metadata.table_uuid))
     after = last.sequence if last is not None else 0
-    announced = 0
-    for snapshot in snapshots_after(table, known, sequence):
-        facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
-        event = event_of(context, config, asked, facts)
+
+    async def publish(event: SnapshotCommitted) -> None:
+        nonlocal after
         await failpoints.reach("before-announce")
-        after = await context.bus.publish(
+        after = await bus.publish(
             subject,
             json_format.MessageToJson(event, indent=None).encode(),
-            headers_of(context, event),
+            headers_of(event),
             message_id=event_id(event),
             after=after,
         )
-        announced += 1
         await failpoints.reach("after-announce")
-    return AnnounceReport(announced=announced)
+
+    for snapshot in snapshots_after(table, known, sequence):
+        yield snapshot, publish
 
 
 def announced_until(subject: str, last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
@@ -78,22 +96,30 @@ def event_id(event: SnapshotCommitted) -> str:
 
 def event_of(context: ExportContext, config: TableConfig, asked: TableInput, facts: SnapshotFacts) -> SnapshotCommitted:
     """The event of one snapshot."""
+    partitions = [_partition(context, config, file) for file in facts.added[:LISTED_PARTITIONS]]
+    event = committed_event(context.environment, asked.network, asked.table, facts, partitions)
+    event.source_table = config.name
+    return event
+
+
+def committed_event(
+    environment: str, namespace: str, name: str, facts: SnapshotFacts, partitions: Sequence[Partition]
+) -> SnapshotCommitted:
+    """What the event of any snapshot says; `partitions` are the first of those that it added to."""
     committed_at = Timestamp()
     committed_at.FromMilliseconds(facts.timestamp_ms)
-    listed = facts.added[:LISTED_PARTITIONS]
     return SnapshotCommitted(
-        environment=context.environment,
-        table=table_identifier(asked.network, asked.table),
-        network=asked.network,
-        source_table=config.name,
+        environment=environment,
+        table=f"{namespace}.{name}",
+        network=namespace,
         table_uuid=facts.table_uuid,
         snapshot_id=facts.snapshot_id,
         parent_snapshot_id=facts.parent_id or 0,
         sequence_number=facts.sequence_number,
         operation=facts.operation,
         committed_at=committed_at,
-        partitions=[_partition(context, config, file) for file in listed],
-        partitions_omitted=len(facts.added) - len(listed),
+        partitions=partitions,
+        partitions_omitted=len(facts.added) - len(partitions),
         added=Totals(
             files=len(facts.added),
             rows=sum(file.rows for file in facts.added),
@@ -129,10 +155,10 @@ def cloud_headers(environment: str, table: str, kind: str, identity: str, at: da
     }
 
 
-def headers_of(context: ExportContext, event: SnapshotCommitted) -> dict[str, str]:
+def headers_of(event: SnapshotCommitted) -> dict[str, str]:
     """CloudEvents' headers, binary content mode."""
     committed_at = datetime.fromtimestamp(event.committed_at.ToMilliseconds() / 1000, UTC)
-    headers = cloud_headers(context.environment, event.table, EVENT_TYPE, event_id(event), committed_at)
+    headers = cloud_headers(event.environment, event.table, EVENT_TYPE, event_id(event), committed_at)
     if event.traceparent:
         headers["ce-traceparent"] = event.traceparent
     return headers

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import propagate
 from temporalio import activity
@@ -24,6 +24,7 @@ from activities.lake.files import data_file
 from activities.lake.footers import Footer
 from activities.source import read_facts
 
+C = TypeVar("C")
 FOOTERS_AT_ONCE = 16
 
 
@@ -73,7 +74,7 @@ async def _removals(
     return [removal for removal in removals if removal.index not in back]
 
 
-async def to_its_end(commit: Callable[..., Commit], *args: Any, **options: Any) -> Commit:
+async def to_its_end(commit: Callable[..., C], *args: Any, **options: Any) -> C:
     """Run a commit in a thread, which cannot be interrupted: one that is cancelled meanwhile says what it did."""
     running = asyncio.create_task(asyncio.to_thread(commit, *args, **options))
     try:

@@ -5,14 +5,17 @@ here they only get Temporal's form, so that the UI shows their name, their messa
 comes out of an activity is a mistake of ours, and is called a `Bug`.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
+from temporalio.service import RPCError
 
 from activities.contracts.export import WHO_MUST_ACT
-from activities.core.faults import Fault
+from activities.core.faults import Fault, TemporalUnavailable
 
 BUG = "Bug"
 
@@ -59,3 +62,23 @@ def faults_named(
             raise to_bug(wrong) from wrong
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], call)
+
+
+@contextlib.contextmanager
+def temporal_named() -> Iterator[None]:
+    """Name what goes wrong while an activity talks to Temporal itself."""
+    try:
+        yield
+    except RPCError as away:
+        raise TemporalUnavailable(f"Temporal does not take the message ({away.status.name}): {away.message}") from away
+
+
+def handed_over() -> ApplicationError:
+    """The failure of an attempt whose worker was told to stop: another worker goes on at once."""
+    return ApplicationError(
+        "this worker was told to stop; another one goes on",
+        {WHO_MUST_ACT: "nobody"},
+        type="WorkerStopped",
+        next_retry_delay=timedelta(milliseconds=100),
+        category=ApplicationErrorCategory.BENIGN,
+    )

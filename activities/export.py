@@ -1,8 +1,5 @@
 """The export activities: thin methods over the rooms that do the work."""
 
-import contextlib
-from collections.abc import Iterator
-
 from temporalio import activity
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
@@ -43,9 +40,8 @@ from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage
 from activities.core.adopting import check_adoption
-from activities.core.faults import TemporalUnavailable
 from activities.core.orphans import check_age
-from activities.errors import faults_named
+from activities.errors import faults_named, temporal_named
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
@@ -53,14 +49,6 @@ from activities.partitions import export_all
 from activities.plan import check_request, plan_page
 from activities.publishing import publish
 from activities.upkeep import expire_page, refresh_page
-
-
-@contextlib.contextmanager
-def _temporal_named() -> Iterator[None]:
-    try:
-        yield
-    except RPCError as away:
-        raise TemporalUnavailable(f"Temporal does not take the message ({away.status.name}): {away.message}") from away
 
 
 class Export(ExportActivities):
@@ -91,7 +79,7 @@ class Export(ExportActivities):
         elif isinstance(request, ExportRequest):
             check_request(config.partition, request)
         identity = loop_id(request.environment, request.network, request.table)
-        with _temporal_named():
+        with temporal_named():
             await self._signal_with_start(request, submitted, identity)
         return identity
 
@@ -119,7 +107,7 @@ class Export(ExportActivities):
         """Tell the table's loop that a request is not wanted any more; False when there is no loop to be told."""
         request = read_submitted(submitted)
         loop = self._context.temporal.get_workflow_handle(loop_id(request.environment, request.network, request.table))
-        with _temporal_named():
+        with temporal_named():
             try:
                 await loop.signal(WITHDRAW_SIGNAL, submitted.id)
             except RPCError as gone:

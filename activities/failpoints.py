@@ -2,7 +2,10 @@
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
-`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`.
+`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
+`cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
+Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
+`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`.
 """
 
 import os
@@ -26,6 +29,20 @@ NAMES = frozenset(
     }
 )
 UPKEEP_NAMES = frozenset({"before-refresh", "after-refresh"})
+INGEST_NAMES = frozenset(
+    {
+        "cdc-before-claim",
+        "cdc-after-claim",
+        "cdc-before-upload",
+        "cdc-after-upload",
+        "cdc-before-commit",
+        "cdc-after-commit",
+        "cdc-after-mark",
+    }
+)
+CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-during-buffer", "cdc-after-buffer", "cdc-before-feedback"})
+COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
+ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 
@@ -41,8 +58,8 @@ def arm(name: str, action: Callable[[], Awaitable[None]]) -> None:
     Raises:
         ValueError: there is no such point.
     """
-    if name not in NAMES | UPKEEP_NAMES:
-        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(NAMES | UPKEEP_NAMES))}")
+    if name not in ALL_NAMES:
+        raise ValueError(f"no failpoint is called {name!r}; there are {', '.join(sorted(ALL_NAMES))}")
     _armed[name] = action
 
 

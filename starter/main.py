@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "compare",
     "orphans": "orphans",
     "upkeep": "upkeep",
+    "cdc": "app",
     "schedules": "app",
     "watch": "watch",
     "sql": "sql",

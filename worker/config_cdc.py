@@ -30,6 +30,10 @@ class CaptureSource(Postgres):
     max_retained_wal_bytes: Positive = 50 * 2**30
     """Here the slot is given up, so that the source's disk does not fill: the tables must be copied again then."""
 
+    def slot_of(self, environment: str, pipeline: str) -> str:
+        """What the slot is called."""
+        return self.slot or f"icefleet_{environment}_{pipeline}".replace("-", "_").lower()
+
 
 class Buffer(Postgres):
     """The database that holds the events between capture and ingest."""

@@ -24,6 +24,7 @@ from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
 from worker.config_load import load_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
+from worker.config_pipelines import pipeline_problems
 from worker.config_schedules import Schedules, schedule_problems
 from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
 
@@ -121,6 +122,9 @@ class Loader:
             parts = {field: getattr(written, field) for field in type(written).model_fields}
             environment = Environment(name=name, **parts)
             self.problems += shared_storage(environment, node, self.environments.values())
+            self.problems += unless_known(
+                pipeline_problems(environment, node, self.environments.values()), self.problems
+            )
             self.environments[name] = environment
             missing += self._unset_secrets(written, node)
         if missing:

@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from activities.cdc import Cdc
+from activities.cdc_context import CdcContext
 from activities.context import ExportContext
+from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities
 from activities.contracts.verify import VerifyActivities
 from activities.core.faults import BadConfig
@@ -21,13 +25,18 @@ from activities.failpoints import arm_death
 from activities.verify import Verify
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
-from worker.wiring import connect_temporal, open_export
+from worker.wiring import connect_temporal, open_cdc, open_export
 from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
+from workflows.capture_changes import CaptureChanges
+from workflows.copy_table import CopyTable
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
+from workflows.ingest_changelog import IngestChangelog
+from workflows.install_capture import InstallCapture, UninstallCapture
 from workflows.request_export import RequestExport
+from workflows.settle_letters import SettleLetters
 from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
@@ -41,6 +50,18 @@ WORKFLOWS: Sequence[type] = (
     ExportTable,
     VerifyTable,
 )
+CDC_WORKFLOWS: Sequence[type] = (
+    InstallCapture,
+    UninstallCapture,
+    CaptureChanges,
+    IngestChangelog,
+    CopyTable,
+    SettleLetters,
+)
+SLOTS_PER_PIPELINE = 5
+"""One that captures, one that ingests or settles dead letters, two that copy, one that announces."""
+CDC_SPARE_SLOTS = 4
+"""For what people ask for."""
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)
@@ -54,10 +75,7 @@ log = structlog.get_logger("icefleet.worker")
 
 def export_worker(context: ExportContext, *, task_queue: str, activity_slots: int) -> Worker:
     """The worker of one environment's exports; to be made in the loop in which it will run."""
-    # Catalog and footers are read in threads. Python has a handful of them, which a catalog that hangs for some
-    # tables would soon hold all; an attempt that was given up keeps its thread until the catalog's time is up.
-    threads = ThreadPoolExecutor(2 * activity_slots, thread_name_prefix="icefleet")
-    asyncio.get_running_loop().set_default_executor(threads)
+    allow_threads(2 * activity_slots)
     return Worker(
         context.temporal,
         task_queue=task_queue,
@@ -72,6 +90,45 @@ def export_worker(context: ExportContext, *, task_queue: str, activity_slots: in
         max_heartbeat_throttle_interval=THROTTLE,
         default_heartbeat_throttle_interval=THROTTLE,
     )
+
+
+def cdc_worker(context: CdcContext, *, task_queue: str) -> Worker:
+    """The worker of one environment's pipelines; to be made in the loop in which it will run.
+
+    It has a slot for everything that its pipelines may have under way at once, so that none keeps another waiting.
+    """
+    slots = cdc_slots(context)
+    allow_threads(cdc_threads(context))
+    return Worker(
+        context.temporal,
+        task_queue=task_queue,
+        workflows=CDC_WORKFLOWS,
+        activities=activities_of(Cdc(context), CdcActivities),
+        max_concurrent_activities=slots,
+        graceful_shutdown_timeout=GRACE,
+        sticky_queue_schedule_to_start_timeout=STICKY,
+        max_heartbeat_throttle_interval=THROTTLE,
+        default_heartbeat_throttle_interval=THROTTLE,
+    )
+
+
+def cdc_slots(context: CdcContext) -> int:
+    """Activities of pipelines that one worker runs at once."""
+    return SLOTS_PER_PIPELINE * len(context.pipelines) + CDC_SPARE_SLOTS
+
+
+def cdc_threads(context: CdcContext) -> int:
+    """Threads that they may need: each table of a batch has one that writes, and one that waits for the catalog."""
+    return 2 * (cdc_slots(context) + sum(pipeline.parallel_tables for pipeline in context.pipelines.values()))
+
+
+def allow_threads(count: int) -> None:
+    """Let so many threads work at once.
+
+    Catalog and footers are read in threads. Python has a handful of them, which a catalog that hangs for some tables
+    would soon hold all; an attempt that was given up keeps its thread until the catalog's time is up.
+    """
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="icefleet"))
 
 
 def activities_of(implementation: object, stubs: type) -> list[Callable[..., Any]]:
@@ -110,19 +167,32 @@ async def run_worker(settings: Settings, environment: str, *, failpoints: Sequen
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with open_export(settings, environment, client) as context:
-        worker = export_worker(
-            context,
-            task_queue=resolved.temporal.task_queue,
-            activity_slots=resolved.export.max_concurrent_activities,
+    async with open_workers(settings, environment, client) as workers, AsyncExitStack() as running:
+        for worker in workers:
+            await running.enter_async_context(worker)
+        log.info(
+            "worker is ready",
+            environment=environment,
+            task_queues=[worker.task_queue for worker in workers],
+            temporal=resolved.temporal.address,
         )
-        async with worker:
-            log.info(
-                "worker is ready",
-                environment=environment,
-                task_queue=resolved.temporal.task_queue,
-                temporal=resolved.temporal.address,
-            )
-            await stopped.wait()
-            log.info("worker is stopping")
+        await stopped.wait()
+        log.info("worker is stopping")
+        # At the same time: each waits for what it has in flight.
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
     log.info("worker has stopped")
+
+
+@asynccontextmanager
+async def open_workers(settings: Settings, environment: str, client: Client) -> AsyncIterator[list[Worker]]:
+    """The workers of one environment's process: that of its exports, and that of its pipelines if it has any."""
+    resolved = settings.environment(environment)
+    slots, temporal = resolved.export.max_concurrent_activities, resolved.temporal
+    async with AsyncExitStack() as opened:
+        export = await opened.enter_async_context(open_export(settings, environment, client))
+        workers = [export_worker(export, task_queue=temporal.task_queue, activity_slots=slots)]
+        if resolved.cdc:
+            cdc = await opened.enter_async_context(open_cdc(settings, environment, client))
+            workers.append(cdc_worker(cdc, task_queue=temporal.cdc_task_queue))
+            allow_threads(2 * slots + cdc_threads(cdc))
+        yield workers

@@ -218,7 +218,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
     """What config says of a pipeline, with its credentials."""
     source = None
     if pipeline.source is not None:
-        slot = pipeline.source.slot or f"icefleet_{environment}_{name}".replace("-", "_").lower()
+        slot = pipeline.source.slot_of(environment, name)
         source = CaptureFrom(
             database=postgres_settings(f"source of {environment}.{name}", pipeline.source),
             slot=slot,

@@ -18,8 +18,8 @@ class AfterCommit:
 
     def __init__(self, table: TableInput) -> None:
         self._table = table
-        self._announcing = _Runner(f"announcing {table}", self._announce)
-        self._publishing = _Runner(f"publishing {table}", self._publish)
+        self._announcing = Runner(f"announcing {table}", self._announce)
+        self._publishing = Runner(f"publishing {table}", self._publish)
         self.announced = 0
         """Snapshots that were announced."""
 
@@ -60,7 +60,7 @@ class AfterCommit:
         )
 
 
-class _Runner:
+class Runner:
     """Does one thing whenever there may be something to do, one at a time."""
 
     def __init__(self, doing: str, do: Callable[[], Awaitable[None]]) -> None:
@@ -71,9 +71,11 @@ class _Runner:
 
     @property
     def idle(self) -> bool:
+        """Whether nothing is due or under way."""
         return not self._due and (self._task is None or self._task.done())
 
     def look(self) -> None:
+        """There may be something to do."""
         self._due = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -92,6 +94,7 @@ class _Runner:
                 return
 
     async def stop(self) -> None:
+        """Drop what is under way."""
         self._due = False
         if self._task is not None and not self._task.done():
             self._task.cancel()

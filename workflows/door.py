@@ -31,6 +31,7 @@ WITHDRAWAL = timedelta(minutes=2)
 
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+Answer = TypeVar("Answer")
 
 
 async def deliver_until(submitted: SubmittedRequest, answered: Callable[[], bool]) -> None:
@@ -76,7 +77,7 @@ async def withdraw(submitted: SubmittedRequest) -> bool:
     return answer is not False
 
 
-def read_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport] | None:
+def read_answer(payloads: Sequence[Any], shape: type[Answer]) -> tuple[str, Answer] | None:
     """Request id and report of a loop's signal; None for what somebody else has sent, which is refused in the log."""
     try:
         return parse_answer(payloads, shape)
@@ -85,7 +86,7 @@ def read_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, A
         return None
 
 
-def parse_answer(payloads: Sequence[Any], shape: type[AnyReport]) -> tuple[str, AnyReport]:
+def parse_answer(payloads: Sequence[Any], shape: type[Answer]) -> tuple[str, Answer]:
     """The same, or an error.
 
     A signal handler that declared its two arguments would stop its workflow when it is given another number of them.

@@ -1,24 +1,33 @@
 """How long each activity may take, how often it is tried again, and whose turn it is when workers are busy.
 
-| activity           | tried                | why                                                               |
-|--------------------|----------------------|-------------------------------------------------------------------|
-| list_networks      | for ever             | it only reads config                                              |
-| deliver_request    | for ever             | it only talks to Temporal; a refused request is not retryable     |
-| withdraw_request   | for ever             | it only talks to Temporal                                         |
-| resolve_backfill   | for ever             | it only reads config; a refused request is not retryable          |
-| estimate_table     | 5 times              | the estimate of that table fails, with cause                      |
-| plan_partitions    | 5 times              | a source or catalog that stays away fails the request, with cause |
-| export_partitions  | `partition_attempts` | then the partition is listed as failed and the others go on       |
-| commit_partitions  | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
-| delete_orphans     | 5 times              | what is left is found again by the next request                   |
-| expire_snapshots   | 5 times              | what is left is found again by the next request                   |
-| refresh_public     | 5 times              | the same                                                          |
-| adopt_files        | 5 times              | what is there already is passed over by the next try              |
-| announce_snapshots | for ever             | an event is late, never lost; nothing waits for it                |
-| look_at_partitions | 5 times              | a source or catalog that stays away fails the run, with its cause |
-| compare_values     | 5 times              | the same                                                          |
-| publish_metadata   | for ever             | the public copy is late, never lost; nothing waits for it         |
-| publish_findings   | for ever             | the same                                                          |
+| activity            | tried                | why                                                               |
+|---------------------|----------------------|-------------------------------------------------------------------|
+| list_networks       | for ever             | it only reads config                                              |
+| deliver_request     | for ever             | it only talks to Temporal; a refused request is not retryable     |
+| withdraw_request    | for ever             | it only talks to Temporal                                         |
+| resolve_backfill    | for ever             | it only reads config; a refused request is not retryable          |
+| estimate_table      | 5 times              | the estimate of that table fails, with cause                      |
+| plan_partitions     | 5 times              | a source or catalog that stays away fails the request, with cause |
+| export_partitions   | `partition_attempts` | then the partition is listed as failed and the others go on       |
+| commit_partitions   | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
+| delete_orphans      | 5 times              | what is left is found again by the next request                   |
+| expire_snapshots    | 5 times              | what is left is found again by the next request                   |
+| refresh_public      | 5 times              | the same                                                          |
+| adopt_files         | 5 times              | what is there already is passed over by the next try              |
+| announce_snapshots  | for ever             | an event is late, never lost; nothing waits for it                |
+| look_at_partitions  | 5 times              | a source or catalog that stays away fails the run, with its cause |
+| compare_values      | 5 times              | the same                                                          |
+| publish_metadata    | for ever             | the public copy is late, never lost; nothing waits for it         |
+| publish_findings    | for ever             | the same                                                          |
+| signal_loop         | for ever             | it only talks to Temporal; an unknown pipeline is not retryable   |
+| stop_loops          | for ever             | the same                                                          |
+| install_capture     | 5 times              | whatever was set up stays, and the next try goes on from there    |
+| uninstall_capture   | 5 times              | the same, of what was removed                                     |
+| capture_changes     | for ever             | the log waits, and grows, until somebody reads on                 |
+| ingest_batch        | for ever             | events wait in the buffer; a table's own fault ends no batch      |
+| copy_table          | for ever             | the table's events wait for it                                    |
+| announce_changelogs | for ever             | an event is late, never lost; nothing waits for it                |
+| settle_letters      | 5 times              | the order fails, with its cause; it can be given again            |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 
@@ -125,6 +134,47 @@ REFRESH: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     "priority": DUE,
+}
+
+
+MAY_TAKE_LONG = timedelta(minutes=240)
+"""One transaction may be of any size, and passes in one attempt; heartbeats tell of a worker that is gone."""
+CAPTURE_TURN: dict[str, Any] = {
+    "start_to_close_timeout": MAY_TAKE_LONG,
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15)),
+    # Its successor would find the slot taken.
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": AT_ONCE,
+}
+INGEST_TURN: dict[str, Any] = {
+    **CAPTURE_TURN,
+    # Arrow and compression leave the loop little of a busy core.
+    "heartbeat_timeout": timedelta(seconds=30),
+}
+COPY: dict[str, Any] = {
+    **CAPTURE_TURN,
+    "start_to_close_timeout": timedelta(minutes=2880),
+    "heartbeat_timeout": timedelta(seconds=30),
+    "priority": DUE,
+}
+SETTLE: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=5),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "priority": AT_ONCE,
+}
+INSTALL: dict[str, Any] = {
+    **SETTLE,
+    # A publication waits for transactions that hold its tables.
+    "start_to_close_timeout": timedelta(minutes=30),
+}
+STOP_LOOPS: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+    "priority": AT_ONCE,
 }
 
 

@@ -16,6 +16,7 @@ STATEMENTS = (
         buffer_id uuid NOT NULL DEFAULT gen_random_uuid(),
         epoch bigint NOT NULL DEFAULT 0,
         slot text,
+        publication_id bigint,
         captured_lsn pg_lsn,
         captured_at timestamptz,
         ended text
@@ -51,6 +52,8 @@ STATEMENTS = (
         state text NOT NULL DEFAULT 'active' CHECK (state IN ('copying', 'active', 'stopped')),
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
+        copying_lsn pg_lsn,
+        captured jsonb,
         processed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,
         last_lsn pg_lsn,
@@ -106,6 +109,53 @@ STATEMENTS = (
     CREATE OR REPLACE FUNCTION {schema}.refuse(why text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
     BEGIN
         RAISE EXCEPTION USING ERRCODE = 'IF001', MESSAGE = why;
+    END
+    $$
+    """,
+    # Which events a query fails for, and why; its parameters are the ids after which and up to which it reads. It is
+    # run for all of them, and after a failure for half of them, until it is one. Its parts tell which column it is;
+    # the one that failed last is tried first.
+    """
+    CREATE OR REPLACE FUNCTION {schema}.misfits(ids bigint[], query text, names text[], parts text[])
+    RETURNS TABLE (event_id bigint, cause text) LANGUAGE plpgsql AS $$
+    DECLARE
+        low integer := 1;
+        high integer;
+        size integer := cardinality(ids);
+        part integer := 1;
+        guess integer;
+        named boolean;
+        ignored record;
+    BEGIN
+        WHILE low <= cardinality(ids) LOOP
+            high := least(low + size - 1, cardinality(ids));
+            BEGIN
+                FOR ignored IN EXECUTE query USING ids[low] - 1, ids[high] LOOP END LOOP;
+                low := high + 1;
+                size := size * 2;
+                CONTINUE;
+            EXCEPTION WHEN data_exception OR program_limit_exceeded OR SQLSTATE 'IF001' THEN
+                event_id := ids[low];
+                cause := SQLERRM;
+                named := SQLSTATE = 'IF001';
+            END;
+            IF low < high THEN
+                size := (high - low + 1) / 2;
+                CONTINUE;
+            END IF;
+            BEGIN
+                guess := part;
+                FOR turn IN 0 .. CASE WHEN named THEN -1 ELSE cardinality(parts) END LOOP
+                    part := CASE turn WHEN 0 THEN guess ELSE turn END;
+                    FOR ignored IN EXECUTE parts[part] USING ids[low] - 1, ids[low] LOOP END LOOP;
+                END LOOP;
+            EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+                cause := 'column ' || names[part] || ': ' || SQLERRM;
+            END;
+            cause := left(regexp_replace(cause, '"(.{{60}}).+"', '"\\1…"'), 500);
+            RETURN NEXT;
+            low := low + 1;
+        END LOOP;
     END
     $$
     """,

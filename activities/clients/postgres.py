@@ -63,6 +63,10 @@ class PostgresSettings:
         with faults_of(self.name):
             return await psycopg.AsyncConnection.connect(**self.parameters(), autocommit=True, **more)
 
+    async def check(self) -> None:
+        """See that the database can be reached; raises as `connect` does."""
+        await (await self.connect()).close()
+
 
 @contextlib.contextmanager
 def faults_of(name: str) -> Iterator[None]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.contracts.inputs import bad_request
+
 CDC_TASK_QUEUE = "icefleet-cdc"
 """Where captures and ingests wait for workers: they hold their slots for long, and must not keep exports waiting."""
 
@@ -15,12 +17,19 @@ CAPTURE_WORKFLOW = "CaptureChanges"
 INGEST_WORKFLOW = "IngestChangelog"
 INSTALL_WORKFLOW = "InstallCapture"
 UNINSTALL_WORKFLOW = "UninstallCapture"
+COPY_WORKFLOW = "CopyTable"
+LETTERS_WORKFLOW = "SettleLetters"
+
+CAPTURE = "capture"
+INGEST = "ingest"
+"""The loops of a pipeline."""
 
 PAUSE_SIGNAL = "pause"
 RESUME_SIGNAL = "resume"
 STOP_SIGNAL = "stop"
 LETTERS_SIGNAL = "letters"
 LETTERS_ANSWER_SIGNAL = "letters-answer"
+COPIED_SIGNAL = "copied"
 
 
 def capture_id(environment: str, pipeline: str) -> str:
@@ -33,12 +42,23 @@ def ingest_id(environment: str, pipeline: str) -> str:
     return f"cdc/ingest/{environment}/{pipeline}"
 
 
+def copy_id(environment: str, pipeline: str, table: str) -> str:
+    """The one workflow id under which a table's first copy may run."""
+    return f"cdc/copy/{environment}/{pipeline}/{table}"
+
+
+LOOPS = {CAPTURE: (CAPTURE_WORKFLOW, capture_id), INGEST: (INGEST_WORKFLOW, ingest_id)}
+"""Loop → its workflow, and what its id is made by."""
+
+
 @dataclass(frozen=True)
 class PipelineRequest:
     """What a loop is started with, and what a person may start one with."""
 
     pipeline: str
     environment: str = "local"
+    turns_per_run: int = 200
+    """Batches, or turns of capturing, after which the loop continues as new."""
     carried: dict[str, Any] | None = None
     """What a long run hands to its successor; leave it out."""
 
@@ -201,6 +221,7 @@ class ChangelogsInput:
     environment: str
     pipeline: str
     changelogs: list[str]
+    """Iceberg identifiers; empty: every changelog of the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +261,51 @@ class LettersReport:
     changed: int = 0
     released: int = 0
     """Events that had waited behind them and go on now."""
+    cause: str = ""
+    """Of an order that failed: the name of the fault."""
+    who: str = ""
+    """Who must act then: `user`, `operator`, `us` or `nobody`."""
+
+
+LETTER_ACTIONS = ("requeue", "drop", "resume-table")
+
+
+def check_letters(request: LettersRequest) -> None:
+    """Refuse an order that cannot be, whatever the buffer holds.
+
+    Raises:
+        ApplicationError: `BadRequest`, naming the field and the way out.
+    """
+    if request.action not in LETTER_ACTIONS:
+        raise bad_request(f"field 'action' must be one of {', '.join(LETTER_ACTIONS)}; it is {request.action!r}")
+    if request.action == "drop" and not request.reason.strip():
+        raise bad_request("field 'reason' is missing: say why the dead letters are dropped; it is kept beside them")
+    if request.action == "resume-table" and not request.table:
+        raise bad_request("field 'table' is missing: name the table that is to go on, as schema.table")
+    if not request.table and not request.letters:
+        raise bad_request("name a table in field 'table', event ids in field 'letters', or both")
+
+
+@dataclass(frozen=True)
+class LoopSignal:
+    """A signal to one of a pipeline's loops, which is started if it does not run."""
+
+    environment: str
+    pipeline: str
+    loop: str
+    """`capture` or `ingest`."""
+    signal: str
+    payload: dict[str, Any] | None = None
+    """What the signal carries; null: nothing."""
+
+
+@dataclass(frozen=True)
+class StopInput:
+    """Have loops of a pipeline end, and wait until they have."""
+
+    environment: str
+    pipeline: str
+    loops: list[str]
 
 
 class CdcActivities:
@@ -278,4 +344,14 @@ class CdcActivities:
     @activity.defn(name="settle_letters")
     async def settle_letters(self, request: LettersRequest) -> LettersReport:
         """Requeue or drop dead letters, or let a stopped table go on."""
+        raise NotImplementedError
+
+    @activity.defn(name="signal_loop")
+    async def signal_loop(self, asked: LoopSignal) -> str:
+        """Signal one of a pipeline's loops, with start; answers its workflow id."""
+        raise NotImplementedError
+
+    @activity.defn(name="stop_loops")
+    async def stop_loops(self, asked: StopInput) -> list[str]:
+        """End loops of a pipeline and wait until they have; answers the workflow ids of those that ran."""
         raise NotImplementedError

@@ -50,7 +50,7 @@ def changelog_name(rules: ChangelogRules, source_schema: str, source_table: str)
         BadConfig: the name template gives what is no name of a table.
     """
     name = rules.name.format(schema=source_schema, table=source_table)
-    if not name or any(sign in name for sign in "./\\\x00 ") or name != name.strip():
+    if not name or any(sign in "./\\*>\x00" or sign.isspace() for sign in name):  # catalogs, paths, NATS subjects
         raise BadConfig(
             f"source table {source_schema}.{source_table}: the template {rules.name!r} makes {name!r} of it, which is "
             "no name for an Iceberg table; change `name` of the pipeline"

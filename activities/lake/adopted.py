@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from pyiceberg.conversions import to_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.types import DecimalType
 
@@ -26,7 +26,7 @@ from activities.core.evolution import TableShape
 from activities.core.orphans import check_line
 from activities.core.partitions import bounds_of, label_of
 from activities.core.tables import PartitionRule, TableConfig
-from activities.lake.files import DAY, SECONDS, partition_record, statistics_of
+from activities.lake.files import DAY, SECONDS, new_file, partition_record, statistics_of
 from activities.lake.footers import Ends, Footer
 from activities.lake.readable import bounded_by_footer, leaves, unreadable
 from activities.lake.schema import shape_of
@@ -152,7 +152,7 @@ def adopted_file(
     schema = table.schema()
     found, _ = leaves(footer, shape_of(table).types)
     statistics = statistics_of(
-        table,
+        table.metadata,
         footer,
         names={leaf.path: leaf.known for leaf in found if leaf.path != leaf.known},
         counted=[leaf.path for leaf in found if not bounded_by_footer(leaf)],
@@ -163,19 +163,7 @@ def adopted_file(
             if value is not None:
                 bounds[field.field_id] = to_bytes(field.field_type, _counted(field.field_type, value))  # type: ignore[arg-type]
         statistics["null_value_counts"][field.field_id] = ends.nulls
-    file = DataFile.from_args(
-        content=DataFileContent.DATA,
-        file_path=path,
-        file_format=FileFormat.PARQUET,
-        partition=partition_record(rule, index),
-        file_size_in_bytes=footer.size,
-        sort_order_id=None,
-        equality_ids=None,
-        key_metadata=None,
-        **statistics,
-    )
-    file.spec_id = table.metadata.default_spec_id
-    return file
+    return new_file(table.metadata, partition_record(rule, index), path, footer.size, statistics)
 
 
 def _counted(kind: Any, value: Any) -> Any:

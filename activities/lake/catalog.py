@@ -19,6 +19,8 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.io import load_file_io
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from requests.adapters import HTTPAdapter
 
@@ -131,21 +133,31 @@ class Lake:
         return table
 
     def create(self, identifier: str, columns: tuple[ExportColumn, ...], rule: PartitionRule) -> None:
-        """Make the table, unless somebody else has made one of that name meanwhile."""
+        """Make an export's table, unless somebody else has made one of that name meanwhile."""
+        schema = iceberg_schema(columns)
+        self.make(identifier, schema, partition_spec(schema, rule), table_properties())
+
+    def make(self, identifier: str, schema: Schema, spec: PartitionSpec, properties: Mapping[str, str]) -> None:
+        """Make a table and its namespace, unless somebody else has made one of that name meanwhile."""
         namespace = identifier.rpartition(".")[0]
         catalog = self.catalog
-        with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of this network was first
+        with contextlib.suppress(NamespaceAlreadyExistsError):  # another table of it was first
             self.ask(lambda: catalog.create_namespace(namespace))
-        schema = iceberg_schema(columns)
         with contextlib.suppress(TableAlreadyExistsError):  # another worker was first
             self.ask(
                 lambda: catalog.create_table(
-                    identifier,
-                    schema=schema,
-                    partition_spec=partition_spec(schema, rule),
-                    properties=table_properties(),
+                    identifier, schema=schema, partition_spec=spec, properties=dict(properties)
                 )
             )
+
+    def check(self) -> None:
+        """See that the catalog answers and takes the credential, whatever it says of single tables.
+
+        Raises:
+            CatalogRefused: it does not accept the credential or the warehouse.
+            CatalogUnavailable: it cannot be reached.
+        """
+        self.ask(self.catalog.list_namespaces)
 
     def files(self) -> Files:
         """Any file of the storage that holds metadata and data."""
@@ -158,6 +170,9 @@ class Lake:
         return sorted(name for namespace in namespaces for name in self.tables_in(namespace))
 
     def tables_in(self, namespace: tuple[str, ...]) -> list[str]:
-        """The tables of one namespace, as `<network>.<table>`."""
+        """The tables of one namespace, as `<network>.<table>`; none when there is no such namespace."""
         catalog = self.catalog
-        return [".".join(name) for name in self.ask(lambda: list(catalog.list_tables(namespace)))]
+        try:
+            return [".".join(name) for name in self.ask(lambda: list(catalog.list_tables(namespace)))]
+        except NoSuchNamespaceError:
+            return []

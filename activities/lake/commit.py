@@ -9,19 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import Table
 
 from activities.core.commits import CommitPlan, NewFile, Removal, plan_commit
-from activities.core.faults import CommitConflict, Fault, SchemaConflict
+from activities.core.faults import SchemaConflict
 from activities.core.partitions import Span
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
-from activities.lake import sending
 from activities.lake.catalog import Lake
 from activities.lake.files import live_files
 from activities.lake.layout import check_layout
 from activities.lake.mapping import check_mapping
-from activities.lake.sending import send, tries
+from activities.lake.sending import Attempt, given_up, landed_in, tries
 from activities.lake.storage import metadata_named
 
 PropertyUpdate = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -62,12 +61,8 @@ def commit_files(
     sent: list[_Staged] = []
     for may_send in tries():
         table = _load(lake, identifier)
-        landed = [staged for staged in sent if staged.is_in(table)]
-        for staged in sent:
-            if staged not in landed:
-                staged.clean_if_refused()
-        if landed:
-            return Commit(landed[0].snapshot_id, landed[0].plan)
+        if landed := landed_in(table, sent):
+            return Commit(landed.snapshot_id, landed.plan)
         check_layout(table, rule)
         check_mapping(f"table {identifier}", table.properties, table.schema())
         wanted = {file.index for file in files} | {removal.index for removal in removals}
@@ -81,16 +76,8 @@ def commit_files(
             sent.append(_Staged(table, rule, plan, describe, summary, changes, moves_head=moves_head))
             if sent[-1].send(lake):
                 return Commit(sent[-1].snapshot_id, plan)
-    raise _given_up(lake, identifier, sent[-1])
-
-
-def _given_up(lake: Lake, identifier: str, last: "_Staged") -> Fault:
-    if last.unanswered is not None:
-        return lake.unavailable(f"table {identifier}: none of {sending.TRIES} commits landed", last.unanswered)
-    return CommitConflict(
-        f"table {identifier}: {sending.TRIES} commits in a row lost against other writers; look for a foreign writer, "
-        "then ask for the same range again: the objects are there and will be adopted"
-    )
+    way_out = "look for a foreign writer, then ask for the same range again: the objects are there and will be adopted"
+    raise given_up(lake, identifier, sent[-1], way_out)
 
 
 def _load(lake: Lake, identifier: str) -> Table:
@@ -114,8 +101,8 @@ def _head(table: Table, rule: PartitionRule, wanted: set[int]) -> dict[int, Exis
     }
 
 
-class _Staged:
-    """One try: the updates for one head."""
+class _Staged(Attempt):
+    """One try: the plan for one head."""
 
     def __init__(
         self,
@@ -128,46 +115,12 @@ class _Staged:
         *,
         moves_head: bool,
     ) -> None:
+        super().__init__(table)
         self.plan = plan
-        self.unanswered: Exception | None = None
-        """What came instead of an answer; None when there was one."""
-        self._refused = False
-        self._table = table
-        self._transaction = Transaction(table)
-        self.snapshot_id: int | None = None
-        self._producer = None
         if plan.changes_files or moves_head:
-            update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
-            producer = update.overwrite() if plan.outdated else update.merge_append()
-            for file in plan.files:
-                producer.append_data_file(describe(table, file))
-            for old in _files_at(table, rule, plan.outdated):
-                producer.delete_data_file(old)
-            producer.commit()
-            self._producer = producer
-            self.snapshot_id = producer.snapshot_id
-        if changes:
-            self._transaction.set_properties(dict(changes))
-
-    def send(self, lake: Lake) -> bool:
-        """Send the updates; False when they are known or suspected not to have landed, so the head must be asked."""
-        transaction = self._transaction
-        answer = send(lake, self._table, transaction._updates, transaction._requirements)  # noqa: SLF001 - committing is what this file is for
-        self._refused, self.unanswered = answer.refused, answer.unanswered
-        return answer.landed
-
-    def is_in(self, table: Table) -> bool:
-        """Whether the table holds this try's snapshot."""
-        return self.snapshot_id is not None and table.snapshot_by_id(self.snapshot_id) is not None
-
-    def clean_if_refused(self) -> None:
-        """Delete the manifests of a try that was refused; call it once a newer head is seen not to hold them.
-
-        A try whose outcome is unknown keeps its files: it may land at any time.
-        """
-        if self._refused and self._producer is not None:
-            self._producer._clean_all_uncommitted()  # noqa: SLF001
-            self._refused = False
+            files = [describe(table, file) for file in plan.files]
+            self.snapshot(summary, files, _files_at(table, rule, plan.outdated))
+        self.change_properties(changes)
 
 
 def _files_at(table: Table, rule: PartitionRule, wanted: Mapping[int, str]) -> list[DataFile]:

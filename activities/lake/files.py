@@ -15,6 +15,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 from pyiceberg.types import BinaryType, DateType, DoubleType, FloatType
 
@@ -146,39 +147,48 @@ def data_file(
             "table. Ask for the export again, with force if it was made by an older release"
         )
     footer.check_longs(f"table {'.'.join(table.name())}: object {footer.key}")
-    statistics = statistics_of(table, footer)
+    file = new_file(
+        table.metadata, partition_record(rule, index), path, footer.size, statistics_of(table.metadata, footer)
+    )
+    _check_bounds(table, rule, index, file, version_column)
+    return file
+
+
+def new_file(
+    metadata: TableMetadata, partition: Record, path: str, size: int, statistics: Mapping[str, Any]
+) -> DataFile:
+    """Describe a Parquet file of `size` bytes that holds one partition of the table's default spec."""
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=partition_record(rule, index),
-        file_size_in_bytes=footer.size,
+        partition=partition,
+        file_size_in_bytes=size,
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
         **statistics,
     )
-    file.spec_id = table.metadata.default_spec_id
-    _check_bounds(table, rule, index, file, version_column)
+    file.spec_id = metadata.default_spec_id
     return file
 
 
 def statistics_of(
-    table: Table, footer: Footer, *, names: Mapping[str, str] | None = None, counted: Collection[str] = ()
+    metadata: TableMetadata, footer: Footer, *, names: Mapping[str, str] | None = None, counted: Collection[str] = ()
 ) -> dict[str, Any]:
     """Counts and bounds for the manifest's entry: of the whole file, or none.
 
     Args:
-        table: The table.
+        metadata: The table's.
         footer: The file's.
         names: Path of a column in the file → its path in a file of ours, where the two differ.
         counted: Paths (in the file) of columns without bounds: those of the footer are not of the table's type.
     """
-    schema = table.schema()
+    schema = metadata.schema()
     numbers = parquet_path_to_id_mapping(schema)
     numbers |= {path: numbers[known] for path, known in (names or {}).items()}
     without = {numbers[path] for path in counted}
-    plan = compute_statistics_plan(schema, table.properties)
+    plan = compute_statistics_plan(schema, metadata.properties)
     for number, column in plan.items():
         if isinstance(column.iceberg_type, BinaryType) or number in without:
             # In Parquet they are texts, and the library would decode them.

@@ -1,7 +1,7 @@
 """From the type policy's pure types to PyIceberg's, and how a table of ours is laid out."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -24,12 +24,15 @@ from pyiceberg.types import (
     NestedField,
     StringType,
     StructType,
+    TimestampType,
     TimestamptzType,
+    TimeType,
     UUIDType,
 )
 
 from activities.core import types as pure
 from activities.core.columns import ExportColumn
+from activities.core.drift import AddField, Change, RenameField
 from activities.core.evolution import TableShape
 from activities.core.faults import SchemaConflict
 from activities.core.tables import PartitionRule
@@ -47,7 +50,9 @@ _PRIMITIVES: dict[str, IcebergType] = {
         IntegerType(),
         LongType(),
         StringType(),
+        TimestampType(),
         TimestamptzType(),
+        TimeType(),
         UUIDType(),
     )
 }
@@ -55,14 +60,14 @@ _PRIMITIVES: dict[str, IcebergType] = {
 
 def iceberg_schema(columns: tuple[ExportColumn, ...]) -> Schema:
     """The columns as an Iceberg schema: every one optional, ids given in order."""
+    return fields_schema({column.name: column.iceberg for column in columns})
+
+
+def fields_schema(fields: Mapping[str, pure.IcebergType]) -> Schema:
+    """The same of names and their types."""
     ids = itertools.count(1)
-    fields = [(next(ids), column) for column in columns]
-    return Schema(
-        *(
-            NestedField(number, column.name, to_pyiceberg(column.iceberg, ids), required=False)
-            for number, column in fields
-        )
-    )
+    numbered = [(next(ids), name, kind) for name, kind in fields.items()]
+    return Schema(*(_optional(number, name, kind, ids) for number, name, kind in numbered))
 
 
 def to_pyiceberg(kind: pure.IcebergType, ids: Iterator[int]) -> IcebergType:
@@ -151,6 +156,33 @@ def evolved(schema: Schema, wanted: Mapping[str, pure.IcebergType], *, last_id: 
     names = {field.name for field in schema.fields}
     added = [_optional(next(ids), name, kind, ids) for name, kind in wanted.items() if name not in names]
     return Schema(*kept, *added, schema_id=schema_id, identifier_field_ids=schema.identifier_field_ids)
+
+
+def changed(schema: Schema, changes: Iterable[Change], *, last_id: int, schema_id: int) -> Schema:
+    """The schema after `changes`, one after the other: fields are added at the end, renamed, widened, never dropped.
+
+    Ids stay with their fields, so that files written before are read under the new names; new ones follow `last_id`.
+
+    Raises:
+        SchemaConflict: the schema has no such field, or has one of that name already.
+    """
+    ids, fields = itertools.count(last_id + 1), list(schema.fields)
+    for change in changes:
+        places = {field.name: place for place, field in enumerate(fields)}
+        name = change.old if isinstance(change, RenameField) else change.name
+        new = change.new if isinstance(change, RenameField) else change.name
+        if (name in places) == isinstance(change, AddField) or (new != name and new in places):
+            raise SchemaConflict(
+                f"{change} cannot be made to a table with the columns {', '.join(places)}; somebody changed its "
+                "schema. Undo that with an Iceberg client, or drop the table and have it copied anew"
+            )
+        if isinstance(change, AddField):
+            fields.append(_optional(next(ids), name, change.type, ids))
+            continue
+        field = fields[places[name]]
+        kind = field.field_type if isinstance(change, RenameField) else _grown(field.field_type, change.type, ids)
+        fields[places[name]] = field.model_copy(update={"name": new, "field_type": kind})
+    return Schema(*fields, schema_id=schema_id, identifier_field_ids=schema.identifier_field_ids)
 
 
 def _optional(number: int, name: str, kind: pure.IcebergType, ids: Iterator[int]) -> NestedField:

@@ -2,12 +2,15 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import requests
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
-from pyiceberg.table import Table
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import (
     AssertCurrentSchemaId,
     AssertDefaultSpecId,
@@ -16,6 +19,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from activities.core.faults import CommitConflict, Fault
 from activities.lake.catalog import REFUSALS, Lake, says_no
 
 TRIES = 20
@@ -72,3 +76,90 @@ def send(
         # Cut off, timed out or 5xx: it may have landed.
         return Answer(landed=False, unanswered=doubt)
     return Answer(landed=True)
+
+
+class Attempt:
+    """One try to commit: updates for one head, of which at most one snapshot is made.
+
+    It cannot be sent twice, nor to another head: that is another try.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.snapshot_id: int | None = None
+        """Of the snapshot that it makes; known before it is sent."""
+        self.unanswered: Exception | None = None
+        """What came instead of an answer; None when there was one."""
+        self._table = table
+        self._transaction = Transaction(table)
+        self._asserted: Sequence[TableRequirement] = ()
+        self._refused = False
+        self._producer: Any = None
+
+    @property
+    def metadata(self) -> TableMetadata:
+        """The table's metadata once what was staged so far has landed."""
+        return self._transaction.table_metadata
+
+    def change(self, updates: Iterable[TableUpdate], asserted: Sequence[TableRequirement] = ()) -> None:
+        """Stage updates of the metadata, such as of the schema."""
+        self._transaction._apply(tuple(updates))  # noqa: SLF001 - committing is what this file is for
+        self._asserted = (*self._asserted, *asserted)
+
+    def change_properties(self, changes: Mapping[str, str]) -> None:
+        """Stage table properties."""
+        if changes:
+            self._transaction.set_properties(dict(changes))
+
+    def snapshot(
+        self, summary: Mapping[str, str], add: Iterable[DataFile] = (), remove: Sequence[DataFile] = ()
+    ) -> None:
+        """Stage a snapshot that follows the head, and write its manifests."""
+        update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
+        producer = update.overwrite() if remove else update.merge_append()
+        self.snapshot_id, self._producer = producer.snapshot_id, producer
+        for file in add:
+            producer.append_data_file(file)
+        for file in remove:
+            producer.delete_data_file(file)
+        producer.commit()
+
+    def send(self, lake: Lake) -> bool:
+        """Send what was staged; False when it is known or suspected not to have landed, so the head must be asked."""
+        staged = self._transaction
+        answer = send(lake, self._table, staged._updates, (*staged._requirements, *self._asserted))  # noqa: SLF001
+        self._refused, self.unanswered = answer.refused, answer.unanswered
+        return answer.landed
+
+    def is_in(self, table: Table) -> bool:
+        """Whether the table holds this try's snapshot."""
+        return self.snapshot_id is not None and table.snapshot_by_id(self.snapshot_id) is not None
+
+    def clean_if_refused(self) -> None:
+        """Delete the manifests of a try that was refused; call it once a newer head is seen not to hold them.
+
+        A try whose outcome is unknown keeps its files: it may land at any time.
+        """
+        if self._refused and self._producer is not None:
+            self._producer._clean_all_uncommitted()  # noqa: SLF001
+            self._refused = False
+
+
+A = TypeVar("A", bound=Attempt)
+
+
+def landed_in(table: Table, sent: Iterable[A]) -> A | None:
+    """Which of the tries the table holds; the manifests of those that were refused are deleted."""
+    landed: A | None = None
+    for attempt in sent:
+        if attempt.is_in(table):
+            landed = landed or attempt
+        else:
+            attempt.clean_if_refused()
+    return landed
+
+
+def given_up(lake: Lake, identifier: str, last: Attempt, way_out: str) -> Fault:
+    """What to raise when no try landed."""
+    if last.unanswered is not None:
+        return lake.unavailable(f"table {identifier}: none of {TRIES} commits landed", last.unanswered)
+    return CommitConflict(f"table {identifier}: {TRIES} commits in a row lost against other writers; {way_out}")

@@ -11,6 +11,7 @@ sys.path.append(str(Path("benchmarks").resolve()))
 
 import backfill
 import export
+import ingest
 from figures import BEGIN, END, rewrite
 from harness import Figure, report
 
@@ -103,4 +104,19 @@ def test_the_backfill_benchmark_measures_what_its_aims_are_for():
         "backfill.partitions_per_second": 50,
         "backfill.snapshots_per_partition": 0.02,
         "plan.20k_files_seconds": 2,
+    }
+
+
+def test_the_ingest_benchmark_measures_what_its_aims_are_for():
+    measured = set(re.findall(r'figure\(\s*"([\w.]+)"', Path(ingest.__file__).read_text()))
+    wide = {
+        f"ingest.wide.{name}"
+        for name in ("events_per_second", "speedup_vs_plain_loop", "speedup_vs_plain_loop_by_1000")
+    }
+    assert measured == ingest.AIMS.keys() | wide | {"ingest.speedup_vs_plain_loop_by_1000"}
+    assert ingest.AIMS == {
+        "ingest.events_per_second": 50_000,
+        "ingest.speedup_vs_plain_loop": 5,
+        "ingest.worker_growth_mb": 200,
+        "ingest.latency_p50_seconds": 2,
     }

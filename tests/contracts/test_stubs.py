@@ -1,18 +1,24 @@
 """Every stub of the seam has one implementation, of the same name and form, and workers register it."""
 
 import inspect
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 import pytest
 from temporalio import activity
 from temporalio.worker import Worker
 
+from activities.cdc import Cdc
+from activities.contracts import cdc as cdc_contract
 from activities.contracts import export as contract
+from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities
 from activities.contracts.verify import VERIFY_WORKFLOW, VerifyActivities
 from activities.export import Export
 from activities.verify import Verify
 from worker import main as worker_main
+from worker.config_cdc import Pipeline
+from worker.main import open_workers
 from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
 from workflows.delete_orphans import DeleteOrphans
@@ -22,7 +28,8 @@ from workflows.request_export import RequestExport
 from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
-ROOMS = {ExportActivities: Export, VerifyActivities: Verify}
+ROOMS = {ExportActivities: Export, VerifyActivities: Verify, CdcActivities: Cdc}
+CDC = {name for name in vars(CdcActivities) if name[0] != "_"}
 STUBS = {
     name: (stub, room)
     for seam, room in ROOMS.items()
@@ -68,7 +75,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
     monkeypatch.setattr(worker_main, "Worker", Recorder)
     async with fleet.worker():
         pass
-    assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(STUBS)
+    assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(set(STUBS) - CDC)
     assert all(type(method.__self__) is STUBS[method.__name__][1] for method in registered["activities"])
     assert list(registered["workflows"]) == [
         RequestExport,
@@ -82,9 +89,36 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
     ]
 
 
+async def test_a_process_serves_the_pipelines_of_its_environment_on_a_queue_of_their_own_with_room_for_all(fleet):
+    settings = fleet.settings()
+    environment = settings.environment(fleet.name)
+    buffer = {"host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}
+    pipelines = {name: Pipeline.model_validate({"buffer": {**buffer, "schema": name}}) for name in ("shop", "bank")}
+    with_pipelines = replace(settings, environments={fleet.name: environment.model_copy(update={"cdc": pipelines})})
+    async with open_workers(with_pipelines, fleet.name, fleet.temporal) as workers:
+        assert [worker.task_queue for worker in workers] == [fleet.queue, fleet.cdc_queue]
+        config = workers[1].config()
+    assert (
+        type(environment.temporal).model_fields["cdc_task_queue"].default
+        == cdc_contract.CDC_TASK_QUEUE
+        == "icefleet-cdc"
+    )
+    assert {activity_name(method) for method in config["activities"]} == CDC
+    assert all(type(method.__self__) is Cdc for method in config["activities"])
+    assert list(config["workflows"]) == list(worker_main.CDC_WORKFLOWS)
+    # Two pipelines: captures, ingests, two copies and announcements of both, and what people ask for.
+    assert config["max_concurrent_activities"] == 14
+
+
 def test_workflows_are_known_by_the_names_that_people_type():
     assert RequestExport.__temporal_workflow_definition.name == contract.REQUEST_WORKFLOW == "RequestExport"  # type: ignore[attr-defined]
     assert ExportTable.__temporal_workflow_definition.name == contract.LOOP_WORKFLOW == "ExportTable"  # type: ignore[attr-defined]
     assert VerifyTable.__temporal_workflow_definition.name == VERIFY_WORKFLOW == "VerifyTable"  # type: ignore[attr-defined]
+    names = [found.__temporal_workflow_definition.name for found in worker_main.CDC_WORKFLOWS]  # type: ignore[attr-defined]
+    assert names == [
+        *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters")
+    ]
+    assert cdc_contract.ingest_id("local", "shop") == "cdc/ingest/local/shop"
+    assert cdc_contract.capture_id("local", "shop") == "cdc/capture/local/shop"
     assert contract.TASK_QUEUE == "icefleet-export"
     assert contract.loop_id("local", "mainnet", "blocks") == "export/local/mainnet.blocks"

@@ -24,7 +24,13 @@ OURS = {"activities.core", "activities.lake", "activities.clients", "activities.
 
 
 @pytest.mark.parametrize(
-    "module", ["activities.contracts.export", "activities.contracts.inputs", "activities.contracts.verify"]
+    "module",
+    [
+        "activities.contracts.export",
+        "activities.contracts.inputs",
+        "activities.contracts.verify",
+        "activities.contracts.cdc",
+    ],
 )
 def test_contracts_load_no_driver_and_no_other_room(module):
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

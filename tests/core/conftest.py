@@ -2,15 +2,19 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
 import chdb
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 
 from activities.core.settings import PINNED_SETTINGS
+from deploy.local.stack import Stack
+from support.eventbuffer import EventBuffer, rolled_back
+from support.ownpostgres import fresh_database
 
 # A replica at the engine's own port is the engine itself, and is asked without a connection: nothing listens there.
 _CONFIG = """<clickhouse>
@@ -70,3 +74,23 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine = Engine(f"{directory / 'data'}?config-file={directory / 'config.xml'}")
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+async def events_database(stack: Stack) -> AsyncIterator[dict[str, Any]]:
+    """How to reach a database of the module's own."""
+    async with fresh_database(stack) as own:
+        yield own.settings.parameters()
+
+
+@pytest.fixture(scope="module")
+def shared_buffer(events_database: dict[str, Any]) -> Iterator[EventBuffer]:
+    with psycopg.connect(**events_database, autocommit=True) as connection:
+        yield EventBuffer(connection)
+
+
+@pytest.fixture
+def buffer(shared_buffer: EventBuffer) -> Iterator[EventBuffer]:
+    """A buffer of PostgreSQL's, empty again after the test."""
+    with rolled_back(shared_buffer):
+        yield shared_buffer

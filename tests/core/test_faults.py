@@ -9,6 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationErrorCategory
 
 import activities.core.faults as tree
+from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities, ExportLimits
 from activities.contracts.verify import VerifyActivities
 from activities.core.faults import Fault
@@ -27,9 +28,12 @@ OURS_TO_MEND = {
     # What the stubs would do if nobody implemented them.
     ("activities/contracts/export.py", "NotImplementedError"),
     ("activities/contracts/verify.py", "NotImplementedError"),
+    ("activities/contracts/cdc.py", "NotImplementedError"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
+    ("activities/announcing_changelogs.py", "faults[0]"),
     ("activities/abreast.py", "answer"),
+    ("activities/ingesting.py", "failures[0]"),
 }
 
 
@@ -97,6 +101,15 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "compare_values": policies.COMPARE,
         "publish_metadata": policies.PUBLISH,
         "publish_findings": policies.ANNOUNCE,
+        "signal_loop": policies.DELIVER,
+        "stop_loops": policies.STOP_LOOPS,
+        "install_capture": policies.INSTALL,
+        "uninstall_capture": policies.INSTALL,
+        "capture_changes": policies.CAPTURE_TURN,
+        "ingest_batch": policies.INGEST_TURN,
+        "copy_table": policies.COPY,
+        "announce_changelogs": policies.ANNOUNCE,
+        "settle_letters": policies.SETTLE,
     }
     expected = {}
     for activity, policy in used.items():
@@ -113,7 +126,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         expected[activity] = [*(names.get(cell, cell) for cell in cells), pause]
     table = DOCS.partition("## Activities")[2]
     assert {name.strip("`"): cells for name, *cells in rows(table, 5)} == expected
-    stubs = {**vars(ExportActivities), **vars(VerifyActivities)}
+    stubs = {**vars(ExportActivities), **vars(VerifyActivities), **vars(CdcActivities)}
     declared = {name for name, stub in stubs.items() if callable(stub) and name[0] != "_"}
     assert set(expected) == declared
     for name in declared:
@@ -126,7 +139,7 @@ def test_all_that_activities_raise_is_a_fault():
         node.name
         for parsed in sources.values()
         for node in ast.walk(parsed)
-        if isinstance(node, ast.FunctionDef) and node.returns is not None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None
         if ast.unparse(node.returns).strip("'\"") in {*FAULTS, "ApplicationError"}
     }
     strange = []
@@ -134,7 +147,8 @@ def test_all_that_activities_raise_is_a_fault():
         for node in ast.walk(parsed):
             if not isinstance(node, ast.Raise) or node.exc is None:
                 continue
-            called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            raised = node.exc.value if isinstance(node.exc, ast.Await) else node.exc
+            called = raised.func if isinstance(raised, ast.Call) else raised
             name = called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)
             where = path.relative_to(ROOT).as_posix()
             if name not in {*FAULTS, *answering} and (where, name) not in OURS_TO_MEND:

@@ -68,6 +68,12 @@ def counts(said: str) -> dict[str, tuple[int, int]]:
     return {name: (int(lake.replace(",", "")), int(source.replace(",", ""))) for name, lake, source in rows}
 
 
+def changed(said: str) -> list[tuple[str, int]]:
+    """What the demo shows of the changelog: operations and ids, in order."""
+    found = re.findall(r"^[0-9a-f]{32} +(insert|update|delete) +(\d+) ", said, re.MULTILINE)
+    return [(operation, int(number)) for operation, number in found]
+
+
 @pytest.mark.timeout(240)
 async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home):
     try:
@@ -83,6 +89,8 @@ async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home)
             )
         assert "0/0 partitions" not in said
         assert re.search(r"^client +blocks", said, re.MULTILINE), "an answer of DuckDB's"
+        assert changed(said) == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
+        assert re.search(r"^event \S+  cdc\.public_orders_changelog  append #\d+  ", said, re.MULTILINE)
         addresses = dict(re.findall(r"^(Temporal UI|Iceberg catalog) +(http://127\.0\.0\.1:\d+)", said, re.MULTILINE))
         assert set(addresses) == {"Temporal UI", "Iceberg catalog"}
         assert "icefleet local down" in said
@@ -94,6 +102,7 @@ async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home)
         assert code == 0, said + errors
         assert counts(said) == first
         assert "Nothing was left to do" in said
+        assert changed(said) == [("insert", 3), ("insert", 4), ("update", 3), ("delete", 4)]
         assert said.count("nothing to do: ") == len(TABLES)
         assert "event " not in said.partition("The exports")[2].partition("The result")[0].replace("events", "")
 

@@ -28,12 +28,27 @@ sys.path.insert(0, str(HERE.parent))
 from temporalio.client import WorkflowFailureError, WorkflowHandle  # noqa: E402
 
 from activities.contracts.backfill import BACKFILL_WORKFLOW  # noqa: E402
+from activities.contracts.cdc import (  # noqa: E402
+    CAPTURE,
+    CAPTURE_WORKFLOW,
+    COPY_WORKFLOW,
+    INGEST,
+    INGEST_WORKFLOW,
+    INSTALL_WORKFLOW,
+    LETTERS_WORKFLOW,
+    PAUSE_SIGNAL,
+    RESUME_SIGNAL,
+    STOP_SIGNAL,
+    UNINSTALL_WORKFLOW,
+    CopyReport,
+)
 from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
 from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
-from activities.core.faults import CatalogUnavailable, StoreUnavailable  # noqa: E402
+from activities.core.faults import CatalogRefused, CatalogUnavailable, StoreUnavailable, UnsupportedType  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
 from support.backfills import progress_when, start_backfill  # noqa: E402
+from support.cdcloops import batch, captured, ingested, loops, progress_of  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
 from support.leftovers import NOON, next_second, start_deletion  # noqa: E402
@@ -287,6 +302,47 @@ async def backfill_cancelled(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def pipeline(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A pipeline from installation to its end: batches, a copy, a table that fails, orders, a pause, a lost slot."""
+    failed = batch("public.b", events=0, snapshot_id="", failed="SchemaConflict: date is no long", stopped=True)
+    async with loops(fleet, sandboxed=True) as own:
+        rooms = own.rooms
+        rooms.captures = [captured(5), captured(0, ended="given up at 50 GiB")]
+        rooms.ingests = [ingested(batch("public.a"), failed, to_copy=["public.c"]), ingested(batch("public.a"))]
+        rooms.copied["public.c"] = CopyReport("public.c", "cdc.public.c", 10, 100, "0/1", "9")
+        request = await own.start(INSTALL_WORKFLOW, f"install-{fleet.name}", tables=["public.a"])
+        await request.result()
+        capture, ingest = own.handle(CAPTURE), own.handle(INGEST)
+        await progress_of(ingest, copies={"waiting": [], "under_way": [], "failed": {}}, unannounced=[])
+        await progress_of(capture, state="waiting")
+        await capture.signal(RESUME_SIGNAL)
+        await ingest.signal(PAUSE_SIGNAL)
+        await progress_of(ingest, state="paused")
+        await (await own.settle(1, action="resume-table", table="public.b")).result()
+        rooms.settled = lambda _: UnsupportedType("no such event")
+        await ended(await own.settle(2))
+        rooms.ingests = [CatalogRefused("no such warehouse")]
+        await ingest.signal(RESUME_SIGNAL)
+        await progress_of(ingest, state="waiting")
+        await (await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}", drop_buffer=True)).result()
+    return request
+
+
+async def pipeline_continued(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Every batch is a run of its own, a copy fails, and orders come meanwhile."""
+    async with loops(fleet, sandboxed=True) as own:
+        rooms = own.rooms
+        rooms.copied["public.b"] = UnsupportedType("point has no form")
+        rooms.ingests = [ingested(batch("public.a"), to_copy=["public.b"]), ingested(batch("public.a"))]
+        ingest = await own.ingest(turns_per_run=1)
+        request = await own.settle(1)
+        await request.result()
+        await eventually(lambda: rooms.running == ["ingest"])
+        await ingest.signal(STOP_SIGNAL)
+        await ingest.result()
+    return request
+
+
 async def start_due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """Start what a Schedule starts."""
     return await fleet.temporal.start_workflow(
@@ -315,7 +371,11 @@ CASES: tuple[Case, ...] = (
     backfill_cancelled,
     upkeep,
     shrunk,
+    pipeline,
+    pipeline_continued,
 )
+NUMBERED = {LOOP_WORKFLOW, BACKFILL_WORKFLOW, CAPTURE_WORKFLOW, INGEST_WORKFLOW, COPY_WORKFLOW, LETTERS_WORKFLOW}
+"""What has several runs in one case."""
 
 
 async def ended(request: WorkflowHandle[Any, Any]) -> None:
@@ -351,6 +411,22 @@ async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[
     for run in runs:
         handle = fleet.temporal.get_workflow_handle(run.id, run_id=run.run_id)
         found.append((LOOP_WORKFLOW, (await handle.fetch_history()).to_json()))
+    return found + await pipeline_histories(fleet, request)
+
+
+async def pipeline_histories(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[tuple[str, str]]:
+    """The same of whatever else ran for the fleet's pipelines."""
+    query = f"TaskQueue = '{fleet.cdc_queue}'"
+
+    async def closed() -> tuple[list[Any]] | None:
+        runs = [run async for run in fleet.temporal.list_workflows(query) if run.id != request.id]
+        return None if any(run.close_time is None for run in runs) else (sorted(runs, key=lambda run: run.start_time),)
+
+    found = []
+    (runs,) = await eventually(closed)
+    for run in runs:
+        handle = fleet.temporal.get_workflow_handle(run.id, run_id=run.run_id)
+        found.append((run.workflow_type, (await handle.fetch_history()).to_json()))
     return found
 
 
@@ -417,7 +493,7 @@ async def record() -> None:
                 numbers: dict[str, int] = {}
                 for workflow, history in await histories_of(fleet, request):
                     numbers[workflow] = numbers.get(workflow, 0) + 1
-                    suffix = f"-{numbers[workflow]}" if workflow in {LOOP_WORKFLOW, BACKFILL_WORKFLOW} else ""
+                    suffix = f"-{numbers[workflow]}" if workflow in NUMBERED else ""
                     name = f"{workflow}-{case.__name__.replace('_', '-')}{suffix}.json"
                     written[name] = json.dumps(tidy(json.loads(history)), indent=1)
         secrets = secrets_of(stack)

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from starter.main import COMMANDS, build
 
+CDC = ("install", "uninstall", "status", "dead-letters", "requeue", "drop", "pause", "resume")
 LEAVES = [
     ("demo",),
     ("seed",),
@@ -27,6 +28,7 @@ LEAVES = [
     ("compare",),
     ("orphans",),
     ("upkeep",),
+    *(("cdc", name) for name in CDC),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
     ("sql",),

@@ -19,14 +19,15 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import failpoints
+from activities.cdc_context import CdcContext
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import REQUEST_WORKFLOW, ExportReport, loop_id
 from activities.core.query import Query
 from deploy.local.stack import Stack
 from worker.config import Settings, load_settings
-from worker.main import export_worker
-from worker.wiring import connect_temporal, open_clickhouse, open_export, open_lake
+from worker.main import cdc_worker, export_worker
+from worker.wiring import connect_temporal, open_cdc, open_clickhouse, open_export, open_lake
 
 DAY = "2024-03-20"
 COLUMNS = {
@@ -255,6 +256,16 @@ class Fleet:
         async with (
             open_export(settings, self.name, self.temporal) as context,
             export_worker(context, task_queue=self.queue, activity_slots=slots),
+        ):
+            yield context
+
+    @asynccontextmanager
+    async def cdc_worker(self) -> AsyncIterator[CdcContext]:
+        """A worker of the fleet's pipelines in this process."""
+        settings = self.settings()
+        async with (
+            open_cdc(settings, self.name, self.temporal) as context,
+            cdc_worker(context, task_queue=self.cdc_queue),
         ):
             yield context
 

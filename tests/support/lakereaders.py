@@ -1,8 +1,9 @@
 """A table of the lake as three engines that are not ours read it: PyIceberg, DuckDB and ClickHouse.
 
-Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch),
-decimals and integers as int, floats as ("float", repr), booleans as ("bool", value), bytes as ("bytes", hex), UUIDs as
-text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as ("struct", pairs of name and value).
+Each answers plain Python rows that can be held against each other: times as ("time", microseconds since the epoch), or
+("local", …) if they have no zone, decimals and integers as int, floats as ("float", repr), booleans as ("bool", value),
+bytes as ("bytes", hex), UUIDs as text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as
+("struct", pairs of name and value).
 ClickHouse runs in a process of its own, since one process has room for one engine.
 """
 
@@ -28,7 +29,12 @@ from worker.config import Environment
 
 Rows = list[tuple[Any, ...]]
 ALWAYS_TRUE = AlwaysTrue()
-MICROSECONDS = pa.timestamp("us", "UTC")
+TIMES = {
+    pa.timestamp("us", "UTC"): "time",
+    pa.timestamp("us"): "local",
+    # To ClickHouse a time without a zone is one in its server's.
+    pa.timestamp("us", "Etc/UTC"): "local",
+}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -157,8 +163,8 @@ def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     if pa.types.is_dictionary(kind):
         return _values(column.cast(kind.value_type))
     if pa.types.is_timestamp(kind):
-        assert kind == MICROSECONDS, f"a time in {kind}"
-        return [None if one is None else ("time", one) for one in column.cast(pa.int64()).to_pylist()]
+        assert kind in TIMES, f"a time in {kind}"
+        return [None if one is None else (TIMES[kind], one) for one in column.cast(pa.int64()).to_pylist()]
     values = column.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values
@@ -177,8 +183,9 @@ def nested_value(kind: pa.DataType, value: Any) -> Any:
     if pa.types.is_struct(kind):
         return ("struct", tuple((field.name, nested_value(field.type, value[field.name])) for field in kind))
     if pa.types.is_timestamp(kind):
-        assert kind == MICROSECONDS, f"a time in {kind}"
-        return ("time", (value - EPOCH) // timedelta(microseconds=1))
+        assert kind in TIMES, f"a time in {kind}"
+        since = EPOCH if kind.tz else EPOCH.replace(tzinfo=None)
+        return (TIMES[kind], (value - since) // timedelta(microseconds=1))
     return plain_value(value)
 
 

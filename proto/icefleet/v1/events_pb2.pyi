@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SnapshotCommitted(_message.Message):
-    __slots__ = ("environment", "table", "network", "source_table", "table_uuid", "snapshot_id", "parent_snapshot_id", "sequence_number", "operation", "committed_at", "partitions", "partitions_omitted", "added", "files_removed", "traceparent")
+    __slots__ = ("environment", "table", "network", "source_table", "table_uuid", "snapshot_id", "parent_snapshot_id", "sequence_number", "operation", "committed_at", "partitions", "partitions_omitted", "added", "files_removed", "traceparent", "changelog")
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class SnapshotCommitted(_message.Message):
     ADDED_FIELD_NUMBER: _ClassVar[int]
     FILES_REMOVED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    CHANGELOG_FIELD_NUMBER: _ClassVar[int]
     environment: str
     table: str
     network: str
@@ -41,7 +42,24 @@ class SnapshotCommitted(_message.Message):
     added: Totals
     files_removed: int
     traceparent: str
-    def __init__(self, environment: _Optional[str] = ..., table: _Optional[str] = ..., network: _Optional[str] = ..., source_table: _Optional[str] = ..., table_uuid: _Optional[str] = ..., snapshot_id: _Optional[int] = ..., parent_snapshot_id: _Optional[int] = ..., sequence_number: _Optional[int] = ..., operation: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., partitions_omitted: _Optional[int] = ..., added: _Optional[_Union[Totals, _Mapping]] = ..., files_removed: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    changelog: Changelog
+    def __init__(self, environment: _Optional[str] = ..., table: _Optional[str] = ..., network: _Optional[str] = ..., source_table: _Optional[str] = ..., table_uuid: _Optional[str] = ..., snapshot_id: _Optional[int] = ..., parent_snapshot_id: _Optional[int] = ..., sequence_number: _Optional[int] = ..., operation: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., partitions_omitted: _Optional[int] = ..., added: _Optional[_Union[Totals, _Mapping]] = ..., files_removed: _Optional[int] = ..., traceparent: _Optional[str] = ..., changelog: _Optional[_Union[Changelog, _Mapping]] = ...) -> None: ...
+
+class Changelog(_message.Message):
+    __slots__ = ("pipeline", "source_table", "first_sequence", "last_sequence", "events", "position")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_TABLE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    pipeline: str
+    source_table: str
+    first_sequence: str
+    last_sequence: str
+    events: int
+    position: int
+    def __init__(self, pipeline: _Optional[str] = ..., source_table: _Optional[str] = ..., first_sequence: _Optional[str] = ..., last_sequence: _Optional[str] = ..., events: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
 
 class Partition(_message.Message):
     __slots__ = ("partition", "rows", "bytes", "object_key", "public_url", "replaced")

@@ -1,0 +1,156 @@
+"""The activities of capture and ingest: thin methods over the rooms that do the work."""
+
+import contextlib
+
+from temporalio import activity
+from temporalio.client import WorkflowFailureError
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.announcing_changelogs import announce_changelogs
+from activities.capturing import capture_changes
+from activities.cdc_context import CdcContext
+from activities.contracts.cdc import (
+    CAPTURE,
+    LOOPS,
+    STOP_SIGNAL,
+    CaptureInput,
+    CaptureReport,
+    CdcActivities,
+    ChangelogsInput,
+    ChangelogsReport,
+    CopyInput,
+    CopyReport,
+    IngestInput,
+    IngestReport,
+    InstallReport,
+    InstallRequest,
+    LettersReport,
+    LettersRequest,
+    LoopSignal,
+    StopInput,
+    UninstallReport,
+    UninstallRequest,
+)
+from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
+from activities.copying import copy_table
+from activities.core.faults import BadRequest
+from activities.errors import faults_named, temporal_named
+from activities.handover import until_worker_stops
+from activities.heartbeats import heartbeats
+from activities.ingesting import ingest_batch
+from activities.installing import install_capture, uninstall_capture
+from activities.letters import settle
+
+BATCH_GRACE_SECONDS = 3.0
+"""How long a batch may go on when its worker is told to stop: most end within it."""
+
+
+class Cdc(CdcActivities):
+    """Implements `CdcActivities` for one environment."""
+
+    def __init__(self, context: CdcContext) -> None:
+        self._context = context
+
+    @activity.defn(name="install_capture")
+    @faults_named
+    async def install_capture(self, request: InstallRequest) -> InstallReport:
+        """Set up buffer, publication, replica identities, DDL trigger and slot; everything that is there stays."""
+        async with heartbeats("installing"):
+            return await install_capture(self._context, request)
+
+    @activity.defn(name="uninstall_capture")
+    @faults_named
+    async def uninstall_capture(self, request: UninstallRequest) -> UninstallReport:
+        """Remove what `install_capture` made at the source, and the buffer if asked."""
+        async with heartbeats("uninstalling"):
+            return await uninstall_capture(self._context, request)
+
+    @activity.defn(name="capture_changes")
+    @faults_named
+    async def capture_changes(self, capture: CaptureInput) -> CaptureReport:
+        """Bring committed transactions of the source into the buffer, in order, each once."""
+        async with heartbeats("capturing"):
+            return await until_worker_stops(capture_changes(self._context, capture), grace=0)
+
+    @activity.defn(name="ingest_batch")
+    @faults_named
+    async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
+        """Bring one batch of the buffer into its changelogs, each event once."""
+        async with heartbeats("ingesting"):
+            return await until_worker_stops(ingest_batch(self._context, ingest), grace=BATCH_GRACE_SECONDS)
+
+    @activity.defn(name="copy_table")
+    @faults_named
+    async def copy_table(self, copy: CopyInput) -> CopyReport:
+        """Bring a table's rows, as they are at one position of the log, into its changelog in one snapshot."""
+        async with heartbeats(f"copying {copy.table}"):
+            return await until_worker_stops(copy_table(self._context, copy), grace=BATCH_GRACE_SECONDS)
+
+    @activity.defn(name="announce_changelogs")
+    @faults_named
+    async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
+        """Publish every snapshot of these changelogs that the stream has not heard of."""
+        async with heartbeats("announcing"):
+            return await announce_changelogs(self._context, asked)
+
+    @activity.defn(name="settle_letters")
+    @faults_named
+    async def settle_letters(self, request: LettersRequest) -> LettersReport:
+        """Requeue or drop dead letters, or let a stopped table go on."""
+        async with heartbeats("settling dead letters"):
+            return await settle(self._context, request)
+
+    @activity.defn(name="signal_loop")
+    @faults_named
+    async def signal_loop(self, asked: LoopSignal) -> str:
+        """Signal one of a pipeline's loops, with start; answers its workflow id."""
+        pipeline = self._context.pipeline(asked.environment, asked.pipeline)
+        if asked.loop not in LOOPS:
+            raise BadRequest(f"field 'loop' must be one of {', '.join(LOOPS)}; it is {asked.loop!r}")
+        if asked.loop == CAPTURE and pipeline.source is None:
+            raise BadRequest(f"pipeline {asked.pipeline!r} has no `source` in config: others fill its buffer")
+        workflow, identity = LOOPS[asked.loop]
+        found = identity(asked.environment, asked.pipeline)
+        attributes = TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, asked.environment)])
+        with temporal_named():
+            await self._context.temporal.start_workflow(
+                workflow,
+                {"environment": asked.environment, "pipeline": asked.pipeline},
+                id=found,
+                task_queue=activity.info().task_queue,
+                static_summary=f"{asked.loop} of {asked.pipeline}",
+                start_signal=asked.signal,
+                start_signal_args=[] if asked.payload is None else [asked.payload],
+                search_attributes=attributes,
+            )
+        return found
+
+    @activity.defn(name="stop_loops")
+    @faults_named
+    async def stop_loops(self, asked: StopInput) -> list[str]:
+        """End loops of a pipeline and wait until they have; answers the workflow ids of those that ran."""
+        self._context.pipeline(asked.environment, asked.pipeline)
+        if unknown := [loop for loop in asked.loops if loop not in LOOPS]:
+            raise BadRequest(f"field 'loops' may hold {', '.join(LOOPS)}; it holds {', '.join(unknown)}")
+        stopped = []
+        async with heartbeats("stopping"):
+            for loop in asked.loops:
+                identity = LOOPS[loop][1](asked.environment, asked.pipeline)
+                with temporal_named():
+                    if await self._stop(identity):
+                        stopped.append(identity)
+        return stopped
+
+    async def _stop(self, identity: str) -> bool:
+        """Whether it ran."""
+        loop = self._context.temporal.get_workflow_handle(identity)
+        try:
+            await loop.signal(STOP_SIGNAL)
+        except RPCError as gone:
+            if gone.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        with contextlib.suppress(WorkflowFailureError):  # it has ended, in whatever way
+            await loop.result()
+        return True

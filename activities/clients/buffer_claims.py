@@ -1,0 +1,223 @@
+"""Taking a batch from a buffer, and marking that it was carried over."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+
+from activities.clients.buffer_holder import Holder
+from activities.core.changelogs import lsn_number, sequence_number
+from activities.core.sourcetables import SourceTable, parse_table
+
+CLAIM = """
+    {found}, waiting AS MATERIALIZED (
+        SELECT source_schema, source_table FROM {schema}.tables WHERE state <> 'active'
+        UNION ALL SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[])
+    ), low AS (
+        SELECT min(first.id) AS id FROM found CROSS JOIN LATERAL (
+            SELECT e.id FROM {schema}.events e
+            WHERE e.source_schema = found.source_schema AND e.source_table = found.source_table ORDER BY e.id LIMIT 1
+        ) first
+        WHERE (found.source_schema, found.source_table) NOT IN (SELECT * FROM waiting)
+    ), seen AS MATERIALIZED (
+        SELECT id, source_schema, source_table, commit_lsn, committed_at, operation = 'schema' AS is_schema,
+            coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100 AS bytes
+        FROM {schema}.events
+        WHERE id >= (SELECT id FROM low) AND (source_schema, source_table) NOT IN (SELECT * FROM waiting)
+        ORDER BY id LIMIT %(events)s + 1
+    ), running AS MATERIALIZED (
+        SELECT *, lead(commit_lsn) OVER in_order IS DISTINCT FROM commit_lsn AS ends,
+            row_number() OVER in_order <= %(events)s AND sum(bytes) OVER in_order <= %(bytes)s AS fits
+        FROM seen WINDOW in_order AS (ORDER BY id ROWS UNBOUNDED PRECEDING)
+    ), cut AS (
+        SELECT max(id) AS seen_id, coalesce(
+            max(id) FILTER (WHERE fits AND ends), max(id) FILTER (WHERE fits), min(id)
+        ) AS last_id FROM running
+    )
+    SELECT source_schema AS schema, source_table AS name, min(id) AS first_id, max(id) AS last_id,
+        count(*) AS events, sum(bytes)::bigint AS bytes, count(*) FILTER (WHERE is_schema) AS schema_events,
+        max(commit_lsn)::text AS last_lsn, max(committed_at) AS last_committed_at,
+        min(copied_lsn)::text AS copied_lsn, coalesce(min(t.processed_id), 0) AS processed_id,
+        bool_or(seen_id > cut.last_id) AS more
+    FROM cut CROSS JOIN running LEFT JOIN {schema}.tables t USING (source_schema, source_table)
+    WHERE id <= cut.last_id GROUP BY source_schema, source_table ORDER BY min(id)
+"""
+TO_COPY = """
+    SELECT source_schema || '.' || source_table FROM {schema}.tables WHERE state = 'copying'
+    ORDER BY source_schema, source_table
+"""
+REGISTER = """
+    INSERT INTO {schema}.tables (source_schema, source_table)
+    SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING
+"""
+MARK = """
+    UPDATE {schema}.tables SET processed_id = greatest(processed_id, %(last_id)s), processed_at = clock_timestamp(),
+        last_lsn = %(lsn)s, last_committed_at = %(committed_at)s, written = written + %(written)s
+    WHERE source_schema = %(schema)s AND source_table = %(name)s
+"""
+FORGET = """
+    DELETE FROM {schema}.events WHERE source_schema = %(schema)s AND source_table = %(name)s AND id <= %(last_id)s
+"""
+SCHEMAS = """
+    SELECT id, commit_lsn::text, ordinal, new_row FROM {schema}.events
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND operation = 'schema'
+        AND id > %(after)s AND id <= %(last_id)s AND commit_lsn >= coalesce(%(copied_lsn)s::pg_lsn, '0/0')
+    ORDER BY id
+"""
+FIRST_SCHEMA = """
+    SELECT id, commit_lsn::text, ordinal, new_row FROM {schema}.events
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND operation = 'schema' ORDER BY id LIMIT 1
+"""
+WRITTEN = """
+    SELECT count(*) FROM {schema}.events e
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND id <= %(last_id)s AND operation <> 'schema'
+        AND NOT EXISTS (SELECT FROM {schema}.dead_letters d WHERE d.event_id = e.id)
+"""
+STOP = """
+    UPDATE {schema}.tables SET state = 'stopped', cause = %(cause)s
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'active'
+"""
+
+
+@dataclass(frozen=True)
+class ClaimedTable:
+    """One source table's part of a batch: every event of it from `first_id` up to `last_id`."""
+
+    schema: str
+    name: str
+    first_id: int
+    last_id: int
+    events: int
+    bytes: int
+    """As the buffer stores them."""
+    schema_events: int
+    last_lsn: str
+    last_committed_at: datetime
+    copied_lsn: str | None
+    """What was committed before it came with the first copy; None: there was no copy."""
+    processed_id: int
+    """The mark of the batches before."""
+    more: bool
+
+    @property
+    def identifier(self) -> str:
+        """`schema.table`."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A batch."""
+
+    tables: list[ClaimedTable]
+    more: bool
+    """Whether more was waiting behind it."""
+    to_copy: list[str]
+    """Tables that wait for their first copy, as `schema.table`; their events wait with them."""
+
+
+@dataclass(frozen=True)
+class SchemaEvent:
+    """What a schema event says, and where it stands."""
+
+    id: int
+    sequence: str
+    table: SourceTable
+
+
+async def claim(holder: Holder, max_events: int, max_bytes: int, *, without: Collection[tuple[str, str]] = ()) -> Claim:
+    """The next events of all tables that are neither stopped nor waiting for their copy, in the order of their ids.
+
+    It ends before the transaction with which it would have more events or bytes; a transaction that is larger than
+    that is cut. `without` leaves tables out. Tables that nobody has heard of are followed from now on.
+
+    Raises:
+        LockTaken: the lock was lost.
+        PostgresUnavailable: the session is gone.
+    """
+    schemas, names = [schema for schema, _ in without], [name for _, name in without]
+    bounds = {"events": max_events, "bytes": max_bytes, "schemas": schemas, "names": names}
+    async with holder.transaction() as connection:
+        # In the order of the ids, from the first one on: sorting the buffer would take as long as it is large.
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        cursor = connection.cursor(row_factory=class_row(ClaimedTable))
+        tables = await (await cursor.execute(holder.statement(CLAIM), bounds)).fetchall()
+        found = ([table.schema for table in tables], [table.name for table in tables])
+        await connection.execute(holder.statement(REGISTER), found)
+        to_copy = await (await connection.execute(holder.statement(TO_COPY))).fetchall()
+    return Claim(tables, any(table.more for table in tables), [name for (name,) in to_copy])
+
+
+async def schema_events(holder: Holder, table: ClaimedTable, after_id: int) -> list[SchemaEvent]:
+    """The schema events of a claim behind `after_id`, in order, but for those that came before the first copy.
+
+    Raises:
+        BadRequest: one is not of the form that it should have.
+    """
+    about = {
+        "schema": table.schema,
+        "name": table.name,
+        "after": after_id,
+        "last_id": table.last_id,
+        "copied_lsn": table.copied_lsn,
+    }
+    async with holder.transaction() as connection:
+        rows = await (await connection.execute(holder.statement(SCHEMAS), about)).fetchall()
+    return [_schema_event(table, row) for row in rows]
+
+
+async def first_schema(holder: Holder, table: ClaimedTable) -> SchemaEvent | None:
+    """The first schema event of the table, wherever it stands in the buffer; None: there is none.
+
+    Raises:
+        BadRequest: it is not of the form that it should have.
+    """
+    about = {"schema": table.schema, "name": table.name}
+    async with holder.transaction() as connection:
+        row = await (await connection.execute(holder.statement(FIRST_SCHEMA), about)).fetchone()
+    return _schema_event(table, row) if row else None
+
+
+def _schema_event(table: ClaimedTable, row: tuple[Any, ...]) -> SchemaEvent:
+    number, lsn, ordinal, told = row
+    sequence = sequence_number(lsn_number(lsn), ordinal)
+    return SchemaEvent(number, sequence, parse_table(table.schema, table.name, told or {}))
+
+
+async def count_written(holder: Holder, table: ClaimedTable, position: int) -> int:
+    """How many of a claim's events a changelog holds whose position is this: no mark followed its commit."""
+    about = {"schema": table.schema, "name": table.name, "last_id": min(position, table.last_id)}
+    async with holder.transaction() as connection:
+        row = await (await connection.execute(holder.statement(WRITTEN), about)).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:
+    """Say that a table's part of a batch is carried over, and forget its events.
+
+    `written` of them are in the changelog; the others are dead letters, or tell of the schema.
+
+    Raises:
+        LockTaken: the lock was lost: another one goes on from here.
+        PostgresUnavailable: the session is gone; whoever takes the batch again finds it in the changelog.
+    """
+    about = {
+        "schema": table.schema,
+        "name": table.name,
+        "last_id": table.last_id,
+        "lsn": table.last_lsn,
+        "committed_at": table.last_committed_at,
+        "written": written,
+    }
+    async with holder.transaction() as connection:
+        await connection.execute(holder.statement(MARK), about)
+        await connection.execute(holder.statement(FORGET), about)
+
+
+async def stop(holder: Holder, table: ClaimedTable, cause: str) -> None:
+    """Leave a table out until a person resumes it."""
+    about = {"schema": table.schema, "name": table.name, "cause": cause}
+    async with holder.transaction() as connection:
+        await connection.execute(holder.statement(STOP), about)

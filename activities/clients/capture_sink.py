@@ -1,0 +1,259 @@
+"""Where a capture writes: the events of a buffer, and how far it has come, in one transaction."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.types.json import Jsonb
+
+from activities.clients.buffer_ddl import VERSION
+from activities.clients.postgres import PostgresSettings, faults_of
+from activities.core.capture import COLUMNS, Described, dump_described, read_described
+from activities.core.changelogs import lsn_number, lsn_text
+from activities.core.faults import LockTaken, PostgresRefused
+
+SAMPLED_PAGES = 1000
+SESSION = """
+    SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false)
+"""
+"""The server ends the transaction of a worker that is gone: it holds the turn of producers."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pipeline's capture is."""
+
+    slot: str
+    publication_id: int | None
+    captured_lsn: int | None
+    """Everything before it is in the buffer; None: nothing was ever captured."""
+    ended: str
+    """Why it cannot go on; empty while it can."""
+
+
+@dataclass(frozen=True)
+class FollowedTable:
+    """A table that the pipeline knows, as it was last captured."""
+
+    state: str
+    copied_lsn: int | None
+    captured: Described | None
+    told: bool = True
+    """Whether the buffer has had a schema event of it since it was installed."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A table that cannot be followed any further, at one position of the log."""
+
+    schema: str
+    name: str
+    lsn: int
+    cause: str
+
+
+class Sink:
+    """The buffer as a capture sees it; see `open_sink`. One task at a time may use it."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], name: str, schema: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._schema = sql.Identifier(schema)
+        self._copying: contextlib.AbstractAsyncContextManager[psycopg.AsyncCopy] | None = None
+        self._copy: psycopg.AsyncCopy | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction has begun that `commit` ends."""
+        return self._copy is not None
+
+    async def progress(self) -> Progress:
+        """How far the capture is.
+
+        Raises:
+            PostgresRefused: there is no buffer, or it is of another version.
+        """
+        with faults_of(self._name):
+            try:
+                row = await self._one(
+                    "SELECT version, slot, publication_id, captured_lsn::text, ended FROM {schema}.pipeline"
+                )
+            except (errors.UndefinedTable, errors.UndefinedColumn):
+                row = None
+        if row is None or row[0] != VERSION:
+            raise PostgresRefused(
+                f"{self._name}: there is no buffer of this version; make it with `icefleet cdc install`"
+            )
+        _, slot, publication_id, captured, ended = row
+        return Progress(slot or "", publication_id, lsn_number(captured) if captured else None, ended or "")
+
+    async def tables(self) -> dict[tuple[str, str], FollowedTable]:
+        """The tables that the pipeline knows, by schema and name."""
+        with faults_of(self._name):
+            found = await self._connection.execute(
+                self._sql("SELECT source_schema, source_table, state, copied_lsn::text, captured FROM {schema}.tables")
+            )
+            return {
+                (schema, name): FollowedTable(
+                    state,
+                    lsn_number(lsn) if lsn else None,
+                    read_described(captured) if captured else None,
+                    (captured or {}).get("told", True),
+                )
+                for schema, name, state, lsn, captured in await found.fetchall()
+            }
+
+    async def held(self) -> tuple[int, int]:
+        """About how many events the buffer holds, and bytes: counted in a sample of its pages."""
+        with faults_of(self._name):
+            row = await self._one(
+                """
+                SELECT count(*), coalesce(sum(pg_column_size(e.*)), 0),
+                    least(1.0, %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
+                FROM {schema}.events e TABLESAMPLE SYSTEM (
+                    least(100.0, 100.0 * %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
+                )
+                """,
+                (SAMPLED_PAGES, SAMPLED_PAGES),
+            )
+        count, size, part = row or (0, 0, 1.0)
+        return int(count / part), int(size / part)
+
+    async def write(self, lines: Iterable[str]) -> None:
+        """Add events, in order; nobody sees them before `commit`. Other producers wait from now until then."""
+        with faults_of(self._name):
+            if self._copy is None:
+                await self._connection.execute("BEGIN")
+                columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+                self._copying = self._connection.cursor().copy(
+                    sql.SQL("COPY {}.events ({}) FROM STDIN").format(self._schema, columns)
+                )
+                self._copy = await self._copying.__aenter__()
+            await self._copy.write("".join(lines).encode())
+
+    async def commit(
+        self, before: int | None, lsn: int, tables: Sequence[Described] = (), stops: Sequence[Stop] = ()
+    ) -> None:
+        """Make what was written visible, with the position up to which this is everything.
+
+        Raises:
+            LockTaken: somebody else moved the position from `before`: nothing of this was kept.
+            PostgresUnavailable: the buffer is away; perhaps it was kept.
+        """
+        with faults_of(self._name):
+            if self._copying is None:
+                await self._connection.execute("BEGIN")
+            else:
+                await self._copying.__aexit__(None, None, None)
+            self._copying = self._copy = None
+            for table in tables:
+                await self._keep(table)
+            for stop in stops:
+                await self.stop(stop)
+            # Last, since whoever takes the ingest's lock changes this row too.
+            moved = await self._connection.execute(
+                self._sql(
+                    "UPDATE {schema}.pipeline SET captured_lsn = %s, captured_at = clock_timestamp() "
+                    "WHERE captured_lsn IS NOT DISTINCT FROM %s::pg_lsn AND ended IS NULL"
+                ),
+                (lsn_text(lsn), None if before is None else lsn_text(before)),
+            )
+            if moved.rowcount != 1:
+                await self._connection.execute("ROLLBACK")
+                raise LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
+            await self._connection.execute("COMMIT")
+
+    async def end(self, why: str) -> None:
+        """Say that nothing can be captured any more until it is installed again."""
+        with faults_of(self._name):
+            await self._connection.execute(self._sql("UPDATE {schema}.pipeline SET ended = %s"), (why,))
+
+    async def begin_at(self, slot: str, publication_id: int, lsn: int | None) -> None:
+        """Say which slot fills the buffer, and from where on; None: it is about to be made."""
+        with faults_of(self._name):
+            await self._connection.execute(
+                self._sql(
+                    "UPDATE {schema}.pipeline SET slot = %s, publication_id = %s, captured_lsn = %s, ended = NULL, "
+                    "captured_at = clock_timestamp()"
+                ),
+                (slot, publication_id, None if lsn is None else lsn_text(lsn)),
+            )
+
+    async def register(self, table: Described, *, copying: bool) -> tuple[str, str]:
+        """Know a table, and let it wait for its first copy if it is new or that is asked; its state then, and why."""
+        with faults_of(self._name):
+            found = await self._connection.execute(
+                self._sql(
+                    "INSERT INTO {schema}.tables AS t (source_schema, source_table, state, copying_lsn, captured) "
+                    "VALUES (%(schema)s, %(name)s, 'copying', '0/0', %(captured)s) "
+                    "ON CONFLICT (source_schema, source_table) DO UPDATE SET captured = excluded.captured, "
+                    "state = CASE WHEN %(copying)s THEN 'copying' ELSE t.state END, "
+                    "copying_lsn = CASE WHEN %(copying)s THEN '0/0' ELSE t.copying_lsn END, "
+                    "cause = CASE WHEN %(copying)s THEN '' ELSE t.cause END RETURNING state, cause"
+                ),
+                {
+                    "schema": table.table.schema,
+                    "name": table.table.name,
+                    "captured": Jsonb({**dump_described(table), "told": False}),
+                    "copying": copying,
+                },
+            )
+            state, cause = await found.fetchone() or ("", "")
+        return state, cause
+
+    async def forget(self) -> None:
+        """Say that no slot fills the buffer, and no table is followed."""
+        with faults_of(self._name):
+            async with self._connection.transaction():
+                await self._connection.execute(self._sql("UPDATE {schema}.tables SET captured = NULL"))
+                await self._connection.execute(
+                    self._sql(
+                        "UPDATE {schema}.pipeline SET slot = NULL, publication_id = NULL, captured_lsn = NULL, "
+                        "ended = NULL"
+                    )
+                )
+
+    async def _keep(self, table: Described) -> None:
+        await self._connection.execute(
+            self._sql("UPDATE {schema}.tables SET captured = %s WHERE source_schema = %s AND source_table = %s"),
+            (Jsonb(dump_described(table)), table.table.schema, table.table.name),
+        )
+
+    async def stop(self, stop: Stop) -> None:
+        """Stop a table that is active, unless it was copied later than that."""
+        # What is to be copied, or was copied from later on, is not concerned.
+        await self._connection.execute(
+            self._sql(
+                "UPDATE {schema}.tables SET state = 'stopped', cause = %s WHERE source_schema = %s "
+                "AND source_table = %s AND state = 'active' AND (copied_lsn IS NULL OR copied_lsn <= %s::pg_lsn)"
+            ),
+            (stop.cause, stop.schema, stop.name, lsn_text(stop.lsn)),
+        )
+
+    async def _one(self, text: LiteralString, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        found = await self._connection.execute(self._sql(text), parameters or None)
+        return await found.fetchone()
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(schema=self._schema)
+
+
+@contextlib.asynccontextmanager
+async def open_sink(settings: PostgresSettings, schema: str) -> AsyncIterator[Sink]:
+    """A session with the buffer; what was not committed is undone when it ends.
+
+    Raises:
+        PostgresRefused: login, rights or database are wrong.
+        PostgresUnavailable: nobody answers.
+    """
+    connection = await settings.connect(client_encoding="utf8")
+    try:
+        with faults_of(settings.name):
+            await connection.execute(SESSION)
+        yield Sink(connection, f"{settings.name}, schema {schema}", schema)
+    finally:
+        await connection.close()

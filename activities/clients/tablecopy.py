@@ -1,0 +1,125 @@
+"""A source's table as it is at one position of the log: the rows that the stream from there on does not bring."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from activities.clients.catalogue import described, no_table, relation_id, told_table
+from activities.clients.pieces import pieces
+from activities.clients.postgres import PostgresSettings, faults_of, text_of
+from activities.clients.replication import exported_snapshot
+from activities.core.eventquery import MISFIT_STATES
+from activities.core.faults import PostgresUnavailable, UnsupportedType
+from activities.core.sourcetables import SourceTable
+
+TRIES = 5
+"""Times that a table may be altered just while its copy begins."""
+STORAGE = """
+    WITH RECURSIVE tree (id) AS (
+        SELECT %s::oid UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.id
+    )
+    SELECT array_agg(c.relfilenode::bigint ORDER BY c.oid) FROM pg_catalog.pg_class c JOIN tree ON c.oid = tree.id
+"""
+SETTINGS = """
+    SELECT now()::text, set_config('row_security', 'off', true), set_config('jit', 'off', true), (
+        SELECT count(set_config(name, '0', true)) FROM pg_catalog.pg_settings
+        WHERE name IN (
+            'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'
+        )
+    )
+"""
+"""A copy takes as long as it takes; row security must fail it, not filter it."""
+
+
+@dataclass(frozen=True)
+class TableView:
+    """The table at one position. Nobody can alter it while this is open."""
+
+    table: SourceTable
+    lsn: int
+    """What was committed before it is seen, and nothing else."""
+    taken_at: str
+    """The time of it at the source, as text of a timestamptz in UTC."""
+    _name: str
+    _connection: psycopg.AsyncConnection[Any]
+
+    async def rows(self, query: str) -> AsyncGenerator[bytes, None]:
+        """What a `COPY … TO STDOUT` of text lines sends, in pieces of whole rows.
+
+        Raises:
+            UnsupportedType: a value cannot be written; the message says which column's.
+            PostgresRefused: PostgreSQL says no.
+            PostgresUnavailable: the session is gone.
+        """
+        with faults_of(self._name):
+            try:
+                async with aclosing(pieces(self._connection, query)) as found:
+                    async for piece in found:
+                        yield piece
+            except psycopg.Error as failed:
+                if (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    raise UnsupportedType(
+                        f"source table {self.table.identifier}: a row cannot be copied: {text_of(failed)}; mend the "
+                        "row, or set out_of_range of the pipeline, then resume the table"
+                    ) from failed
+                raise
+
+
+@asynccontextmanager
+async def table_view(settings: PostgresSettings, schema: str, name: str, slot: str) -> AsyncIterator[TableView]:
+    """See a table as it is at one position of the log. `slot` is the name of a temporary slot, gone once it is seen.
+
+    Raises:
+        BadRequest: there is no such table.
+        PostgresRefused: there is no right to replicate, or to read every row of the table.
+        PostgresUnavailable: the source cannot be reached, or the table is altered all the time.
+    """
+    for _ in range(TRIES):
+        connection = await settings.connect()
+        try:
+            view = await _view(settings, connection, schema, name, slot)
+            if view is not None:
+                yield view
+                return
+        finally:
+            await connection.close()
+    raise PostgresUnavailable(
+        f"{settings.name}: table {schema}.{name} was altered {TRIES} times just while its copy began; try again"
+    )
+
+
+async def _view(
+    settings: PostgresSettings, connection: psycopg.AsyncConnection[Any], schema: str, name: str, slot: str
+) -> TableView | None:
+    """The table in a transaction of its own; None when it was altered after the snapshot, and before it was locked.
+
+    PostgreSQL reads with an old snapshot from the table as it is now: one that was rewritten since seems to be empty.
+    """
+    with faults_of(settings.name):
+        async with exported_snapshot(settings, slot, temporary=True) as exported:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(exported.name))
+        taken_at = await (await connection.execute(SETTINGS)).fetchone()
+        relid = await relation_id(connection, schema, name)
+        if relid is None or taken_at is None:
+            raise await no_table(connection, schema, name)
+        try:
+            await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
+        except errors.UndefinedTable:
+            return None
+        async with await settings.connect() as fresh:
+            is_same = await _looks(connection, relid) == await _looks(fresh, relid)
+    told = await described(connection, relid)
+    if told is None or not is_same:
+        return None
+    return TableView(told_table(told), exported.lsn, taken_at[0], settings.name, connection)
+
+
+async def _looks(connection: psycopg.AsyncConnection[Any], relid: int) -> tuple[Any, Any]:
+    """What is seen of a table, and where its rows lie."""
+    lie = await (await connection.execute(STORAGE, (relid,))).fetchone()
+    return await described(connection, relid), lie

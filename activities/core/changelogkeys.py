@@ -1,0 +1,37 @@
+"""Where the files of changelogs lie: keys that say what a file holds, and that no two files share."""
+
+import itertools
+from collections.abc import Iterator
+from datetime import date
+from urllib.parse import quote
+
+_PREFIX = "cdc"
+
+
+def batch_keys(changelog: str, day: date, first_id: int, last_id: int, epoch: int) -> Iterator[str]:
+    """Keys for files with events of one day, from event `first_id` to `last_id`, in the order of their use.
+
+    `epoch` is that of the lock under which they were read, so no other worker makes the same.
+    """
+    return _numbered(f"{_place(changelog, day)}/{first_id:020d}-{last_id:020d}-{epoch}")
+
+
+def copy_keys(changelog: str, day: date, lsn: int, attempt: str) -> Iterator[str]:
+    """Keys for files of a first copy at one position of the log; `attempt` tells them from those of another try."""
+    return _numbered(f"{_place(changelog, day)}/copy-{lsn:016x}-{attempt}")
+
+
+def _place(changelog: str, day: date) -> str:
+    namespace, _, table = changelog.rpartition(".")
+    return f"{_PREFIX}/{_safe(namespace)}/{_safe(table)}/data/date={day.isoformat()}"
+
+
+def _safe(name: str) -> str:
+    """A name of any letters, in such as mean the same in keys, paths and URLs."""
+    return quote(name, safe="").replace("%", "=")
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield f"{stem}.parquet"
+    for number in itertools.count(1):
+        yield f"{stem}-{number}.parquet"

@@ -1,0 +1,248 @@
+"""The SQL that reads a changelog's rows: PostgreSQL converts and checks every value, and writes CSV."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from activities.core.changelogs import ChangelogRules, lsn_text
+from activities.core.drift import ChangelogColumns, ColumnState
+from activities.core.iceberg_types import IcebergType, ListOf, Primitive
+from activities.core.pgvalues import (
+    RANGES,
+    Converter,
+    Refuse,
+    identifier,
+    literal,
+    record_type,
+    refuse_by,
+    refuse_by_cast,
+    texts,
+)
+from activities.core.sourcetables import SourceTable
+
+MISFIT_STATES = ("22", "54", "IF")
+"""How an SQLSTATE begins when a row cannot be written; whatever else fails does so for other reasons."""
+
+_COPY = "COPY (\n{select}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+_SEGMENT = """SELECT
+  {values}
+FROM (
+  SELECT e.id, e.operation, e.commit_lsn, e.ordinal, e.committed_at, e.unchanged, e.old_row,
+    CASE e.operation WHEN 'delete' THEN e.old_row WHEN 'truncate' THEN NULL ELSE e.new_row END AS doc
+  FROM {buffer}.events e
+  WHERE e.source_schema = {schema} AND e.source_table = {table}
+    AND e.id > {first} AND e.id <= {last} AND e.operation <> 'schema'{copied}
+    AND e.id NOT IN (SELECT d.event_id FROM {buffer}.dead_letters d WHERE d.event_id > {first} AND d.event_id <= {last})
+  ORDER BY e.commit_lsn, e.ordinal, e.id OFFSET 0
+) e{record}
+ORDER BY e.commit_lsn, e.ordinal, e.id"""
+"""The inner query is fenced off, so that it is sorted before anything is converted."""
+_TABLE = """SELECT
+  {values}
+FROM {name} AS t
+WHERE t.tableoid = {named}::regclass OR (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = {named}::regclass)"""
+"""Rows of partitions are the table's own; those of tables that inherit from it are captured as theirs."""
+_RECORD = "\nCROSS JOIN LATERAL jsonb_to_record({document}) AS r({columns})"
+_DOCUMENT = "CASE WHEN jsonb_typeof(e.doc) = 'object' THEN e.doc END"
+_SEQUENCE = "encode(pg_lsn_send(e.commit_lsn), 'hex') || encode(int8send(e.ordinal), 'hex')"
+_COMMITTED = """CASE WHEN e.committed_at < '{low}' OR e.committed_at > '{high}'
+    THEN {refused}::timestamptz ELSE e.committed_at END"""
+_OPERATION = """CASE
+    WHEN e.operation = 'truncate' THEN e.operation
+    WHEN jsonb_typeof(e.doc) IS DISTINCT FROM 'object' THEN {no_row}
+    WHEN e.doc - {names} <> '{{}}' THEN {unknown}
+    WHEN NOT e.doc ?& {key} THEN {no_key}
+    WHEN e.operation <> 'delete' AND NOT e.doc ?& {names} AND {absent} IS NOT NULL THEN {missing}{moved}
+    ELSE e.operation END"""
+_MOVED = "\n    WHEN e.operation = 'update' AND ({differs}) THEN {refused}"
+_ABSENT = """(SELECT string_agg(n, ', ') FROM (VALUES {columns}) AS live(n, since)
+      WHERE NOT e.doc ? n AND n <> ALL (e.unchanged) AND since COLLATE "C" <= {sequence})"""
+_STRANGE = "(SELECT string_agg(n, ', ') FROM jsonb_object_keys(e.doc) AS n WHERE n <> ALL ({names}))"
+_UNCHANGED = """CASE WHEN e.unchanged = '{{}}' THEN NULL WHEN NOT e.unchanged <@ {names} THEN {refused}
+    ELSE (SELECT json_agg(field ORDER BY place) FROM unnest(e.unchanged) WITH ORDINALITY AS u(name, place)
+      JOIN (VALUES {pairs}) AS live(name, field) USING (name))::text END"""
+
+_MISFITS = """SELECT m.event_id, m.cause FROM {buffer}.misfits(ARRAY(
+  SELECT e.id FROM {buffer}.events e WHERE e.source_schema = {schema} AND e.source_table = {table}
+    AND e.id > {first} AND e.id <= {last} ORDER BY e.id), {whole}, {names}, {parts}) AS m"""
+
+
+@dataclass(frozen=True)
+class CsvColumn:
+    """A column of the CSV.
+
+    NULL is an unquoted nothing, the empty string two quotes. Booleans are `t` and `f`; bytes hex digits after a
+    backslash and `x`; floats as short as they can be, or `NaN`, `Infinity`, `-Infinity`; decimals plain; dates and
+    times in ISO form, with `+00` at the end if the type has a zone. A list is a JSON array of nulls and strings, and
+    each string is written as a column of the element's type would be, but booleans as `true` and `false`.
+    """
+
+    field: str
+    type: IcebergType
+
+
+@dataclass(frozen=True)
+class EventQuery:
+    """A COPY statement and what it writes; the first five columns are ours."""
+
+    sql: str
+    columns: tuple[CsvColumn, ...]
+
+
+def segment_query(
+    schema: str,
+    table: SourceTable,
+    columns: ChangelogColumns,
+    types: Mapping[str, IcebergType],
+    rules: ChangelogRules,
+    first_id: int,
+    last_id: int,
+    copied_lsn: int | None = None,
+) -> EventQuery:
+    """The events with `first_id < id <= last_id` of a table, in the order of (commit LSN, ordinal), but schema events.
+
+    `schema` is the buffer's, `table` only says whose events. `columns` is the state that holds for all of them (a step
+    of `plan_drift`), `types` has the types of fields after the batch. Events before `copied_lsn` are left out. What
+    cannot be written fails with one of `MISFIT_STATES`.
+    """
+    segment = _Segment(schema, table, columns, copied_lsn)
+    select = segment.select(segment.values(types, rules), columns.live, first_id, last_id)
+    return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+
+
+def misfits_query(
+    schema: str,
+    table: SourceTable,
+    columns: ChangelogColumns,
+    types: Mapping[str, IcebergType],
+    rules: ChangelogRules,
+    first_id: int,
+    last_id: int,
+    copied_lsn: int | None = None,
+) -> str:
+    """What of a segment cannot be written: event ids in their order, each with its cause.
+
+    It tries parts of the segment, ever smaller ones around what fails; for each misfit it then tries column by column.
+    """
+    segment = _Segment(schema, table, columns, copied_lsn)
+    values = segment.values(types, rules)
+    whole = segment.select(values, columns.live, "$1", "$2")
+    parts = {
+        one.source.name: segment.select([value], (one,), "$1", "$2")
+        for one, value in zip(columns.live, values[len(rules.system.names) :], strict=True)
+    }
+    return _MISFITS.format(
+        buffer=identifier(schema),
+        schema=literal(table.schema),
+        table=literal(table.name),
+        first=first_id,
+        last=last_id,
+        whole=literal(whole),
+        names=texts(list(parts)),
+        parts=texts(list(parts.values())),
+    )
+
+
+def copy_query(
+    table: SourceTable,
+    columns: ChangelogColumns,
+    types: Mapping[str, IcebergType],
+    rules: ChangelogRules,
+    lsn: int,
+    committed_at: str,
+) -> EventQuery:
+    """The rows of the source table itself, as inserts of the position before `lsn` with ordinals from 1.
+
+    `committed_at` is what PostgreSQL reads as a timestamptz. A value that does not fit fails with SQLSTATE 22P02 and a
+    message that names its column.
+    """
+    before, converter = lsn - 1, Converter(rules.out_of_range, refuse_by_cast, typed=True)
+    values = [
+        "'insert'",
+        f"'{before:016x}' || encode(int8send(row_number() OVER ()), 'hex')",
+        f"'{lsn_text(before)}'",
+        f"{literal(committed_at)}::timestamptz",
+        "NULL",
+        *(converter.column(one, f"t.{identifier(one.source.name)}", types[one.field]) for one in columns.live),
+    ]
+    name = f"{identifier(table.schema)}.{identifier(table.name)}"
+    select = _TABLE.format(values=",\n  ".join(values), name=name, named=literal(name))
+    return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+
+
+def _csv_columns(
+    columns: ChangelogColumns, types: Mapping[str, IcebergType], rules: ChangelogRules
+) -> tuple[CsvColumn, ...]:
+    text = Primitive("string")
+    kinds: tuple[IcebergType, ...] = (text, text, text, Primitive("timestamptz"), ListOf(text))
+    ours = (CsvColumn(name, kind) for name, kind in zip(rules.system.names, kinds, strict=True))
+    return (*ours, *(CsvColumn(column.field, types[column.field]) for column in columns.live))
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Events of one table in a buffer, for which one state of the columns holds."""
+
+    schema: str
+    table: SourceTable
+    columns: ChangelogColumns
+    copied_lsn: int | None
+
+    def values(self, types: Mapping[str, IcebergType], rules: ChangelogRules) -> list[str]:
+        """The selected expressions: ours, then those of the live columns."""
+        refuse, low, high = refuse_by(self.schema), *RANGES["timestamptz"]
+        converter = Converter(rules.out_of_range, refuse, typed=False)
+        late = refuse("committed_at is out of range: ", "e.committed_at")
+        return [
+            _operation(self.columns, refuse),
+            _SEQUENCE,
+            "e.commit_lsn",
+            _COMMITTED.format(low=low, high=high, refused=late),
+            _unchanged(self.columns, refuse),
+            *(converter.column(one, f"r.{identifier(one.source.name)}", types[one.field]) for one in self.columns.live),
+        ]
+
+    def select(self, values: Sequence[str], read: Sequence[ColumnState], first: int | str, last: int | str) -> str:
+        """The values of events between two ids, given as numbers or parameters; `read` are the columns they need."""
+        record = ", ".join(f"{identifier(one.source.name)} {record_type(one)}" for one in read)
+        return _SEGMENT.format(
+            values=",\n  ".join(values),
+            buffer=identifier(self.schema),
+            schema=literal(self.table.schema),
+            table=literal(self.table.name),
+            first=first,
+            last=last,
+            copied="" if self.copied_lsn is None else f" AND e.commit_lsn >= '{lsn_text(self.copied_lsn)}'",
+            record=_RECORD.format(document=_DOCUMENT, columns=record) if record else "",
+        )
+
+
+def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:
+    """The operation, once the event as a whole is known to be what it should be.
+
+    A column may be missing if it is younger than the event, as in one that was held back while the column was added.
+    """
+    names = texts([one.source.name for one in columns.live])
+    since = ", ".join(f"({literal(one.source.name)}, {literal(one.since)})" for one in columns.live) or "('', '')"
+    absent = _ABSENT.format(columns=since, sequence=_SEQUENCE)
+    differs = " OR ".join(f"e.old_row->>{literal(name)} <> e.doc->>{literal(name)}" for name in columns.key)
+    moved = refuse("an update that changes the key must come as a delete and an insert: ", "e.old_row")
+    return _OPERATION.format(
+        names=names,
+        key=texts(columns.key),
+        absent=absent,
+        no_row=refuse("no row in the event: ", "e.operation"),
+        unknown=refuse("columns that the table does not have: ", _STRANGE.format(names=names)),
+        no_key=refuse(f"the row must have its key ({', '.join(columns.key)}), and has ", "e.doc"),
+        missing=refuse("columns that are missing in the row: ", absent),
+        moved=_MOVED.format(differs=differs, refused=moved) if differs else "",
+    )
+
+
+def _unchanged(columns: ChangelogColumns, refuse: Refuse) -> str:
+    """The fields of the columns that did not change, as a JSON list; NULL when there are none."""
+    pairs = ", ".join(f"({literal(one.source.name)}, {literal(one.field)})" for one in columns.live) or "('', '')"
+    return _UNCHANGED.format(
+        names=texts([one.source.name for one in columns.live]),
+        pairs=pairs,
+        refused=refuse("unchanged has columns that the table does not have: ", "e.unchanged"),
+    )

@@ -1,0 +1,154 @@
+"""A batch of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from activities import failpoints
+from activities.abreast import each
+from activities.carrying import carry
+from activities.cdc_context import CdcContext
+from activities.clients.buffer import Buffer
+from activities.clients.buffer_claims import Claim, ClaimedTable, claim, stop
+from activities.contracts.cdc import IngestInput, IngestReport, TableBatch
+from activities.core.changelogs import changelog_name, lsn_number, lsn_text
+from activities.core.faults import (
+    BadConfig,
+    BadRequest,
+    CatalogRefused,
+    CatalogUnavailable,
+    ChangelogForeign,
+    Fault,
+    LockTaken,
+    PostgresRefused,
+    PostgresUnavailable,
+    SchemaConflict,
+    StoreRefused,
+    StoreUnavailable,
+    UnsupportedType,
+)
+from activities.readying import Work
+
+FOR_A_PERSON = (BadConfig, BadRequest, ChangelogForeign, SchemaConflict, UnsupportedType)
+"""What is wrong with one table, and stays so until somebody acts: the table stops."""
+OF_EVERYBODY = (
+    *(CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable),
+    *(LockTaken, PostgresRefused, PostgresUnavailable),
+)
+"""What is wrong with a part that all tables share."""
+LISTED_TABLES = 100
+CAUSE_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one table's part of a batch."""
+
+    table: ClaimedTable
+    batch: TableBatch
+    failure: Exception | None = None
+    """Why it could not go on, unless it was stopped for it."""
+
+    @property
+    def went_on(self) -> bool:
+        """Whether its events are carried over."""
+        return not self.batch.failed
+
+
+async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport:
+    """Carry one batch over, waiting for events if there are none.
+
+    A table that fails is told in the report, and the others go on.
+
+    Raises:
+        LockTaken: another worker does it.
+        Fault: no table could go on, and trying again may help, or a part that all tables share says no.
+    """
+    pipeline = context.pipeline(ingest.environment, ingest.pipeline)
+    buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
+    if not await buffer.wait_for_events(ingest.wait_seconds):
+        return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
+    async with buffer.locked() as holder:
+        return await _Batch(Work(context, pipeline, holder)).run()
+
+
+class _Batch:
+    """One holding of the lock: batches are taken until one gets on, tables that cannot being left out."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._outcomes: list[Outcome] = []
+
+    async def run(self) -> IngestReport:
+        """Take and carry."""
+        config = self._work.pipeline
+        while True:
+            await failpoints.reach("cdc-before-claim")
+            failed = {(one.table.schema, one.table.name) for one in self._outcomes if one.failure}
+            taken = await claim(self._work.holder, config.batch_events, config.batch_bytes, without=failed)
+            await failpoints.reach("cdc-after-claim")
+            outcomes = await each(self._carry, taken.tables, config.parallel_tables)
+            self._outcomes += outcomes
+            is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
+            if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
+                self._raise_if_nothing_went_on()
+                return self._report(taken)
+
+    async def _carry(self, table: ClaimedTable) -> Outcome:
+        try:
+            return Outcome(table, await carry(self._work, table))
+        except FOR_A_PERSON as wrong:
+            return await self._stop(table, wrong)
+        except CatalogRefused as wrong:
+            # It may refuse everything, or just this table's name.
+            return await (self._stop(table, wrong) if await self._is_catalog_open() else self._fail(table, wrong))
+        except Exception as wrong:  # noqa: BLE001 - told in the report, or raised when nobody gets on
+            return await self._fail(table, wrong)
+
+    async def _stop(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        failed = self._failed(table, wrong)
+        try:
+            await stop(self._work.holder, table, failed.failed)
+        except Fault as away:
+            return Outcome(table, failed, away)
+        return Outcome(table, replace(failed, stopped=True))
+
+    async def _fail(self, table: ClaimedTable, wrong: Exception) -> Outcome:
+        return Outcome(table, self._failed(table, wrong), wrong)
+
+    async def _is_catalog_open(self) -> bool:
+        try:
+            await asyncio.to_thread(self._work.context.lake.check)
+        except Fault:
+            return False
+        return True
+
+    def _failed(self, table: ClaimedTable, wrong: Exception) -> TableBatch:
+        try:
+            name = changelog_name(self._work.pipeline.rules, table.schema, table.name)
+        except BadConfig:
+            name = ""
+        return TableBatch(table.identifier, name, 0, failed=f"{type(wrong).__name__}: {wrong}"[:CAUSE_LENGTH])
+
+    def _raise_if_nothing_went_on(self) -> None:
+        failures = [one.failure for one in self._outcomes if one.failure]
+        failures.sort(key=lambda failure: not isinstance(failure, OF_EVERYBODY))
+        if failures and not any(one.went_on for one in self._outcomes):
+            raise failures[0]
+
+    def _report(self, last: Claim) -> IngestReport:
+        carried = [one.table for one in self._outcomes if one.went_on]
+        return IngestReport(
+            tables=_listed([one.batch for one in self._outcomes]),
+            events=sum(one.batch.events for one in self._outcomes),
+            bytes=sum(table.bytes for table in carried),
+            epoch=self._work.holder.epoch,
+            more=last.more,
+            to_copy=last.to_copy,
+            last_lsn=lsn_text(max(lsn_number(table.last_lsn) for table in carried)) if carried else "",
+        )
+
+
+def _listed(batches: Sequence[TableBatch]) -> list[TableBatch]:
+    """As many as a report holds, those that failed first."""
+    return sorted(batches, key=lambda batch: not batch.failed)[:LISTED_TABLES]

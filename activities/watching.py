@@ -1,0 +1,154 @@
+"""Watching a slot while it is read: what it keeps on the source's disk, and that nothing slips past it."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry import metrics
+
+from activities.cdc_context import CaptureFrom, PipelineConfig
+from activities.clients.capture_sink import Progress, Sink, Stop
+from activities.clients.slots import INSTALL, Slots, SlotState
+from activities.core.changelogs import lsn_text
+from activities.core.faults import PostgresRefused, SlotLost
+
+WATCH_SECONDS = 5.0
+
+log = structlog.get_logger("icefleet.capture")
+_meter = metrics.get_meter("icefleet")
+_RETAINED = _meter.create_gauge(
+    "icefleet.cdc.retained_wal", unit="By", description="Log that the source keeps for a pipeline's slot"
+)
+_BEHIND = _meter.create_gauge(
+    "icefleet.cdc.capture_lag", unit="By", description="Log that a pipeline's capture has not brought into the buffer"
+)
+_WARNED = _meter.create_gauge(
+    "icefleet.cdc.retained_wal_finding",
+    unit="1",
+    description="1 while a slot keeps more of the source's log than warn_retained_wal_bytes",
+)
+
+
+class TooMuchRetainedError(Exception):
+    """The slot keeps so much that the source's disk is in danger."""
+
+
+@dataclass
+class Watch:
+    """What the last look at a slot found."""
+
+    pipeline: PipelineConfig
+    source: CaptureFrom
+    slots: Slots
+    progress: Progress
+    retained_bytes: int = 0
+    warned: bool = False
+
+    async def check_start(self) -> SlotState:
+        """Make sure that everything after what was captured will come; the slot as it is.
+
+        Raises:
+            SlotLost: the slot is gone, or not where the buffer is: what is between is lost.
+            PostgresRefused: the server logs nothing of use, or the buffer belongs to another slot.
+        """
+        await self.slots.check_server()
+        if not self.progress.slot:
+            raise PostgresRefused(
+                f"pipeline {self.pipeline.name}: nothing is installed to capture; use `icefleet cdc install --tables`"
+            )
+        if self.progress.slot != self.source.slot:
+            raise PostgresRefused(
+                f"pipeline {self.pipeline.name}: config names slot {self.source.slot}, and the buffer was filled from "
+                f"{self.progress.slot}; set `slot` back, or uninstall and install anew"
+            )
+        state = await self._state()
+        captured = self.progress.captured_lsn or state.confirmed_lsn
+        if state.confirmed_lsn > captured:
+            raise SlotLost(
+                f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer "
+                f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the "
+                f"changes between are lost; {INSTALL}"
+            )
+        if captured > state.log_lsn:
+            raise SlotLost(
+                f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to "
+                f"which the buffer is filled: this is another server, or one that was restored; {INSTALL}"
+            )
+        await self._check_publication()
+        return state
+
+    async def run(self, buffer: Sink) -> None:
+        """Look every few seconds, without end; `buffer` is a session of its own.
+
+        Raises:
+            TooMuchRetainedError: the slot is to be given up.
+            SlotLost: the slot, or the publication, is gone.
+        """
+        while True:
+            await self._look()
+            await self._check_publication()
+            await self._check_tables(buffer)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look(self) -> None:
+        state = await self._state()
+        self.retained_bytes = state.retained_bytes
+        about = {"pipeline": self.pipeline.name, "slot": self.source.slot}
+        _RETAINED.set(state.retained_bytes, about)
+        _BEHIND.set(max(0, state.log_lsn - state.confirmed_lsn), about)
+        if state.retained_bytes >= self.source.max_retained_wal_bytes:
+            raise TooMuchRetainedError(
+                f"slot {self.source.slot} held back {state.retained_bytes} bytes of the source's log, and "
+                f"max_retained_wal_bytes is {self.source.max_retained_wal_bytes}: it was dropped before the source's "
+                f"disk fills; {INSTALL}"
+            )
+        high = state.retained_bytes >= self.source.warn_retained_wal_bytes
+        _WARNED.set(int(high), about)
+        if high and not self.warned:
+            log.warning(
+                "finding: a slot holds back much of the source's log",
+                **about,
+                retained_bytes=state.retained_bytes,
+                warn_retained_wal_bytes=self.source.warn_retained_wal_bytes,
+                max_retained_wal_bytes=self.source.max_retained_wal_bytes,
+                way_out="see what the capture waits for; at the maximum the slot is dropped",
+            )
+        self.warned = high
+
+    async def _state(self) -> SlotState:
+        state = await self.slots.state(self.source.slot)
+        if state is None:
+            raise SlotLost(
+                f"{self.slots.name}: there is no slot {self.source.slot}: it was dropped, or the server was replaced, "
+                f"and changes that were not captured are lost; {INSTALL}"
+            )
+        return state
+
+    async def _check_publication(self) -> None:
+        found = await self.slots.publication_id(self.source.publication)
+        if found is None or found != (self.progress.publication_id or found):
+            what = "there is no publication" if found is None else "somebody made anew the publication"
+            raise SlotLost(
+                f"{self.slots.name}: {what} {self.source.publication}, and changes made without it are not sent; "
+                f"{INSTALL}"
+            )
+
+    async def _check_tables(self, buffer: Sink) -> None:
+        """Stop what was taken out of the publication: changes of it are not logged."""
+        followed = {
+            table.captured.relid: name
+            for name, table in (await buffer.tables()).items()
+            if table.captured is not None and table.state == "active"
+        }
+        missing = list(followed.keys() - await self.slots.published(self.source.publication))
+        if not missing:
+            return
+        state = await self._state()
+        for relid in await self.slots.existing(missing):
+            name = ".".join(followed[relid])
+            cause = (
+                f"{name} is no longer in publication {self.source.publication}, so its changes are not captured; "
+                f"`icefleet cdc install --tables {name}` copies it anew and goes on"
+            )
+            log.warning("a table is no longer followed", pipeline=self.pipeline.name, table=name, cause=cause)
+            await buffer.stop(Stop(*followed[relid], state.log_lsn, cause))

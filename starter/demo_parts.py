@@ -1,0 +1,57 @@
+"""What the demo's acts have in common: titles, commands as a person would type them, and events as they arrive."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from activities.core.faults import Fault
+from starter.common import console, errors
+from starter.watch import line_of
+from worker.config import Environment
+from worker.wiring import open_bus
+
+EVENT_SECONDS = 10
+"""How long the demo waits for events of what was committed: they follow the commit, and are on their way."""
+
+
+def title(number: str, text: str) -> None:
+    """Begin an act."""
+    console.print(f"\n[bold cyan]{number}[/]  [bold]{text}[/]\n")
+
+
+def command(*words: str) -> None:
+    """Run a command of ours as a person would; its output is part of the demo."""
+    console.print(f"[dim]$ icefleet {' '.join(words)}[/]")
+    sys.stdout.flush()
+    ended = subprocess.run([str(Path(sys.executable).with_name("icefleet")), *words], check=False)
+    if ended.returncode:
+        errors.print(f"`icefleet {' '.join(words)}` failed; what it says above is the reason", style="bold red")
+        raise typer.Exit(ended.returncode)
+
+
+async def print_events(environment: Environment, subject: str, heard: set[str]) -> None:
+    """Print the events of snapshots as they come, and remember which snapshots they tell of; it never ends."""
+    bus = open_bus(environment)
+    async with contextlib.aclosing(bus.events(subject, from_start=False)) as events:
+        async for body in events:
+            event = json.loads(body)
+            console.print(f"[green]event[/] {line_of(event)}")
+            heard.add(event["snapshotId"])
+
+
+async def hear(heard: set[str], committed: set[str], listening: "asyncio.Task[None]") -> None:
+    """Wait for the events of what was committed, and end the listening."""
+    deadline = time.monotonic() + EVENT_SECONDS
+    while not committed <= heard and not listening.done() and time.monotonic() < deadline:
+        await asyncio.wait([listening], timeout=0.1)
+    listening.cancel()
+    (failure,) = await asyncio.gather(listening, return_exceptions=True)
+    if missing := len(committed - heard):
+        why = f" ({failure})" if isinstance(failure, Fault) else ""
+        errors.print(f"{missing} events have not come yet{why}: they follow by themselves", style="yellow")

@@ -1,0 +1,293 @@
+"""The buffer: one holder, batches that end where transactions do, and nothing missed below what was read."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from activities.clients.buffer import Buffer
+from activities.clients.buffer_claims import claim, mark, schema_events
+from activities.clients.buffer_status import status
+from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
+from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
+from support.fleet import eventually
+from support.ownpostgres import OwnPostgres, fresh_database
+from support.tcpproxy import TcpFaults
+
+WIDE = 64 * 2**20
+
+
+@pytest.fixture(scope="module")
+async def shared(stack) -> AsyncIterator[OwnPostgres]:
+    async with fresh_database(stack) as own:
+        yield own
+
+
+@pytest.fixture
+async def postgres(shared: OwnPostgres) -> OwnPostgres:
+    await Buffer(shared.settings, SCHEMA).drop()
+    return shared
+
+
+@pytest.fixture
+async def buffer(postgres: OwnPostgres) -> Buffer:
+    made = Buffer(postgres.settings, SCHEMA)
+    await made.install()
+    return made
+
+
+@pytest.fixture
+def producer(buffer: Buffer, postgres: OwnPostgres) -> Producer:
+    return Producer(postgres)
+
+
+async def claimed(buffer: Buffer, events: int = 100, size: int = WIDE, **more) -> list[tuple[str, int, int]]:
+    async with buffer.locked() as holder:
+        batch = await claim(holder, events, size, **more)
+    return [(table.name, table.first_id, table.last_id) for table in batch.tables]
+
+
+async def test_a_buffer_is_made_once_however_often_and_by_how_many_it_is_installed(postgres):
+    buffer = Buffer(postgres.settings, SCHEMA)
+    await asyncio.gather(*(buffer.install() for _ in range(3)))
+    async with buffer.locked() as holder:
+        first = holder.buffer_id
+    await buffer.install()
+    async with buffer.locked() as holder:
+        assert (holder.buffer_id, holder.epoch) == (first, 2)
+
+
+async def test_without_a_buffer_it_is_said_how_to_make_one(postgres):
+    buffer = Buffer(postgres.settings, SCHEMA)
+    with pytest.raises(PostgresRefused, match="there is no buffer; make it with `icefleet cdc install`"):
+        async with buffer.locked():
+            pass
+    with pytest.raises(PostgresRefused, match="icefleet cdc install"):
+        await buffer.wait_for_events(1)
+
+
+async def test_a_buffer_of_another_version_is_left_alone(buffer, postgres):
+    await postgres.run(f"UPDATE {SCHEMA}.pipeline SET version = 99")
+    with pytest.raises(PostgresRefused, match="version 99"):
+        async with buffer.locked():
+            pass
+
+
+async def test_whoever_has_read_up_to_an_id_has_missed_nothing_below_it_though_producers_race(
+    buffer, producer, postgres
+):
+    slow, fast = await postgres.connect(), await postgres.connect()
+    async with slow.transaction():
+        await producer.write(slow, [insert(1)])
+        racing = asyncio.create_task(Producer(postgres, lsn=0x900).write(fast, [insert(2)]))
+        await eventually(lambda: waiting_for_lock(postgres))
+        # The fast one has no id yet: it waits for its turn before it takes one.
+        assert await claimed(buffer) == []
+        await producer.write(slow, [insert(3)])
+    await racing
+    rows = await postgres.rows(f"SELECT id, new_row ->> 'id' FROM {SCHEMA}.events ORDER BY id")
+    assert [number for _, number in rows] == ["1", "3", "2"]
+
+
+async def waiting_for_lock(postgres: OwnPostgres) -> bool:
+    return bool(await postgres.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+async def test_two_workers_cannot_both_hold_the_lock_and_each_holding_has_its_epoch_case_28(buffer):
+    async with buffer.locked() as first:
+        with pytest.raises(LockTaken, match="another worker holds the lock"):
+            async with buffer.locked():
+                pass
+    async with buffer.locked() as second:
+        assert second.epoch == first.epoch + 1
+
+
+async def test_a_holder_that_is_cut_off_loses_the_lock_and_marks_nothing_any_more_case_27(buffer, producer, postgres):
+    await producer.transaction(insert(1), insert(2))
+    async with TcpFaults(postgres.settings.port) as wire:
+        cut_off = Buffer(replace(postgres.settings, port=wire.port), SCHEMA)
+        async with cut_off.locked() as first:
+            batch = await claim(first, 100, WIDE)
+            wire.cut()
+            async with await eventually_locked(buffer) as second:
+                assert second.epoch > first.epoch
+                with pytest.raises(PostgresUnavailable):
+                    await mark(first, batch.tables[0], 2)
+    assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(2,)]
+
+
+async def eventually_locked(buffer: Buffer):
+    async def free() -> bool:
+        try:
+            async with buffer.locked():
+                return True
+        except LockTaken:
+            return False
+
+    await eventually(free)
+    return buffer.locked()
+
+
+async def test_a_mark_under_an_epoch_that_is_over_changes_nothing(buffer, producer, postgres):
+    await producer.transaction(insert(1))
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 100, WIDE)
+        await postgres.run(f"UPDATE {SCHEMA}.pipeline SET epoch = epoch + 1")
+        with pytest.raises(LockTaken, match="another worker goes on"):
+            await mark(holder, batch.tables[0], 1)
+    assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(1,)]
+
+
+async def test_a_holder_that_does_nothing_for_a_minute_is_ended_by_the_server(buffer, postgres):
+    async with buffer.locked() as holder, holder.transaction() as session:
+        names = ("idle_session_timeout", "tcp_keepalives_idle", "tcp_user_timeout")
+        found = [(await (await session.execute(f"SHOW {name}")).fetchone())[0] for name in names]
+    assert found[0] == "1min"
+    assert found[1] == "10"
+
+
+async def test_batches_end_where_transactions_do_case_59(buffer, producer):
+    for size in (3, 4, 2):
+        await producer.transaction(*(insert(number) for number in range(size)))
+    # 3 + 4 are more than 6; the last one ends with the buffer.
+    assert await claimed(buffer, 6) == [("orders", 1, 3)]
+    assert await claimed(buffer, 7) == [("orders", 1, 7)]
+    assert await claimed(buffer, 8) == [("orders", 1, 7)]
+    assert await claimed(buffer, 9) == [("orders", 1, 9)]
+
+
+async def test_a_transaction_that_is_larger_than_a_batch_is_cut_in_order_case_59(buffer, producer):
+    await producer.transaction(*(insert(number) for number in range(10)))
+    await producer.transaction(insert(10))
+    seen = []
+    for _ in range(3):
+        async with buffer.locked() as holder:
+            batch = await claim(holder, 4, WIDE)
+            seen.append((batch.tables[0].first_id, batch.tables[0].last_id, batch.more))
+            await mark(holder, batch.tables[0], batch.tables[0].events)
+    assert seen == [(1, 4, True), (5, 8, True), (9, 11, False)]
+
+
+async def test_batches_are_bounded_by_bytes_as_by_events_and_one_huge_event_is_a_batch(buffer, producer):
+    await producer.transaction(insert(1, random.randbytes(2_000).hex()))
+    await producer.transaction(insert(2))
+    await producer.transaction(insert(3))
+    assert await claimed(buffer, 100, 600) == [("orders", 1, 1)]
+    await producer.own.run(f"DELETE FROM {SCHEMA}.events WHERE id = 1")
+    assert await claimed(buffer, 100, 600) == [("orders", 2, 3)]
+    assert await claimed(buffer, 100, 250) == [("orders", 2, 2)]
+
+
+async def test_a_claim_says_what_is_in_it_per_table(buffer, producer):
+    await producer.transaction(schema_event(), insert(1), update(1, table="other"))
+    await producer.transaction(delete(1), schema_event(table="other"))
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 100, WIDE)
+        told = [(one.identifier, one.first_id, one.last_id, one.events, one.schema_events) for one in batch.tables]
+        assert told == [("public.orders", 1, 4, 3, 1), ("public.other", 3, 5, 2, 1)]
+        assert [one.last_lsn for one in batch.tables] == ["0/120", "0/120"]
+        assert all(one.bytes > 200 for one in batch.tables)
+        events = await schema_events(holder, batch.tables[0], 0)
+        assert [(event.id, event.sequence) for event in events] == [(1, f"{0x110:016x}{0:016x}")]
+        assert events[0].table.key == ("id",)
+        assert await schema_events(holder, batch.tables[0], 1) == []
+
+
+async def test_tables_that_are_stopped_or_wait_for_their_copy_are_left_out_and_hold_up_nobody(buffer, producer):
+    await producer.transaction(*(insert(number, table="halted") for number in range(5)))
+    await producer.transaction(insert(1, table="fresh"), insert(1))
+    await buffer.set_stopped("public", "halted", "because")
+    await buffer.set_copying("public", "fresh")
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 3, WIDE)
+    assert [(table.name, table.first_id, batch.more) for table in batch.tables] == [("orders", 7, False)]
+    assert batch.to_copy == ["public.fresh"] == await buffer.to_copy()
+    assert await claimed(buffer, without={("public", "orders")}) == []
+    await buffer.set_copied("public", "fresh", 0x200)
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 100, WIDE)
+    assert [(table.name, table.copied_lsn) for table in batch.tables] == [("fresh", "0/200"), ("orders", None)]
+
+
+async def test_an_unknown_table_is_followed_from_its_first_event_on(buffer, producer):
+    await producer.transaction(insert(1, table='Weird.Näme"s', schema="a b"))
+    assert await claimed(buffer) == [('Weird.Näme"s', 1, 1)]
+    _, tables = await status(buffer)
+    assert [(table.schema, table.name, table.state, table.buffered_events) for table in tables] == [
+        ("a b", 'Weird.Näme"s', "active", 1)
+    ]
+
+
+async def test_a_mark_forgets_the_tables_events_up_to_it_and_no_others(buffer, producer, postgres):
+    await producer.transaction(insert(1), insert(1, table="other"), insert(2))
+    await producer.transaction(insert(3))
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 3, WIDE)
+        await mark(holder, batch.tables[0], 2)
+    left = await postgres.rows(f"SELECT id FROM {SCHEMA}.events ORDER BY id")
+    assert left == [(2,), (4,)]
+    _, tables = await status(buffer)
+    orders = tables[0]
+    assert (orders.name, orders.processed_id, orders.written, orders.buffered_events) == ("orders", 3, 2, 1)
+    assert orders.written_lsn == "0/110"
+    assert orders.lag_seconds > 0
+
+
+async def test_a_thousand_tables_are_found_without_reading_their_events_case_61(buffer, postgres):
+    await many_rows(postgres, 20_000, tables=1_000)
+    await postgres.run(
+        f"INSERT INTO {SCHEMA}.tables (source_schema, source_table, state) VALUES ('public', 't500', 'stopped')"
+    )
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 5_000, WIDE)
+    assert len(batch.tables) == 999
+    assert sum(table.events for table in batch.tables) == 5_000
+    assert "t500" not in {table.name for table in batch.tables}
+    assert await buffer.wait_for_events(0)
+
+
+async def test_waiting_ends_as_soon_as_there_is_something_to_do_and_not_before(buffer, producer):
+    await buffer.set_stopped("public", "halted", "because")
+    await producer.transaction(insert(1, table="halted"))
+    assert not await buffer.wait_for_events(0.05)
+    waiting = asyncio.create_task(buffer.wait_for_events(60))
+    await producer.transaction(insert(2, table="halted"))
+    assert not waiting.done()
+    await producer.transaction(insert(1))
+    assert await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_stream_hands_on_whole_lines_in_pieces_and_its_sessions_are_used_again(buffer, postgres):
+    await many_rows(postgres, 50_000)
+    query = (
+        f"COPY (SELECT id, new_row ->> 'name', E'two\\nlines' FROM {SCHEMA}.events ORDER BY id) TO STDOUT (FORMAT csv)"
+    )
+    async with buffer.locked() as holder:
+        pieces = [piece async for piece in holder.stream(query)]
+        sessions = [session.info.backend_pid for session in holder._idle]
+        again = [piece async for piece in holder.stream(query)]
+        assert [session.info.backend_pid for session in holder._idle] == sessions
+    assert pieces == again
+    assert len(pieces) > 1 or len(pieces[0]) < 2 * 2**20
+    assert all(piece.startswith(b"") and piece.endswith(b'"two\nlines"\n') for piece in pieces)
+    assert b"".join(pieces).count(b"two\n") == 50_000
+
+
+async def drained(holder, query: str) -> None:
+    async for _ in holder.stream(query):
+        pass
+
+
+async def test_a_stream_that_fails_in_its_middle_says_so_and_its_session_is_not_used_again(buffer, postgres):
+    await many_rows(postgres, 1_000)
+    events = f"FROM {SCHEMA}.events ORDER BY id) TO STDOUT (FORMAT csv)"
+    async with buffer.locked() as holder:
+        with pytest.raises(UnsupportedType, match="an event cannot be written: not this one"):
+            await drained(holder, f"COPY (SELECT CASE WHEN id = 900 THEN {SCHEMA}.refuse('not this one') END {events}")
+        with pytest.raises(UnsupportedType, match="division by zero"):
+            await drained(holder, f"COPY (SELECT 1 / (id - 900) {events}")
+        with pytest.raises(PostgresRefused, match="nothing"):
+            await drained(holder, f"COPY (SELECT nothing {events}")
+        assert holder._idle == []

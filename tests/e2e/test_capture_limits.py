@@ -1,0 +1,126 @@
+"""What stops a capture, or holds it up, is said with the way out."""
+
+import asyncio
+
+import pytest
+
+from activities.clients.waits import watch_waits
+from activities.core.faults import BadRequest, PostgresRefused, SlotLost
+from support.captures import captures
+
+
+@pytest.fixture
+async def shop(postgres):
+    made = captures(postgres.settings)
+    await made.source_run("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    return made
+
+
+async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
+    await shop.install("t")
+    await shop.capture()
+    shop.limit(buffer_max_events=5)
+    # A transaction is never split: it may exceed the limit, and the next one waits.
+    await shop.source_run("INSERT INTO t SELECT generate_series(1, 9)")
+    assert (await shop.capture()).events == 9
+    held = len(await shop.events())
+    await shop.source_run("INSERT INTO t VALUES (11)")
+    waits = watch_waits()
+    async with shop.capturing() as task, asyncio.timeout(30):
+        while not waits:
+            await asyncio.sleep(0.01)
+        assert waits[0].startswith(f"waits for room in the buffer: it holds {held} events")
+        assert len(await shop.events()) == held
+        assert not task.done()
+        await shop.rows("DELETE FROM icefleet_cdc.events RETURNING 1")
+        events = await shop.until(lambda events: bool(events))
+    assert events[-1][5]["id"] == "11"
+    shop.limit(buffer_max_events=1)
+    await shop.source_run("INSERT INTO t VALUES (12)")
+    report = await shop.capture()
+    assert (report.events, report.waiting_for[:18]) == (0, "room in the buffer")
+
+
+async def test_a_slot_that_holds_back_too_much_is_given_up_and_made_anew_with_copies(shop):
+    await shop.install("t")
+    await shop.source_run("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 1000) i")
+    shop.limit(max_retained_wal_bytes=100_000)
+    report = await shop.capture(30)
+    assert "max_retained_wal_bytes is 100000: it was dropped" in report.ended
+    assert "icefleet cdc install --again" in report.ended
+    assert await shop.rows("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", shop.slot) == []
+    assert (await shop.capture()).ended == report.ended
+    shop.limit(max_retained_wal_bytes=2**40)
+    with pytest.raises(SlotLost, match="install --again"):
+        await shop.install("t")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    again = await shop.install(again=True)
+    assert [(table.table, table.state) for table in again.tables] == [("public.t", "copying")]
+    await shop.source_run("INSERT INTO t VALUES (0)")
+    report = await shop.capture()
+    assert (report.ended, (await shop.changes())[-1]) == ("", ("insert", None, {"id": "0", "a": None}))
+
+
+async def test_much_held_back_is_warned_of_once_and_goes_on(shop, capsys):
+    await shop.install("t")
+    await shop.source_run("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 1000) i")
+    shop.limit(warn_retained_wal_bytes=100_000)
+    report = await shop.capture()
+    assert (report.events, report.ended) == (1001, "")
+    assert report.retained_wal_bytes > 100_000
+    assert capsys.readouterr().out.count("finding: a slot holds back much") == 1
+
+
+async def test_a_slot_or_publication_that_others_changed_is_lost_with_the_way_out(shop):
+    await shop.install("t")
+    await shop.capture()
+    await shop.source_run("INSERT INTO t VALUES (1)")
+    await shop.rows("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", shop.slot)
+    with pytest.raises(SlotLost, match="somebody advanced the slot or made it anew, .*install --again"):
+        await shop.capture()
+    await shop.install(again=True)
+    await shop.capture()
+    await shop.source_run(f"DROP PUBLICATION {shop.slot}")
+    with pytest.raises(SlotLost, match="there is no publication .*install --again"):
+        await shop.capture()
+    await shop.source_run(f"CREATE PUBLICATION {shop.slot} FOR TABLE t")
+    with pytest.raises(SlotLost, match="somebody made anew the publication .*install --again"):
+        await shop.capture()
+    await shop.install(again=True)
+    await shop.source_run("INSERT INTO t VALUES (2)")
+    assert (await shop.capture()).ended == ""
+    await shop.rows("SELECT pg_drop_replication_slot(%s)", shop.slot)
+    with pytest.raises(SlotLost, match="there is no slot .*install --again"):
+        await shop.capture()
+
+
+async def test_a_publication_dropped_while_it_is_read_ends_the_turn(shop, monkeypatch):
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    await shop.install("t")
+    with pytest.raises(SlotLost, match="there is no publication"):
+        async with shop.capturing() as task, asyncio.timeout(30):
+            await shop.until(lambda events: bool(events))
+            await shop.source_run(f"DROP PUBLICATION {shop.slot}")
+            await asyncio.wait([task])
+
+
+async def test_a_table_taken_out_of_the_publication_is_stopped(shop):
+    await shop.install("t")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.source_run(f"ALTER PUBLICATION {shop.slot} DROP TABLE t")
+    await shop.capture(1)
+    ((state, cause),) = await shop.rows("SELECT state, cause FROM icefleet_cdc.tables")
+    assert state == "stopped"
+    assert "no longer in publication" in cause
+    assert "icefleet cdc install --tables public.t" in cause
+
+
+async def test_nothing_installed_and_nothing_to_capture_are_told(shop):
+    with pytest.raises(PostgresRefused, match="make it with `icefleet cdc install`"):
+        await shop.capture()
+    await shop.install()
+    with pytest.raises(PostgresRefused, match="nothing is installed to capture"):
+        await shop.capture()
+    shop.config = type(shop.config)(**{**vars(shop.config), "source": None})
+    with pytest.raises(BadRequest, match="no `source`"):
+        await shop.capture()

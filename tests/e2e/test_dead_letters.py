@@ -1,0 +1,163 @@
+"""An event that cannot be written: told with its cause, and nothing of its key overtakes it (case 63)."""
+
+import pytest
+
+from activities import failpoints
+from activities.clients.buffer_status import letters, status
+from support.buffers import SCHEMA, Event, delete, insert, schema_event, truncate, update
+from support.ingests import opened, place
+
+
+@pytest.fixture(scope="module")
+async def shared(stack, tmp_path_factory):
+    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def postgres(shared):
+    return shared[1]
+
+
+TOO_WIDE = "123456789012.00"
+"""More digits than the source's column has."""
+
+
+async def poisoned(ingest) -> None:
+    """Key 1 has a poison event in its middle; key 2 none, before, between and behind."""
+    await ingest.producer.transaction(schema_event(), insert(1), insert(2))
+    await ingest.producer.transaction(update(1, "poison", TOO_WIDE), update(2, "two"))
+    await ingest.producer.transaction(update(1, "later"), delete(2))
+    await ingest.batch()
+
+
+async def waiting(ingest) -> list[tuple[int, int | None, str]]:
+    return [(letter.event_id, letter.behind, letter.cause) for letter in await letters(ingest.buffer)]
+
+
+def names(ingest, number: int = 1) -> list[str | None]:
+    """What the changelog says of one key, in the order in which it says it."""
+    table = ingest.table()
+    found = []
+    for snapshot in table.snapshots():
+        rows = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow().to_pylist()
+        rows.sort(key=lambda row: row["cdc_sequence_number"])
+        found += [row for row in rows if row not in found and row["id"] == number]
+    return [row["name"] for row in found]
+
+
+async def test_its_keys_later_events_wait_behind_it_and_other_keys_go_on_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        assert ingest.said() == [("insert", 1), ("insert", 2), ("update", 2), ("delete", 2)]
+        (first, behind, cause), second = await waiting(ingest)
+        assert (first, behind) == (4, None)
+        assert "amount" in cause
+        assert second == (6, 4, "waits behind event 4")
+        # Also in batches that come later, of whatever kind, but never those of other keys.
+        await ingest.producer.transaction(delete(1), insert("1", "text is the same key"), insert(3), truncate())
+        report = await ingest.batch()
+        assert (report.events, report.tables[0].dead_letters) == (2, 2)
+        assert [behind for _, behind, _ in await waiting(ingest)] == [None, 4, 4, 4]
+        _, [table] = await status(ingest.buffer)
+        assert (table.dead_letters, table.waiting_behind, table.buffered_events) == (1, 3, 0)
+
+
+async def test_a_letter_that_was_mended_and_what_waits_behind_it_come_in_order_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        # This one is in the buffer while the letter is requeued, and must not overtake it.
+        await ingest.producer.transaction(update(1, "last"))
+        report = await ingest.settle("requeue", letters=[6])
+        assert report.status == "failed"
+        assert "waits behind 4, which is of the same key" in report.message
+        await postgres.run(
+            f"UPDATE {SCHEMA}.dead_letters SET new_row = jsonb_set(new_row, '{{amount}}', '3') WHERE event_id = 4"
+        )
+        report = await ingest.settle("requeue", letters=[4])
+        assert (report.status, report.changed, report.released) == ("done", 1, 2)
+        again = await ingest.settle("requeue", letters=[4])
+        assert (again.status, again.changed, again.released) == ("done", 0, 0)
+        await ingest.drain()
+        assert names(ingest) == ["a", "poison", "later", "last"]
+        assert await waiting(ingest) == []
+
+
+async def test_a_letter_that_is_dropped_for_a_reason_lets_the_rest_go_on_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        assert (await ingest.settle("drop", table="orders")).message.startswith("reason: say why")
+        report = await ingest.settle("drop", table="orders", reason="a mistake of the shop's")
+        assert (report.status, report.changed, report.released) == ("done", 1, 1)
+        await ingest.drain()
+        assert names(ingest) == ["a", "later"]
+        [dropped] = [letter for letter in await letters(ingest.buffer, every=True) if letter.state == "dropped"]
+        assert (dropped.event_id, dropped.reason, dropped.new_row["name"]) == (4, "a mistake of the shop's", "poison")
+
+
+async def test_one_that_is_still_poison_waits_again_with_all_that_is_behind_it_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        await ingest.settle("requeue", table="public.orders")
+        await ingest.batch()
+        (first, behind, cause), (_, second_behind, _) = await waiting(ingest)
+        assert behind is None
+        assert "amount" in cause
+        assert second_behind == first > 6
+        assert names(ingest) == ["a"]
+
+
+async def test_two_poison_events_of_one_key_wait_one_behind_the_other_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1, "x", TOO_WIDE), insert(1, "y", "NaN"), insert(2))
+        await ingest.producer.transaction(Event("insert", {"id": 5, "name": "z"}), Event("update", key=("id",)))
+        report = await ingest.batch()
+        assert (report.events, report.tables[0].dead_letters) == (1, 4)
+        found = await waiting(ingest)
+        assert [behind for _, behind, _ in found] == [None, 2, None, None]
+        assert "missing" in found[2][2]
+        assert "no row" in found[3][2]
+
+
+@pytest.mark.parametrize("point", ["cdc-before-upload", "cdc-before-commit", "cdc-after-commit"])
+async def test_a_crash_between_the_letter_and_the_mark_brings_nothing_twice_case_63(fleet, postgres, point):
+    async with opened(fleet, postgres) as ingest:
+
+        class PowerCutError(BaseException):
+            pass
+
+        async def cut() -> None:
+            failpoints.disarm()
+            raise PowerCutError
+
+        failpoints.arm(point, cut)
+        with pytest.raises(PowerCutError):
+            await poisoned(ingest)
+        # A person is faster than the next batch: the letter's first self is still in the buffer, unmarked.
+        assert len(await waiting(ingest)) == 2
+        await postgres.run(
+            f"UPDATE {SCHEMA}.dead_letters SET new_row = jsonb_set(new_row, '{{amount}}', '3') WHERE event_id = 4"
+        )
+        await ingest.settle("requeue", letters=[4])
+        await ingest.drain()
+        assert names(ingest) == ["a", "poison", "later"]
+        assert len(ingest.rows()) == 6
+
+
+async def test_what_cannot_be_settled_says_why(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        wrong = [
+            ("forget", {}, "action 'forget': it is one of requeue, drop, resume-table"),
+            ("requeue", {}, "table: name it as schema.table"),
+            ("requeue", {"letters": [99]}, "no dead letter 99; `icefleet cdc dead-letters` lists them"),
+            ("resume-table", {"table": "orders"}, "table public.orders is not stopped"),
+        ]
+        for action, fields, message in wrong:
+            report = await ingest.settle(action, **fields)
+            assert report.status == "failed"
+            assert message in report.message

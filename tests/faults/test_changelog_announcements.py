@@ -1,0 +1,84 @@
+"""Events of changelogs: derived from table and stream, with the place of their rows in the source's log."""
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.announcing_changelogs import announce_changelogs
+from activities.contracts.cdc import ChangelogsInput
+from activities.core.changelogs import sequence_number
+from activities.core.faults import BusRefused
+from support.buffers import insert, schema_event, update
+from support.ingests import PIPELINE, opened
+
+ORDERS, ITEMS = "public_orders_changelog", "public_items_changelog"
+
+
+async def announce(ingest, *names):
+    """Announce changelogs of the fleet's namespace, as the loop asks for it; answers how many snapshots."""
+    asked = ChangelogsInput(ingest.fleet.name, PIPELINE, [f"{ingest.namespace}.{name}" for name in names])
+    return (await ActivityEnvironment().run(announce_changelogs, ingest.context, asked)).announced
+
+
+async def test_each_snapshot_of_a_changelog_is_announced_once_with_its_place_in_the_log(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        first = await ingest.producer.transaction(schema_event(), insert(1), insert(2))
+        await ingest.batch()
+        second = await ingest.producer.transaction(update(1))
+        await ingest.batch()
+        assert await announce(ingest, ORDERS) == 2
+        assert await announce(ingest, ORDERS) == 0
+        table = ingest.table()
+    events = await fleet.events(ORDERS)
+    assert [event["_id"] for event in events] == [
+        f"{table.metadata.table_uuid}-{snapshot.snapshot_id}" for snapshot in table.snapshots()
+    ]
+    assert [event["changelog"] for event in events] == [
+        {
+            "pipeline": PIPELINE,
+            "sourceTable": "public.orders",
+            "firstSequence": sequence_number(first, 1),
+            "lastSequence": sequence_number(first, 2),
+            "events": "2",
+            "position": "3",
+        },
+        {
+            "pipeline": PIPELINE,
+            "sourceTable": "public.orders",
+            "firstSequence": sequence_number(second, 0),
+            "lastSequence": sequence_number(second, 0),
+            "events": "1",
+            "position": "4",
+        },
+    ]
+    assert [(event["table"], event["network"], event["sourceTable"]) for event in events] == [
+        (f"{fleet.network}.{ORDERS}", fleet.network, "public.orders")
+    ] * 2
+    assert [(one["partition"], one["rows"]) for event in events for one in event["partitions"]] == [
+        ("2026-03-20", "2"),
+        ("2026-03-20", "1"),
+    ]
+
+
+async def test_a_subject_with_a_foreign_message_keeps_no_other_changelog_from_being_announced(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        for table in ("items", "orders"):
+            await ingest.producer.transaction(schema_event(table=table), insert(1, table=table))
+        await ingest.drain()
+        subject = f"icefleet.{fleet.name}.snapshot.{fleet.network}.{ITEMS}"
+        await ingest.context.bus.publish(subject, b"not ours", {}, message_id="x", after=0)
+        # Nobody names them: every changelog of the pipeline is looked at.
+        with pytest.raises(BusRefused) as refused:
+            await announce(ingest)
+    assert ITEMS in str(refused.value)
+    assert [event["changelog"]["sourceTable"] for event in await fleet.events(ORDERS)] == ["public.orders"]
+
+
+async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.batch()
+        with ingest.table().transaction() as change:
+            change.set_properties({"icefleet.cdc.pipeline": "another"})
+        assert await announce(ingest) == 0
+        assert await announce(ingest, ORDERS, "absent") == 0
+    assert await fleet.events(ORDERS) == []

@@ -1,0 +1,238 @@
+"""First copies: what the copy shows and what the stream brings meet without gap or overlap, and a copy lands once."""
+
+import asyncio
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+
+from activities import failpoints
+from activities.clients import tablecopy
+from activities.contracts.cdc import LettersRequest
+from activities.core.changelogs import lsn_number, sequence_number
+from activities.core.pgoutput import Delete, Insert
+from activities.letters import settle
+from support.copies import copies, logged
+from support.fleet import eventually
+
+DEAD = RuntimeError("the worker is dead")
+
+
+@pytest.fixture
+async def shop(fleet, postgres):
+    async with copies(fleet, postgres) as one:
+        yield one
+
+
+def die_at(name):
+    async def die():
+        raise DEAD
+
+    failpoints.arm(name, die)
+
+
+async def change_rows(postgres, stop, changed):
+    """A writer: each transaction inserts, changes and deletes rows; every change of a row counts its version up."""
+    connection = await postgres.connect()
+    numbers, chance = itertools.count(1000), random.Random(7)
+    while not stop.is_set():
+        async with connection.transaction():
+            for _ in range(chance.randint(1, 5)):
+                await connection.execute("INSERT INTO orders VALUES (%s, 0, 'new')", (next(numbers),))
+            some, few = chance.randint(0, 6), chance.randint(0, 49)
+            await connection.execute("UPDATE orders SET version = version + 1 WHERE id %% 7 = %s", (some,))
+            await connection.execute("DELETE FROM orders WHERE id %% 50 = %s", (few,))
+        changed.append(1)
+
+
+async def test_copy_and_stream_meet_without_gap_or_overlap_while_rows_are_changed(shop, postgres):
+    """Case 12."""
+    await postgres.run(
+        "INSERT INTO orders SELECT n, 0, 'old' FROM generate_series(1, 300) n",
+        "CREATE PUBLICATION p FOR TABLE orders",
+        "SELECT pg_create_logical_replication_slot('main', 'pgoutput')",
+    )
+    stop, changed = asyncio.Event(), []
+    writing = asyncio.create_task(change_rows(postgres, stop, changed))
+    await eventually(lambda: len(changed) > 3)
+    report = await shop.copy()
+    seen = len(changed)
+    await eventually(lambda: len(changed) > seen + 3)
+    stop.set()
+    await writing
+    lsn = lsn_number(report.copied_lsn)
+    held = {row[2]: row[3] for row in await asyncio.to_thread(shop.rows)}
+    assert len(held) == report.rows
+    changes = await logged(await postgres.connect(), "main", "p")
+    assert any(change.commit_lsn < lsn for change in changes)
+    assert any(change.commit_lsn >= lsn for change in changes)
+    for change in changes:
+        if change.commit_lsn < lsn:
+            continue
+        event = change.event
+        if isinstance(event, Delete):
+            del held[int(event.old[0])]
+        elif isinstance(event, Insert):
+            assert int(event.new[0]) not in held
+            held[int(event.new[0])] = int(event.new[1])
+        else:
+            assert held[int(event.new[0])] == int(event.new[1]) - 1
+            held[int(event.new[0])] += 1
+    assert sorted(held.items()) == sorted(await postgres.rows("SELECT id, version FROM orders"))
+
+
+async def test_a_copy_is_one_snapshot_of_inserts_in_order_before_everything_that_follows(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, NULL), (2, 0, ''), (3, 5, 'a,\"b\n')")
+    report = await shop.copy()
+    before, state = lsn_number(report.copied_lsn) - 1, await asyncio.to_thread(shop.changelog)
+    assert sorted(await asyncio.to_thread(shop.rows)) == [
+        ("insert", sequence_number(before, 1), 1, 0, None),
+        ("insert", sequence_number(before, 2), 2, 0, ""),
+        ("insert", sequence_number(before, 3), 3, 5, 'a,"b\n'),
+    ]
+    assert (report.rows, report.failed, report.changelog) == (3, "", shop.identifier)
+    assert report.snapshot_id == str(state.snapshot_id)
+    assert (state.copied_lsn, state.position, state.source_table) == (before + 1, 0, "public.orders")
+    assert await shop.state() == ("active", "", before + 1)
+    [key] = await shop.objects()
+    assert key.startswith(f"cdc/{shop.fleet.network}/public_orders_changelog/data/date=")
+    # Neither slot nor transaction is left at the source.
+    assert await postgres.rows("SELECT FROM pg_replication_slots WHERE database = %s", postgres.database) == []
+    again = await shop.copy()
+    assert (again.snapshot_id, again.copied_lsn, len(await asyncio.to_thread(shop.rows))) == ("", report.copied_lsn, 3)
+
+
+async def test_an_empty_table_is_copied_too(shop):
+    """Case 56: the changelog knows from where on it is followed, though there is no row."""
+    report = await shop.copy()
+    assert (report.rows, report.failed, await shop.objects()) == (0, "", [])
+    assert (await shop.state())[0] == "active"
+
+
+@pytest.mark.parametrize("point", ["cdc-during-copy", "cdc-before-copy-commit"])
+async def test_a_worker_that_dies_before_the_commit_leaves_nothing_and_the_next_one_copies(shop, postgres, point):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    die_at(point)
+    with pytest.raises(RuntimeError, match="dead"):
+        await shop.copy()
+    assert (await shop.objects(), (await shop.state())[0]) == ([], "copying")
+    failpoints.disarm()
+    report = await shop.copy()
+    assert (report.rows, [row[2] for row in await asyncio.to_thread(shop.rows)]) == (1, [1])
+
+
+async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_made_twice(shop, postgres):
+    """Case 23: between the commit and the buffer's mark."""
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    die_at("cdc-after-copy-commit")
+    with pytest.raises(RuntimeError, match="dead"):
+        await shop.copy()
+    assert (await shop.state())[0] == "copying"
+    failpoints.disarm()
+    await postgres.run("INSERT INTO orders VALUES (2, 0, 'later, by the stream')")
+    report = await shop.copy()
+    state = await asyncio.to_thread(shop.changelog)
+    assert [row[2] for row in await asyncio.to_thread(shop.rows)] == [1]
+    assert (report.snapshot_id, lsn_number(report.copied_lsn)) == (str(state.snapshot_id), state.copied_lsn)
+    assert await shop.state() == ("active", "", state.copied_lsn)
+
+
+async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows_the_columns_of_today(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')")
+    first = await shop.copy()
+    await postgres.run(
+        "DELETE FROM orders WHERE id = 1",
+        "ALTER TABLE orders RENAME note TO remark",
+        "ALTER TABLE orders ADD tags text[] DEFAULT '{x,NULL}'",
+    )
+    await shop.buffer.set_copying("public", "orders")
+    second = await shop.copy()
+    before = lsn_number(second.copied_lsn) - 1
+    assert lsn_number(first.copied_lsn) < before
+    assert [(row[0], *row[2:]) for row in await asyncio.to_thread(shop.rows)][2:] == [
+        ("truncate", None, None, None, None),
+        ("insert", 2, 0, "b", ("x", None)),
+    ]
+    assert [row[1] for row in await asyncio.to_thread(shop.rows)][2:] == [
+        sequence_number(before, 0),
+        sequence_number(before, 1),
+    ]
+    state = await asyncio.to_thread(shop.changelog)
+    assert [field.name for field in state.schema.fields[5:]] == ["id", "version", "remark", "tags"]
+
+
+async def test_a_value_that_cannot_be_written_stops_the_table_with_its_cause_and_copies_nothing(shop, postgres):
+    await postgres.run(
+        "ALTER TABLE orders ADD due date",
+        "INSERT INTO orders SELECT n, 0, 'a', '2024-03-20' FROM generate_series(1, 1000) n",
+        "UPDATE orders SET due = 'infinity' WHERE id = 777",
+    )
+    report = await shop.copy()
+    assert report.failed.startswith("UnsupportedType: source table public.orders: a row cannot be copied: ")
+    assert "column due" in report.failed
+    assert await shop.state() == ("stopped", report.failed, None)
+    assert (await shop.objects(), await asyncio.to_thread(shop.rows)) == ([], [])
+    # A person who mends the row and resumes the table has it copied, not followed without its rows.
+    await postgres.run("UPDATE orders SET due = NULL WHERE id = 777")
+    resumed = await settle(shop.context, LettersRequest("shop", "resume-table", "orders", environment=shop.fleet.name))
+    assert (resumed.status, await shop.state()) == ("done", ("copying", "", None))
+    assert (await shop.copy()).rows == 1000
+
+
+async def test_a_table_of_which_the_user_may_see_but_some_rows_is_not_copied_in_part(shop, postgres):
+    user = f"reader_{postgres.database}"
+    await postgres.run(
+        f"CREATE ROLE {user} LOGIN REPLICATION PASSWORD 'p'",
+        f"GRANT SELECT ON orders TO {user}",
+        "INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')",
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY one_row ON orders TO {user} USING (id = 1)",
+    )
+    try:
+        source = replace(shop.pipeline.source, database=replace(postgres.settings, user=user, password="p"))
+        shop.context = replace(shop.context, pipelines={shop.pipeline.name: replace(shop.pipeline, source=source)})
+        report = await shop.copy()
+        assert report.failed.startswith("PostgresRefused: ")
+        assert "row-level security" in report.failed
+        assert await asyncio.to_thread(shop.rows) == []
+    finally:
+        await postgres.run("DROP POLICY one_row ON orders", f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+
+
+async def test_a_table_that_is_gone_stops_alone(shop, postgres):
+    await postgres.run("ALTER TABLE orders RENAME TO order_s")
+    report = await shop.copy()
+    assert report.failed == "BadRequest: the source has no table public.orders; did you mean `public.order_s`?"
+    assert (await shop.state())[0] == "stopped"
+
+
+async def test_a_changelog_of_another_table_or_of_a_later_position_is_left_alone(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    await shop.copy()
+    table = shop.fleet.load(shop.identifier)
+    with table.transaction() as change:
+        change.set_properties({"icefleet.cdc.copied-lsn": str(2**62)})
+    await shop.buffer.set_copying("public", "orders")
+    assert "comes after" in (await shop.copy()).failed
+    with shop.fleet.load(shop.identifier).transaction() as change:
+        change.set_properties({"icefleet.cdc.source-table": "public.others"})
+    await shop.buffer.set_copying("public", "orders")
+    assert "changelog of public.others" in (await shop.copy()).failed
+    assert len(await asyncio.to_thread(shop.rows)) == 1
+
+
+async def test_a_table_that_was_rewritten_after_the_snapshot_is_not_copied_as_empty(shop, postgres, monkeypatch):
+    """To a snapshot of before, PostgreSQL shows a table that was rewritten since as empty."""
+    await postgres.run("INSERT INTO orders SELECT n, 0, 'a' FROM generate_series(1, 10) n")
+    real, left = tablecopy.relation_id, [1]
+
+    async def rewritten_meanwhile(connection, schema, name):
+        if left.pop() if left else None:
+            await postgres.run("ALTER TABLE orders ALTER version TYPE bigint")
+        return await real(connection, schema, name)
+
+    monkeypatch.setattr(tablecopy, "relation_id", rewritten_meanwhile)
+    report = await shop.copy()
+    assert (report.rows, left) == (10, [])
+    assert {row[2] for row in await asyncio.to_thread(shop.rows)} == set(range(1, 11))

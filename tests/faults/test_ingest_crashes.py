@@ -1,0 +1,83 @@
+"""A worker is killed as a power cut would, between any two steps of an ingest: another one finishes, nothing twice.
+
+All victims share a fleet and a database, and each has a pipeline of its own.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from activities import failpoints
+from activities.contracts.cdc import IngestReport
+from support.buffers import delete, insert, schema_event, update
+from support.ingests import Ingest, opened, place
+
+POINTS = sorted(failpoints.INGEST_NAMES)
+SCRIPT = Path(__file__).parents[1] / "support" / "dyingingests.py"
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What became of the batch of one victim."""
+
+    signal: int
+    report: IngestReport
+    rows: list[tuple[str, int]]
+    snapshots: int
+    left: int
+    """Events that the buffer still has."""
+    before: set[str]
+    """Data files that the victim left."""
+    after: set[str]
+
+
+@pytest.fixture(scope="module")
+async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
+    async with place(stack, tmp_path_factory.mktemp("crashes")) as (fleet, own), AsyncExitStack() as held:
+        victims = {}
+        for number, point in enumerate(POINTS):
+            one = await held.enter_async_context(opened(fleet, own, pipeline=f"p{number}", schema=f"p{number}"))
+            await one.producer.transaction(schema_event(), insert(1), insert(2))
+            await one.producer.transaction(update(1), delete(2))
+            victims[point] = one
+        asked = [[str(fleet.directory), fleet.name, one.name, point] for point, one in victims.items()]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(SCRIPT), json.dumps(asked), env=fleet.variables(), stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        return {
+            point: await aftermath(ended, one)
+            for (point, one), ended in zip(victims.items(), json.loads(output), strict=True)
+        }
+
+
+async def aftermath(ended: int, one: Ingest) -> Aftermath:
+    before = await one.files()
+    report = await one.batch_when_free()
+    [(left,)] = await one.own.rows(f"SELECT count(*) FROM {one.buffer.schema}.events")
+    return Aftermath(ended, report, one.said(), len(one.snapshots()), left, before, await one.files())
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_whoever_comes_after_a_crash_finishes_the_batch_and_brings_nothing_twice_cases_21_22_23_26(aftermaths, point):
+    one = aftermaths[point]
+    assert one.signal == signal.SIGKILL
+    assert one.rows == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
+    assert (one.snapshots, one.left) == (1, 0)
+    # What is in doubt is never deleted.
+    assert one.before <= one.after
+    had_landed = point in {"cdc-after-commit", "cdc-after-mark"}
+    if point == "cdc-after-mark":
+        assert one.report.tables == []
+    else:
+        [table] = one.report.tables
+        assert (table.events, table.already_there) == ((0, 4) if had_landed else (4, 0))
+    has_file = point in {"cdc-after-upload", "cdc-before-commit", "cdc-after-commit", "cdc-after-mark"}
+    assert len(one.before) == has_file
+    assert len(one.after) == 1 + (has_file and not had_landed)

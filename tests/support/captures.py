@@ -1,0 +1,154 @@
+"""A pipeline on one test's own database: source and buffer in one, a slot of its own, and what the buffer holds."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from activities.capturing import capture_changes
+from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
+from activities.clients.postgres import PostgresSettings
+from activities.contracts.cdc import CaptureInput, CaptureReport, InstallReport, InstallRequest
+from activities.core.changelogs import ChangelogRules
+from activities.failpoints import arm_death
+from activities.installing import install_capture
+
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "proto"), str(ROOT / "tests")])
+ENVIRONMENT, PIPELINE, SCHEMA = "test", "shop", "icefleet_cdc"
+EVENTS = (
+    "SELECT source_schema || '.' || source_table, operation, ordinal, key_columns, old_row, new_row, unchanged "
+    f"FROM {SCHEMA}.events ORDER BY id"
+)
+
+
+@dataclass
+class Captures:
+    """One pipeline, and what tests do with it."""
+
+    source: PostgresSettings
+    buffer: PostgresSettings
+    config: PipelineConfig
+
+    @property
+    def context(self) -> CdcContext:
+        """What capture and installation use of it: the pipeline alone."""
+        return CdcContext(ENVIRONMENT, {PIPELINE: self.config}, None, None, None, None, "")
+
+    @property
+    def slot(self) -> str:
+        return self.config.source.slot
+
+    def limit(self, **more: Any) -> None:
+        """Other limits: of the source (`…_retained_wal_bytes`), or of the buffer."""
+        if source := {name: value for name, value in more.items() if name.endswith("wal_bytes")}:
+            self.config = replace(self.config, source=replace(self.config.source, **source))
+        self.config = replace(self.config, **{name: more[name] for name in more.keys() - source.keys()})
+
+    async def install(self, *tables: str, **more: Any) -> InstallReport:
+        return await install_capture(self.context, InstallRequest(PIPELINE, list(tables), ENVIRONMENT, **more))
+
+    async def capture(self, seconds: float = 0.0) -> CaptureReport:
+        """One turn; with no time it brings what was committed before."""
+        return await capture_changes(self.context, CaptureInput(ENVIRONMENT, PIPELINE, seconds))
+
+    @asynccontextmanager
+    async def capturing(self, seconds: float = 60.0) -> AsyncIterator[asyncio.Task[CaptureReport]]:
+        """A capture beside the test, ended with the block."""
+        task = asyncio.create_task(self.capture(seconds))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(ended, Exception):
+            raise ended
+
+    async def source_run(self, *statements: str) -> None:
+        """Each statement in a transaction of its own, at the source."""
+        async with await self.source.connect() as connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
+
+    async def transact(self, *statements: str) -> None:
+        """All statements in one transaction of the source."""
+        async with await self.source.connect() as connection, connection.transaction():
+            for statement in statements:
+                await connection.execute(statement.encode())
+
+    async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What the buffer's database answers."""
+        async with await self.buffer.connect() as connection:
+            return await (await connection.execute(query.encode(), values or None)).fetchall()
+
+    async def events(self) -> list[tuple[Any, ...]]:
+        """Table, operation, ordinal, key, old row, new row, unchanged, of every event in the order of ids."""
+        return await self.rows(EVENTS)
+
+    async def changes(self) -> list[tuple[str, dict[str, Any] | None, dict[str, Any] | None]]:
+        """Operation, old and new row of every event but schema events."""
+        return [(row[1], row[4], row[5]) for row in await self.events() if row[1] != "schema"]
+
+    async def schemas(self, table: str) -> list[list[tuple[str, str]]]:
+        """Name and type of the columns, of each schema event of a table."""
+        return [
+            [(column["name"], column["type"]) for column in row[5]["columns"]]
+            for row in await self.events()
+            if row[:2] == (table, "schema")
+        ]
+
+    async def until(
+        self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 30.0
+    ) -> list[tuple[Any, ...]]:
+        """The events, once they are as wished."""
+        async with asyncio.timeout(seconds):
+            while not found(events := await self.events()):
+                await asyncio.sleep(0.01)
+        return events
+
+
+def captures(source: PostgresSettings, buffer: PostgresSettings | None = None) -> Captures:
+    """A pipeline with a slot that nobody else has."""
+    slot = f"icefleet_{uuid.uuid4().hex[:10]}"
+    config = PipelineConfig(
+        name=PIPELINE,
+        source=CaptureFrom(source, slot, slot, 2**40, 2**41),
+        buffer=buffer or source,
+        buffer_schema=SCHEMA,
+        buffer_max_events=10_000_000,
+        buffer_max_bytes=2**40,
+        rules=ChangelogRules(),
+        batch_events=1000,
+        batch_bytes=2**26,
+        parallel_tables=2,
+    )
+    return Captures(source, buffer or source, config)
+
+
+async def die_at(shop: Captures, failpoint: str) -> None:
+    """Capture in a process of its own that is killed (SIGKILL) when it reaches a failpoint."""
+    told = json.dumps({**vars(shop.source), "slot": shop.slot, "failpoint": failpoint})
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, told, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": PATHS}
+    )
+    _, errors = await child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors.decode()
+
+
+async def _main(told: dict[str, Any]) -> None:
+    slot, failpoint = told.pop("slot"), told.pop("failpoint")
+    shop = captures(PostgresSettings(**told))
+    shop.config = replace(shop.config, source=replace(shop.config.source, slot=slot, publication=slot))
+    arm_death(failpoint)
+    await shop.capture(60)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(json.loads(sys.argv[1])))

@@ -1,0 +1,47 @@
+"""Ingests that die at named points: one process imports everything once, and every victim is a fork of it.
+
+    python dyingingests.py '[["directory", "environment", "pipeline", "cdc-after-commit"], …]'
+
+Answers the signal that ended each, as a JSON list.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from temporalio.testing import ActivityEnvironment
+
+from activities import failpoints
+from activities.contracts.cdc import IngestInput
+from activities.ingesting import ingest_batch
+from worker.config import load_settings
+from worker.wiring import open_cdc
+
+
+async def ingest(directory: str, environment: str, pipeline: str) -> None:
+    """One batch, as a worker does it."""
+    async with open_cdc(load_settings(Path(directory)), environment, None) as context:  # type: ignore[arg-type]
+        await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))
+
+
+def die(directory: str, environment: str, pipeline: str, failpoint: str) -> int:
+    """Start one that is to die; answers its process id."""
+    child = os.fork()
+    if child == 0:
+        failpoints.arm_death(failpoint)
+        asyncio.run(ingest(directory, environment, pipeline))
+        os._exit(0)
+    return child
+
+
+def main() -> None:
+    """Let all of them die at once."""
+    children = [die(*victim) for victim in json.loads(sys.argv[1])]
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    sys.stdout.write(json.dumps([os.WTERMSIG(end) if os.WIFSIGNALED(end) else 0 for end in ends]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The doors of a pipeline: what they begin, and what they end."""
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from activities.contracts.cdc import (
+    INSTALL_WORKFLOW,
+    PAUSE_SIGNAL,
+    UNINSTALL_WORKFLOW,
+    InstallReport,
+    InstallRequest,
+    UninstallRequest,
+)
+from support.cdcloops import PIPELINE, loops, progress_of
+from support.fleet import eventually
+
+
+async def test_an_installation_has_both_loops_run_and_wakes_one_that_waited(fleet):
+    async with loops(fleet) as own:
+        capture = await own.capture()
+        await capture.signal(PAUSE_SIGNAL)
+        await progress_of(capture, state="paused")
+        door = await own.start(INSTALL_WORKFLOW, f"install-{fleet.name}", tables=["public.orders"])
+        report = await door.result()
+        await eventually(lambda: sorted(own.rooms.running) == ["capture", "ingest"])
+    assert report["slot"] == "icefleet_shop"
+    assert own.rooms.called(InstallRequest) == [InstallRequest(PIPELINE, ["public.orders"], fleet.name)]
+
+
+async def test_a_pipeline_without_a_source_gets_no_capture(fleet):
+    async with loops(fleet, source=False) as own:
+        own.rooms.installed = InstallReport(message="only the buffer")
+        door = await own.start(INSTALL_WORKFLOW, f"install-{fleet.name}")
+        await door.result()
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        other = await own.start(INSTALL_WORKFLOW, f"install-{fleet.name}-2", tables="orders")
+        with pytest.raises(WorkflowFailureError) as failed:
+            await other.result()
+    assert "field 'tables' must be a list" in str(failed.value.cause)
+
+
+@pytest.mark.parametrize("drop_buffer", [False, True])
+async def test_an_uninstallation_ends_the_capture_first_and_the_ingest_only_with_its_buffer(fleet, drop_buffer):
+    async with loops(fleet) as own:
+        await own.capture()
+        await own.ingest()
+        await eventually(lambda: sorted(own.rooms.running) == ["capture", "ingest"])
+        door = await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}", drop_buffer=drop_buffer)
+        report = await door.result()
+        assert own.rooms.running == ([] if drop_buffer else ["ingest"])
+        # Again, with nothing left to be stopped.
+        await (await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}")).result()
+    assert report["removed"] == ["slot"]
+    assert own.rooms.called(UninstallRequest)[0] == UninstallRequest(PIPELINE, fleet.name, drop_buffer=drop_buffer)

@@ -1,0 +1,219 @@
+"""How far a pipeline is: its source, its buffer, its loops, each as far as it can be asked."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.cdc_context import CaptureFrom, PipelineConfig
+from activities.clients import buffer_status
+from activities.clients.buffer import Buffer
+from activities.clients.buffer_status import DeadLetter, TableStatus
+from activities.clients.slots import open_slots
+from activities.contracts.cdc import CAPTURE, INGEST, LOOPS
+from activities.contracts.export import PROGRESS_QUERY
+from activities.core.changelogs import changelog_name, lsn_text
+from activities.core.faults import BadConfig, Fault
+from worker.config import Environment
+from worker.wiring import connect_temporal, pipeline_config
+
+QUERY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """The source's log, and what the slot keeps of it."""
+
+    slot: str
+    problem: str = ""
+    """Why the rest is not known."""
+    active: bool = False
+    """Whether somebody reads from the slot just now."""
+    log_lsn: str = ""
+    """Where the log ends."""
+    confirmed_lsn: str = ""
+    """What was committed before it is safe in the buffer."""
+    lag_bytes: int = 0
+    """Log that the buffer has not got."""
+    retained_bytes: int = 0
+    warn_retained_bytes: int = 0
+    max_retained_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LoopStatus:
+    """One of the pipeline's loops."""
+
+    workflow_id: str
+    state: str
+    """`running`, `paused`, `waiting` for a fault to be mended, `retrying`, `stopping`, `absent`, or `unknown`."""
+    cause: str = ""
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """How far one table is. What is behind is what waits in the buffer, dead letters aside."""
+
+    table: str
+    changelog: str
+    state: str
+    """`copying`, `active` or `stopped`."""
+    cause: str
+    source_lsn: str
+    """The table's last commit that has been captured."""
+    written_lsn: str
+    """Its last commit that is in the changelog."""
+    written: int
+    """Events that were written since the buffer was made."""
+    buffered: int
+    lag_events: int
+    lag_bytes: int
+    lag_seconds: float
+    dead_letters: int
+    waiting_behind: int
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    """Everything that is known of one pipeline."""
+
+    pipeline: str
+    loops: dict[str, LoopStatus]
+    source: SourceStatus | None
+    """None when others fill the buffer."""
+    problem: str = ""
+    """Why the buffer could not be asked."""
+    captured_lsn: str = ""
+    ended: str = ""
+    """Why nothing can be captured any more."""
+    tables: list[TableLine] = field(default_factory=list)
+
+
+async def look_at(environment: Environment, name: str) -> PipelineReport:
+    """One pipeline as it is; what cannot be asked says why, and the rest is told."""
+    pipeline = pipeline_config(environment.name, name, environment.cdc[name])
+    source, buffer, loops = await asyncio.gather(
+        _source(pipeline.source), _buffer(pipeline), _loops(environment, pipeline)
+    )
+    return PipelineReport(pipeline=name, loops=loops, source=source, **buffer)
+
+
+async def dead_letters(
+    environment: Environment, name: str, table: tuple[str, str] | None, *, every: bool, limit: int
+) -> list[DeadLetter]:
+    """A pipeline's dead letters, oldest first.
+
+    Raises:
+        PostgresRefused, PostgresUnavailable: the buffer cannot be asked.
+    """
+    pipeline = pipeline_config(environment.name, name, environment.cdc[name])
+    return await buffer_status.letters(Buffer(pipeline.buffer, pipeline.buffer_schema), table, every=every, limit=limit)
+
+
+async def _source(source: CaptureFrom | None) -> SourceStatus | None:
+    if source is None:
+        return None
+    try:
+        async with open_slots(source.database) as slots:
+            state = await slots.state(source.slot)
+    except Fault as fault:
+        return SourceStatus(source.slot, problem=_words(fault))
+    if state is None:
+        return SourceStatus(source.slot, problem="there is no such slot; `icefleet cdc install` makes it")
+    return SourceStatus(
+        slot=source.slot,
+        active=state.active,
+        log_lsn=lsn_text(state.log_lsn),
+        confirmed_lsn=lsn_text(state.confirmed_lsn),
+        lag_bytes=max(0, state.log_lsn - state.confirmed_lsn),
+        retained_bytes=state.retained_bytes,
+        warn_retained_bytes=source.warn_retained_wal_bytes,
+        max_retained_bytes=source.max_retained_wal_bytes,
+    )
+
+
+async def _buffer(pipeline: PipelineConfig) -> dict[str, Any]:
+    try:
+        whole, tables = await buffer_status.status(Buffer(pipeline.buffer, pipeline.buffer_schema))
+    except Fault as fault:
+        return {"problem": _words(fault)}
+    return {
+        "captured_lsn": (whole and whole.captured_lsn) or "",
+        "ended": (whole and whole.ended) or "",
+        "tables": [_line(pipeline, table) for table in tables],
+    }
+
+
+def _line(pipeline: PipelineConfig, table: TableStatus) -> TableLine:
+    try:
+        changelog = changelog_name(pipeline.rules, table.schema, table.name)
+    except BadConfig:
+        changelog = ""  # its cause says so
+    return TableLine(
+        table=f"{table.schema}.{table.name}",
+        changelog=changelog,
+        state=table.state,
+        cause=table.cause,
+        source_lsn=table.buffered_lsn or "",
+        written_lsn=table.written_lsn or "",
+        written=table.written,
+        buffered=table.buffered_events,
+        lag_events=table.buffered_events,
+        lag_bytes=table.buffered_bytes,
+        lag_seconds=round(table.lag_seconds, 3),
+        dead_letters=table.dead_letters,
+        waiting_behind=table.waiting_behind,
+    )
+
+
+async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str, LoopStatus]:
+    wanted = [CAPTURE, INGEST] if pipeline.source is not None else [INGEST]
+    identities = {loop: LOOPS[loop][1](environment.name, pipeline.name) for loop in wanted}
+    try:
+        client = await connect_temporal(environment)
+    except RuntimeError as away:  # what the SDK raises when it cannot connect
+        cause = f"Temporal {environment.temporal.address} cannot be reached: {away}"
+        return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}
+    return {loop: await _loop(client, identity) for loop, identity in identities.items()}
+
+
+async def _loop(client: Client, identity: str) -> LoopStatus:
+    handle = client.get_workflow_handle(identity)
+    try:
+        described = await handle.describe()
+    except RPCError as gone:
+        if gone.status == RPCStatusCode.NOT_FOUND:
+            return LoopStatus(identity, "absent", "`icefleet cdc install` or `icefleet cdc resume` starts it")
+        return LoopStatus(identity, "unknown", gone.message)
+    if described.status != WorkflowExecutionStatus.RUNNING:
+        ended = described.status.name.lower() if described.status else "ended"
+        return LoopStatus(identity, "absent", f"its last run is {ended}; `icefleet cdc resume` starts it")
+    failing = _failing(described.raw_description.pending_activities)
+    try:
+        progress: dict[str, Any] = await handle.query(PROGRESS_QUERY, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
+    except (RPCError, WorkflowQueryFailedError) as away:
+        return LoopStatus(identity, "unknown", failing or f"no worker answers for it: {away}")
+    trouble = progress["trouble"]
+    if trouble is not None:
+        cause = f"{trouble['cause']}: {trouble['message']} (who must act: {trouble['who']})"
+        return LoopStatus(identity, progress["state"], cause, progress)
+    state = "retrying" if failing and progress["state"] == "running" else progress["state"]
+    return LoopStatus(identity, state, failing, progress)
+
+
+def _failing(pending: Any) -> str:
+    """Why the activity that a loop waits for has failed, if it is tried again."""
+    for one in pending:
+        if one.attempt > 1 and one.HasField("last_failure"):
+            info = one.last_failure.application_failure_info
+            kind = f"{info.type}: " if info.type else ""
+            return f"{one.activity_type.name}, attempt {one.attempt}: {kind}{one.last_failure.message}"
+    return ""
+
+
+def _words(fault: Fault) -> str:
+    return f"{type(fault).__name__}: {fault}"

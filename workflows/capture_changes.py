@@ -1,0 +1,74 @@
+"""The durable loop that brings a source's log into its pipeline's buffer."""
+
+from dataclasses import asdict
+from typing import Any
+
+from temporalio import workflow
+
+from activities.contracts.cdc import CAPTURE_WORKFLOW, CaptureInput, CaptureReport, CdcActivities, capture_id
+from workflows.cdc_loop import PipelineLoop, Trouble
+from workflows.policies import CAPTURE_TURN
+
+TURN_SECONDS = 600.0
+LOST = "SlotLost"
+"""The fault after which nothing can be captured until the tables are copied anew."""
+
+
+@workflow.defn(name=CAPTURE_WORKFLOW)
+class CaptureChanges(PipelineLoop):
+    """Capture for ten minutes at a time, for ever; when the slot is lost, say so and wait for people."""
+
+    name = CAPTURE_WORKFLOW
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events = 0
+        self._transactions = 0
+        self._last: CaptureReport | None = None
+
+    @workflow.run
+    async def run(self, *payloads: Any) -> None:
+        """Run until the loop is told to stop, or continue as new when the history has grown."""
+        await self._serve(payloads, capture_id)
+
+    async def _turn(self) -> None:
+        asked = self._asked
+        report: CaptureReport | None = await self._interruptible(
+            workflow.execute_activity_method(
+                CdcActivities.capture_changes,
+                CaptureInput(asked.environment, asked.pipeline, TURN_SECONDS),
+                summary=f"after {self._last.captured_lsn}" if self._last else "from the slot's position",
+                **CAPTURE_TURN,
+            )
+        )
+        if report is None:
+            return
+        self._last = report
+        self._events += report.events
+        self._transactions += report.transactions
+        if report.ended:
+            self._trouble = Trouble(LOST, report.ended, "operator", for_good=True)
+
+    def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
+        return Trouble(cause, message, who, for_good=cause == LOST)
+
+    def _load(self, carried: dict[str, Any]) -> None:
+        self._events, self._transactions = carried["events"], carried["transactions"]
+        self._last = None if carried["last"] is None else CaptureReport(**carried["last"])
+
+    def _dump(self) -> dict[str, Any]:
+        return {
+            "events": self._events,
+            "transactions": self._transactions,
+            "last": None if self._last is None else asdict(self._last),
+        }
+
+    def _lines(self) -> list[str]:
+        lines = [f"- {self._events:,} events of {self._transactions:,} transactions, as of the last turn's end"]
+        if self._last is not None:
+            lines.append(
+                f"- everything up to {self._last.captured_lsn} is in the buffer; the slot held back "
+                f"{self._last.retained_wal_bytes:,} bytes of log"
+            )
+            lines += [f"- it waited for {self._last.waiting_for}"] if self._last.waiting_for else []
+        return lines
