@@ -66,7 +66,7 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     """
     pipeline = context.pipeline(ingest.environment, ingest.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
-    if not await buffer.wait_for_events(ingest.wait_seconds):
+    if not await buffer.wait_for_events(ingest.wait_seconds, ingest.copying):
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     async with buffer.locked() as holder:
         return await _Batch(Work(context, pipeline, holder)).run()

@@ -32,6 +32,11 @@ class Copies:
         self._failed_at: dict[str, datetime] = {}
 
     @property
+    def waiting(self) -> list[str]:
+        """Tables that are known to wait for their copy, whether it is under way or not."""
+        return list(self._waiting)
+
+    @property
     def under_way(self) -> list[str]:
         """Tables that are being copied."""
         return list(self._seen)

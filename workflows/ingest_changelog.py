@@ -81,7 +81,7 @@ class IngestChangelog(PipelineLoop):
         report: IngestReport | None = await self._interruptible(
             workflow.execute_activity_method(
                 CdcActivities.ingest_batch,
-                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS),
+                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS, self._copies.waiting),
                 summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
                 **INGEST_TURN,
             )

@@ -5,7 +5,7 @@ What the holder of its lock does stands in `buffer_claims` (take a batch, mark i
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -133,8 +133,10 @@ class Buffer:
                 await asyncio.gather(beating, return_exceptions=True)
                 await holder.close()
 
-    async def wait_for_events(self, seconds: float) -> bool:
+    async def wait_for_events(self, seconds: float, copying: Collection[str] = ()) -> bool:
         """Wait until some table that is neither stopped nor waiting for its copy has events; False: none came.
+
+        A table that waits for its copy, and is not among `copying`, ends the waiting too.
 
         Raises:
             PostgresRefused: there is no buffer.
@@ -145,7 +147,7 @@ class Buffer:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.schema)))
             while not await self._has_something(connection):
                 left = until - time.monotonic()
-                if left <= 0:
+                if left <= 0 or not set(await self._to_copy(connection)) <= set(copying):
                     return False
                 async for _ in connection.notifies(timeout=min(left, LOOK_SECONDS), stop_after=1):
                     pass
@@ -154,13 +156,16 @@ class Buffer:
     async def to_copy(self) -> list[str]:
         """Tables that wait for their first copy, as `schema.table`."""
         async with self.connected() as connection:
-            found = await connection.execute(
-                self._statement(
-                    "SELECT source_schema || '.' || source_table FROM {schema}.tables WHERE state = 'copying' "
-                    "ORDER BY source_schema, source_table"
-                )
+            return await self._to_copy(connection)
+
+    async def _to_copy(self, connection: psycopg.AsyncConnection[Any]) -> list[str]:
+        found = await connection.execute(
+            self._statement(
+                "SELECT source_schema || '.' || source_table FROM {schema}.tables WHERE state = 'copying' "
+                "ORDER BY source_schema, source_table"
             )
-            return [name for (name,) in await found.fetchall()]
+        )
+        return [name for (name,) in await found.fetchall()]
 
     async def followed(self, table: str) -> FollowedTable:
         """What the buffer knows of a table, named as `schema.table`.

@@ -155,6 +155,8 @@ class IngestInput:
     environment: str
     pipeline: str
     wait_seconds: float
+    copying: list[str] = field(default_factory=list)
+    """Tables of which the loop knows that they wait for their first copy: it hears of others at once."""
 
 
 @dataclass(frozen=True)
