@@ -132,6 +132,7 @@ class PipelineLoop(ABC):
         except asyncio.CancelledError:
             await _ended(running)
             raise
+        interrupted = not running.done()
         await _ended(running)
         if running.cancelled():
             return None
@@ -141,7 +142,8 @@ class PipelineLoop(ABC):
             return running.result()
         if not isinstance(failure, ActivityError):
             raise failure
-        if not is_cancelled_exception(failure):
+        # A turn that was interrupted may end in any way, as when its worker died meanwhile; the next one will tell.
+        if not interrupted and not is_cancelled_exception(failure):
             self._trouble = self._trouble_of(*cause_of(failure))
         return None
 

@@ -113,7 +113,7 @@ async def _view(
             return None
         async with await settings.connect() as fresh:
             is_same = await _looks(connection, relid) == await _looks(fresh, relid)
-    told = await described(connection, relid)
+        told = await described(connection, relid)
     if told is None or not is_same:
         return None
     return TableView(told_table(told), exported.lsn, taken_at[0], settings.name, connection)

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from activities.core.changelogs import lsn_number, lsn_text
+from activities.core.changelogs import lsn_text
 from activities.failpoints import ALL_NAMES
 from cdcrandom.deaths import tell_of_deaths
 from cdcrandom.expected import Expected, expect
@@ -239,8 +239,11 @@ async def _look(run: Run, world: World) -> None:
     for table in TABLES:
         changelog = run.changelogs[table.identifier]
         changelog.events = await _announced(world, table, len(changelog.snapshots))
-        run.expected[table.identifier] = expect(table, run.log[table.identifier], copied_lsn(changelog))
     run.failures = await activity_failures(world.fleet.temporal, world.fleet.queue, world.fleet.cdc_queue)
+    run.expected = {
+        table.identifier: expect(table, run.log[table.identifier], copied_lsn(run.changelogs[table.identifier]))
+        for table in TABLES
+    }
 
 
 async def _announced(world: World, table: Table, snapshots: int) -> list[dict[str, Any]]:
@@ -257,4 +260,4 @@ async def _announced(world: World, table: Table, snapshots: int) -> list[dict[st
 
 def copied_lsn(changelog: Changelog) -> int:
     """The position of the source's log at which a changelog's first copy was made."""
-    return lsn_number(changelog.properties["icefleet.cdc.copied-lsn"])
+    return int(changelog.properties["icefleet.cdc.copied-lsn"])
