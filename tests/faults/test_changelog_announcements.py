@@ -3,6 +3,7 @@
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import announcing_changelogs
 from activities.announcing_changelogs import announce_changelogs
 from activities.contracts.cdc import ChangelogsInput
 from activities.core.changelogs import sequence_number
@@ -83,3 +84,23 @@ async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, post
         assert await announce(ingest) == 0
         assert await announce(ingest, ORDERS, "absent") == 0
     assert await fleet.events(ORDERS, ingest.namespace) == []
+
+
+async def test_old_snapshots_expire_once_they_were_announced_and_never_one_with_a_tag(fleet, postgres, monkeypatch):
+    monkeypatch.setattr(announcing_changelogs, "EXPIRED_AT_ONCE", 2)
+    async with opened(fleet, postgres, keep_snapshots=2, snapshot_age_seconds=0) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.batch()
+        first = ingest.table().current_snapshot().snapshot_id
+        ingest.table().manage_snapshots().create_tag(first, "kept").commit()
+        for number in range(2, 6):
+            await ingest.producer.transaction(insert(number))
+            await ingest.batch()
+        every = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
+        assert await announce(ingest, ORDERS) == 5
+        left = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
+        assert left == [every[0], *every[-2:]]
+        # The next batch goes on from there.
+        await ingest.producer.transaction(insert(6))
+        await ingest.batch()
+        assert len(ingest.table().scan().to_arrow()) == 6
