@@ -55,6 +55,8 @@ STATEMENTS = (
         copying_lsn pg_lsn,
         captured jsonb,
         processed_id bigint NOT NULL DEFAULT 0,
+        sent_id bigint NOT NULL DEFAULT 0,
+        landed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,
         last_lsn pg_lsn,
         last_committed_at timestamptz,

@@ -66,6 +66,7 @@ async def test_events_become_rows_with_their_place_in_the_log_for_every_reader_c
         assert said["icefleet.cdc.first-sequence"] == rows[0]["cdc_sequence_number"]
         assert said["icefleet.cdc.last-sequence"] == rows[-1]["cdc_sequence_number"]
         assert (said["icefleet.cdc.events"], said["icefleet.cdc.position"]) == ("14", "15")
+        assert ingest.table().properties["icefleet.cdc.last-sequence"] == rows[-1]["cdc_sequence_number"]
         [file] = ingest.table().inspect.files().to_pylist()
         name = f"cdc/{ingest.namespace}/public_orders_changelog/data/date=2026-03-20/{1:020d}-{15:020d}-1.parquet"
         assert file["file_path"].endswith(name)
@@ -204,6 +205,7 @@ async def test_events_that_a_first_copy_holds_are_left_out(fleet, postgres):
         await ingest.buffer.set_copying("public", "orders")
         copied = [await ingest.producer.transaction(insert(number)) for number in range(1, 4)][-1]
         assert (await ingest.batch()).to_copy == ["public.orders"]
+        await ingest.buffer.set_copy_sent("public", "orders", copied)
         await ingest.buffer.set_copied("public", "orders", copied)
         await ingest.batch()
         assert ingest.said() == [("insert", 0), ("insert", 3)]
