@@ -274,7 +274,7 @@ async def test_a_trickle_rests_between_batches_and_what_fills_a_batch_or_comes_a
     assert not await rested(100)  # the first of all
     async with buffer.locked() as holder:
         batch = await claim(holder, 1, WIDE)
-        await mark(holder, batch.tables[0], 1)
+        await mark(holder, batch.tables[0], 1, 0)
     await producer.transaction(insert(3), insert(4))
     assert await rested(100)
     assert not await rested(1)
