@@ -19,6 +19,7 @@ STATEMENTS = (
         publication_id bigint,
         captured_lsn pg_lsn,
         captured_at timestamptz,
+        lineage text,
         ended text
     )
     """,
