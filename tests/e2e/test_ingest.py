@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from activities import ingesting
 from activities.clients import pieces
 from activities.core.faults import PostgresRefused
 from activities.lake.rows import ChangelogFiles
@@ -171,6 +172,19 @@ async def test_of_many_tables_one_that_fails_holds_up_no_other_case_61(fleet, po
         done = {table.table: table.events for table in told if not table.failed}
         assert done == {f"public.{name}": 10 for name in names if name != "t7"}
         assert [found["id"] for found in ingest.rows("t59")] == list(range(59, 600, 60))
+
+
+async def test_of_tables_beyond_those_that_a_report_lists_it_says_what_is_to_be_announced(fleet, postgres, monkeypatch):
+    monkeypatch.setattr(ingesting, "LISTED_TABLES", 1)
+    async with opened(fleet, postgres) as ingest:
+        names = ["a", "b", "c"]
+        await ingest.producer.transaction(
+            *(event for name in names for event in (schema_event(table=name), insert(1, table=name)))
+        )
+        report = await ingest.batch()
+        told = [table.changelog for table in report.tables] + report.unlisted
+        assert sorted(told) == [ingest.identifier(name) for name in names]
+        assert (len(report.tables), report.events) == (1, 3)
 
 
 async def test_two_source_tables_never_share_a_changelog(fleet, postgres):
