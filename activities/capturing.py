@@ -6,12 +6,13 @@ believed it to be; the slot is told of positions that the buffer holds, and of n
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from opentelemetry import metrics
 
 from activities import failpoints
+from activities.abreast import first_of
 from activities.cdc_context import CdcContext, PipelineConfig
 from activities.clients.capture_sink import Progress, Sink, open_sink
 from activities.clients.lineage import Known
@@ -78,7 +79,7 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         async with open_log(source.database) as turn.stream:
             await _begin(turn.stream, sink, progress)
             await turn.stream.start(source.slot, source.publication, turn.start)
-            await _first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
+            await first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
             await slots.drop(source.slot)
             await sink.end(watch.danger)
@@ -95,19 +96,6 @@ async def _begin(stream: LogStream, sink: Sink, progress: Progress) -> None:
         await sink.end(str(lost))
         raise
     await sink.begin(progress.captured_lsn, lineage)
-
-
-async def _first_of(*jobs: Awaitable[None]) -> None:
-    """Run until one job ends, and let the others end; what it raised is raised."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Turn:
