@@ -1,7 +1,6 @@
 """A batch of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from activities import failpoints
@@ -139,8 +138,11 @@ class _Batch:
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]
+        batches = sorted((one.batch for one in self._outcomes), key=lambda batch: not batch.failed)
+        unlisted = [one.changelog for one in batches[LISTED_TABLES:] if one.snapshot_id or one.already_there]
         return IngestReport(
-            tables=_listed([one.batch for one in self._outcomes]),
+            tables=batches[:LISTED_TABLES],
+            unlisted=unlisted,
             events=sum(one.batch.events for one in self._outcomes),
             bytes=sum(table.bytes for table in carried),
             epoch=self._work.holder.epoch,
@@ -148,8 +150,3 @@ class _Batch:
             to_copy=last.to_copy,
             last_lsn=lsn_text(max(lsn_number(table.last_lsn) for table in carried)) if carried else "",
         )
-
-
-def _listed(batches: Sequence[TableBatch]) -> list[TableBatch]:
-    """As many as a report holds, those that failed first."""
-    return sorted(batches, key=lambda batch: not batch.failed)[:LISTED_TABLES]

@@ -255,7 +255,9 @@ def _note(table: _Wanted, key: list[str]) -> str:
     if not key:
         notes.append("it has no key (or only a deferrable one): rows of its changelog cannot be told apart")
     if table.facts.kind == "p":
-        notes.append("a partition that is truncated, detached or dropped by itself is not logged")
+        notes.append(
+            "a partition that is truncated, detached or dropped by itself, or attached with rows, is not logged"
+        )
         if table.identity == "full":
             notes.append("set REPLICA IDENTITY FULL on partitions that are made later")
     if table.facts.computed:

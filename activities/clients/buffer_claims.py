@@ -40,6 +40,7 @@ CLAIM = """
         count(*) AS events, sum(bytes)::bigint AS bytes, count(*) FILTER (WHERE is_schema) AS schema_events,
         max(commit_lsn)::text AS last_lsn, max(committed_at) AS last_committed_at,
         min(copied_lsn)::text AS copied_lsn, coalesce(min(t.processed_id), 0) AS processed_id,
+        coalesce(min(t.sent_id), 0) AS sent_id, coalesce(min(t.landed_id), 0) AS landed_id,
         bool_or(seen_id > cut.last_id) AS more
     FROM cut CROSS JOIN running LEFT JOIN {schema}.tables t USING (source_schema, source_table)
     WHERE id <= cut.last_id GROUP BY source_schema, source_table ORDER BY min(id)
@@ -52,9 +53,14 @@ REGISTER = """
     INSERT INTO {schema}.tables (source_schema, source_table)
     SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING
 """
+SENT = """
+    UPDATE {schema}.tables SET sent_id = greatest(sent_id, %(last_id)s)
+    WHERE source_schema = %(schema)s AND source_table = %(name)s
+"""
 MARK = """
     UPDATE {schema}.tables SET processed_id = greatest(processed_id, %(last_id)s), processed_at = clock_timestamp(),
-        last_lsn = %(lsn)s, last_committed_at = %(committed_at)s, written = written + %(written)s
+        last_lsn = %(lsn)s, last_committed_at = %(committed_at)s, written = written + %(written)s,
+        landed_id = greatest(landed_id, %(position)s)
     WHERE source_schema = %(schema)s AND source_table = %(name)s
 """
 FORGET = """
@@ -99,6 +105,10 @@ class ClaimedTable:
     """What was committed before it came with the first copy; None: there was no copy."""
     processed_id: int
     """The mark of the batches before."""
+    sent_id: int
+    """No commit that was sent before says more than this of its position."""
+    landed_id: int
+    """The position that the changelog is known to have had."""
     more: bool
 
     @property
@@ -194,10 +204,21 @@ async def count_written(holder: Holder, table: ClaimedTable, position: int) -> i
     return int(row[0]) if row else 0
 
 
-async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:
+async def set_sent(holder: Holder, table: ClaimedTable) -> None:
+    """Remember that from now on the changelog may hold a table's part of a claim.
+
+    A changelog that holds more than was sent is that of a buffer which was set back and gives out ids anew.
+    """
+    about = {"schema": table.schema, "name": table.name, "last_id": table.last_id}
+    async with holder.transaction() as connection:
+        await connection.execute(holder.statement(SENT), about)
+
+
+async def mark(holder: Holder, table: ClaimedTable, written: int, position: int) -> None:
     """Say that a table's part of a batch is carried over, and forget its events.
 
-    `written` of them are in the changelog; the others are dead letters, or tell of the schema.
+    `written` of them are in the changelog, whose position is `position`; the others are dead letters, or tell of the
+    schema.
 
     Raises:
         LockTaken: the lock was lost: another one goes on from here.
@@ -210,6 +231,7 @@ async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:
         "lsn": table.last_lsn,
         "committed_at": table.last_committed_at,
         "written": written,
+        "position": position,
     }
     async with holder.transaction() as connection:
         await connection.execute(holder.statement(MARK), about)

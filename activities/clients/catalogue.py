@@ -38,7 +38,7 @@ _DESCRIPTION: LiteralString = """
             SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                 'name', a.attname,
                 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
-                'id', a.attnum,
+                'id', (c.oid::bigint << 16) + a.attnum,
                 'kind', {kind},
                 'base', {base}
             )) ORDER BY a.attnum)

@@ -191,6 +191,8 @@ class IngestReport:
     to_copy: list[str] = field(default_factory=list)
     """Tables that wait for their first copy."""
     last_lsn: str = ""
+    unlisted: list[str] = field(default_factory=list)
+    """Changelogs with something new of tables that are not listed."""
 
 
 @dataclass(frozen=True)
