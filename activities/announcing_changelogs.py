@@ -1,21 +1,27 @@
 """Snapshots of changelogs become events, as those of exported tables do: derived from table and stream."""
 
 import asyncio
+import time
 from typing import Any
 
-from activities.announcing import LISTED_PARTITIONS, committed_event, unannounced
+from activities.announcing import LISTED_PARTITIONS, announced_until, committed_event, unannounced
 from activities.cdc_context import CdcContext, PipelineConfig
 from activities.contracts.cdc import ChangelogsInput, ChangelogsReport
 from activities.core.faults import Fault
 from activities.core.partitions import label_of
+from activities.core.publication import Shown
 from activities.core.tables import PartitionRule
 from activities.lake.changelog import PIPELINE, PREFIX, SOURCE_TABLE
+from activities.lake.expiry import expire, old_snapshots
 from activities.lake.history import SnapshotFacts, snapshot_facts
 from icefleet.v1.events_pb2 import Changelog, Partition, SnapshotCommitted
 
+EXPIRED_AT_ONCE = 100
+"""About so many snapshots beyond those that stay are there before old ones expire: each expiry is a commit."""
+
 
 async def announce_changelogs(context: CdcContext, asked: ChangelogsInput) -> ChangelogsReport:
-    """Publish what is new in changelogs. One that cannot be announced keeps no other from it.
+    """Publish what is new in changelogs, and let old snapshots go. What ails one keeps no other from it.
 
     Raises:
         Fault: that of the first changelog that could not be announced, when the others have been.
@@ -45,7 +51,21 @@ async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: s
         facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
         await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
         announced += 1
+    if len(table.snapshots()) >= pipeline.keep_snapshots + EXPIRED_AT_ONCE:
+        await _let_go(context, pipeline, identifier, table)
     return announced
+
+
+async def _let_go(context: CdcContext, pipeline: PipelineConfig, identifier: str, table: Any) -> None:
+    """Let snapshots expire that were announced, and that are older than readers were promised."""
+    subject = changelog_subject(context.environment, identifier)
+    announced = announced_until(subject, await context.bus.last(subject), str(table.metadata.table_uuid))
+    before = int((time.time() - pipeline.snapshot_age_seconds) * 1000)
+
+    def choose(loaded: Any) -> list[int]:
+        return old_snapshots(loaded, announced, Shown(), keep=pipeline.keep_snapshots, before_ms=before)
+
+    await asyncio.to_thread(expire, context.lake, identifier, choose)
 
 
 def changelog_subject(environment: str, identifier: str) -> str:

@@ -90,7 +90,7 @@ class Cdc(CdcActivities):
     @activity.defn(name="announce_changelogs")
     @faults_named
     async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
-        """Publish every snapshot of these changelogs that the stream has not heard of."""
+        """Publish every snapshot of these changelogs that the stream has not heard of, and let old ones expire."""
         async with heartbeats("announcing"):
             return await announce_changelogs(self._context, asked)
 

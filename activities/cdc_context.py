@@ -39,6 +39,11 @@ class PipelineConfig:
     batch_events: int
     batch_bytes: int
     parallel_tables: int
+    commit_interval_seconds: float = 0
+    """A batch that is not full begins no sooner than so long after the last one."""
+    keep_snapshots: int = 20
+    snapshot_age_seconds: float = 3600
+    """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from worker.config_fields import Name, Part, Port, Positive, Secret, Text
+from worker.config_fields import Count, Name, Part, Port, Positive, Secret, Text
 
 
 class Postgres(Part):
@@ -71,3 +71,9 @@ class Pipeline(Part):
     """A batch ends before the transaction with which it would have more events, or bytes as the buffer stores them."""
     parallel_tables: Positive = 4
     """Tables of a batch that are written at once."""
+    commit_interval_ms: Count = 1000
+    """A batch that is not full begins no sooner than so long after the last one: each makes snapshots."""
+    keep_snapshots: Positive = 20
+    """The newest so many snapshots of a changelog stay, whatever their age."""
+    snapshot_age_seconds: Count = 3600
+    """And those that were its state more recently than that; a tag holds others for readers that need longer."""

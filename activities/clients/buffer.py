@@ -33,6 +33,11 @@ FOLLOWED = """
         (copying_lsn - '0/0')::bigint AS sent_lsn, buffer_id::text
     FROM {schema}.tables CROSS JOIN {schema}.pipeline WHERE source_schema || '.' || source_table = %s
 """
+SINCE_LAST = """
+    SELECT coalesce(extract(epoch FROM clock_timestamp() - max(processed_at)), 'Infinity')::float8,
+        EXISTS (SELECT FROM {schema}.events OFFSET %s)
+    FROM {schema}.tables
+"""
 ANYTHING = """
     {found} SELECT EXISTS (
         SELECT FROM found LEFT JOIN {schema}.tables t USING (source_schema, source_table)
@@ -156,6 +161,17 @@ class Buffer:
                 async for _ in connection.notifies(timeout=min(left, LOOK_SECONDS), stop_after=1):
                     pass
         return True
+
+    async def rest(self, seconds: float, full: int) -> None:
+        """Wait until the last batch was so long ago, unless there are at least as many events as make one full.
+
+        So a trickle of events does not make a snapshot each, and one that comes by itself waits for nothing.
+        """
+        async with self.connected() as connection:
+            found = await connection.execute(self._statement(SINCE_LAST), (full,))
+            passed, is_full = await found.fetchone() or (seconds, True)
+        if not is_full and passed < seconds:
+            await asyncio.sleep(seconds - passed)
 
     async def to_copy(self) -> list[str]:
         """Tables that wait for their first copy, as `schema.table`."""

@@ -340,7 +340,7 @@ class CdcActivities:
 
     @activity.defn(name="announce_changelogs")
     async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
-        """Publish every snapshot of these changelogs that the stream has not heard of."""
+        """Publish every snapshot of these changelogs that the stream has not heard of, and let old ones expire."""
         raise NotImplementedError
 
     @activity.defn(name="settle_letters")

@@ -148,10 +148,14 @@ def decode(data: bytes) -> Event:
     try:
         return _DECODERS[data[:1]](data)
     except (KeyError, IndexError, ValueError, struct.error) as broken:
-        raise ResultIncomplete(
-            f"the source's log: a message of kind {data[:1]!r} and {len(data)} bytes cannot be read; if it comes "
-            "again, report it with the server's version"
-        ) from broken
+        raise _unreadable(data) from broken
+
+
+def _unreadable(data: bytes) -> ResultIncomplete:
+    return ResultIncomplete(
+        f"the source's log: a message of kind {data[:1]!r} and {len(data)} bytes cannot be read; if it comes "
+        "again, report it with the server's version"
+    )
 
 
 def _begin(data: bytes) -> Begin:
@@ -216,7 +220,7 @@ def _message(data: bytes) -> Message:
     (length,) = _LENGTH.unpack_from(data, at)
     content = data[at + 4 : at + 4 + length]
     if len(content) != length:
-        raise ValueError(length)
+        raise _unreadable(data)
     return Message(bool(flags & 1), lsn, prefix, content)
 
 
@@ -227,7 +231,7 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
 
 def _values(data: bytes, at: int, kind: int) -> tuple[Values, int]:
     if data[at] != kind:
-        raise ValueError(data[at])
+        raise _unreadable(data)
     (count,) = _COUNT.unpack_from(data, at + 1)
     at += 3
     values: Values = []
@@ -243,9 +247,9 @@ def _values(data: bytes, at: int, kind: int) -> tuple[Values, int]:
         elif form == _SAME:
             values.append(UNCHANGED)
         else:
-            raise ValueError(form)
+            raise _unreadable(data)
     if at > len(data):
-        raise ValueError(at)
+        raise _unreadable(data)
     return values, at
 
 

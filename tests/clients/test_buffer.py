@@ -262,6 +262,24 @@ async def test_waiting_ends_as_soon_as_there_is_something_to_do_and_not_before(b
     assert await asyncio.wait_for(waiting, 5)
 
 
+async def test_a_trickle_rests_between_batches_and_what_fills_a_batch_or_comes_alone_does_not(buffer, producer):
+    async def rested(full: int) -> bool:
+        """Whether it would still be resting after a moment."""
+        resting = asyncio.create_task(buffer.rest(60, full))
+        done, _ = await asyncio.wait([resting], timeout=0.5)
+        resting.cancel()
+        return not done
+
+    await producer.transaction(insert(1), insert(2))
+    assert not await rested(100)  # the first of all
+    async with buffer.locked() as holder:
+        batch = await claim(holder, 1, WIDE)
+        await mark(holder, batch.tables[0], 1)
+    await producer.transaction(insert(3), insert(4))
+    assert await rested(100)
+    assert not await rested(1)
+
+
 async def test_a_stream_hands_on_whole_lines_in_pieces_and_its_sessions_are_used_again(buffer, postgres):
     await many_rows(postgres, 50_000)
     query = (

@@ -7,23 +7,25 @@ import pytest
 from typer.testing import CliRunner
 
 from starter.main import build
-from support.buffers import Producer, insert, schema_event, update
 from support.fleet import eventually
-from support.ingests import PIPELINE, pipeline
 
 CHANGELOG = "public_orders_changelog"
+NOWHERE = {"host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}
+AWAY = {"shop": {"source": NOWHERE, "buffer": NOWHERE}, "bank": {"buffer": {**NOWHERE, "schema": "bank"}}}
 
 
 @pytest.fixture
 def command(fleet, stack, monkeypatch):
-    """Run `icefleet cdc …`: exit code and output."""
+    """Run `icefleet cdc …`: exit code and output, with errors if it failed."""
     monkeypatch.setenv("ICEFLEET_CONFIG_DIR", str(fleet.directory))
     monkeypatch.setenv("ICEFLEET_ENVIRONMENT", fleet.name)
 
     async def run(*words):
         told = ["cdc", *words]
         said = await asyncio.to_thread(lambda: CliRunner().invoke(build(told), told, env={"COLUMNS": "250"}))
-        return said.exit_code, said.output
+        if said.exception is not None and not isinstance(said.exception, SystemExit):
+            raise said.exception
+        return said.exit_code, said.stdout if said.exit_code == 0 else said.output
 
     return run
 
@@ -35,12 +37,19 @@ async def told(command, *words):
     return json.loads(output)
 
 
-async def test_a_pipeline_that_others_fill_is_installed_watched_mended_and_taken_down_by_commands(
+def states(report):
+    return {name: loop["state"] for name, loop in report["loops"].items()}
+
+
+async def test_a_pipeline_is_installed_watched_mended_and_taken_down_by_commands_alone(  # noqa: PLR0915 - one life of a pipeline, from its beginning to its end
     fleet, postgres, command
 ):
     """Cases 62 and 63: the poisonous event is settled by a person, and a pause holds everything until it ends."""
-    fleet.set_cdc(**{PIPELINE: pipeline(fleet, postgres)})
-    producer = Producer(postgres)
+    fleet.set_cdc(shop=postgres.pipeline(namespace=fleet.network))
+    await postgres.run(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, name text, at timestamptz DEFAULT '2026-03-20 12:00+00')",
+        "INSERT INTO orders (id, name) VALUES (1, 'a'), (2, 'b')",
+    )
 
     async def orders(**wanted):
         async def seen():
@@ -48,62 +57,76 @@ async def test_a_pipeline_that_others_fill_is_installed_watched_mended_and_taken
             found = report["tables"][0] if report["tables"] else {}
             return report if all(found.get(name) == value for name, value in wanted.items()) else None
 
-        return await eventually(seen)
+        return await eventually(seen, seconds=60)
 
-    async with fleet.cdc_worker():
-        installed = await told(command, "install")
-        assert (installed["status"], installed["slot"]) == ("installed", "")
-        await producer.transaction(schema_event(), insert(1), insert(2, amount="NaN"), update(2))
-        report = await orders(written=1, lag_events=0, dead_letters=1, waiting_behind=1)
-        code, shown = await command("status")
-        assert code == 0
+    with fleet.worker_process():
+        installed = await told(command, "install", "--tables", "public.orders")
+        await orders(state="active")
+        await postgres.transact("INSERT INTO orders VALUES (3, 'c')", "UPDATE orders SET name = 'aa' WHERE id = 1")
+        await postgres.transact("DELETE FROM orders WHERE id = 2", "INSERT INTO orders VALUES (4, 'x', 'infinity')")
+        await postgres.run("UPDATE orders SET at = '2026-03-20 13:00+00' WHERE id = 4")
+        report = await orders(written=3, lag_events=0, dead_letters=1, waiting_behind=1)
+        _, shown = await command("status")
 
         letters = await told(command, "dead-letters", "--table", "orders")
-        code, listed = await command("dead-letters")
+        _, listed = await command("dead-letters")
         code, refused = await command("drop", "--table", "public.orders", "--reason", " ")
         assert (code, "'reason' is missing" in refused) == (2, True)
         dropped = await told(command, "drop", str(letters[0]["event_id"]), "--reason", "a test row")
-        await orders(written=2, dead_letters=0, waiting_behind=0)
+        await orders(written=4, dead_letters=0, waiting_behind=0)
 
-        assert await command("pause") == (0, "ingest of shop pauses; go on with: icefleet cdc resume --pipeline shop\n")
-        await producer.transaction(insert(3))
+        code, output = await command("pause", "--only", "ingest")
+        assert (code, output) == (0, "ingest of shop pauses; go on with: icefleet cdc resume --pipeline shop\n")
+        await postgres.run("INSERT INTO orders VALUES (5, 'e')")
         paused = await orders(lag_events=1)
         assert (await command("resume"))[0] == 0
-        await orders(written=3, lag_events=0)
-        assert (await command("resume", "--table", "public.orders"))[0] == 1
+        await orders(written=5, lag_events=0)
+        code, output = await command("resume", "--table", "public.orders")
+        assert (code, "public.orders is not stopped" in output) == (1, True)
         removed = await told(command, "uninstall", "--drop-buffer")
         (gone,) = await told(command, "status")
 
+    slot = f"icefleet_{fleet.name}_shop"
+    assert (installed["status"], installed["slot"]) == ("installed", slot)
+    assert [(table["table"], table["key_columns"]) for table in installed["tables"]] == [("public.orders", ["id"])]
     line = report["tables"][0]
     assert (line["table"], line["changelog"]) == ("public.orders", f"{fleet.network}.{CHANGELOG}")
-    assert (line["state"], line["source_lsn"], line["written_lsn"]) == ("active", "0/110", "0/110")
-    assert report["loops"]["ingest"]["state"] == "running"
-    assert "source   none: others fill the buffer" in shown
-    assert f"{fleet.network}.{CHANGELOG}" in shown
+    assert line["source_lsn"] == line["written_lsn"] != ""
+    assert {name: loop["state"] for name, loop in report["loops"].items()} == {
+        "capture": "running",
+        "ingest": "running",
+    }
+    assert report["source"]["active"]
+    assert f"slot {slot}, read just now" in shown
     assert [(letter["operation"], letter["key"]) for letter in letters] == [
-        ("insert", {"id": "2"}),
-        ("update", {"id": "2"}),
+        ("insert", {"id": "4"}),
+        ("update", {"id": "4"}),
     ]
-    assert "amount" in letters[0]["cause"]
+    assert "at" in letters[0]["cause"]
     assert f"waits behind {letters[0]['event_id']}" in listed
     assert (dropped["changed"], dropped["released"]) == (1, 1)
-    assert paused["loops"]["ingest"]["state"] == "paused"
-    assert removed["status"] == "uninstalled"
-    assert gone["loops"]["ingest"]["state"] == "absent"
+    assert states(paused) == {"capture": "running", "ingest": "paused"}
+    assert (removed["status"], f"slot {slot}" in removed["removed"]) == ("uninstalled", True)
+    assert states(gone) == {"capture": "absent", "ingest": "absent"}
+    assert "there is no such slot" in gone["source"]["problem"]
     assert "PostgresRefused" in gone["problem"]
     rows = fleet.table(CHANGELOG).scan().to_arrow().sort_by("cdc_sequence_number").to_pylist()
-    assert [(row["cdc_operation"], row["id"]) for row in rows] == [("insert", 1), ("update", 2), ("insert", 3)]
-    assert sum(int(event["changelog"].get("events", 0)) for event in await fleet.events(CHANGELOG)) == 3
+    assert sorted((row["cdc_operation"], row["id"]) for row in rows[:2]) == [("insert", 1), ("insert", 2)]
+    assert [(row["cdc_operation"], row["id"]) for row in rows[2:]] == [
+        *(("insert", 3), ("update", 1), ("delete", 2)),
+        *(("update", 4), ("insert", 5)),
+    ]
+    announced = [event["snapshotId"] for event in await fleet.events(CHANGELOG)]
+    assert announced == [str(snapshot.snapshot_id) for snapshot in fleet.table(CHANGELOG).snapshots()]
 
 
 async def test_status_says_what_is_away_and_shows_the_rest(fleet, command):
-    nowhere = {"host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}
-    fleet.set_cdc(shop={"source": nowhere, "buffer": nowhere}, bank={"buffer": nowhere})
+    fleet.set_cdc(**AWAY)
     found = await told(command, "status")
-    assert [report["pipeline"] for report in found] == ["shop", "bank"]
-    assert found[0]["source"]["problem"].startswith("PostgresUnavailable: source of")
-    assert found[0]["problem"].startswith("PostgresUnavailable: buffer of")
-    assert {loop["state"] for loop in found[0]["loops"].values()} == {"absent"}
+    assert [report["pipeline"] for report in found] == ["bank", "shop"]
+    assert found[1]["source"]["problem"].startswith("PostgresUnavailable: source of")
+    assert found[1]["problem"].startswith("PostgresUnavailable: buffer of")
+    assert {loop["state"] for loop in found[1]["loops"].values()} == {"absent"}
     code, output = await command("pause", "--pipeline", "shop")
     assert (code, output) == (1, "capture of shop does not run\ningest of shop does not run\n")
 
@@ -111,15 +134,14 @@ async def test_status_says_what_is_away_and_shows_the_rest(fleet, command):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["pause"], "has several pipelines: say --pipeline shop or bank"),
+        (["pause"], "has several pipelines: say --pipeline bank or shop"),
         (["pause", "--pipeline", "shpo"], "no pipeline 'shpo' under `cdc`"),
         (["pause", "--pipeline", "bank", "--only", "capture"], "has no `source` in config"),
         (["resume", "--pipeline", "shop", "--only", "both"], "--only is capture or ingest, not 'both'"),
     ],
 )
 async def test_a_command_that_cannot_be_says_why_and_ends_with_2(fleet, command, words, said):
-    nowhere = {"host": "127.0.0.1", "port": 1, "database": "d", "user": "u"}
-    fleet.set_cdc(shop={"source": nowhere, "buffer": nowhere}, bank={"buffer": nowhere})
+    fleet.set_cdc(**AWAY)
     code, output = await command(*words)
     assert code == 2
     assert said in output

@@ -3,6 +3,7 @@
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import announcing_changelogs
 from activities.announcing_changelogs import announce_changelogs
 from activities.contracts.cdc import ChangelogsInput
 from activities.core.changelogs import sequence_number
@@ -28,7 +29,7 @@ async def test_each_snapshot_of_a_changelog_is_announced_once_with_its_place_in_
         assert await announce(ingest, ORDERS) == 2
         assert await announce(ingest, ORDERS) == 0
         table = ingest.table()
-    events = await fleet.events(ORDERS)
+    events = await fleet.events(ORDERS, ingest.namespace)
     assert [event["_id"] for event in events] == [
         f"{table.metadata.table_uuid}-{snapshot.snapshot_id}" for snapshot in table.snapshots()
     ]
@@ -51,7 +52,7 @@ async def test_each_snapshot_of_a_changelog_is_announced_once_with_its_place_in_
         },
     ]
     assert [(event["table"], event["network"], event["sourceTable"]) for event in events] == [
-        (f"{fleet.network}.{ORDERS}", fleet.network, "public.orders")
+        (f"{ingest.namespace}.{ORDERS}", ingest.namespace, "public.orders")
     ] * 2
     assert [(one["partition"], one["rows"]) for event in events for one in event["partitions"]] == [
         ("2026-03-20", "2"),
@@ -64,13 +65,14 @@ async def test_a_subject_with_a_foreign_message_keeps_no_other_changelog_from_be
         for table in ("items", "orders"):
             await ingest.producer.transaction(schema_event(table=table), insert(1, table=table))
         await ingest.drain()
-        subject = f"icefleet.{fleet.name}.snapshot.{fleet.network}.{ITEMS}"
+        subject = f"icefleet.{fleet.name}.snapshot.{ingest.namespace}.{ITEMS}"
         await ingest.context.bus.publish(subject, b"not ours", {}, message_id="x", after=0)
         # Nobody names them: every changelog of the pipeline is looked at.
         with pytest.raises(BusRefused) as refused:
             await announce(ingest)
     assert ITEMS in str(refused.value)
-    assert [event["changelog"]["sourceTable"] for event in await fleet.events(ORDERS)] == ["public.orders"]
+    (event,) = await fleet.events(ORDERS, ingest.namespace)
+    assert event["changelog"]["sourceTable"] == "public.orders"
 
 
 async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, postgres):
@@ -81,4 +83,24 @@ async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, post
             change.set_properties({"icefleet.cdc.pipeline": "another"})
         assert await announce(ingest) == 0
         assert await announce(ingest, ORDERS, "absent") == 0
-    assert await fleet.events(ORDERS) == []
+    assert await fleet.events(ORDERS, ingest.namespace) == []
+
+
+async def test_old_snapshots_expire_once_they_were_announced_and_never_one_with_a_tag(fleet, postgres, monkeypatch):
+    monkeypatch.setattr(announcing_changelogs, "EXPIRED_AT_ONCE", 2)
+    async with opened(fleet, postgres, keep_snapshots=2, snapshot_age_seconds=0) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.batch()
+        first = ingest.table().current_snapshot().snapshot_id
+        ingest.table().manage_snapshots().create_tag(first, "kept").commit()
+        for number in range(2, 6):
+            await ingest.producer.transaction(insert(number))
+            await ingest.batch()
+        every = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
+        assert await announce(ingest, ORDERS) == 5
+        left = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
+        assert left == [every[0], *every[-2:]]
+        # The next batch goes on from there.
+        await ingest.producer.transaction(insert(6))
+        await ingest.batch()
+        assert len(ingest.table().scan().to_arrow()) == 6

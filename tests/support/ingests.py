@@ -114,7 +114,8 @@ async def opened(
     It has no source: a producer of the test's own fills the buffer.
     """
     namespace = f"{fleet.network}n{next(_numbers)}"
-    fleet.set_cdc(**{pipeline: {"buffer": own.config(schema=schema), "namespace": namespace, **more}})
+    settings = {"buffer": own.config(schema=schema), "namespace": namespace, "commit_interval_ms": 0, **more}
+    fleet.set_cdc(**{pipeline: settings})
     buffer = Buffer(own.settings, schema)
     await buffer.drop()
     await buffer.install()

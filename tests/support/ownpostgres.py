@@ -38,7 +38,7 @@ class OwnPostgres:
 
     def pipeline(self, **more: Any) -> dict[str, Any]:
         """A pipeline with both its source and its buffer here; a slot of its own comes from the fleet's name."""
-        return {"source": self.config(), "buffer": self.config(), **more}
+        return {"source": self.config(), "buffer": self.config(), "commit_interval_ms": 0, **more}
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """One more connection in autocommit mode, closed at the end of the test."""
