@@ -265,7 +265,7 @@ class Buffer:
         try:
             found = await connection.execute(self._statement(ANYTHING), (list(known_copies),))
         except errors.UndefinedTable as missing:
-            raise self._absent() from missing
+            raise self.absent() from missing
         return bool((await found.fetchone() or (False,))[0])
 
     async def _take_lock(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -274,14 +274,15 @@ class Buffer:
         try:
             asked = await connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(number))
         except (errors.UndefinedTable, errors.InvalidSchemaName) as missing:
-            raise self._absent() from missing
+            raise self.absent() from missing
         if not (await asked.fetchone() or (False,))[0]:
             raise LockTaken(
                 f"{self.name}: another worker holds the lock; it is free when that one is done, or within a minute "
                 "of its death"
             )
 
-    def _absent(self) -> PostgresRefused:
+    def absent(self) -> PostgresRefused:
+        """What to say when there is no buffer."""
         return PostgresRefused(f"{self.name}: there is no buffer; make it with `icefleet cdc install`")
 
     def _check_version(self, version: object) -> None:

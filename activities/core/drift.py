@@ -226,7 +226,8 @@ def _wider(table: SourceTable, before: ColumnState, column: SourceColumn, held: 
     raise SchemaConflict(
         f"source table {table.identifier}: column {column.name} was {before.source.type} and is {column.type}, "
         f"and the changelog's {held} cannot become {new}; change the column back, or put the changelog aside (rename "
-        "or drop it) and have the table copied anew with `icefleet cdc install --again`"
+        f"or drop it), and then have the table copied anew: `icefleet cdc install --tables {table.identifier} --again` "
+        "(where others fill the buffer, mend the schema event there, and resume the table)"
     )
 
 
@@ -277,7 +278,9 @@ def _check_name(table: SourceTable, name: str, others: Collection[str]) -> None:
     if name in others:
         raise BadConfig(
             f"{where} has the name of a column that the changelog has for itself; rename the column at the source, or, "
-            "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml)"
+            "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml); a "
+            "table that was followed already is then copied anew: "
+            f"`icefleet cdc install --tables {table.identifier} --again`"
         )
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
         raise BadConfig(f"{where} must have a name of 1 to {_LONGEST_NAME} bytes, as PostgreSQL does; mend the event")

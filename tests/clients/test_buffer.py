@@ -9,7 +9,7 @@ import pytest
 
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
-from activities.clients.buffer_status import status
+from activities.clients.buffer_status import letters, status
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
 from support.fleet import eventually
@@ -66,6 +66,9 @@ async def test_without_a_buffer_it_is_said_how_to_make_one(postgres):
             pass
     with pytest.raises(PostgresRefused, match="icefleet cdc install"):
         await buffer.wait_for_events(1)
+    for asked in (status, letters):
+        with pytest.raises(PostgresRefused, match="there is no buffer; make it with `icefleet cdc install`"):
+            await asked(buffer)
 
 
 async def test_a_buffer_of_another_version_is_left_alone(buffer, postgres):

@@ -222,7 +222,7 @@ def test_an_incompatible_change_is_refused_with_column_types_and_the_way_out(old
     assert old in said
     assert new in said
     assert "change the column back" in said
-    assert "install --again" in said
+    assert "install --tables public.t --again" in said
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.cdc import Cdc
+from activities.clients.waits import waiting_for
 from activities.contracts.cdc import (
     CAPTURE_WORKFLOW,
     INGEST_WORKFLOW,
@@ -84,6 +85,8 @@ class Rooms(Cdc):
         """Whatever the activities were called with, in order."""
         self.running: list[str] = []
         """Activities that wait just now."""
+        self.waits = "the end"
+        """What they say that they wait for."""
 
     def called(self, shape: type) -> list[Any]:
         """The inputs of one kind that have come."""
@@ -93,7 +96,8 @@ class Rooms(Cdc):
         self.running.append(what)
         try:
             async with heartbeats(what):
-                await until_worker_stops(asyncio.sleep(3600), grace=0)
+                with waiting_for(self.waits):
+                    await until_worker_stops(asyncio.sleep(3600), grace=0)
         finally:
             self.running.remove(what)
 
