@@ -6,7 +6,7 @@ import pytest
 
 from activities import failpoints
 from activities.core.faults import Fault, LockTaken, PostgresUnavailable
-from support.captures import captures, die_at
+from support.captures import captures, victims
 
 
 @pytest.fixture
@@ -17,6 +17,12 @@ async def shop(postgres):
     await made.capture()
     yield made
     failpoints.disarm()
+
+
+@pytest.fixture(scope="module")
+async def dying():
+    async with victims() as them:
+        yield them
 
 
 async def inserted(shop):
@@ -36,18 +42,18 @@ async def in_the_end(shop, expected):
     assert await inserted(shop) == expected
 
 
-async def test_a_worker_killed_at_any_failpoint_leaves_every_event_once(shop):
+async def test_a_worker_killed_at_any_failpoint_leaves_every_event_once(dying, shop):
     """Cases 21, 22, 23: before the buffer's commit, after it, and before the source is told."""
     for number, failpoint in enumerate(sorted(failpoints.CAPTURE_NAMES)):
         await shop.transact(*(f"INSERT INTO t VALUES ({number * 10 + one})" for one in range(3)))
-        await die_at(shop, failpoint)
+        await dying.die_at(shop, failpoint)
     await in_the_end(shop, [0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32])
 
 
-async def test_a_worker_killed_within_a_large_transaction_leaves_nothing_of_it(shop):
+async def test_a_worker_killed_within_a_large_transaction_leaves_nothing_of_it(dying, shop):
     await shop.source_run("INSERT INTO t SELECT generate_series(1, 30000)")
     # Its lines go to the buffer in pieces of a megabyte.
-    await die_at(shop, "cdc-during-buffer:2")
+    await dying.die_at(shop, "cdc-during-buffer:2")
     assert await inserted(shop) == []
     await in_the_end(shop, list(range(1, 30_001)))
 
