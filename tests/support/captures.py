@@ -106,7 +106,7 @@ class Captures:
         ]
 
     async def until(
-        self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 30.0
+        self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 90.0
     ) -> list[tuple[Any, ...]]:
         """The events, once they are as wished."""
 
