@@ -49,6 +49,8 @@ from worker.wiring import open_cdc
 
 NOWHERE = {"host": "127.0.0.1", "port": 1, "database": "nowhere", "user": "nobody"}
 PIPELINE = "shop"
+BEAT_SECONDS = 0.05
+"""How long an activity may take to hear that it was cancelled: it hears so when it has sent a heartbeat."""
 
 
 def batch(table: str, **more: Any) -> TableBatch:
@@ -95,7 +97,7 @@ class Rooms(Cdc):
     async def _wait(self, what: str) -> Any:
         self.running.append(what)
         try:
-            async with heartbeats(what):
+            async with heartbeats(what, every=BEAT_SECONDS):
                 with waiting_for(self.waits):
                     await until_worker_stops(asyncio.sleep(3600), grace=0)
         finally:
@@ -126,8 +128,8 @@ class Rooms(Cdc):
         self.calls.append(copy)
         self.running.append(copy.table)
         try:
-            async with heartbeats("copy"):
-                await eventually(lambda: self.copied.get(copy.table))
+            async with heartbeats("copy", every=BEAT_SECONDS):
+                await eventually(lambda: self.copied.get(copy.table), every=BEAT_SECONDS)
         finally:
             self.running.remove(copy.table)
         return _told(self.copied[copy.table])
@@ -232,8 +234,8 @@ async def loops(fleet: Fleet, *, source: bool = True, sandboxed: bool = False) -
             activities=activities_of(answering, CdcActivities),
             workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=timedelta(seconds=10),
-            max_heartbeat_throttle_interval=timedelta(seconds=0.2),
-            default_heartbeat_throttle_interval=timedelta(seconds=0.2),
+            max_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
+            default_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             max_cached_workflows=10,
         ):
             yield Loops(fleet, answering)

@@ -123,7 +123,7 @@ def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Row
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    # A time without a zone comes in that of the session, which is to be none that a column has.
+    # A time without a zone comes in that of the session, whose other name tells it from times that have one.
     settings = "SET allow_experimental_database_iceberg = 1, session_timezone = 'Etc/UTC'"
     return _ask_clickhouse([settings, database], queries)
 
