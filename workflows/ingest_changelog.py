@@ -99,6 +99,8 @@ class IngestChangelog(PipelineLoop):
         self._counts["events"] += report.events
         self._counts["bytes"] += report.bytes
         self._last_lsn = report.last_lsn or self._last_lsn
+        if report.tried_before:
+            self._unannounced[""] = None
         self._copies.take(report.to_copy)
         for batch in report.tables:
             self._counts["dead_letters"] += batch.dead_letters
