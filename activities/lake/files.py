@@ -1,13 +1,15 @@
 """Files as the manifests describe them: reading what a table holds, describing what it will."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from pyiceberg.conversions import from_bytes, to_bytes
 from pyiceberg.io.pyarrow import (
     MetricModeTypes,
     MetricsMode,
+    StatisticsCollector,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -185,14 +187,11 @@ def statistics_of(
         counted: Paths (in the file) of columns without bounds: those of the footer are not of the table's type.
     """
     schema = metadata.schema()
-    numbers = parquet_path_to_id_mapping(schema)
-    numbers |= {path: numbers[known] for path, known in (names or {}).items()}
-    without = {numbers[path] for path in counted}
-    plan = compute_statistics_plan(schema, metadata.properties)
-    for number, column in plan.items():
-        if isinstance(column.iceberg_type, BinaryType) or number in without:
-            # In Parquet they are texts, and the library would decode them.
-            plan[number] = replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
+    known_numbers, known_plan = _columns_of(_Same(metadata))
+    numbers = {**known_numbers, **{path: known_numbers[known] for path, known in (names or {}).items()}}
+    plan = dict(known_plan)
+    for number in {numbers[path] for path in counted}:
+        plan[number] = _counted_only(plan[number])
     found = data_file_statistics_from_parquet_metadata(footer.metadata, plan, numbers).to_serialized_dict()
     lower, upper = found["lower_bounds"], found["upper_bounds"]
     for path in footer.unbounded():
@@ -201,6 +200,33 @@ def statistics_of(
         upper.pop(numbers[path], None)
     _widen_zeros(schema, lower, upper)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """A table's metadata as a key: the same object, which nothing changes."""
+
+    metadata: TableMetadata
+
+    def __hash__(self) -> int:
+        return id(self.metadata)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.metadata is other.metadata
+
+
+@lru_cache(maxsize=4)
+def _columns_of(table: _Same) -> tuple[Mapping[str, int], Mapping[int, StatisticsCollector]]:
+    """Path of a column in Parquet → its id, and id → what is collected of it; the same for all files of a commit."""
+    schema = table.metadata.schema()
+    plan = compute_statistics_plan(schema, table.metadata.properties)
+    # In Parquet they are texts, and the library would decode them.
+    binary = {n: _counted_only(one) for n, one in plan.items() if isinstance(one.iceberg_type, BinaryType)}
+    return parquet_path_to_id_mapping(schema), plan | binary
+
+
+def _counted_only(column: StatisticsCollector) -> StatisticsCollector:
+    return replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
 
 
 def _widen_zeros(schema: Schema, lower: dict[int, bytes], upper: dict[int, bytes]) -> None:
