@@ -27,9 +27,11 @@ from support.workerpool import Pool
 WORKERS = 2
 CHAOS_SECONDS = 240
 """After so long a run of size 1 calms down, whatever has not happened yet."""
-CALM_SECONDS = 120
+CALM_SECONDS = 300
 """How long it may take then until everything has been carried over."""
-POISON = 12
+APART_SECONDS = 12
+"""Between two installations."""
+POISON = 6
 POINTS = frozenset(name for name in ALL_NAMES if name.startswith("cdc-"))
 """Where workers die."""
 LATEST = {
@@ -122,8 +124,7 @@ async def run_at_random(directory: Path, seed: str, size: float) -> Run:
         world.begin_writing()
         telling = asyncio.create_task(tell_of_deaths(world, pool))
         try:
-            await _rage(run, world, pool, clock)
-            await calm.start()
+            await _rage(run, world, pool, calm, clock)
             await _calm(run, world, clock)
             await _look(run, world)
             clock.note("evidence")
@@ -157,8 +158,8 @@ def _deaths(rng: Random, size: float) -> list[str]:
     return [f"{point}:{rng.randint(1, LATEST.get(point, 3))}" for point in points]
 
 
-async def _rage(run: Run, world: World, pool: Pool, clock: _Clock) -> None:
-    """Everything goes wrong, four things at a time, until everything has."""
+async def _rage(run: Run, world: World, pool: Pool, calm: Pool, clock: _Clock) -> None:
+    """Everything goes wrong, four things at a time, until everything has; then other workers take over."""
     await pool.start()
     clock.note("start")
     try:
@@ -168,11 +169,13 @@ async def _rage(run: Run, world: World, pool: Pool, clock: _Clock) -> None:
         run.expected_troubles = sorted({trouble.name for row in rows.values() for trouble in row})
         await asyncio.gather(
             _install(world),
+            _poison(world),
             *(conduct(world, Random(f"{run.seed} {name}"), row, deadline, run.troubles) for name, row in rows.items()),
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, deadline - time.monotonic())):
                 await pool.done.wait()
+        await calm.start()
     finally:
         await pool.stop()
         clock.note("chaos")
@@ -181,14 +184,20 @@ async def _rage(run: Run, world: World, pool: Pool, clock: _Clock) -> None:
 async def _install(world: World) -> None:
     """First most tables, then one after the other, while their columns change, what comes later."""
     await world.install([table for table in TABLES if not table.later])
-    await world.copied("public.tasks", CHAOS_SECONDS)
-    world.writing.poison = POISON
     for table in [table for table in TABLES if table.later]:
         world.writing.favourites = (table.identifier,)
-        await asyncio.sleep(2)
+        await asyncio.sleep(APART_SECONDS)
         await world.install([table])
-        await world.copied(table.identifier, CHAOS_SECONDS)
+    await world.copied(table.identifier, CHAOS_SECONDS)
     world.writing.favourites = ()
+
+
+async def _poison(world: World) -> None:
+    """Rows that no table can hold, once the first copy is there, which they would stop."""
+    [table] = [table for table in TABLES if table.poisoned]
+    await eventually(lambda: table.identifier in world.installed, seconds=CHAOS_SECONDS)
+    await world.copied(table.identifier, CHAOS_SECONDS)
+    world.writing.poison = POISON
 
 
 async def _calm(run: Run, world: World, clock: _Clock) -> None:

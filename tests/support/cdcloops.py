@@ -85,6 +85,8 @@ class Rooms(Cdc):
         """Table → how its copy ends; None or absent: not yet."""
         self.calls: list[Any] = []
         """Whatever the activities were called with, in order."""
+        self.last_words: Fault | None = None
+        """What a waiting activity ends with when it is cancelled, instead of obeying."""
         self.running: list[str] = []
         """Activities that wait just now."""
         self.waits = "the end"
@@ -100,6 +102,10 @@ class Rooms(Cdc):
             async with heartbeats(what, every=BEAT_SECONDS):
                 with waiting_for(self.waits):
                     await until_worker_stops(asyncio.sleep(3600), grace=0)
+        except asyncio.CancelledError:
+            if self.last_words is not None:
+                raise self.last_words from None
+            raise
         finally:
             self.running.remove(what)
 

@@ -67,6 +67,19 @@ async def test_case_62_a_paused_capture_lets_go_of_the_slot_and_goes_on_when_it_
         await progress_of(loop, state="running", events=4)
 
 
+async def test_how_an_interrupted_turn_ends_is_no_trouble_of_the_loop(fleet):
+    async with loops(fleet) as own:
+        own.rooms.last_words = PostgresRefused("wrong password")
+        loop = await own.capture()
+        await eventually(lambda: own.rooms.running == ["capture"])
+        await loop.signal(PAUSE_SIGNAL)
+        await eventually(lambda: own.rooms.running == [])
+        assert (await progress_of(loop, state="paused"))["trouble"] is None
+        own.rooms.captures = [captured(4)]
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", events=4)
+
+
 async def test_a_pause_outlives_continuing_as_new_and_a_stop_ends_the_loop(fleet):
     async with loops(fleet) as own:
         own.rooms.captures = [captured(1)]
