@@ -71,7 +71,8 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
-    await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
+    if not ingest.at_once:
+        await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
         return await _Turn(Work(context, pipeline, holder)).run()
 

@@ -57,6 +57,8 @@ class IngestChangelog(PipelineLoop):
         """Table → what its last batch said that could not go on."""
         self._barren = 0
         """Batches in a row that brought nothing because tables failed."""
+        self._more = False
+        """Whether the last batch left something."""
         self._copies = Copies()
         self._letters: list[LettersRequest] = []
         self._answers: dict[str, LettersReport] = {}
@@ -83,7 +85,7 @@ class IngestChangelog(PipelineLoop):
         report: IngestReport | None = await self._interruptible(
             workflow.execute_activity_method(
                 CdcActivities.ingest_batch,
-                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS, self._copies.known),
+                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS, self._copies.known, at_once=self._more),
                 summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
                 **INGEST_TURN,
             )
@@ -96,6 +98,7 @@ class IngestChangelog(PipelineLoop):
 
     def _take(self, report: IngestReport) -> None:
         self._counts["batches"] += 1
+        self._more = report.more
         self._counts["events"] += report.events
         self._counts["bytes"] += report.bytes
         self._last_lsn = report.last_lsn or self._last_lsn

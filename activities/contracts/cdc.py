@@ -157,6 +157,8 @@ class IngestInput:
     wait_seconds: float
     known_copies: list[str] = field(default_factory=list)
     """Tables of which the loop knows that they wait for their first copy; it is told of others at once."""
+    at_once: bool = False
+    """Not to rest since the last batch, which left more."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,19 @@ async def test_what_a_batch_brought_or_found_there_is_announced_and_nothing_else
     assert own.rooms.called(IngestInput) == [IngestInput(fleet.name, PIPELINE, 60.0)] * 2
 
 
+async def test_what_a_batch_left_follows_at_once_and_what_was_tried_before_is_announced_with_everything(fleet):
+    async with loops(fleet) as own:
+        own.rooms.ingests = [ingested(more=True), ingested(tried_before=True)]
+        loop = await own.ingest()
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        await progress_of(loop, unannounced=[])
+        announced = own.rooms.called(ChangelogsInput)
+    # Once when the loop began, and once for what a worker that died may have committed.
+    assert [asked.changelogs for asked in announced] == [[], []]
+    # What a batch left does not wait for the time of the next one.
+    assert [asked.at_once for asked in own.rooms.called(IngestInput)] == [False, True, False]
+
+
 async def test_case_61_a_table_that_fails_is_shown_until_it_goes_on_and_keeps_no_other_from_going_on(fleet):
     failed = batch("public.b", events=0, snapshot_id="", failed="SchemaConflict: date is no long", stopped=True)
     async with loops(fleet) as own:
