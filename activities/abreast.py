@@ -1,4 +1,4 @@
-"""Doing the same for many, a few at a time."""
+"""Doing several things at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,3 +22,16 @@ async def each(ask: Callable[[S], Awaitable[T]], many: Sequence[S], at_once: int
         if isinstance(answer, BaseException):
             raise answer
     return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+async def first_of(*jobs: Awaitable[None]) -> None:
+    """Run until one job ends, and let the others end; what it raised is raised."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

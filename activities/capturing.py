@@ -6,21 +6,23 @@ believed it to be; the slot is told of positions that the buffer holds, and of n
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from opentelemetry import metrics
 
 from activities import failpoints
+from activities.abreast import first_of
 from activities.cdc_context import CdcContext, PipelineConfig
-from activities.clients.capture_sink import Sink, open_sink
+from activities.clients.capture_sink import Progress, Sink, open_sink
+from activities.clients.lineage import Known
 from activities.clients.replication import LogStream, open_log
 from activities.clients.slots import open_slots
 from activities.clients.waits import waiting_for
 from activities.contracts.cdc import CaptureInput, CaptureReport
 from activities.core.capture import SCHEMA_PREFIX, Shape, Transaction
 from activities.core.changelogs import lsn_text
-from activities.core.faults import BadRequest
+from activities.core.faults import BadRequest, SlotLost
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
 from activities.watching import Watch
@@ -74,9 +76,10 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
         turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)
-        async with open_log(source.database, source.slot, source.publication, turn.start) as stream:
-            turn.stream = stream
-            await _first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
+        async with open_log(source.database) as turn.stream:
+            await _begin(turn.stream, sink, progress)
+            await turn.stream.start(source.slot, source.publication, turn.start)
+            await first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
             await slots.drop(source.slot)
             await sink.end(watch.danger)
@@ -84,17 +87,15 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         return turn.report(watch.retained_bytes)
 
 
-async def _first_of(*jobs: Awaitable[None]) -> None:
-    """Run until one job ends, and let the others end; what it raised is raised."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
+async def _begin(stream: LogStream, sink: Sink, progress: Progress) -> None:
+    """Make sure that the log is the one that the buffer was filled from, or a standby's that goes on with it."""
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        lineage = await stream.lineage(Known(progress.lineage, progress.captured_lsn or 0))
+    except SlotLost as lost:
+        # Positions alone would not tell an installation.
+        await sink.end(str(lost))
+        raise
+    await sink.begin(progress.captured_lsn, lineage)
 
 
 class _Turn:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from activities import failpoints
-from activities.clients.buffer_claims import ClaimedTable, count_written, mark, schema_events
+from activities.clients.buffer_claims import ClaimedTable, count_written, mark, schema_events, set_sent
 from activities.clients.buffer_letters import hold_back
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import TableBatch
@@ -29,10 +29,11 @@ async def carry(work: Work, table: ClaimedTable) -> TableBatch:
     identifier = changelog_name(work.pipeline.rules, table.schema, table.name)
     state = await ready_changelog(work, table, identifier)
     there = await count_written(work.holder, table, state.position) if state.position >= table.first_id else 0
-    report = TableBatch(table.identifier, identifier, 0, already_there=there)
-    if state.position < table.last_id:
-        report = await _Carrying(work, table, identifier, state).run(there)
-    await mark(work.holder, table, report.already_there + report.events)
+    report, position = TableBatch(table.identifier, identifier, 0, already_there=there), state.position
+    if position < table.last_id:
+        carrying = _Carrying(work, table, identifier, state)
+        report, position = await carrying.run(there), carrying.position
+    await mark(work.holder, table, report.already_there + report.events, position)
     await failpoints.reach("cdc-after-mark")
     return report
 
@@ -46,6 +47,8 @@ class _Carrying:
         self._identifier = identifier
         self._state = state
         self._after_id = max(state.position, table.first_id - 1)
+        self.position = state.position
+        """That of the changelog, as far as it is known."""
 
     async def run(self, there: int) -> TableBatch:
         """Write, upload and commit."""
@@ -83,6 +86,7 @@ class _Carrying:
         await failpoints.reach("cdc-before-upload")
         stored = await self._store(made)
         await failpoints.reach("cdc-after-upload")
+        await set_sent(self._work.holder, self._table)
         await failpoints.reach("cdc-before-commit")
         done = await to_its_end(
             changelog.commit,
@@ -97,6 +101,7 @@ class _Carrying:
             pipeline=self._work.pipeline.name,
             summary=self._summary(made),
         )
+        self.position = self._table.last_id
         await failpoints.reach("cdc-after-commit")
         return done
 

@@ -1,6 +1,7 @@
 """The activities of capture and ingest: thin methods over the rooms that do the work."""
 
 import contextlib
+from dataclasses import replace
 
 from temporalio import activity
 from temporalio.client import WorkflowFailureError
@@ -76,9 +77,10 @@ class Cdc(CdcActivities):
     @activity.defn(name="ingest_batch")
     @faults_named
     async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
-        """Bring one batch of the buffer into its changelogs, each event once."""
+        """Bring a batch of the buffer, or some, into its changelogs, each event once."""
         async with heartbeats("ingesting"):
-            return await until_worker_stops(ingest_batch(self._context, ingest), grace=BATCH_GRACE_SECONDS)
+            report = await until_worker_stops(ingest_batch(self._context, ingest), grace=BATCH_GRACE_SECONDS)
+        return replace(report, tried_before=activity.info().attempt > 1)
 
     @activity.defn(name="copy_table")
     @faults_named

@@ -138,7 +138,8 @@ async def _copied(subject: _Subject) -> _Copied:
         await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
-    position = state.position if state.buffer_id == known.buffer_id else 0
+    is_ours = state.buffer_id == known.buffer_id and state.position <= known.sent_id
+    position = state.position if is_ours else 0
     done = await to_its_end(
         changelog.commit,
         subject.context.lake,
@@ -170,7 +171,8 @@ def _ready(subject: _Subject, view: TableView) -> ChangelogState:
     if state is None:
         raise ChangelogForeign(f"changelog {subject.changelog} was dropped as soon as it was made; resume the table")
     _check_owner(subject, state)
-    if (state.copied_lsn or 0) > view.lsn or ChangelogColumns.load(state.columns).at > _at(view):
+    told = ChangelogColumns.load(state.columns).at
+    if (state.copied_lsn or 0) > view.lsn or max(told, state.last_sequence) > _at(view):
         raise ChangelogForeign(
             f"changelog {subject.changelog} holds what comes after {lsn_text(view.lsn)}, where the log of the source "
             "is now: it is another source, or was restored. Put the changelog aside (rename or drop it), then resume "

@@ -10,17 +10,17 @@ from activities.clients.waits import watch_waits
 
 
 @contextlib.asynccontextmanager
-async def heartbeats(doing: str | dict[str, str]) -> AsyncIterator[None]:
-    """Heartbeat every second, so that only a worker that is gone misses its heartbeat timeout.
+async def heartbeats(doing: str | dict[str, str], *, every: float = 1.0) -> AsyncIterator[None]:
+    """Heartbeat `every` second, so that only a worker that is gone misses its heartbeat timeout.
 
-    Heartbeats say what is being done, and what is waited for, if anything is.
+    Heartbeats say what is being done, and what is waited for, if anything is. Their answers bring cancellations.
     """
     waits = watch_waits()
 
     async def beat() -> None:
         while True:
             activity.heartbeat(doing, *waits)
-            await asyncio.sleep(1)
+            await asyncio.sleep(every)
 
     beating = asyncio.create_task(beat())
     try:

@@ -1,6 +1,7 @@
-"""A batch of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
+"""Batches of the buffer into its changelogs: every table by itself, so that one that cannot go on holds up no other."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,8 @@ OF_EVERYBODY = (
     *(LockTaken, PostgresRefused, PostgresUnavailable),
 )
 """What is wrong with a part that all tables share."""
+TURN_SECONDS = 1.0
+"""So long one holding of the lock begins batches, while more waits: sessions and a turn of the loop take their time."""
 LISTED_TABLES = 100
 CAUSE_LENGTH = 2000
 
@@ -56,7 +59,7 @@ class Outcome:
 
 
 async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport:
-    """Carry one batch over, waiting for events if there are none.
+    """Carry a batch over, waiting for events if there are none, and what comes behind it if more waits than fits.
 
     A table that fails is told in the report, and the others go on.
 
@@ -70,11 +73,11 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
-        return await _Batch(Work(context, pipeline, holder)).run()
+        return await _Turn(Work(context, pipeline, holder)).run()
 
 
-class _Batch:
-    """One holding of the lock: batches are taken until one gets on, tables that cannot being left out."""
+class _Turn:
+    """One holding of the lock: batches are taken until one gets on, without tables that cannot, and some more then."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -82,18 +85,31 @@ class _Batch:
 
     async def run(self) -> IngestReport:
         """Take and carry."""
-        config = self._work.pipeline
+        until = time.monotonic() + TURN_SECONDS
+        taken = Claim([], more=False, to_copy=[])
         while True:
-            await failpoints.reach("cdc-before-claim")
-            failed = {(one.table.schema, one.table.name) for one in self._outcomes if one.failure}
-            taken = await claim(self._work.holder, config.batch_events, config.batch_bytes, without=failed)
-            await failpoints.reach("cdc-after-claim")
-            outcomes = await each(self._carry, taken.tables, config.parallel_tables)
+            try:
+                taken = await self._claim()
+                outcomes = await each(self._carry, taken.tables, self._work.pipeline.parallel_tables)
+            except (Fault, asyncio.CancelledError):
+                if not any(one.went_on for one in self._outcomes):
+                    raise
+                return self._report(taken)  # or nobody would hear what was carried over; the next turn meets the same
             self._outcomes += outcomes
+            if taken.more and all(one.went_on for one in outcomes) and time.monotonic() < until:
+                continue
             is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
             if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
                 self._raise_if_nothing_went_on()
                 return self._report(taken)
+
+    async def _claim(self) -> Claim:
+        await failpoints.reach("cdc-before-claim")
+        config = self._work.pipeline
+        failed = {(one.table.schema, one.table.name) for one in self._outcomes if one.failure}
+        taken = await claim(self._work.holder, config.batch_events, config.batch_bytes, without=failed)
+        await failpoints.reach("cdc-after-claim")
+        return taken
 
     async def _carry(self, table: ClaimedTable) -> Outcome:
         try:
@@ -139,8 +155,11 @@ class _Batch:
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]
+        batches = sorted(_of_tables(self._outcomes), key=lambda batch: not batch.failed)
+        unlisted = [one.changelog for one in batches[LISTED_TABLES:] if one.snapshot_id or one.already_there]
         return IngestReport(
-            tables=_listed([one.batch for one in self._outcomes]),
+            tables=batches[:LISTED_TABLES],
+            unlisted=unlisted,
             events=sum(one.batch.events for one in self._outcomes),
             bytes=sum(table.bytes for table in carried),
             epoch=self._work.holder.epoch,
@@ -150,6 +169,20 @@ class _Batch:
         )
 
 
-def _listed(batches: Sequence[TableBatch]) -> list[TableBatch]:
-    """As many as a report holds, those that failed first."""
-    return sorted(batches, key=lambda batch: not batch.failed)[:LISTED_TABLES]
+def _of_tables(outcomes: Sequence[Outcome]) -> list[TableBatch]:
+    """What became of each table in all batches together."""
+    found: dict[str, TableBatch] = {}
+    for batch in (one.batch for one in outcomes):
+        before = found.get(batch.table)
+        found[batch.table] = batch if before is None else _added(before, batch)
+    return list(found.values())
+
+
+def _added(before: TableBatch, after: TableBatch) -> TableBatch:
+    return replace(
+        after,
+        events=before.events + after.events,
+        snapshot_id=after.snapshot_id or before.snapshot_id,
+        already_there=before.already_there + after.already_there,
+        dead_letters=before.dead_letters + after.dead_letters,
+    )

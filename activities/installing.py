@@ -12,6 +12,7 @@ from activities.clients.capture_sink import FollowedTable, Sink, open_sink
 from activities.clients.catalogue import (
     TableFacts,
     described,
+    is_buffer,
     no_table,
     relation_id,
     split_name,
@@ -99,9 +100,10 @@ class _Installation:
     async def run(self, wanted: list[_Wanted]) -> InstallReport:
         known = await self._sink.tables()
         with faults_of(self._slots.name):
+            # Only `again` has all tables copied: else one that cannot go on would keep others from being installed.
             followed = [
                 await _wanted(self._slots, self._pipeline, self._request, *name)
-                for name in await self._still_there(known)
+                for name in (await self._still_there(known) if self._request.again else [])
             ]
             _check_clashes(self._pipeline, wanted, known)
             trigger = await self._source.install_trigger()
@@ -216,6 +218,11 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     told = None if relid is None else await described(slots.connection, relid)
     if relid is None or told is None:
         raise no_table(schema, name, await table_names(slots.connection))
+    if await is_buffer(slots.connection, schema):
+        raise BadRequest(
+            f"source table {schema}.{name} is one of a pipeline's buffer: whatever is captured changes it, so that its "
+            "capture would never come to an end; leave it out"
+        )
     facts = await table_facts(slots.connection, relid)
     _check_kind(f"{schema}.{name}", facts)
     first_columns(told_table(told), pipeline.rules, "")
@@ -255,7 +262,9 @@ def _note(table: _Wanted, key: list[str]) -> str:
     if not key:
         notes.append("it has no key (or only a deferrable one): rows of its changelog cannot be told apart")
     if table.facts.kind == "p":
-        notes.append("a partition that is truncated, detached or dropped by itself is not logged")
+        notes.append(
+            "a partition that is truncated, detached or dropped by itself, or attached with rows, is not logged"
+        )
         if table.identity == "full":
             notes.append("set REPLICA IDENTITY FULL on partitions that are made later")
     if table.facts.computed:

@@ -62,24 +62,27 @@ async def _settle(holder: Holder, request: LettersRequest, table: tuple[str, str
 async def _resume(work: Work, schema: str, name: str) -> LettersReport:
     """Let a stopped table go on; its changelog is taken as it is now."""
     table, identifier = f"{schema}.{name}", changelog_name(work.pipeline.rules, schema, name)
-    processed_id = await stopped_at(work.holder, schema, name)
-    if processed_id is None:
+    stopped = await stopped_at(work.holder, schema, name)
+    if stopped is None:
         return LettersReport("failed", f"table {table} is not stopped; `icefleet cdc status` shows what is")
     state = await asyncio.to_thread(changelog.read_state, work.context.lake, identifier)
-    note = ""
-    if state is None and processed_id:
+    processed_id, note = stopped.processed_id, ""
+    position = state.position if state is not None else 0
+    is_gone = state is None and (processed_id > 0 or stopped.is_copied)
+    if is_gone:
         processed_id = 0
         note = f"; changelog {identifier} is gone, and made anew from the events that come now"
-    elif state is not None and misfit_of(work, table, state) and state.source_table == table:
-        is_same = state.buffer_id == work.holder.buffer_id
+    elif state is not None and misfit_of(work, table, state, stopped) and state.source_table == table:
+        is_known = state.buffer_id == work.holder.buffer_id and position <= stopped.sent_id
+        position = max(processed_id, position if is_known else 0)
         await to_its_end(
             take_over,
             work.context.lake,
             identifier,
             buffer_id=work.holder.buffer_id,
             pipeline=work.pipeline.name,
-            position=max(processed_id, state.position if is_same else 0),
+            position=position,
         )
         note = f"; changelog {identifier} is taken as it is now"
-    await resume(work.holder, schema, name, processed_id=processed_id)
+    await resume(work.holder, schema, name, processed_id=processed_id, position=position, is_gone=is_gone)
     return LettersReport("done", f"table {table} goes on{note}", changed=1)

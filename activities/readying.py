@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from activities.cdc_context import CdcContext, PipelineConfig
 from activities.clients.buffer_claims import ClaimedTable, first_schema
 from activities.clients.buffer_holder import Holder
+from activities.clients.buffer_letters import StoppedTable
 from activities.core.drift import first_columns, types_of
 from activities.core.faults import ChangelogForeign, SchemaConflict
 from activities.lake import changelog
@@ -40,16 +41,16 @@ async def ready_changelog(work: Work, table: ClaimedTable, identifier: str) -> C
         state = await asyncio.to_thread(changelog.read_state, work.context.lake, identifier)
     if state is None:
         raise ChangelogForeign(f"changelog {identifier} was dropped just after it was made; {WAY_OUT}")
-    if misfit := misfit_of(work, table.identifier, state):
+    if misfit := misfit_of(work, table.identifier, state, table):
         raise ChangelogForeign(f"changelog {identifier} {misfit}")
     return state
 
 
 async def _create(work: Work, table: ClaimedTable, identifier: str) -> None:
-    if table.processed_id:
+    if table.processed_id or table.copied_lsn:
         raise ChangelogForeign(
             f"changelog {identifier} of {table.identifier} is not in the catalog any more, and had events up to "
-            f"{table.processed_id}; {WAY_OUT}"
+            f"{table.processed_id}{' behind a copy' if table.copied_lsn else ''}; {WAY_OUT}"
         )
     first = await first_schema(work.holder, table)
     if first is None:
@@ -65,7 +66,7 @@ async def _create(work: Work, table: ClaimedTable, identifier: str) -> None:
     )
 
 
-def misfit_of(work: Work, table: str, state: ChangelogState) -> str:
+def misfit_of(work: Work, table: str, state: ChangelogState, known: ClaimedTable | StoppedTable) -> str:
     """Why a changelog is not the one that the buffer has filled with the events of `table`; empty when it is."""
     name = work.pipeline.name
     if state.source_table != table:
@@ -83,6 +84,22 @@ def misfit_of(work: Work, table: str, state: ChangelogState) -> str:
             f"was filled from another buffer ({state.buffer_id}) than the one that pipeline {name} has "
             f"({work.holder.buffer_id}); {WAY_OUT}"
         )
+    return _set_back(name, state, known)
+
+
+def _set_back(pipeline: str, state: ChangelogState, known: ClaimedTable | StoppedTable) -> str:
+    """Whether changelog or buffer are as they were earlier, which is told by each of the other."""
     if state.rolled_back:
-        return f"was rolled back: its history lacks what pipeline {name} committed last; {WAY_OUT}"
+        return f"was rolled back: its history lacks what pipeline {pipeline} committed last; {WAY_OUT}"
+    if state.position > known.sent_id:
+        return (
+            f"holds events up to {state.position}, and the buffer of pipeline {pipeline} knows of none after "
+            f"{known.sent_id} that were sent: the buffer was set back to an earlier state (restored, or failed over "
+            f"to a standby that was behind), and gives out ids anew; {WAY_OUT}"
+        )
+    if state.position < known.landed_id:
+        return (
+            f"holds events up to {state.position}, and had them up to {known.landed_id}: it or its catalog was set "
+            f"back to an earlier state, and events are missing; {WAY_OUT}"
+        )
     return ""

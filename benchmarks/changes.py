@@ -57,7 +57,7 @@ class Changes:
     def __init__(self, postgres: PostgresSettings, schema: str, table: str, columns: Mapping[str, Column]) -> None:
         self._postgres = postgres
         self._events = sql.Identifier(schema, "events")
-        self._schema = schema
+        self.schema = schema
         self.table = table
         self.columns = columns
         self._written = 0
@@ -115,7 +115,7 @@ class Changes:
 
     def processed(self, connection: "psycopg.Connection[tuple[object, ...]]") -> int:
         """The event up to which the changelog holds everything; raises RuntimeError when the table was stopped."""
-        tables = sql.Identifier(self._schema, "tables")
+        tables = sql.Identifier(self.schema, "tables")
         found = connection.execute(
             sql.SQL("SELECT processed_id, state, cause FROM {} WHERE source_table = %s").format(tables), (self.table,)
         ).fetchone()
@@ -126,7 +126,7 @@ class Changes:
     def letters(self) -> int:
         """How many events could not be written."""
         with self.connect() as connection:
-            table = sql.Identifier(self._schema, "dead_letters")
+            table = sql.Identifier(self.schema, "dead_letters")
             return int(self._number(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
 
     @staticmethod

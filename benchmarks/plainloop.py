@@ -1,17 +1,24 @@
 """What one would write without icefleet: fetch rows, make an Arrow table of them, append it, delete them."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from multiprocessing import get_context
 from typing import Any
 
 import pyarrow as pa
 from changes import Changes
+from harness import Memory, timed
 from psycopg import sql
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from activities.core.changelogs import lsn_number, sequence_number
+from worker.config import load_settings
+from worker.wiring import open_lake
 
 SYSTEM = {
     "cdc_operation": pa.string(),
@@ -32,14 +39,14 @@ READ: Mapping[pa.DataType, Callable[[str], Any]] = {
 
 
 class PlainLoop:
-    """The peer of an ingest: the same columns in one table without partitions, and as many events a commit.
+    """The peer of an ingest: the same columns in one table without partitions, with `batch` events a commit.
 
     It has no lock, no drift, no dead letters and no days to sort rows by, and it repeats rows when it dies.
     """
 
-    def __init__(self, changes: Changes, schema: str, catalog: Catalog, batch: int) -> None:
+    def __init__(self, changes: Changes, catalog: Catalog, batch: int) -> None:
         self._changes = changes
-        self._events = sql.Identifier(schema, "events")
+        self._events = sql.Identifier(changes.schema, "events")
         self._batch = batch
         columns = changes.columns.items()
         self._read = {name: READ[column.arrow] for name, column in columns if column.arrow in READ}
@@ -72,3 +79,43 @@ class PlainLoop:
         row["cdc_timestamp"] = at
         row["cdc_unchanged"] = unchanged
         return row
+
+
+class Peer:
+    """A plain loop in a process of its own, ready to run."""
+
+    def __init__(self, pool: ProcessPoolExecutor, memory: Memory) -> None:
+        self._pool = pool
+        self._memory = memory
+
+    def run(self, last: int) -> float:
+        """Seconds that everything up to the event `last` takes."""
+        return self._pool.submit(_run, last).result()
+
+    @property
+    def growth(self) -> float:
+        """Bytes by which the process has grown since it was ready, at its peak."""
+        return self._memory.peak - self._memory.idle
+
+
+@contextmanager
+def peer(environment: str, changes: Changes, batch: int) -> Iterator[Peer]:
+    """Start one; its table is `plain.` and the name of the source table."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context, _prepare, (environment, changes, batch)) as pool:
+        pid = pool.submit(os.getpid).result()
+        with Memory(pid) as memory:
+            yield Peer(pool, memory)
+
+
+_loops: list[PlainLoop] = []
+
+
+def _prepare(environment: str, changes: Changes, batch: int) -> None:
+    catalog = open_lake(load_settings().environment(environment)).catalog
+    _loops.append(PlainLoop(changes, catalog, batch))
+
+
+def _run(last: int) -> float:
+    [loop] = _loops
+    return timed(lambda: loop.run(last))

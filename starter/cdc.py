@@ -81,7 +81,8 @@ def uninstall(
     if json:
         say_json(report)
     else:
-        say(report["message"] or f"removed: {', '.join(report['removed']) or 'nothing was there'}")
+        say(f"removed: {', '.join(report['removed']) or 'nothing was there'}")
+        say(report["message"])
 
 
 @app.command()

@@ -12,12 +12,25 @@ from hypothesis import HealthCheck, settings
 from deploy.local.stack import Stack
 from support.fleet import Fleet
 from support.ownpostgres import OwnPostgres, fresh_database
+from support.spreading import Spreading, place_of, scheduler
 from support.xatulake import PROFILES, XatuLake, exported, people
 from support.xatuschemas import read_schemas
 
 # A busy machine is no failure: what takes long is a matter for benchmarks.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Spreading | None:
+    """Several processes are kept busy to the end."""
+    return scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In one of several processes, what takes longest comes first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """How far a pipeline is: its source, its buffer, its loops, each as far as it can be asked."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +51,7 @@ class LoopStatus:
     state: str
     """`running`, `paused`, `waiting` for a fault to be mended, `retrying`, `stopping`, `absent`, or `unknown`."""
     cause: str = ""
+    """Why it does not run, or what it waits for."""
     progress: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,6 +64,7 @@ class TableLine:
     state: str
     """`copying`, `active` or `stopped`."""
     cause: str
+    """Why it is stopped, or cannot go on just now."""
     source_lsn: str
     """The table's last commit that has been captured."""
     written_lsn: str
@@ -99,7 +101,10 @@ async def look_at(environment: Environment, name: str) -> PipelineReport:
     source, buffer, loops = await asyncio.gather(
         _source(pipeline.source), _buffer(pipeline), _loops(environment, pipeline)
     )
-    return PipelineReport(pipeline=name, loops=loops, source=source, **buffer)
+    report = PipelineReport(pipeline=name, loops=loops, source=source, **buffer)
+    troubles = _troubles(loops[INGEST].progress)
+    lines = [replace(line, cause=line.cause or troubles.get(line.table, "")) for line in report.tables]
+    return replace(report, tables=lines)
 
 
 async def dead_letters(
@@ -170,6 +175,13 @@ def _line(pipeline: PipelineConfig, table: TableStatus) -> TableLine:
     )
 
 
+def _troubles(progress: dict[str, Any]) -> dict[str, str]:
+    """Table → what keeps it from going on though it is not stopped, such as a catalog that refuses its name."""
+    failing = {one["table"]: one["failed"] for one in progress.get("failing") or ()}
+    copies = (progress.get("copies") or {}).get("failed") or {}
+    return failing | {table: f"its copy failed: {why}" for table, why in copies.items()}
+
+
 async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str, LoopStatus]:
     wanted = [CAPTURE, INGEST] if pipeline.source is not None else [INGEST]
     identities = {loop: LOOPS[loop][1](environment.name, pipeline.name) for loop in wanted}
@@ -202,7 +214,17 @@ async def _loop(client: Client, identity: str) -> LoopStatus:
         cause = f"{trouble['cause']}: {trouble['message']} (who must act: {trouble['who']})"
         return LoopStatus(identity, progress["state"], cause, progress)
     state = "retrying" if failing and progress["state"] == "running" else progress["state"]
-    return LoopStatus(identity, state, failing, progress)
+    return LoopStatus(identity, state, failing or await _waits(client, described.raw_description), progress)
+
+
+async def _waits(client: Client, described: Any) -> str:
+    """What the activities of a loop wait for just now, as their heartbeats say it."""
+    told = [
+        said
+        for one in described.pending_activities
+        for said in (await client.data_converter.decode(one.heartbeat_details.payloads))[1:]
+    ]
+    return "; ".join(str(said) for said in told)
 
 
 def _failing(pending: Any) -> str:

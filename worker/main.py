@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -129,6 +130,8 @@ def allow_threads(count: int) -> None:
     would soon hold all; an attempt that was given up keeps its thread until the catalog's time is up.
     """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="icefleet"))
+    # Arrow's own keeps what each of them has ever used.
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def activities_of(implementation: object, stubs: type) -> list[Callable[..., Any]]:

@@ -15,6 +15,8 @@ from workflows.cdc_loop import TRY_AGAIN
 
 AT_ONCE = 2
 """Copies of one pipeline that are under way at once."""
+CAUSE_LENGTH = 500
+"""Of a thousand tables that wait for somebody, the next run can still be told."""
 
 
 class Copies:
@@ -52,7 +54,7 @@ class Copies:
         """A copy has told what became of it."""
         self._seen.pop(report.table, None)
         if report.failed:
-            self.failed[report.table] = report.failed
+            self.failed[report.table] = report.failed[:CAUSE_LENGTH]
             self._failed_at[report.table] = workflow.now()
         else:
             self._waiting = [table for table in self._waiting if table != report.table]

@@ -35,6 +35,8 @@ from workflows.policies import ANNOUNCE, INGEST_TURN, SETTLE
 WAIT_SECONDS = 60.0
 """How long a batch waits for events: an idle pipeline asks once a minute."""
 REMEMBERED_ANSWERS = 20
+REMEMBERED_FAILURES = 200
+"""What a run hands to the next one is bounded by Temporal; the buffer knows of every table that is stopped."""
 LONGEST_REST_SECONDS = 15
 LISTED_TABLES = 20
 CHANGELOGS_AT_ONCE = 100
@@ -97,6 +99,8 @@ class IngestChangelog(PipelineLoop):
         self._counts["events"] += report.events
         self._counts["bytes"] += report.bytes
         self._last_lsn = report.last_lsn or self._last_lsn
+        if report.tried_before:
+            self._unannounced[""] = None
         self._copies.take(report.to_copy)
         for batch in report.tables:
             self._counts["dead_letters"] += batch.dead_letters
@@ -107,6 +111,9 @@ class IngestChangelog(PipelineLoop):
             if batch.snapshot_id or batch.already_there:
                 # What was there already was committed by a worker that died before anybody could announce it.
                 self._unannounced[batch.changelog] = None
+        self._unannounced |= dict.fromkeys(report.unlisted)
+        for old in list(self._failing)[:-REMEMBERED_FAILURES]:
+            del self._failing[old]
         if self._unannounced:
             self._announcing.look()
         brought = any(not batch.failed for batch in report.tables)

@@ -30,7 +30,7 @@ LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""
 FOLLOWED = """
     SELECT source_schema AS schema, source_table AS name, state, (copied_lsn - '0/0')::bigint AS copied_lsn,
-        (copying_lsn - '0/0')::bigint AS sent_lsn, buffer_id::text
+        (copying_lsn - '0/0')::bigint AS sent_lsn, sent_id, buffer_id::text
     FROM {schema}.tables CROSS JOIN {schema}.pipeline WHERE source_schema || '.' || source_table = %s
 """
 SINCE_LAST = """
@@ -61,6 +61,8 @@ class FollowedTable:
     """What was committed before it came with a copy; None: there was none yet."""
     sent_lsn: int | None
     """The position of a copy whose commit was sent, which may have landed."""
+    sent_id: int
+    """The last event that its changelog may hold."""
     buffer_id: str
 
 
@@ -208,36 +210,54 @@ class Buffer:
         )
 
     async def set_copy_sent(self, schema: str, name: str, lsn: int) -> None:
-        """Remember that a copy at `lsn` may have landed from now on."""
-        await self._change(
-            "UPDATE {schema}.tables SET copying_lsn = %s WHERE source_schema = %s AND source_table = %s "
-            "AND state = 'copying'",
-            (lsn_text(lsn), schema, name),
+        """Remember that a copy at `lsn` may have landed from now on.
+
+        Raises:
+            LockTaken: the table does not wait for a copy any more.
+        """
+        await self._copy_step(
+            "UPDATE {schema}.tables SET copying_lsn = %(lsn)s WHERE source_schema = %(schema)s "
+            "AND source_table = %(name)s AND state = 'copying' RETURNING 1",
+            (schema, name, lsn),
         )
 
     async def set_copied(self, schema: str, name: str, lsn: int) -> None:
-        """Let a table be followed: its changelog holds what was committed before `lsn`, dead letters included."""
-        about: dict[str, object] = {"schema": schema, "name": name, "lsn": lsn_text(lsn)}
-        await self._change(
-            "WITH came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
-            "reason = 'came with the copy at ' || %(lsn)s WHERE state = 'waiting' AND source_schema = %(schema)s "
-            "AND source_table = %(name)s AND commit_lsn < %(lsn)s::pg_lsn) "
-            "INSERT INTO {schema}.tables (source_schema, source_table, copied_lsn) "
-            "VALUES (%(schema)s, %(name)s, %(lsn)s::pg_lsn) "
-            "ON CONFLICT (source_schema, source_table) DO UPDATE SET state = 'active', cause = '', "
-            "copied_lsn = excluded.copied_lsn, copying_lsn = NULL",
-            about,
+        """Let a table be followed: its changelog holds what was committed before `lsn`, dead letters included.
+
+        Raises:
+            LockTaken: the copy at `lsn` is not the one that was sent last, or not what the table waits for any more.
+        """
+        await self._copy_step(
+            "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = copying_lsn, "
+            "copying_lsn = NULL, landed_id = 0 WHERE source_schema = %(schema)s AND source_table = %(name)s "
+            "AND state = 'copying' AND copying_lsn = %(lsn)s::pg_lsn RETURNING copied_lsn), "
+            "came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
+            "reason = 'came with the copy at ' || copied_lsn FROM copied WHERE state = 'waiting' "
+            "AND source_schema = %(schema)s AND source_table = %(name)s AND commit_lsn < copied_lsn) "
+            "SELECT FROM copied",
+            (schema, name, lsn),
         )
 
     async def set_stopped(self, schema: str, name: str, cause: str) -> None:
-        """Let a table wait for a person, who is told the cause."""
+        """Let a table that waits for its copy wait for a person instead, who is told the cause."""
         await self._change(
-            "INSERT INTO {schema}.tables (source_schema, source_table, state, cause) VALUES (%s, %s, 'stopped', %s) "
-            "ON CONFLICT (source_schema, source_table) DO UPDATE SET state = 'stopped', cause = excluded.cause",
-            (schema, name, cause),
+            "UPDATE {schema}.tables SET state = 'stopped', cause = %s WHERE source_schema = %s AND source_table = %s "
+            "AND state = 'copying'",
+            (cause, schema, name),
         )
 
-    async def _change(self, text: LiteralString, parameters: tuple[object, ...] | dict[str, object]) -> None:
+    async def _copy_step(self, text: LiteralString, copy: tuple[str, str, int]) -> None:
+        schema, name, lsn = copy
+        async with self.connected() as connection:
+            about = {"schema": schema, "name": name, "lsn": lsn_text(lsn)}
+            done = await connection.execute(self._statement(text), about)
+        if not done.rowcount:
+            raise LockTaken(
+                f"{self.name}: the copy of {schema}.{name} at {lsn_text(lsn)} is not what the table waits for: another "
+                "worker has copied it meanwhile, or somebody asked for it anew"
+            )
+
+    async def _change(self, text: LiteralString, parameters: tuple[object, ...]) -> None:
         async with self.connected() as connection:
             await connection.execute(self._statement(text), parameters)
 
@@ -245,7 +265,7 @@ class Buffer:
         try:
             found = await connection.execute(self._statement(ANYTHING), (list(known_copies),))
         except errors.UndefinedTable as missing:
-            raise self._absent() from missing
+            raise self.absent() from missing
         return bool((await found.fetchone() or (False,))[0])
 
     async def _take_lock(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -254,14 +274,15 @@ class Buffer:
         try:
             asked = await connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(number))
         except (errors.UndefinedTable, errors.InvalidSchemaName) as missing:
-            raise self._absent() from missing
+            raise self.absent() from missing
         if not (await asked.fetchone() or (False,))[0]:
             raise LockTaken(
                 f"{self.name}: another worker holds the lock; it is free when that one is done, or within a minute "
                 "of its death"
             )
 
-    def _absent(self) -> PostgresRefused:
+    def absent(self) -> PostgresRefused:
+        """What to say when there is no buffer."""
         return PostgresRefused(f"{self.name}: there is no buffer; make it with `icefleet cdc install`")
 
     def _check_version(self, version: object) -> None:

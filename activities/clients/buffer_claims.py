@@ -15,34 +15,50 @@ CLAIM = """
     {found}, waiting AS MATERIALIZED (
         SELECT source_schema, source_table FROM {schema}.tables WHERE state <> 'active'
         UNION ALL SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[])
-    ), low AS (
+    ), low AS MATERIALIZED (
         SELECT min(first.id) AS id FROM found CROSS JOIN LATERAL (
             SELECT e.id FROM {schema}.events e
             WHERE e.source_schema = found.source_schema AND e.source_table = found.source_table ORDER BY e.id LIMIT 1
         ) first
         WHERE (found.source_schema, found.source_table) NOT IN (SELECT * FROM waiting)
-    ), seen AS MATERIALIZED (
-        SELECT id, source_schema, source_table, commit_lsn, committed_at, operation = 'schema' AS is_schema,
-            coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100 AS bytes
+    ), ready AS NOT MATERIALIZED (
+        SELECT *, coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100 AS bytes
         FROM {schema}.events
         WHERE id >= (SELECT id FROM low) AND (source_schema, source_table) NOT IN (SELECT * FROM waiting)
-        ORDER BY id LIMIT %(events)s + 1
-    ), running AS MATERIALIZED (
-        SELECT *, lead(commit_lsn) OVER in_order IS DISTINCT FROM commit_lsn AS ends,
-            row_number() OVER in_order <= %(events)s AND sum(bytes) OVER in_order <= %(bytes)s AS fits
-        FROM seen WINDOW in_order AS (ORDER BY id ROWS UNBOUNDED PRECEDING)
-    ), cut AS (
-        SELECT max(id) AS seen_id, coalesce(
-            max(id) FILTER (WHERE fits AND ends), max(id) FILTER (WHERE fits), min(id)
-        ) AS last_id FROM running
+    ), seen AS NOT MATERIALIZED (
+        SELECT id, bytes FROM ready ORDER BY id LIMIT %(events)s + 1
+    ), whole AS MATERIALIZED (
+        SELECT count(*) AS events, sum(bytes) AS bytes, max(id) AS last_id FROM seen
+    ), unfit AS MATERIALIZED (
+        SELECT id, commit_lsn FROM {schema}.events WHERE id = (
+            SELECT CASE WHEN bytes > %(bytes)s THEN (
+                SELECT min(id) FROM (SELECT id, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) FROM seen) s
+                WHERE sum > %(bytes)s
+            ) WHEN events > %(events)s THEN last_id END FROM whole
+        )
+    ), cut AS MATERIALIZED (
+        SELECT coalesce(
+            (SELECT last_id FROM whole WHERE NOT EXISTS (SELECT FROM unfit)),
+            (SELECT r.id FROM ready r WHERE r.id < (SELECT id FROM unfit)
+                AND r.commit_lsn <> (SELECT commit_lsn FROM unfit) ORDER BY r.id DESC LIMIT 1),
+            (SELECT r.id FROM ready r WHERE r.id < (SELECT id FROM unfit) ORDER BY r.id DESC LIMIT 1),
+            (SELECT id FROM unfit)
+        ) AS last_id
+    ), taken AS MATERIALIZED (
+        SELECT source_schema, source_table, min(id) AS first_id, max(id) AS last_id, count(*) AS events,
+            sum(bytes)::bigint AS bytes, count(*) FILTER (WHERE operation = 'schema') AS schema_events,
+            max(commit_lsn)::text AS last_lsn, max(committed_at) AS last_committed_at
+        FROM ready WHERE id <= (SELECT last_id FROM cut) GROUP BY source_schema, source_table
     )
-    SELECT source_schema AS schema, source_table AS name, min(id) AS first_id, max(id) AS last_id,
-        count(*) AS events, sum(bytes)::bigint AS bytes, count(*) FILTER (WHERE is_schema) AS schema_events,
-        max(commit_lsn)::text AS last_lsn, max(committed_at) AS last_committed_at,
-        min(copied_lsn)::text AS copied_lsn, coalesce(min(t.processed_id), 0) AS processed_id,
-        bool_or(seen_id > cut.last_id) AS more
-    FROM cut CROSS JOIN running LEFT JOIN {schema}.tables t USING (source_schema, source_table)
-    WHERE id <= cut.last_id GROUP BY source_schema, source_table ORDER BY min(id)
+    SELECT source_schema AS schema, source_table AS name, first_id, taken.last_id, events, bytes, schema_events,
+        taken.last_lsn, taken.last_committed_at, copied_lsn::text, coalesce(processed_id, 0) AS processed_id,
+        coalesce(t.sent_id, 0) AS sent_id, coalesce(t.landed_id, 0) AS landed_id,
+        (SELECT whole.last_id > cut.last_id FROM whole, cut) AS more
+    FROM taken LEFT JOIN {schema}.tables t USING (source_schema, source_table) ORDER BY first_id
+"""
+"""`unfit` is the first event that is too many. The batch ends before its transaction, or before it if that is larger.
+
+Adding up takes long, so sizes are added event by event only where all together are too large.
 """
 TO_COPY = """
     SELECT source_schema || '.' || source_table FROM {schema}.tables WHERE state = 'copying'
@@ -52,9 +68,14 @@ REGISTER = """
     INSERT INTO {schema}.tables (source_schema, source_table)
     SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING
 """
+SENT = """
+    UPDATE {schema}.tables SET sent_id = greatest(sent_id, %(last_id)s)
+    WHERE source_schema = %(schema)s AND source_table = %(name)s
+"""
 MARK = """
     UPDATE {schema}.tables SET processed_id = greatest(processed_id, %(last_id)s), processed_at = clock_timestamp(),
-        last_lsn = %(lsn)s, last_committed_at = %(committed_at)s, written = written + %(written)s
+        last_lsn = %(lsn)s, last_committed_at = %(committed_at)s, written = written + %(written)s,
+        landed_id = greatest(landed_id, %(position)s)
     WHERE source_schema = %(schema)s AND source_table = %(name)s
 """
 FORGET = """
@@ -99,6 +120,10 @@ class ClaimedTable:
     """What was committed before it came with the first copy; None: there was no copy."""
     processed_id: int
     """The mark of the batches before."""
+    sent_id: int
+    """No commit that was sent before says more than this of its position."""
+    landed_id: int
+    """The position that the changelog is known to have had."""
     more: bool
 
     @property
@@ -194,10 +219,21 @@ async def count_written(holder: Holder, table: ClaimedTable, position: int) -> i
     return int(row[0]) if row else 0
 
 
-async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:
+async def set_sent(holder: Holder, table: ClaimedTable) -> None:
+    """Remember that from now on the changelog may hold a table's part of a claim.
+
+    A changelog that holds more than was sent is that of a buffer which was set back and gives out ids anew.
+    """
+    about = {"schema": table.schema, "name": table.name, "last_id": table.last_id}
+    async with holder.transaction() as connection:
+        await connection.execute(holder.statement(SENT), about)
+
+
+async def mark(holder: Holder, table: ClaimedTable, written: int, position: int) -> None:
     """Say that a table's part of a batch is carried over, and forget its events.
 
-    `written` of them are in the changelog; the others are dead letters, or tell of the schema.
+    `written` of them are in the changelog, whose position is `position`; the others are dead letters, or tell of the
+    schema.
 
     Raises:
         LockTaken: the lock was lost: another one goes on from here.
@@ -210,6 +246,7 @@ async def mark(holder: Holder, table: ClaimedTable, written: int) -> None:
         "lsn": table.last_lsn,
         "committed_at": table.last_committed_at,
         "written": written,
+        "position": position,
     }
     async with holder.transaction() as connection:
         await connection.execute(holder.statement(MARK), about)

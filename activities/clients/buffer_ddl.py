@@ -19,6 +19,7 @@ STATEMENTS = (
         publication_id bigint,
         captured_lsn pg_lsn,
         captured_at timestamptz,
+        lineage text,
         ended text
     )
     """,
@@ -55,6 +56,8 @@ STATEMENTS = (
         copying_lsn pg_lsn,
         captured jsonb,
         processed_id bigint NOT NULL DEFAULT 0,
+        sent_id bigint NOT NULL DEFAULT 0,
+        landed_id bigint NOT NULL DEFAULT 0,
         processed_at timestamptz,
         last_lsn pg_lsn,
         last_committed_at timestamptz,

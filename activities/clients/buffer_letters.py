@@ -78,12 +78,13 @@ RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
 """
 STOPPED = """
-    SELECT processed_id FROM {schema}.tables
+    SELECT processed_id, sent_id, landed_id, copied_lsn IS NOT NULL AS is_copied FROM {schema}.tables
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 RESUME = """
     UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
-        processed_id = %(processed_id)s
+        processed_id = %(processed_id)s, sent_id = greatest(sent_id, %(position)s), landed_id = 0,
+        copied_lsn = CASE WHEN %(is_gone)s THEN NULL ELSE copied_lsn END
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 LAST = 2**63 - 1
@@ -179,15 +180,27 @@ def _check(holder: Holder, ids: Sequence[int], found: list[Letter], chosen: list
             )
 
 
-async def stopped_at(holder: Holder, schema: str, name: str) -> int | None:
-    """The mark of a table that is stopped; None: it is not."""
+@dataclass(frozen=True)
+class StoppedTable:
+    """What the buffer knows of a table that is stopped; see `ClaimedTable`."""
+
+    processed_id: int
+    sent_id: int
+    landed_id: int
+    is_copied: bool
+    """Whether its changelog began with a copy."""
+
+
+async def stopped_at(holder: Holder, schema: str, name: str) -> StoppedTable | None:
+    """How far a table is that is stopped; None: it is not."""
     async with holder.transaction() as connection:
-        row = await (await connection.execute(holder.statement(STOPPED), {"schema": schema, "name": name})).fetchone()
-    return int(row[0]) if row else None
+        cursor = connection.cursor(row_factory=class_row(StoppedTable))
+        found = await cursor.execute(holder.statement(STOPPED), {"schema": schema, "name": name})
+        return await found.fetchone()
 
 
-async def resume(holder: Holder, schema: str, name: str, *, processed_id: int) -> None:
-    """Let a stopped table go on from a mark."""
-    about = {"schema": schema, "name": name, "processed_id": processed_id}
+async def resume(holder: Holder, schema: str, name: str, *, processed_id: int, position: int, is_gone: bool) -> None:
+    """Let a stopped table go on from a mark, with a changelog at `position`, or without the one that it had."""
+    about = {"schema": schema, "name": name, "processed_id": processed_id, "position": position, "is_gone": is_gone}
     async with holder.transaction() as connection:
         await connection.execute(holder.statement(RESUME), about)

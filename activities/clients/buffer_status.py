@@ -1,9 +1,13 @@
 """What a buffer holds, for people: counts per table, and dead letters."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg
+from psycopg import errors
 from psycopg.rows import class_row
 
 from activities.clients.buffer import Buffer
@@ -110,7 +114,7 @@ async def status(buffer: Buffer) -> tuple[PipelineStatus | None, list[TableStatu
         PostgresRefused: there is no buffer.
         PostgresUnavailable: the database cannot be reached.
     """
-    async with buffer.connected() as connection:
+    async with _asked(buffer) as connection:
         pipelines = connection.cursor(row_factory=class_row(PipelineStatus))
         pipeline = await (await pipelines.execute(statement(PIPELINE, buffer.schema))).fetchone()
         tables = connection.cursor(row_factory=class_row(TableStatus))
@@ -128,6 +132,15 @@ async def letters(
     """
     schema, name = table or ("", "")
     about = {"schema": schema, "name": name, "every": every, "limit": limit}
-    async with buffer.connected() as connection:
+    async with _asked(buffer) as connection:
         cursor = connection.cursor(row_factory=class_row(DeadLetter))
         return await (await cursor.execute(statement(LETTERS, buffer.schema), about)).fetchall()
+
+
+@asynccontextmanager
+async def _asked(buffer: Buffer) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with buffer.connected() as connection:
+        try:
+            yield connection
+        except (errors.UndefinedTable, errors.InvalidSchemaName) as missing:
+            raise buffer.absent() from missing

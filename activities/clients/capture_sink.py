@@ -33,6 +33,8 @@ class Progress:
     """Everything before it is in the buffer; None: nothing was ever captured."""
     ended: str
     """Why it cannot go on; empty while it can."""
+    lineage: str = ""
+    """Of which server, and of which of its timelines, the position is; empty: nobody has looked."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Sink:
         self._schema = sql.Identifier(schema)
         self._copying: contextlib.AbstractAsyncContextManager[psycopg.AsyncCopy] | None = None
         self._copy: psycopg.AsyncCopy | None = None
+        self._lineage: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -80,7 +83,7 @@ class Sink:
         with faults_of(self._name):
             try:
                 row = await self._one(
-                    "SELECT version, slot, publication_id, captured_lsn::text, ended FROM {schema}.pipeline"
+                    "SELECT version, slot, publication_id, captured_lsn::text, ended, lineage FROM {schema}.pipeline"
                 )
             except (errors.UndefinedTable, errors.UndefinedColumn):
                 row = None
@@ -88,8 +91,26 @@ class Sink:
             raise PostgresRefused(
                 f"{self._name}: there is no buffer of this version; make it with `icefleet cdc install`"
             )
-        _, slot, publication_id, captured, ended = row
-        return Progress(slot or "", publication_id, lsn_number(captured) if captured else None, ended or "")
+        _, slot, publication_id, captured, ended, lineage = row
+        position = lsn_number(captured) if captured else None
+        return Progress(slot or "", publication_id, position, ended or "", lineage or "")
+
+    async def begin(self, before: int | None, lineage: str) -> None:
+        """Say of which server and timeline the position is from here on.
+
+        Raises:
+            LockTaken: somebody else moved the position from `before`.
+        """
+        with faults_of(self._name):
+            moved = await self._connection.execute(
+                self._sql(
+                    "UPDATE {schema}.pipeline SET lineage = %s WHERE captured_lsn IS NOT DISTINCT FROM %s::pg_lsn"
+                ),
+                (lineage, None if before is None else lsn_text(before)),
+            )
+        if moved.rowcount != 1:
+            raise self._overtaken()
+        self._lineage = lineage
 
     async def tables(self) -> dict[tuple[str, str], FollowedTable]:
         """The tables that the pipeline knows, by schema and name."""
@@ -158,14 +179,18 @@ class Sink:
             moved = await self._connection.execute(
                 self._sql(
                     "UPDATE {schema}.pipeline SET captured_lsn = %s, captured_at = clock_timestamp() "
-                    "WHERE captured_lsn IS NOT DISTINCT FROM %s::pg_lsn AND ended IS NULL"
+                    "WHERE captured_lsn IS NOT DISTINCT FROM %s::pg_lsn AND lineage IS NOT DISTINCT FROM %s "
+                    "AND ended IS NULL"
                 ),
-                (lsn_text(lsn), None if before is None else lsn_text(before)),
+                (lsn_text(lsn), None if before is None else lsn_text(before), self._lineage),
             )
             if moved.rowcount != 1:
                 await self._connection.execute("ROLLBACK")
-                raise LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
+                raise self._overtaken()
             await self._connection.execute("COMMIT")
+
+    def _overtaken(self) -> LockTaken:
+        return LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
 
     async def end(self, why: str) -> None:
         """Say that nothing can be captured any more until it is installed again."""
@@ -178,7 +203,7 @@ class Sink:
             await self._connection.execute(
                 self._sql(
                     "UPDATE {schema}.pipeline SET slot = %s, publication_id = %s, captured_lsn = %s, ended = NULL, "
-                    "captured_at = clock_timestamp()"
+                    "lineage = NULL, captured_at = clock_timestamp()"
                 ),
                 (slot, publication_id, None if lsn is None else lsn_text(lsn)),
             )
@@ -213,7 +238,7 @@ class Sink:
                 await self._connection.execute(
                     self._sql(
                         "UPDATE {schema}.pipeline SET slot = NULL, publication_id = NULL, captured_lsn = NULL, "
-                        "ended = NULL"
+                        "lineage = NULL, ended = NULL"
                     )
                 )
 

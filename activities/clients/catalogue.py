@@ -38,7 +38,7 @@ _DESCRIPTION: LiteralString = """
             SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                 'name', a.attname,
                 'type', pg_catalog.format_type(a.atttypid, a.atttypmod),
-                'id', a.attnum,
+                'id', (c.oid::bigint << 16) + a.attnum,
                 'kind', {kind},
                 'base', {base}
             )) ORDER BY a.attnum)
@@ -164,6 +164,17 @@ async def relation_id(connection: psycopg.AsyncConnection[Any], schema: str, nam
     )
     row = await found.fetchone()
     return None if row is None else int(row[0])
+
+
+async def is_buffer(connection: psycopg.AsyncConnection[Any], schema: str) -> bool:
+    """Whether a schema of the source is a buffer of ours."""
+    found = await connection.execute(
+        "SELECT count(*) = 3 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname IN ('events', 'dead_letters', 'pipeline') AND EXISTS "
+        "(SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'refuse')",
+        (schema,),
+    )
+    return bool((await found.fetchone() or (False,))[0])
 
 
 async def source_table(connection: psycopg.AsyncConnection[Any], schema: str, name: str) -> SourceTable:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Self
 
 import aioboto3
@@ -88,6 +89,12 @@ class ListedObject:
     """Of an upload that is not finished; its size is not known."""
 
 
+@lru_cache(maxsize=16)
+def _session(access_key: str, secret_key: str, region: str) -> aioboto3.Session:
+    """One for all clients of one user: each session reads its own megabytes of what S3 is like, from JSON."""
+    return aioboto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
+
+
 class ObjectStore:
     """One bucket. Use as an async context manager."""
 
@@ -97,11 +104,7 @@ class ObjectStore:
         self._s3: Any = None
 
     async def __aenter__(self) -> Self:
-        session = aioboto3.Session(
-            aws_access_key_id=self._settings.access_key,
-            aws_secret_access_key=self._settings.secret_key,
-            region_name=self._settings.region,
-        )
+        session = _session(self._settings.access_key, self._settings.secret_key, self._settings.region)
         config = Config(
             retries={"mode": "standard", "max_attempts": 4},
             s3={"addressing_style": "path"},

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import errors, generators, pq
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait
 
 PIECE_BYTES = 2 * 2**20
 """From here on rows that were read are handed on; a piece is larger by one row at most."""
@@ -25,17 +28,36 @@ async def pieces(
     Raises:
         psycopg.Error: as it came, since what is wrong with a value is the caller's to judge.
     """
-    async with connection.cursor() as cursor:
-        async with cursor.copy(query.encode()) as copy:
-            held: list[bytes | bytearray | memoryview] = []
-            size = 0
-            async for row in copy:
-                held.append(row)
-                size += len(row)
-                if size >= PIECE_BYTES:
-                    yield b"".join(held)
-                    held, size = [], 0
-        if tally is not None:
-            tally.rows += cursor.rowcount
-        if held:
-            yield b"".join(held)
+    # The copy's own iterator goes through the event loop for each row, which takes longer than PostgreSQL's work on it.
+    async with connection.cursor() as cursor, cursor.copy(query.encode()):
+        while True:
+            piece, result = await connection.wait(_next(connection.pgconn))
+            if result is None:
+                yield piece
+                continue
+            if tally is not None:
+                tally.rows += result.command_tuples or 0
+            if piece:
+                yield piece
+            return
+
+
+def _next(pgconn: pq.abc.PGconn) -> PQGen[tuple[bytes, pq.abc.PGresult | None]]:
+    """The next piece, for `Connection.wait`; with the result of the COPY when there is no more."""
+    held: list[bytes | memoryview] = []
+    size = 0
+    while size < PIECE_BYTES:
+        length, row = pgconn.get_copy_data(1)
+        if length > 0:
+            held.append(row)
+            size += length
+        elif length == 0:
+            while not (yield Wait.R):
+                continue
+            pgconn.consume_input()
+        else:
+            result = (yield from generators.fetch_many(pgconn))[0]
+            if result.status != pq.ExecStatus.COMMAND_OK:
+                raise errors.error_from_result(result)
+            return b"".join(held), result
+    return b"".join(held), None

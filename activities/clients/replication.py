@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, pq, sql
 
+from activities.clients.lineage import Known, lineage_of
 from activities.clients.postgres import PostgresSettings, fault_of, faults_of, text_of
 from activities.core.changelogs import lsn_number, lsn_text
 from activities.core.faults import Fault, LockTaken, PostgresUnavailable
@@ -90,8 +91,22 @@ class LogStream:
         self.answer_wanted = False
         """Whether the server waits to hear how far we are, as it does before it shuts down."""
 
+    async def lineage(self, known: Known) -> str:
+        """Of which server and timeline the log is; see `lineage_of`."""
+        return await lineage_of(self._connection, self._name, known)
+
     async def start(self, slot: str, publication: str, lsn: int) -> None:
-        """Have everything sent that was committed at `lsn` or later."""
+        """Have everything sent that was committed at `lsn` or later.
+
+        Raises:
+            LockTaken: somebody else reads the slot.
+            PostgresRefused: there is no such slot or publication.
+            PostgresUnavailable: the connection is lost.
+        """
+        with faults_of(self._name):
+            await self._start(slot, publication, lsn)
+
+    async def _start(self, slot: str, publication: str, lsn: int) -> None:
         quoted = sql.Identifier(publication).as_string(self._connection)
         command = sql.SQL(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages 'true')"
@@ -185,19 +200,15 @@ class LogStream:
 
 
 @contextlib.asynccontextmanager
-async def open_log(settings: PostgresSettings, slot: str, publication: str, lsn: int) -> AsyncIterator[LogStream]:
-    """The log of a slot from `lsn` on, until the end of the block.
+async def open_log(settings: PostgresSettings) -> AsyncIterator[LogStream]:
+    """A connection for the log, which is yet to be started, until the end of the block.
 
     Raises:
-        LockTaken: somebody else reads the slot.
-        PostgresRefused: there is no such slot or publication, or the user may not replicate.
+        PostgresRefused: the user may not replicate.
         PostgresUnavailable: the server cannot be reached.
     """
     connection = await _replicating(settings)
     try:
-        stream = LogStream(connection, settings.name)
-        with faults_of(settings.name):
-            await stream.start(slot, publication, lsn)
-        yield stream
+        yield LogStream(connection, settings.name)
     finally:
         await connection.close()

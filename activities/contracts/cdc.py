@@ -150,7 +150,7 @@ class CaptureReport:
 
 @dataclass(frozen=True)
 class IngestInput:
-    """Carry one batch from the buffer into the changelogs, waiting for events if there are none."""
+    """Carry a batch from the buffer into the changelogs, and more if more waits; wait for events if there are none."""
 
     environment: str
     pipeline: str
@@ -161,7 +161,7 @@ class IngestInput:
 
 @dataclass(frozen=True)
 class TableBatch:
-    """What a batch did to one table."""
+    """What the batches of a turn did to one table."""
 
     table: str
     changelog: str
@@ -179,7 +179,7 @@ class TableBatch:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What one batch did."""
+    """What the batches of a turn did."""
 
     tables: list[TableBatch]
     """At most a hundred of them, those that failed first."""
@@ -187,10 +187,14 @@ class IngestReport:
     bytes: int
     epoch: int
     more: bool
-    """Whether the buffer held more when the batch was taken."""
+    """Whether the buffer held more when the last batch was taken."""
     to_copy: list[str] = field(default_factory=list)
     """Tables that wait for their first copy."""
     last_lsn: str = ""
+    unlisted: list[str] = field(default_factory=list)
+    """Changelogs with something new of tables that are not listed."""
+    tried_before: bool = False
+    """Whether an attempt before this one may have brought something that nobody told of."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def changelog_name(rules: ChangelogRules, source_schema: str, source_table: str)
     if not name or any(sign in "./\\*>\x00" or sign.isspace() for sign in name):  # catalogs, paths, NATS subjects
         raise BadConfig(
             f"source table {source_schema}.{source_table}: the template {rules.name!r} makes {name!r} of it, which is "
-            "no name for an Iceberg table; change `name` of the pipeline"
+            "no name for an Iceberg table (dots, blanks, / \\ * and > are none of it); rename the table at the source, "
+            "or, if these are in the template, change `name` of the pipeline"
         )
     return f"{rules.namespace}.{name}"
 

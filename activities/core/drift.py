@@ -1,8 +1,8 @@
 """How a changelog's fields follow the columns of its source, whatever the source's people do to them.
 
-Columns are known by their identity where schema events tell it, else by name. A field is never deleted: one whose
-column was dropped stays, and is null from then on. The result depends on the schema events alone, not on the batches in
-which they come.
+Columns are known by their identity where schema events tell it, else by name, as in a table that was made anew. A
+field is never deleted: one whose column was dropped stays, and is null from then on. The result depends on the schema
+events alone, not on the batches in which they come.
 """
 
 import json
@@ -14,7 +14,7 @@ from activities.core.changelogs import ChangelogRules
 from activities.core.faults import BadConfig, ChangelogForeign, SchemaConflict
 from activities.core.iceberg_types import IcebergType, widens
 from activities.core.pgtypes import iceberg_of
-from activities.core.sourcetables import SourceColumn, SourceTable
+from activities.core.sourcetables import COLUMN_BITS, SourceColumn, SourceTable
 
 _LONGEST_NAME = 63
 """Bytes of a name in PostgreSQL; it cuts what is longer."""
@@ -171,7 +171,7 @@ def _follow(
 ) -> ChangelogColumns:
     """The state after one event; `kinds` is brought along."""
     columns = list(state.columns)
-    places = _places(table.columns, state.columns)
+    places = _places(table.columns, state.columns, kinds)
     for place, before in enumerate(state.columns):
         if not before.dropped and place not in places.values():
             columns[place] = replace(before, dropped=True)
@@ -190,7 +190,9 @@ def _follow(
     return ChangelogColumns(_retired(columns, sequence), table.key, sequence)
 
 
-def _places(columns: Sequence[SourceColumn], before: Sequence[ColumnState]) -> dict[str, int]:
+def _places(
+    columns: Sequence[SourceColumn], before: Sequence[ColumnState], kinds: Sequence[IcebergType]
+) -> dict[str, int]:
     """Column → which of those that the source had it is: by identity where both tell it, else by name."""
     live = {place: one.source for place, one in enumerate(before) if not one.dropped}
     of_id = {one.id: place for place, one in live.items() if one.id is not None}
@@ -198,9 +200,20 @@ def _places(columns: Sequence[SourceColumn], before: Sequence[ColumnState]) -> d
     of_name = {one.name: place for place, one in live.items() if place not in found.values()}
     for column in columns:
         place = of_name.get(column.name)
-        if column.name not in found and place is not None and None in {column.id, live[place].id}:
+        if column.name not in found and place is not None and _goes_on(live[place], column, kinds[place]):
             found[column.name] = place
     return found
+
+
+def _goes_on(before: SourceColumn, column: SourceColumn, held: IcebergType) -> bool:
+    """Whether a column is the one that had its name before, and not one that was made in its place.
+
+    In a table that was made anew it is, as long as its field can hold both.
+    """
+    if before.id is None or column.id is None:
+        return True
+    new = iceberg_of(column)
+    return before.id >> COLUMN_BITS != column.id >> COLUMN_BITS and (widens(new, held) or widens(held, new))
 
 
 def _wider(table: SourceTable, before: ColumnState, column: SourceColumn, held: IcebergType) -> IcebergType:
@@ -213,7 +226,8 @@ def _wider(table: SourceTable, before: ColumnState, column: SourceColumn, held: 
     raise SchemaConflict(
         f"source table {table.identifier}: column {column.name} was {before.source.type} and is {column.type}, "
         f"and the changelog's {held} cannot become {new}; change the column back, or put the changelog aside (rename "
-        "or drop it) and have the table copied anew with `icefleet cdc install --again`"
+        f"or drop it), and then have the table copied anew: `icefleet cdc install --tables {table.identifier} --again` "
+        "(where others fill the buffer, mend the schema event there, and resume the table)"
     )
 
 
@@ -264,7 +278,9 @@ def _check_name(table: SourceTable, name: str, others: Collection[str]) -> None:
     if name in others:
         raise BadConfig(
             f"{where} has the name of a column that the changelog has for itself; rename the column at the source, or, "
-            "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml)"
+            "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml); a "
+            "table that was followed already is then copied anew: "
+            f"`icefleet cdc install --tables {table.identifier} --again`"
         )
     if not name or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
         raise BadConfig(f"{where} must have a name of 1 to {_LONGEST_NAME} bytes, as PostgreSQL does; mend the event")

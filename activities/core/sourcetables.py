@@ -6,6 +6,9 @@ from typing import Any
 
 from activities.core.faults import BadRequest
 
+COLUMN_BITS = 16
+"""As many as PostgreSQL's `attnum` has."""
+
 
 @dataclass(frozen=True)
 class SourceColumn:
@@ -15,7 +18,10 @@ class SourceColumn:
     type: str
     """As `format_type` writes it: `bigint`, `numeric(10,2)`, `text[]`, `timestamp with time zone`, `public.mood`."""
     id: int | None = None
-    """What stays when it is renamed, and differs when it is dropped and made again (`attnum`); None: unknown."""
+    """What stays when it is renamed, and differs when it is dropped and made again; None: unknown.
+
+    The bits above the lowest `COLUMN_BITS` tell the table: they differ when that is dropped and made anew.
+    """
     kind: str = "base"
     """`base`, `enum`, `domain`, `composite`, `range` … of the type's own or of its elements."""
     base: str = ""

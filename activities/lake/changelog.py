@@ -39,6 +39,8 @@ POSITION = PREFIX + "position"
 COLUMNS = PREFIX + "columns"
 SNAPSHOT = PREFIX + "snapshot-id"
 COPIED = PREFIX + "copied-lsn"
+LAST = PREFIX + "last-sequence"
+"""Property: of all rows that were ever written. Summary: of the snapshot's."""
 FORMAT = 2
 WAY_OUT = "have it copied anew (icefleet cdc install --again), or undo that with an Iceberg client"
 _EPOCH = date(1970, 1, 1)
@@ -58,6 +60,8 @@ class ChangelogState:
     """Every event of the buffer up to this id is there, or was dealt with in another way."""
     copied_lsn: int | None
     """The position of the source's log that its last first copy shows."""
+    last_sequence: str
+    """The greatest sequence number that was ever written; empty: there is none."""
     columns: str
     """What `ChangelogColumns.dump` wrote."""
     types: Mapping[str, IcebergType]
@@ -165,6 +169,7 @@ def state_of(table: Table) -> ChangelogState:
             source_table=said[SOURCE_TABLE],
             position=position,
             copied_lsn=int(copied) if copied else None,
+            last_sequence=said.get(LAST, ""),
             columns=said[COLUMNS],
             types=shape_of(table).types,
             snapshot_id=head.snapshot_id if head else None,
@@ -304,16 +309,24 @@ class _Asked:
             # The ids are those of `schema_after`: schema and last id are as they were.
             schema_id = 1 + max(known.schema_id for known in table.metadata.schemas)
             schema = changed(table.schema(), self.changes, last_id=table.metadata.last_column_id, schema_id=schema_id)
-            last = {"last-assigned-field-id": self.expected.last_field_id}
+            assigned = {"last-assigned-field-id": self.expected.last_field_id}
             attempt.change(
                 [AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()],
-                [AssertLastAssignedFieldId.model_validate(last)],
+                [AssertLastAssignedFieldId.model_validate(assigned)],
             )
         said = {PIPELINE: self.pipeline, POSITION: str(self.position)}
         attempt.snapshot({**self.summary, **said}, _described(attempt.metadata, self.files))
         copied = {} if self.copied_lsn is None else {COPIED: str(self.copied_lsn)}
+        last = max(table.properties.get(LAST, ""), self.summary.get(LAST, ""))
         attempt.change_properties(
-            {**said, BUFFER: self.buffer_id, COLUMNS: self.columns, SNAPSHOT: str(attempt.snapshot_id), **copied}
+            {
+                **said,
+                BUFFER: self.buffer_id,
+                COLUMNS: self.columns,
+                SNAPSHOT: str(attempt.snapshot_id),
+                LAST: last,
+                **copied,
+            }
         )
         return attempt
 

@@ -9,7 +9,7 @@ import pytest
 
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
-from activities.clients.buffer_status import status
+from activities.clients.buffer_status import letters, status
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
 from support.fleet import eventually
@@ -66,6 +66,9 @@ async def test_without_a_buffer_it_is_said_how_to_make_one(postgres):
             pass
     with pytest.raises(PostgresRefused, match="icefleet cdc install"):
         await buffer.wait_for_events(1)
+    for asked in (status, letters):
+        with pytest.raises(PostgresRefused, match="there is no buffer; make it with `icefleet cdc install`"):
+            await asked(buffer)
 
 
 async def test_a_buffer_of_another_version_is_left_alone(buffer, postgres):
@@ -114,7 +117,7 @@ async def test_a_holder_that_is_cut_off_loses_the_lock_and_marks_nothing_any_mor
             async with await eventually_locked(buffer) as second:
                 assert second.epoch > first.epoch
                 with pytest.raises(PostgresUnavailable):
-                    await mark(first, batch.tables[0], 2)
+                    await mark(first, batch.tables[0], 2, 0)
     assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(2,)]
 
 
@@ -136,7 +139,7 @@ async def test_a_mark_under_an_epoch_that_is_over_changes_nothing(buffer, produc
         batch = await claim(holder, 100, WIDE)
         await postgres.run(f"UPDATE {SCHEMA}.pipeline SET epoch = epoch + 1")
         with pytest.raises(LockTaken, match="another worker goes on"):
-            await mark(holder, batch.tables[0], 1)
+            await mark(holder, batch.tables[0], 1, 0)
     assert await postgres.rows(f"SELECT count(*) FROM {SCHEMA}.events") == [(1,)]
 
 
@@ -166,7 +169,7 @@ async def test_a_transaction_that_is_larger_than_a_batch_is_cut_in_order_case_59
         async with buffer.locked() as holder:
             batch = await claim(holder, 4, WIDE)
             seen.append((batch.tables[0].first_id, batch.tables[0].last_id, batch.more))
-            await mark(holder, batch.tables[0], batch.tables[0].events)
+            await mark(holder, batch.tables[0], batch.tables[0].events, 0)
     assert seen == [(1, 4, True), (5, 8, True), (9, 11, False)]
 
 
@@ -198,6 +201,7 @@ async def test_a_claim_says_what_is_in_it_per_table(buffer, producer):
 async def test_tables_that_are_stopped_or_wait_for_their_copy_are_left_out_and_hold_up_nobody(buffer, producer):
     await producer.transaction(*(insert(number, table="halted") for number in range(5)))
     await producer.transaction(insert(1, table="fresh"), insert(1))
+    await buffer.set_copying("public", "halted")
     await buffer.set_stopped("public", "halted", "because")
     await buffer.set_copying("public", "fresh")
     async with buffer.locked() as holder:
@@ -205,6 +209,7 @@ async def test_tables_that_are_stopped_or_wait_for_their_copy_are_left_out_and_h
     assert [(table.name, table.first_id, batch.more) for table in batch.tables] == [("orders", 7, False)]
     assert batch.to_copy == ["public.fresh"] == await buffer.to_copy()
     assert await claimed(buffer, without={("public", "orders")}) == []
+    await buffer.set_copy_sent("public", "fresh", 0x200)
     await buffer.set_copied("public", "fresh", 0x200)
     async with buffer.locked() as holder:
         batch = await claim(holder, 100, WIDE)
@@ -225,7 +230,7 @@ async def test_a_mark_forgets_the_tables_events_up_to_it_and_no_others(buffer, p
     await producer.transaction(insert(3))
     async with buffer.locked() as holder:
         batch = await claim(holder, 3, WIDE)
-        await mark(holder, batch.tables[0], 2)
+        await mark(holder, batch.tables[0], 2, 0)
     left = await postgres.rows(f"SELECT id FROM {SCHEMA}.events ORDER BY id")
     assert left == [(2,), (4,)]
     _, tables = await status(buffer)
@@ -248,15 +253,18 @@ async def test_a_thousand_tables_are_found_without_reading_their_events_case_61(
     assert await buffer.wait_for_events(0)
 
 
-async def test_waiting_ends_as_soon_as_there_is_something_to_do_and_not_before(buffer, producer):
+async def test_waiting_ends_as_soon_as_there_is_something_to_do_and_not_before(buffer, producer, monkeypatch):
+    await buffer.set_copying("public", "halted")
     await buffer.set_stopped("public", "halted", "because")
     await producer.transaction(insert(1, table="halted"))
     assert not await buffer.wait_for_events(0.05)
-    waiting = asyncio.create_task(buffer.wait_for_events(60))
+    # What is heard is meant, and not what is looked at by the clock.
+    monkeypatch.setattr("activities.clients.buffer.LOOK_SECONDS", 600.0)
+    waiting = asyncio.create_task(buffer.wait_for_events(600))
     await producer.transaction(insert(2, table="halted"))
     assert not waiting.done()
     await producer.transaction(insert(1))
-    assert await asyncio.wait_for(waiting, 5)
+    assert await asyncio.wait_for(waiting, 60)
 
 
 async def test_a_trickle_rests_between_batches_and_what_fills_a_batch_or_comes_alone_does_not(buffer, producer):
@@ -271,7 +279,7 @@ async def test_a_trickle_rests_between_batches_and_what_fills_a_batch_or_comes_a
     assert not await rested(100)  # the first of all
     async with buffer.locked() as holder:
         batch = await claim(holder, 1, WIDE)
-        await mark(holder, batch.tables[0], 1)
+        await mark(holder, batch.tables[0], 1, 0)
     await producer.transaction(insert(3), insert(4))
     assert await rested(100)
     assert not await rested(1)

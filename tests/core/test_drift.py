@@ -136,6 +136,26 @@ def test_a_column_made_again_many_times_at_one_position_keeps_every_field_apart(
     ]
 
 
+def test_a_table_dropped_and_made_anew_has_columns_by_their_names_whatever_their_places():
+    """Its columns are numbered anew: the second one of it is not the second one of the table before."""
+    old, new = 7 << 16, 9 << 16
+    changelog, drift = drifted(
+        table(f"a integer {old + 2}", f"b text {old + 3}", f"c date {old + 4}"),
+        table(f"b text {new + 2}", f"c text {new + 3}", f"a bigint {new + 4}"),
+    )
+    retired = "c_until_16b3749"
+    assert drift.changes == (
+        RenameField("c", retired),
+        WidenField("a", parse_iceberg("long")),
+        AddField("c", parse_iceberg("string")),
+    )
+    assert [(one.field, one.dropped) for one in changelog.columns.columns] == [
+        *(("id", False), ("a", False), ("b", False)),
+        *((retired, True), ("c", False)),
+    ]
+    assert [one.source.id - new for one in changelog.columns.live[1:]] == [4, 2, 3]
+
+
 def test_made_again_with_another_type_is_no_conflict():
     changelog, _ = drifted(table("a integer 2"), table("a text 3"))
     assert str(changelog.types["a"]) == "string"
@@ -202,7 +222,7 @@ def test_an_incompatible_change_is_refused_with_column_types_and_the_way_out(old
     assert old in said
     assert new in said
     assert "change the column back" in said
-    assert "install --again" in said
+    assert "install --tables public.t --again" in said
 
 
 @pytest.mark.parametrize(

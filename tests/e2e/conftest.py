@@ -41,7 +41,7 @@ class Sample:
         ours = {"ICEFLEET_LOCAL_DIR": str(self.stack.directory), "ICEFLEET_CONFIG_DIR": str(ROOT / "config")}
         return {**os.environ, **ours}
 
-    async def command(self, *words: str, seconds: float = 60, **variables: str) -> tuple[int, str, str]:
+    async def command(self, *words: str, seconds: float = 180, **variables: str) -> tuple[int, str, str]:
         """Run `icefleet …` and answer exit code, output and errors."""
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("icefleet")),
@@ -68,7 +68,7 @@ class Sample:
             task_queue=self.environment.temporal.task_queue,
             result_type=ExportReport,
         )
-        return await asyncio.wait_for(handle.result(), 90)
+        return await asyncio.wait_for(handle.result(), 180)
 
     async def open(self) -> None:
         settings = load_settings(ROOT / "config")

@@ -6,7 +6,7 @@ import pytest
 
 from activities import failpoints
 from activities.core.faults import Fault, LockTaken, PostgresUnavailable
-from support.captures import captures, die_at
+from support.captures import captures, victims
 
 
 @pytest.fixture
@@ -19,13 +19,19 @@ async def shop(postgres):
     failpoints.disarm()
 
 
+@pytest.fixture(scope="module")
+async def dying():
+    async with victims() as them:
+        yield them
+
+
 async def inserted(shop):
     return [int(new["id"]) for _, _, new in await shop.changes()]
 
 
 async def in_the_end(shop, expected):
     """What is there once everything was captured; the server may take a moment to notice that the dead are gone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 await shop.capture()
@@ -36,18 +42,18 @@ async def in_the_end(shop, expected):
     assert await inserted(shop) == expected
 
 
-async def test_a_worker_killed_at_any_failpoint_leaves_every_event_once(shop):
+async def test_a_worker_killed_at_any_failpoint_leaves_every_event_once(dying, shop):
     """Cases 21, 22, 23: before the buffer's commit, after it, and before the source is told."""
     for number, failpoint in enumerate(sorted(failpoints.CAPTURE_NAMES)):
         await shop.transact(*(f"INSERT INTO t VALUES ({number * 10 + one})" for one in range(3)))
-        await die_at(shop, failpoint)
+        await dying.die_at(shop, failpoint)
     await in_the_end(shop, [0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32])
 
 
-async def test_a_worker_killed_within_a_large_transaction_leaves_nothing_of_it(shop):
+async def test_a_worker_killed_within_a_large_transaction_leaves_nothing_of_it(dying, shop):
     await shop.source_run("INSERT INTO t SELECT generate_series(1, 30000)")
     # Its lines go to the buffer in pieces of a megabyte.
-    await die_at(shop, "cdc-during-buffer:2")
+    await dying.die_at(shop, "cdc-during-buffer:2")
     assert await inserted(shop) == []
     await in_the_end(shop, list(range(1, 30_001)))
 
@@ -76,7 +82,7 @@ async def test_captures_that_are_cancelled_at_any_moment_neither_lose_nor_repeat
 @pytest.mark.parametrize("victim", ["walsender", "client backend"])
 async def test_connections_that_are_cut_are_a_fault_that_passes(shop, victim):
     ended = None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         try:
             async with shop.capturing() as task:
                 await shop.source_run("INSERT INTO t VALUES (1)")
@@ -116,7 +122,7 @@ async def test_a_capture_that_lost_its_slot_without_knowing_writes_nothing_twice
     failpoints.arm("cdc-before-buffer", wait)
     zombie = asyncio.create_task(shop.capture(60))
     await shop.source_run("INSERT INTO t VALUES (1)")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await reached.wait()
         await shop.rows(
             "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s", shop.slot

@@ -27,7 +27,7 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
     held = len(await shop.events())
     await shop.source_run("INSERT INTO t VALUES (11)")
     waits = watch_waits()
-    async with shop.capturing() as task, asyncio.timeout(30):
+    async with shop.capturing() as task, asyncio.timeout(90):
         await eventually(lambda: bool(waits))
         assert waits[0].startswith(f"waits for room in the buffer: it holds {held} events")
         assert len(await shop.events()) == held

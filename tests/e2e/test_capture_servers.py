@@ -61,6 +61,32 @@ async def test_a_buffer_that_is_restarted_has_every_event_once(server, postgres)
     assert [new["id"] for _, _, new in await shop.changes()] == ["1", "2"]
 
 
+async def test_a_server_that_took_over_goes_on_unless_it_lacks_what_was_captured_from_the_one_before(server, postgres):
+    shop = captures(server.settings, postgres.settings)
+    await shop.source_run("CREATE TABLE v (id int PRIMARY KEY)")
+    await shop.install("v")
+    await shop.source_run("INSERT INTO v VALUES (1)")
+    await shop.capture()
+    await asyncio.to_thread(server.take_over)
+    await shop.source_run("INSERT INTO v VALUES (2)")
+    await shop.capture()
+    assert [new["id"] for _, _, new in await shop.changes()] == ["1", "2"]
+
+    await asyncio.to_thread(server.take_over)
+    await shop.source_run("INSERT INTO v VALUES (3)")
+    async with await shop.source.connect() as connection:
+        (end,) = await (await connection.execute("SELECT pg_current_wal_lsn()::text")).fetchone()
+    await shop.source_run("INSERT INTO v VALUES (4)")
+    # As if the server before had written as much, and had it captured, before it was lost.
+    await shop.rows("UPDATE icefleet_cdc.pipeline SET captured_lsn = %s::pg_lsn RETURNING 1", end)
+    with pytest.raises(SlotLost, match=r"took over at .*, before .* up to which .*install --again"):
+        await shop.capture()
+    await shop.install(again=True)
+    await shop.source_run("INSERT INTO v VALUES (5)")
+    await shop.capture()
+    assert (await shop.changes())[-1][2] == {"id": "5"}
+
+
 async def test_a_log_that_says_too_little_is_refused_with_the_way_out(server):
     shop = captures(server.settings)
     # With a slot it would not even start.

@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def run(home: Path, *words: str, seconds: float = 110) -> tuple[int, str, str]:
+async def run(home: Path, *words: str, seconds: float = 240) -> tuple[int, str, str]:
     """A command in a directory of its own, with nothing in the environment that points elsewhere."""
     process = await asyncio.create_subprocess_exec(
         ICEFLEET,
@@ -74,7 +74,7 @@ def changed(said: str) -> list[tuple[str, int]]:
     return [(operation, int(number)) for operation, number in found]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home):
     try:
         code, said, errors = await run(home, "demo")

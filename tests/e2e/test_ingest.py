@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from activities import ingesting
 from activities.clients import pieces
 from activities.core.faults import PostgresRefused
 from activities.lake.rows import ChangelogFiles
@@ -66,6 +67,7 @@ async def test_events_become_rows_with_their_place_in_the_log_for_every_reader_c
         assert said["icefleet.cdc.first-sequence"] == rows[0]["cdc_sequence_number"]
         assert said["icefleet.cdc.last-sequence"] == rows[-1]["cdc_sequence_number"]
         assert (said["icefleet.cdc.events"], said["icefleet.cdc.position"]) == ("14", "15")
+        assert ingest.table().properties["icefleet.cdc.last-sequence"] == rows[-1]["cdc_sequence_number"]
         [file] = ingest.table().inspect.files().to_pylist()
         name = f"cdc/{ingest.namespace}/public_orders_changelog/data/date=2026-03-20/{1:020d}-{15:020d}-1.parquet"
         assert file["file_path"].endswith(name)
@@ -97,18 +99,19 @@ async def test_nothing_to_carry_over_makes_no_snapshot_case_56(fleet, postgres):
 async def test_batches_of_deletes_alone_of_one_hot_key_and_with_truncates_keep_every_event_cases_53_57_60(
     fleet, postgres
 ):
+    """Case 20 as well: a delete of a key that the changelog never had is a row as any other."""
     async with opened(fleet, postgres) as ingest:
         await ingest.producer.transaction(schema_event(), *(insert(number) for number in range(5)))
         await ingest.producer.transactions([update(1, f"v{number}")] for number in range(200))
         await ingest.batch()
-        await ingest.producer.transaction(*(delete(number) for number in range(5)))
+        await ingest.producer.transaction(*(delete(number) for number in range(5)), delete(99))
         await ingest.batch()
         await ingest.producer.transaction(insert(7), truncate(), insert(8))
         await ingest.batch()
         rows = ingest.rows()
         assert [row["name"] for row in rows[5:205]] == [f"v{number}" for number in range(200)]
         assert ingest.said()[205:] == [
-            *(("delete", number) for number in range(5)),
+            *(("delete", number) for number in [*range(5), 99]),
             *[("insert", 7), ("truncate", None), ("insert", 8)],
         ]
         assert len(ingest.snapshots()) == 3
@@ -172,6 +175,19 @@ async def test_of_many_tables_one_that_fails_holds_up_no_other_case_61(fleet, po
         assert [found["id"] for found in ingest.rows("t59")] == list(range(59, 600, 60))
 
 
+async def test_of_tables_beyond_those_that_a_report_lists_it_says_what_is_to_be_announced(fleet, postgres, monkeypatch):
+    monkeypatch.setattr(ingesting, "LISTED_TABLES", 1)
+    async with opened(fleet, postgres) as ingest:
+        names = ["a", "b", "c"]
+        await ingest.producer.transaction(
+            *(event for name in names for event in (schema_event(table=name), insert(1, table=name)))
+        )
+        report = await ingest.batch()
+        told = [table.changelog for table in report.tables] + report.unlisted
+        assert sorted(told) == [ingest.identifier(name) for name in names]
+        assert (len(report.tables), report.events) == (1, 3)
+
+
 async def test_two_source_tables_never_share_a_changelog(fleet, postgres):
     async with opened(fleet, postgres, name="{table}_changelog") as ingest:
         both = [schema_event(), insert(1), schema_event(schema="other"), insert(2, schema="other")]
@@ -204,6 +220,7 @@ async def test_events_that_a_first_copy_holds_are_left_out(fleet, postgres):
         await ingest.buffer.set_copying("public", "orders")
         copied = [await ingest.producer.transaction(insert(number)) for number in range(1, 4)][-1]
         assert (await ingest.batch()).to_copy == ["public.orders"]
+        await ingest.buffer.set_copy_sent("public", "orders", copied)
         await ingest.buffer.set_copied("public", "orders", copied)
         await ingest.batch()
         assert ingest.said() == [("insert", 0), ("insert", 3)]

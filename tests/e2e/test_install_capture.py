@@ -115,6 +115,22 @@ async def test_tables_that_cannot_be_followed_are_refused_with_the_way_out(shop)
     assert await things(shop) == ["schema"]
 
 
+async def test_a_table_that_cannot_go_on_keeps_no_other_from_being_installed(shop):
+    await shop.install("t")
+    await shop.source_run("ALTER TABLE t ADD COLUMN cdc_lsn text", "CREATE TABLE other (id int PRIMARY KEY)")
+    assert [table.table for table in (await shop.install("other")).tables] == ["public.other"]
+    # Where it has to be copied as well it is in the way, before anything is made.
+    with pytest.raises(BadConfig, match=r"public\.t: column cdc_lsn"):
+        await shop.install(again=True)
+
+
+async def test_a_buffer_is_never_captured_into_itself(shop):
+    await shop.install()
+    with pytest.raises(BadRequest, match=r"icefleet_cdc\.events is one of a pipeline's buffer"):
+        await shop.install("icefleet_cdc.events")
+    assert await things(shop) == ["schema"]
+
+
 async def test_identities_are_set_as_keys_allow_and_never_made_less(shop):
     await shop.source_run(
         "CREATE TABLE nothing (id int PRIMARY KEY)",

@@ -11,6 +11,7 @@ from activities import failpoints
 from activities.clients import tablecopy
 from activities.contracts.cdc import LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
+from activities.core.faults import LockTaken
 from activities.core.pgoutput import Delete, Insert
 from activities.letters import settle
 from support.copies import copies, logged
@@ -138,6 +139,42 @@ async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_m
     assert await shop.state() == ("active", "", state.copied_lsn)
 
 
+async def test_a_copy_that_ends_after_it_was_asked_for_anew_is_not_taken_for_the_new_one(shop, postgres):
+    """A worker that runs on late: what was lost before the new copy was asked for is only in that one."""
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+
+    async def asked_anew():
+        await shop.buffer.set_copying("public", "orders")
+
+    failpoints.arm("cdc-after-copy-commit", asked_anew)
+    with pytest.raises(LockTaken, match="asked for it anew"):
+        await shop.copy()
+    assert await shop.state() == ("copying", "", None)
+    failpoints.disarm()
+    await postgres.run("INSERT INTO orders VALUES (2, 0, 'b')")
+    assert (await shop.copy()).rows == 2
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [
+        ("insert", 1),
+        ("truncate", None),
+        ("insert", 1),
+        ("insert", 2),
+    ]
+
+
+async def test_a_copy_commits_nothing_once_another_worker_has_copied_the_table(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+
+    async def copied_by_another():
+        failpoints.disarm()
+        await shop.copy()
+
+    failpoints.arm("cdc-before-copy-commit", copied_by_another)
+    with pytest.raises(LockTaken, match="another worker has copied it"):
+        await shop.copy()
+    assert [row[2] for row in await asyncio.to_thread(shop.rows)] == [1]
+    assert ((await shop.state())[0], len(await shop.objects())) == ("active", 1)
+
+
 async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows_the_columns_of_today(shop, postgres):
     await postgres.run("INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')")
     first = await shop.copy()
@@ -213,6 +250,11 @@ async def test_a_changelog_of_another_table_or_of_a_later_position_is_left_alone
     table = shop.fleet.load(shop.identifier)
     with table.transaction() as change:
         change.set_properties({"icefleet.cdc.copied-lsn": str(2**62)})
+    await shop.buffer.set_copying("public", "orders")
+    assert "comes after" in (await shop.copy()).failed
+    # Also when it is not the copy that is later, but what came by the stream: its rows would win over all new ones.
+    with shop.fleet.load(shop.identifier).transaction() as change:
+        change.set_properties({"icefleet.cdc.copied-lsn": "1", "icefleet.cdc.last-sequence": sequence_number(2**62, 0)})
     await shop.buffer.set_copying("public", "orders")
     assert "comes after" in (await shop.copy()).failed
     with shop.fleet.load(shop.identifier).transaction() as change:

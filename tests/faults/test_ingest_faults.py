@@ -1,10 +1,11 @@
 """Ingest while answers are lost, locks change hands, and store or catalog say no: nothing lost, nothing twice."""
 
 import asyncio
+import itertools
 
 import pytest
 
-from activities import failpoints
+from activities import failpoints, ingesting
 from activities.core.faults import (
     CatalogRefused,
     CatalogUnavailable,
@@ -248,3 +249,30 @@ async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgre
         # The lock is free at once.
         await ingest.batch()
         assert [number for _, number in ingest.said()] == [0, 1]
+
+
+@pytest.mark.parametrize("ending", [asyncio.CancelledError, PostgresUnavailable])
+async def test_a_turn_that_ends_in_a_later_batch_tells_what_those_before_it_brought(
+    fleet, postgres, monkeypatch, ending
+):
+    monkeypatch.setattr(ingesting, "TURN_SECONDS", 60)
+    async with opened(fleet, postgres, batch_events=2) as ingest:
+        await begun(ingest)
+        await orders(ingest, *range(1, 8))
+        claims = itertools.count(1)
+
+        async def end() -> None:
+            if next(claims) == 3:
+                raise ending
+
+        failpoints.arm("cdc-after-claim", end)
+        report = await ingest.batch()
+        failpoints.disarm()
+        [table] = report.tables
+        assert (report.events, table.events, table.failed, report.more) == (4, 4, "", True)
+        assert table.snapshot_id == str(ingest.table().current_snapshot().snapshot_id)
+        # The rest comes with one turn, as more waits than a batch takes.
+        report = await ingest.batch()
+        assert (report.events, len(report.tables), report.more) == (3, 1, False)
+        assert [number for _, number in ingest.said()] == list(range(8))
+        assert len(ingest.snapshots()) == 5

@@ -23,7 +23,7 @@ async def start_backfill(fleet: Fleet, *tables: str, **fields: Any) -> Handle:
     )
 
 
-async def backfill(fleet: Fleet, *tables: str, seconds: float = 60, **fields: Any) -> BackfillReport:
+async def backfill(fleet: Fleet, *tables: str, seconds: float = 180, **fields: Any) -> BackfillReport:
     """Run a backfill to its report."""
     return await asyncio.wait_for((await start_backfill(fleet, *tables, **fields)).result(), seconds)
 

@@ -106,7 +106,7 @@ class Captures:
         ]
 
     async def until(
-        self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 30.0
+        self, found: Callable[[list[tuple[Any, ...]]], bool], seconds: float = 90.0
     ) -> list[tuple[Any, ...]]:
         """The events, once they are as wished."""
 
@@ -135,17 +135,40 @@ def captures(source: PostgresSettings, buffer: PostgresSettings | None = None) -
     return Captures(source, buffer or source, config)
 
 
-async def die_at(shop: Captures, failpoint: str) -> None:
-    """Capture in a process of its own that is killed (SIGKILL) when it reaches a failpoint."""
-    told = json.dumps({**vars(shop.source), "slot": shop.slot, "failpoint": failpoint})
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, told, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": PATHS}
+class Victims:
+    """Captures that die: one process imports everything once, and every victim is a fork of it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def die_at(self, shop: Captures, failpoint: str) -> None:
+        """Capture in a process of its own that is killed (SIGKILL) when it reaches a failpoint."""
+        orders, answers = self._process.stdin, self._process.stdout
+        assert orders is not None
+        assert answers is not None
+        told = json.dumps({**vars(shop.source), "slot": shop.slot, "failpoint": failpoint})
+        orders.write(told.encode() + b"\n")
+        await orders.drain()
+        assert int(await answers.readline() or -1) == signal.SIGKILL, failpoint
+
+
+@asynccontextmanager
+async def victims() -> AsyncIterator[Victims]:
+    """The process whose forks die, for as long as the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": PATHS},
     )
-    _, errors = await child.communicate()
-    assert child.returncode == -signal.SIGKILL, errors.decode()
+    try:
+        yield Victims(process)
+    finally:
+        process.kill()
+        await process.wait()
 
 
-async def _main(told: dict[str, Any]) -> None:
+async def _capture(told: dict[str, Any]) -> None:
     slot, failpoint = told.pop("slot"), told.pop("failpoint")
     shop = captures(PostgresSettings(**told))
     shop.config = replace(shop.config, source=replace(shop.config.source, slot=slot, publication=slot))
@@ -153,5 +176,17 @@ async def _main(told: dict[str, Any]) -> None:
     await shop.capture(60)
 
 
+def _main() -> None:
+    """Fork a victim for each line that comes, and answer the signal that ended it."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(_capture(json.loads(line)))
+            return
+        _, end = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.WTERMSIG(end) if os.WIFSIGNALED(end) else 0}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(json.loads(sys.argv[1])))
+    _main()

@@ -12,6 +12,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.cdc import Cdc
+from activities.clients.waits import waiting_for
 from activities.contracts.cdc import (
     CAPTURE_WORKFLOW,
     INGEST_WORKFLOW,
@@ -48,6 +49,8 @@ from worker.wiring import open_cdc
 
 NOWHERE = {"host": "127.0.0.1", "port": 1, "database": "nowhere", "user": "nobody"}
 PIPELINE = "shop"
+BEAT_SECONDS = 0.05
+"""How long an activity may take to hear that it was cancelled: it hears so when it has sent a heartbeat."""
 
 
 def batch(table: str, **more: Any) -> TableBatch:
@@ -86,6 +89,8 @@ class Rooms(Cdc):
         """What a waiting activity ends with when it is cancelled, instead of obeying."""
         self.running: list[str] = []
         """Activities that wait just now."""
+        self.waits = "the end"
+        """What they say that they wait for."""
 
     def called(self, shape: type) -> list[Any]:
         """The inputs of one kind that have come."""
@@ -94,8 +99,9 @@ class Rooms(Cdc):
     async def _wait(self, what: str) -> Any:
         self.running.append(what)
         try:
-            async with heartbeats(what):
-                await until_worker_stops(asyncio.sleep(3600), grace=0)
+            async with heartbeats(what, every=BEAT_SECONDS):
+                with waiting_for(self.waits):
+                    await until_worker_stops(asyncio.sleep(3600), grace=0)
         except asyncio.CancelledError:
             if self.last_words is not None:
                 raise self.last_words from None
@@ -128,8 +134,8 @@ class Rooms(Cdc):
         self.calls.append(copy)
         self.running.append(copy.table)
         try:
-            async with heartbeats("copy"):
-                await eventually(lambda: self.copied.get(copy.table))
+            async with heartbeats("copy", every=BEAT_SECONDS):
+                await eventually(lambda: self.copied.get(copy.table), every=BEAT_SECONDS)
         finally:
             self.running.remove(copy.table)
         return _told(self.copied[copy.table])
@@ -234,8 +240,8 @@ async def loops(fleet: Fleet, *, source: bool = True, sandboxed: bool = False) -
             activities=activities_of(answering, CdcActivities),
             workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=timedelta(seconds=10),
-            max_heartbeat_throttle_interval=timedelta(seconds=0.2),
-            default_heartbeat_throttle_interval=timedelta(seconds=0.2),
+            max_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
+            default_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             max_cached_workflows=10,
         ):
             yield Loops(fleet, answering)

@@ -41,7 +41,7 @@ COLUMNS = {
 _numbers = itertools.count(1)
 
 
-async def eventually(check: Callable[[], Any], *, seconds: float = 30, every: float = 0.1) -> Any:
+async def eventually(check: Callable[[], Any], *, seconds: float = 90, every: float = 0.1) -> Any:
     """Wait for a condition: answers its first true value. `check` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
@@ -301,7 +301,7 @@ class Fleet:
         }
         return {**os.environ, **ours}
 
-    async def command(self, *words: str, seconds: float = 60) -> tuple[int, str, str]:
+    async def command(self, *words: str, seconds: float = 180) -> tuple[int, str, str]:
         """Run `icefleet …` and answer exit code, output and errors."""
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("icefleet")),
@@ -321,7 +321,7 @@ class Fleet:
             REQUEST_WORKFLOW, payload, id=f"request-{uuid.uuid4()}", task_queue=self.queue, result_type=ExportReport
         )
 
-    async def request(self, table: str = "events", *, seconds: float = 60, **fields: Any) -> ExportReport:
+    async def request(self, table: str = "events", *, seconds: float = 180, **fields: Any) -> ExportReport:
         """Ask for an export and wait for its report."""
         return await asyncio.wait_for((await self.start(table, **fields)).result(), seconds)
 

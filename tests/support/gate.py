@@ -23,7 +23,7 @@ class Gate:
             self._reached.set()
             await self._open.wait()
 
-    async def reached(self, seconds: float = 20) -> None:
+    async def reached(self, seconds: float = 90) -> None:
         """Wait until somebody is held."""
         await asyncio.wait_for(self._reached.wait(), seconds)
 

@@ -32,7 +32,7 @@ ALWAYS_TRUE = AlwaysTrue()
 TIMES = {
     pa.timestamp("us", "UTC"): "time",
     pa.timestamp("us"): "local",
-    # To ClickHouse a time without a zone is one in its server's.
+    # To ClickHouse a time without a zone is one in its session's.
     pa.timestamp("us", "Etc/UTC"): "local",
 }
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -123,8 +123,8 @@ def ask_clickhouse(environment: Environment, queries: Sequence[str]) -> list[Row
         f"warehouse = '{catalog.warehouse}', catalog_credential = '{key}:{secret}', "
         f"oauth_server_uri = '{catalog.oauth2_server_uri}', storage_endpoint = '{storage.endpoint}'"
     )
-    # A time without a zone comes in that of the session.
-    settings = "SET allow_experimental_database_iceberg = 1, session_timezone = 'UTC'"
+    # A time without a zone comes in that of the session, whose other name tells it from times that have one.
+    settings = "SET allow_experimental_database_iceberg = 1, session_timezone = 'Etc/UTC'"
     return _ask_clickhouse([settings, database], queries)
 
 

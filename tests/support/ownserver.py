@@ -53,6 +53,14 @@ class OwnServer:
             else:
                 return
 
+    def take_over(self) -> None:
+        """Come back as a standby that was promoted: on a timeline that branches off from the one before."""
+        self.stop()
+        (self._directory / "cluster" / "standby.signal").touch()
+        self.start()
+        with psycopg.connect(**self.settings.parameters(), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
     def stop(self) -> None:
         """Have it go without waiting for its clients."""
         if self._process is not None:

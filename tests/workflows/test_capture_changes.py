@@ -46,7 +46,7 @@ async def test_a_capture_whose_slot_is_lost_says_so_and_waits_until_it_is_told_t
 
 
 async def test_a_capture_that_is_refused_shows_it_and_tries_again_by_itself(fleet, monkeypatch):
-    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=1))
+    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
     async with loops(fleet) as own:
         own.rooms.captures = [PostgresRefused("wrong password"), PostgresRefused("wrong password"), captured(3)]
         loop = await own.capture()

@@ -42,14 +42,16 @@ async def test_what_a_batch_brought_or_found_there_is_announced_and_nothing_else
     there = batch("public.b", snapshot_id="", already_there=3)
     nothing = batch("public.c", snapshot_id="", events=0)
     async with loops(fleet, sandboxed=True) as own:
-        own.rooms.ingests = [ingested(batch("public.a"), there, nothing, last_lsn="0/16")]
+        own.rooms.ingests = [ingested(batch("public.a"), there, nothing, last_lsn="0/16", unlisted=["cdc.public.z"])]
         loop = await own.ingest()
         progress = await progress_of(loop, last_lsn="0/16", unannounced=[])
         await eventually(lambda: own.rooms.running == ["ingest"])
     announced = own.rooms.called(ChangelogsInput)
     # What a run before this one may have left is looked for first, in every changelog.
     assert announced[0] == ChangelogsInput(fleet.name, PIPELINE, [])
-    assert [name for asked in announced[1:] for name in asked.changelogs] == ["cdc.public.a", "cdc.public.b"]
+    assert [name for asked in announced[1:] for name in asked.changelogs] == [
+        *("cdc.public.a", "cdc.public.b", "cdc.public.z"),
+    ]
     assert {name: progress["counts"][name] for name in ("batches", "events", "bytes")} == {
         "batches": 1,
         "events": 6,
