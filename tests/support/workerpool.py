@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from deploy.local.parts import WORKER_READY
 from support.fleet import Fleet, eventually
 
-READY_SECONDS = 60
+READY_SECONDS = 180
 STOP_SECONDS = 30
 """How long a worker may take to leave once it is told to."""
 
