@@ -22,7 +22,7 @@ def secrets(stack) -> dict[str, bytes]:
         for name, value in stack.environment.items()
         if name.endswith(("_PASSWORD", "_ACCESS_KEY", "_SECRET_KEY", "_CREDENTIAL"))
     }
-    assert len(found) == 4
+    assert len(found) == 5
     parts = {
         f"half {number} of {name}": half
         for name, value in found.items()
@@ -115,7 +115,7 @@ async def test_no_log_and_no_query_holds_a_credential(sample, secrets):
     exports = [query for query in queries if query["log_comment"].startswith("icefleet ")]
     assert len(exports) > 10
     found = [leak for query in queries for leak in leaks(secrets, "the query log", "\n".join(query.values()).encode())]
-    logs = [sample.log, *(sample.stack.log(part) for part in ("temporal", "nats", "s3", "clickhouse"))]
+    logs = [sample.log, *(sample.stack.log(part) for part in ("temporal", "nats", "s3", "clickhouse", "postgres"))]
     for log in logs:
         text = await asyncio.to_thread(log.read_bytes)
         assert text
