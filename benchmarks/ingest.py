@@ -178,13 +178,18 @@ def throughput(bench: Bench, name: str, prefix: str) -> list[Figure]:
     for one, found, grown in zip(contenders, seconds, growth, strict=True):
         print(f"  {one.identifier}: {_rates(found)} events/s" + (f"; grew by {grown:.0f} MB" if grown else ""))
     own, *others = (median(found) for found in seconds)
-    fit = [other for other, grown in zip(others, growth[1:], strict=True) if grown <= AIMS[GROWTH]]
+    return compared(prefix, own, dict(zip(BATCHES, zip(others, growth[1:], strict=True), strict=True)))
+
+
+def compared(prefix: str, own: float, others: Mapping[int, tuple[float, float]]) -> list[Figure]:
+    """Figures from seconds an event of ours, and of the peer by events a commit, with the megabytes it grew by."""
+    fit = [seconds for seconds, grown in others.values() if grown <= AIMS[GROWTH]]
     figures = [
         figure(f"{prefix}.events_per_second", 1 / own, "events/s", "higher"),
-        figure(f"{prefix}.speedup_vs_plain_loop", min(fit or others) / own, "times", "higher"),
+        figure(f"{prefix}.speedup_vs_plain_loop", min(fit) / own, "times", "higher"),
     ]
-    for batch, other, grown in zip(BATCHES, others, growth[1:], strict=True):
-        figures.append(figure(f"{prefix}.speedup_vs_plain_loop_by_{batch}", other / own, "times", "higher"))
+    for batch, (seconds, grown) in others.items():
+        figures.append(figure(f"{prefix}.speedup_vs_plain_loop_by_{batch}", seconds / own, "times", "higher"))
         figures.append(figure(f"{prefix}.plain_loop_by_{batch}_growth_mb", grown, "MB", "lower"))
     return figures
 
