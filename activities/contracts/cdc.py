@@ -336,7 +336,7 @@ class CdcActivities:
 
     @activity.defn(name="ingest_batch")
     async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
-        """Bring one batch of the buffer into its changelogs, each event once."""
+        """Bring a batch of the buffer, or some, into its changelogs, each event once."""
         raise NotImplementedError
 
     @activity.defn(name="copy_table")
