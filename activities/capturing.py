@@ -13,7 +13,7 @@ from opentelemetry import metrics
 
 from activities import failpoints
 from activities.abreast import first_of
-from activities.cdc_context import CdcContext, PipelineConfig
+from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.capture_sink import Progress, Sink, open_sink
 from activities.clients.lineage import Known
 from activities.clients.replication import LogStream, open_log
@@ -25,6 +25,7 @@ from activities.core.changelogs import lsn_text
 from activities.core.faults import BadRequest, SlotLost
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
+from activities.slotfindings import SlotFinding
 from activities.watching import Watch
 
 TAKEN_AT_ONCE = 1000
@@ -64,14 +65,28 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
             f"pipeline {pipeline.name} has no `source` in environments.yaml: others fill its buffer, so there is "
             "nothing to capture"
         )
+    finding = SlotFinding(context, pipeline, source)
+    try:
+        return await _capture(pipeline, source, finding, capture.seconds)
+    except SlotLost as lost:
+        await finding.end(str(lost))
+        raise
+    finally:
+        await finding.close()
+
+
+async def _capture(
+    pipeline: PipelineConfig, source: CaptureFrom, finding: SlotFinding, seconds: float
+) -> CaptureReport:
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         progress = await sink.progress()
         if progress.ended:
+            await finding.end(progress.ended)
             return CaptureReport(0, 0, lsn_text(progress.captured_lsn or 0), 0, ended=progress.ended)
         beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))
-        watch = Watch(pipeline, source, slots, progress)
+        watch = Watch(pipeline, source, slots, progress, finding)
         slot = await watch.check_start()
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
@@ -79,10 +94,11 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         async with open_log(source.database) as turn.stream:
             await _begin(turn.stream, sink, progress)
             await turn.stream.start(source.slot, source.publication, turn.start)
-            await first_of(turn.work(capture.seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
+            await first_of(turn.work(seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
             await slots.drop(source.slot)
             await sink.end(watch.danger)
+            await finding.end(watch.danger)
             turn.ended = watch.danger
         return turn.report(watch.retained_bytes)
 

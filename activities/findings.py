@@ -1,6 +1,7 @@
 """Findings become events. What was found before is derived: the stream remembers it."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -31,9 +32,9 @@ _STANDING = metrics.get_meter("icefleet").create_gauge(
 )
 
 
-def finding_subject(environment: str, look: Look) -> str:
+def finding_subject(environment: str, network: str, table: str, kind: str) -> str:
     """Where a table's findings of one kind are published."""
-    return f"icefleet.{environment}.finding.{look.network}.{look.table}.{look.kind}"
+    return f"icefleet.{environment}.finding.{network}.{table}.{kind}"
 
 
 async def publish_findings(context: ExportContext, look: Look) -> FindingsReport:
@@ -44,24 +45,37 @@ async def publish_findings(context: ExportContext, look: Look) -> FindingsReport
         BusRefused: the last message on the subject is none of ours, or no stream may take the subject.
     """
     rule = context.table(TableInput(look.environment, look.table, look.network)).partition
-    subject = finding_subject(context.environment, look)
-    last = await context.bus.last(subject)
+    return await publish_changed(
+        context.bus,
+        finding_subject(context.environment, look.network, look.table, look.kind),
+        lambda known: _event(context, rule, known, look),
+    )
+
+
+async def publish_changed(bus: Bus, subject: str, event_of: Callable[[Finding], Finding]) -> FindingsReport:
+    """Publish what stands now, which is made of what stood before, if the two differ.
+
+    Raises:
+        BusUnavailable: NATS is away, or somebody else published meanwhile: try again.
+        BusRefused: the last message on the subject is none of ours, or no stream may take the subject.
+    """
+    last = await bus.last(subject)
     known = _known(subject, last)
-    event = _event(context, rule, known, look)
+    event = event_of(known)
     standing = _count(event)
     _STANDING.set(
         standing,
-        {"environment": context.environment, "network": look.network, "table": look.table, "kind": look.kind},
+        {"environment": event.environment, "network": event.network, "table": event.source_table, "kind": event.kind},
     )
     if _same(event, known):
         return FindingsReport(published=False, standing=standing)
     after = last.sequence if last is not None else 0
     identity = _event_id(subject, after, event)
     await failpoints.reach("before-announce")
-    await context.bus.publish(
+    await bus.publish(
         subject,
         json_format.MessageToJson(event, indent=None).encode(),
-        cloud_headers(context.environment, event.table, EVENT_TYPE, identity, event.found_at.ToDatetime(UTC)),
+        cloud_headers(event.environment, event.table, EVENT_TYPE, identity, event.found_at.ToDatetime(UTC)),
         message_id=identity,
         after=after,
     )
@@ -116,18 +130,32 @@ def _event(context: ExportContext, rule: PartitionRule, known: Finding, look: Lo
         if index is not None and index not in looked and index not in found:
             kept[index] = one
     every = [one for _, one in sorted({**kept, **found}.items(), reverse=True)]
+    return finding(
+        context.environment,
+        look.network,
+        look.table,
+        look.kind,
+        every[:LISTED_PARTITIONS],
+        # What nobody listed cannot be told to have gone while some of what was listed with it is still unseen.
+        omitted=max(len(every[LISTED_PARTITIONS:]) + look.omitted, known.partitions_omitted if kept else 0),
+    )
+
+
+def finding(
+    environment: str, network: str, table: str, kind: str, found: Iterable[FoundMessage], *, omitted: int = 0
+) -> Finding:
+    """What stands now."""
     found_at = Timestamp()
     found_at.FromDatetime(datetime.now(UTC))
     return Finding(
-        environment=context.environment,
-        table=table_identifier(look.network, look.table),
-        network=look.network,
-        source_table=look.table,
-        kind=look.kind,
+        environment=environment,
+        table=table_identifier(network, table),
+        network=network,
+        source_table=table,
+        kind=kind,
         found_at=found_at,
-        partitions=every[:LISTED_PARTITIONS],
-        # What nobody listed cannot be told to have gone while some of what was listed with it is still unseen.
-        partitions_omitted=max(len(every[LISTED_PARTITIONS:]) + look.omitted, known.partitions_omitted if kept else 0),
+        partitions=found,
+        partitions_omitted=omitted,
     )
 
 

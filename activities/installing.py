@@ -34,6 +34,7 @@ from activities.core.capture import read_described
 from activities.core.changelogs import changelog_name
 from activities.core.drift import first_columns
 from activities.core.faults import BadConfig, BadRequest, PostgresRefused, SlotLost
+from activities.slotfindings import SlotFinding
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
                 removed.append(f"slot {source.slot}")
             with faults_of(source.database.name):
                 removed += await Source(slots.connection, source.slot, source.publication).remove()
+        await SlotFinding(context, pipeline, source).end("")
     if request.drop_buffer:
         await Buffer(pipeline.buffer, pipeline.buffer_schema).drop()
         removed.append(f"buffer {pipeline.buffer_schema}")

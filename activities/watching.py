@@ -11,6 +11,7 @@ from activities.clients.capture_sink import Progress, Sink, Stop
 from activities.clients.slots import INSTALL, Slots, SlotState
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
+from activities.slotfindings import SlotFinding
 
 WATCH_SECONDS = 5.0
 
@@ -37,6 +38,7 @@ class Watch:
     source: CaptureFrom
     slots: Slots
     progress: Progress
+    finding: SlotFinding
     retained_bytes: int = 0
     danger: str = ""
     """Why the slot is to be given up; empty while it is not."""
@@ -102,6 +104,15 @@ class Watch:
                 f"disk fills; {INSTALL}"
             )
         high = state.retained_bytes >= self.source.warn_retained_wal_bytes
+        if not self.danger:
+            # Without the bytes, which are others at every look: it is said once.
+            self.finding.tell(
+                f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
+                f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
+                f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
+                if high
+                else ""
+            )
         _WARNED.set(int(high), about)
         if high and not self.warned:
             log.warning(

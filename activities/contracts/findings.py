@@ -9,6 +9,8 @@ VERIFIED = "verify"
 """A verification found something in counts, files and objects: its detail says what."""
 VALUES = "values"
 """A deep verification found values that are not the source's, which any other look cannot take back."""
+RETAINED = "retained-wal"
+"""A pipeline's slot holds back much of its source's log, or was given up: the detail says which."""
 
 LISTED_FOUND = 200
 """Partitions that one look names; the others are counted."""

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 
 from activities.clients.waits import watch_waits
-from activities.core.faults import BadRequest, PostgresRefused, SlotLost
-from support.captures import captures
+from activities.contracts.cdc import UninstallRequest
+from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, SlotLost
+from activities.installing import uninstall_capture
+from support.captures import StreamInMemory, captures
+from support.findings import findings_of
 from support.fleet import eventually
 
 
@@ -69,6 +72,131 @@ async def test_much_held_back_is_warned_of_once_and_goes_on(shop, capsys):
     assert (report.events, report.ended) == (1001, "")
     assert report.retained_wal_bytes > 100_000
     assert capsys.readouterr().out.count("finding: a slot holds back much") == 1
+
+
+def details(events):
+    """Of each event: what it says of the slot, or nothing."""
+    return [[one["detail"] for one in event.get("partitions", [])] for event in events]
+
+
+async def test_what_a_slot_holds_back_is_a_finding_once_until_it_has_caught_up_or_was_given_up(
+    shop, fleet, monkeypatch
+):
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("activities.capturing.FEEDBACK_SECONDS", 0.05)
+
+    async def said():
+        return await findings_of(fleet, "shop", "retained-wal", network=shop.config.rules.namespace)
+
+    async def after(count):
+        await shop.source_run("SELECT pg_log_standby_snapshot()")
+        return len(await said()) >= count
+
+    async with fleet.context() as opened:
+        shop.bus, shop.environment = opened.bus, fleet.name
+        await shop.install("t")
+        shop.limit(warn_retained_wal_bytes=20_000_000)
+        async with await shop.source.connect() as held, held.transaction():
+            await held.execute("INSERT INTO t VALUES (0)")
+            await shop.source_run("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 30000) i")
+            for _ in range(2):
+                await shop.capture(1)
+            (found,) = await said()
+        async with shop.capturing():
+            await eventually(lambda: after(2))
+        assert await shop.capture(0.5)
+        shop.limit(max_retained_wal_bytes=1)
+        ended = (await shop.capture(30)).ended
+        assert (await shop.capture()).ended == ended
+        assert details(await said()) == [details([found])[0], [], [ended]]
+        shop.limit(max_retained_wal_bytes=2**40)
+        await shop.install(again=True)
+        async with shop.capturing():
+            await eventually(lambda: after(4))
+    named = {name: found[name] for name in ("environment", "table", "network", "sourceTable", "kind")}
+    namespace = shop.config.rules.namespace
+    assert named == {
+        "environment": fleet.name,
+        "table": f"{namespace}.shop",
+        "network": namespace,
+        "sourceTable": "shop",
+        "kind": "retained-wal",
+    }
+    assert [one["partition"] for one in found["partitions"]] == [shop.slot]
+    assert "holds back more than warn_retained_wal_bytes, 20000000 bytes" in found["partitions"][0]["detail"]
+    assert details(await said())[3:] == [[]]
+
+
+class BusAway(StreamInMemory):
+    """Silent at the first look, refusing at the next ones, back later."""
+
+    def __init__(self):
+        super().__init__()
+        self.silent, self.refused, self.back = asyncio.Event(), 0, False
+
+    async def last(self, subject):
+        if not self.silent.is_set():
+            await self.silent.wait()
+        if not self.back:
+            self.refused += 1
+            raise BusUnavailable("away")
+        return await super().last(subject)
+
+
+async def test_without_nats_the_capture_goes_on_and_the_finding_is_said_later(shop, monkeypatch, capsys):
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("activities.slotfindings.LAST_WORD_SECONDS", 0.3)
+    shop.bus = BusAway()
+    await shop.install("t")
+    shop.limit(warn_retained_wal_bytes=1)
+    await shop.source_run("INSERT INTO t VALUES (1)")
+    async with asyncio.timeout(60):
+        assert (await shop.capture()).events == 2  # a turn does not wait for NATS
+    async with shop.capturing():
+        await shop.source_run("INSERT INTO t VALUES (2)")
+        await shop.until(lambda events: events[-1][5].get("id") == "2")
+        shop.bus.silent.set()
+        await eventually(lambda: shop.bus.refused > 2)
+        await shop.source_run("INSERT INTO t VALUES (3)")
+        await shop.until(lambda events: events[-1][5].get("id") == "3")
+        assert shop.bus.said == []
+        shop.bus.back = True
+        await eventually(lambda: shop.bus.said)
+    assert capsys.readouterr().out.count("could not be published yet") == 1
+    shop.bus.back = False
+    shop.bus.silent.clear()
+    shop.limit(max_retained_wal_bytes=1)
+    ended = (await shop.capture(30)).ended
+    assert "max_retained_wal_bytes is 1: it was dropped" in ended
+    shop.bus.back = True
+    shop.bus.silent.set()
+    await shop.capture()
+    assert details(shop.bus.said)[1:] == [[ended]]
+
+
+async def test_an_uninstalled_pipeline_leaves_no_finding(shop):
+    await shop.install("t")
+    shop.limit(warn_retained_wal_bytes=1)
+    await shop.capture(1)
+    await uninstall_capture(shop.context, UninstallRequest("shop", environment="test"))
+    assert [len(one) for one in details(shop.bus.said)] == [1, 0]
+
+
+async def test_what_is_confirmed_is_on_disk_whatever_the_default_of_the_role(shop):
+    await shop.install("t")
+    await shop.source_run(
+        "CREATE TABLE seen (value text)",
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$",
+        "CREATE TRIGGER see AFTER UPDATE ON icefleet_cdc.pipeline FOR EACH ROW EXECUTE FUNCTION see()",
+    )
+    seen = []
+    for default in ("off", "local"):
+        await shop.source_run(f"ALTER DATABASE {shop.source.database} SET synchronous_commit = {default}")
+        await shop.source_run(f"INSERT INTO t VALUES ({len(seen)})")
+        await shop.capture()
+        seen.append({value for (value,) in await shop.rows("DELETE FROM seen RETURNING value")})
+    assert seen == [{"on"}, {"local"}]
 
 
 async def test_a_slot_or_publication_that_others_changed_is_lost_with_the_way_out(shop):

@@ -8,12 +8,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from activities.capturing import capture_changes
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
+from activities.clients.bus import LastMessage
 from activities.clients.postgres import PostgresSettings
 from activities.contracts.cdc import CaptureInput, CaptureReport, InstallReport, InstallRequest
 from activities.core.changelogs import ChangelogRules
@@ -30,6 +31,21 @@ EVENTS = (
 )
 
 
+class StreamInMemory:
+    """What a bus holds, for those who do not ask NATS."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+
+    async def last(self, _: str) -> LastMessage | None:
+        return LastMessage(len(self.said), json.dumps(self.said[-1]).encode()) if self.said else None
+
+    async def publish(self, _: str, body: bytes, *__: Any, after: int, **___: Any) -> int:
+        assert after == len(self.said)
+        self.said.append(json.loads(body))
+        return len(self.said)
+
+
 @dataclass
 class Captures:
     """One pipeline, and what tests do with it."""
@@ -37,11 +53,13 @@ class Captures:
     source: PostgresSettings
     buffer: PostgresSettings
     config: PipelineConfig
+    bus: Any = field(default_factory=StreamInMemory)
+    environment: str = ENVIRONMENT
 
     @property
     def context(self) -> CdcContext:
-        """What capture and installation use of it: the pipeline alone."""
-        return CdcContext(ENVIRONMENT, {PIPELINE: self.config}, None, None, None, None, "")
+        """What capture and installation use of it: the pipeline, and where they tell of its slot."""
+        return CdcContext(self.environment, {PIPELINE: self.config}, None, None, self.bus, None, "")
 
     @property
     def slot(self) -> str:
@@ -54,11 +72,11 @@ class Captures:
         self.config = replace(self.config, **{name: more[name] for name in more.keys() - source.keys()})
 
     async def install(self, *tables: str, **more: Any) -> InstallReport:
-        return await install_capture(self.context, InstallRequest(PIPELINE, list(tables), ENVIRONMENT, **more))
+        return await install_capture(self.context, InstallRequest(PIPELINE, list(tables), self.environment, **more))
 
     async def capture(self, seconds: float = 0.0) -> CaptureReport:
         """One turn; with no time it brings what was committed before."""
-        return await capture_changes(self.context, CaptureInput(ENVIRONMENT, PIPELINE, seconds))
+        return await capture_changes(self.context, CaptureInput(self.environment, PIPELINE, seconds))
 
     @asynccontextmanager
     async def capturing(self, seconds: float = 60.0) -> AsyncIterator[asyncio.Task[CaptureReport]]:

@@ -9,13 +9,13 @@ from support.fleet import Fleet
 
 
 async def findings_of(
-    fleet: Fleet, table: str = "events", kind: str = "shrunk", *, port: int = 0
+    fleet: Fleet, table: str = "events", kind: str = "shrunk", *, network: str = "", port: int = 0
 ) -> list[dict[str, Any]]:
     """Every event of one kind of the table that the stream holds, in order, with its id as `_id`."""
     client = await nats.connect(f"nats://127.0.0.1:{port or fleet.stack.ports['nats']}")
     try:
         stream = client.jetstream()
-        subject = f"icefleet.{fleet.name}.finding.{fleet.network}.{table}.{kind}"
+        subject = f"icefleet.{fleet.name}.finding.{network or fleet.network}.{table}.{kind}"
         count = ((await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}).get(subject, 0)
         if not count:
             return []
