@@ -9,14 +9,15 @@ from activities.contracts.cdc import CAPTURE_WORKFLOW, CaptureInput, CaptureRepo
 from workflows.cdc_loop import PipelineLoop, Trouble
 from workflows.policies import CAPTURE_TURN
 
-TURN_SECONDS = 600.0
+TURN_SECONDS = 60.0
+"""Whoever looks at the loop sees what its last turn did."""
 LOST = "SlotLost"
 """The fault after which nothing can be captured until the tables are copied anew."""
 
 
 @workflow.defn(name=CAPTURE_WORKFLOW)
 class CaptureChanges(PipelineLoop):
-    """Capture for ten minutes at a time, for ever; when the slot is lost, say so and wait for people."""
+    """Capture for a minute at a time, for ever; when the slot is lost, say so and wait for people."""
 
     name = CAPTURE_WORKFLOW
 

@@ -20,7 +20,7 @@ async def test_one_turn_follows_another_and_the_loop_counts_what_they_brought(fl
         await eventually(lambda: own.rooms.running)
         text = await details(loop)
     assert progress["last"]["captured_lsn"] == "0/20"
-    assert own.rooms.called(CaptureInput) == [CaptureInput(fleet.name, PIPELINE, 600.0)] * 3
+    assert own.rooms.called(CaptureInput) == [CaptureInput(fleet.name, PIPELINE, 60.0)] * 3
     assert text.splitlines()[0] == f"**{fleet.name}.shop**: running"
     assert "everything up to 0/20 is in the buffer; the slot held back 9 bytes of log" in text
 
