@@ -31,6 +31,8 @@ COLUMNS = (
     "unchanged",
 )
 """The columns of `events` in the order of a line."""
+LARGEST_ROW = 250 * 2**20
+"""Bytes of a row as JSON text; a jsonb value of PostgreSQL holds hardly more."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = r"\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -188,7 +190,24 @@ class Shape:
                 parts.append(f"{head}null")
             elif value is not UNCHANGED:
                 parts.append(head + quoted(value))
-        return "{" + ", ".join(parts) + "}"
+        text = "{" + ", ".join(parts) + "}"
+        # A character takes four bytes at most: what is longer is looked at.
+        return text if len(text) * 4 <= LARGEST_ROW else self._held(values, text)
+
+    def _held(self, values: Values, text: str) -> str:
+        """The row without its longest values, if it is larger than the buffer takes: the ingest refuses such an event.
+
+        So one row that nobody can carry becomes a dead letter, and does not hold up the whole log.
+        """
+        left = list(values)
+        while len(text.encode()) > LARGEST_ROW:
+            told = {at: one for at, one in enumerate(left) if isinstance(one, str) and at not in self._key_places}
+            if not told:
+                break
+            longest = max(told, key=lambda at: len(told[at]))
+            left[longest] = UNCHANGED
+            text = self._object((at, one) for at, one in enumerate(left) if one is not UNCHANGED)
+        return text
 
     def _object(self, pairs: Iterator[tuple[int, Any]]) -> str:
         return "{" + ", ".join(self._heads[at] + ("null" if one is None else quoted(one)) for at, one in pairs) + "}"

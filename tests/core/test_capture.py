@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.core import capture
 from activities.core.capture import (
     COLUMNS,
     Change,
@@ -44,6 +45,15 @@ def test_a_changed_key_is_a_delete_and_an_insert_that_says_which_long_values_are
         ("delete", {"id": "1"}, None, ()),
         ("insert", None, {"id": "2", "b": "x"}, ("a",)),
     ]
+
+
+def test_a_row_that_is_larger_than_the_buffer_takes_comes_without_its_longest_values_and_with_its_key(monkeypatch):
+    monkeypatch.setattr(capture, "LARGEST_ROW", 60)
+    row = ["k" * 20, "é" * 30, "short"]
+    assert plain(KEYED.inserted(row)) == ("insert", None, {"id": "k" * 20, "b": "short"}, ())
+    assert plain(KEYED.inserted(["1", "x" * 20, "y" * 8])) == (
+        "insert", None, {"id": "1", "a": "x" * 20, "b": "y" * 8}, ()
+    )  # fmt: skip
 
 
 def test_an_old_key_that_is_the_same_changes_no_key():
