@@ -112,10 +112,15 @@ async def _landed(subject: _Subject) -> _Copied | None:
     if state is None:
         return None
     _check_owner(subject, state)
+    return _found(subject, state)
+
+
+def _found(subject: _Subject, state: ChangelogState) -> _Copied | None:
+    """The same of one state: whichever copy was sent since it was asked for, also one that came late."""
     known, lsn = subject.followed, state.copied_lsn
-    if state.rolled_back or state.buffer_id != known.buffer_id or lsn is None or lsn != known.sent_lsn:
+    if state.rolled_back or state.buffer_id != known.buffer_id or lsn is None:
         return None
-    return _Copied(lsn, snapshot_id=state.snapshot_id)
+    return _Copied(lsn, snapshot_id=state.snapshot_id) if known.sent_lsn and lsn >= known.sent_lsn else None
 
 
 def _check_owner(subject: _Subject, state: ChangelogState) -> None:
@@ -132,6 +137,8 @@ async def _copied(subject: _Subject) -> _Copied:
     async with AsyncExitStack() as unless_sent:
         async with table_view(subject.source.database, known.schema, known.name, slot) as view:
             state = await undisturbed(_ready, subject, view)
+            if landed := _found(subject, state):
+                return landed
             drift = _drift(state, view)
             files, rows = await _stored(subject, view, state, drift, unless_sent)
         await failpoints.reach("cdc-before-copy-commit")

@@ -60,7 +60,7 @@ class FollowedTable:
     copied_lsn: int | None
     """What was committed before it came with a copy; None: there was none yet."""
     sent_lsn: int | None
-    """The position of a copy whose commit was sent, which may have landed."""
+    """The position of the first copy that was sent since one was asked for: it or a later one may have landed."""
     sent_id: int
     """The last event that its changelog may hold."""
     buffer_id: str
@@ -216,8 +216,8 @@ class Buffer:
             LockTaken: the table does not wait for a copy any more.
         """
         await self._copy_step(
-            "UPDATE {schema}.tables SET copying_lsn = %(lsn)s WHERE source_schema = %(schema)s "
-            "AND source_table = %(name)s AND state = 'copying' RETURNING 1",
+            "UPDATE {schema}.tables SET copying_lsn = coalesce(nullif(copying_lsn, '0/0'), %(lsn)s::pg_lsn) "
+            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' RETURNING 1",
             (schema, name, lsn),
         )
 
@@ -225,12 +225,12 @@ class Buffer:
         """Let a table be followed: its changelog holds what was committed before `lsn`, dead letters included.
 
         Raises:
-            LockTaken: the copy at `lsn` is not the one that was sent last, or not what the table waits for any more.
+            LockTaken: the copy at `lsn` was sent before it was asked for anew, or is not waited for any more.
         """
         await self._copy_step(
-            "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = copying_lsn, "
+            "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = %(lsn)s::pg_lsn, "
             "copying_lsn = NULL, landed_id = 0 WHERE source_schema = %(schema)s AND source_table = %(name)s "
-            "AND state = 'copying' AND copying_lsn = %(lsn)s::pg_lsn RETURNING copied_lsn), "
+            "AND state = 'copying' AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
             "came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
             "reason = 'came with the copy at ' || copied_lsn FROM copied WHERE state = 'waiting' "
             "AND source_schema = %(schema)s AND source_table = %(name)s AND commit_lsn < copied_lsn) "

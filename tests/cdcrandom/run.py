@@ -17,7 +17,7 @@ from cdcrandom.lake import Changelog, look_at
 from cdcrandom.letters import Letter, settle_letters
 from cdcrandom.oracle import SLOT, Shape, Transaction, final_rows, last_commit, read_log
 from cdcrandom.tables import TABLES, Table
-from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts
+from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts, pause
 from cdcrandom.world import World, open_world
 from support.aftermath import activity_failures, processes_of
 from support.fleet import eventually
@@ -31,6 +31,7 @@ CALM_SECONDS = 300
 """How long it may take then until everything has been carried over."""
 APART_SECONDS = 12
 """Between two installations."""
+MOVE_SECONDS = 10
 POISON = 6
 POINTS = frozenset(name for name in ALL_NAMES if name.startswith("cdc-"))
 """Where workers die."""
@@ -172,13 +173,22 @@ async def _rage(run: Run, world: World, pool: Pool, calm: Pool, clock: _Clock) -
             _poison(world),
             *(conduct(world, Random(f"{run.seed} {name}"), row, deadline, run.troubles) for name, row in rows.items()),
         )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0, deadline - time.monotonic())):
-                await pool.done.wait()
+        await _died(world, pool, deadline)
         await calm.start()
     finally:
         await pool.stop()
         clock.note("chaos")
+
+
+async def _died(world: World, pool: Pool, deadline: float) -> None:
+    """Wait until every death has happened. A capture stays with its worker for long, and is moved now and then."""
+    rng = Random(f"{world.seed} moves")
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MOVE_SECONDS):
+                await pool.done.wait()
+                return
+        await pause(world, rng)
 
 
 async def _install(world: World) -> None:

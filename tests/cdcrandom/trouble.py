@@ -50,7 +50,8 @@ PATIENT = [
 """What waits until a client's own time is up: 30 seconds for the catalog."""
 
 
-async def _pause(world: World, rng: Random) -> int:
+async def pause(world: World, rng: Random) -> int:
+    """Capture and ingest stop for a while, and go on, perhaps with other workers."""
     await world.insist("pause")
     await asyncio.sleep(rng.uniform(1, 4))
     await world.insist("resume")
@@ -91,5 +92,5 @@ def parts(pool: Pool) -> list[Trouble]:
         killed("temporal", (0.5, 2)),
         paused("s3", (1, 4)),
         sleeping_worker(pool),
-        Trouble("pipeline paused and resumed", _pause),
+        Trouble("pipeline paused and resumed", pause),
     ]

@@ -95,6 +95,8 @@ class Writer:
                 )
                 await self._connection.execute(f"SET lock_timeout = {LOCK_MILLISECONDS}")
             await self._transact(self._connection)
+        except psycopg.Rollback:  # the connection was gone before that
+            await self._hang_up()
         except psycopg.Error as refused:
             self._writing.refused[type(refused).__name__] += 1
             if isinstance(refused, psycopg.OperationalError) and (refused.sqlstate or "57")[:2] in ("57", "08"):

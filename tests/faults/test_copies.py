@@ -11,12 +11,14 @@ from activities import failpoints
 from activities.clients import tablecopy
 from activities.contracts.cdc import LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
-from activities.core.faults import LockTaken
+from activities.core.faults import CatalogUnavailable, CommitConflict, LockTaken
 from activities.core.pgoutput import Delete, Insert
 from activities.letters import settle
 from support.copies import copies, logged
+from support.faultproxy import Answer, HttpFaults, Late
 from support.fleet import eventually
 
+COMMIT = {"method": "POST", "path": r"/tables/public_orders_changelog(\?|$)"}
 DEAD = RuntimeError("the worker is dead")
 
 
@@ -137,6 +139,35 @@ async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_m
     assert [row[2] for row in await asyncio.to_thread(shop.rows)] == [1]
     assert (report.snapshot_id, lsn_number(report.copied_lsn)) == (str(state.snapshot_id), state.copied_lsn)
     assert await shop.state() == ("active", "", state.copied_lsn)
+
+
+@pytest.mark.parametrize("when", ["before it looks", "before it commits"])
+async def test_a_copy_that_lands_late_is_recognised_by_its_successor_and_not_made_twice(fleet, postgres, when):
+    """Case 27: its commit was on its way when its worker was given up."""
+    async with HttpFaults(fleet.stack.ports["catalog"]) as catalog:
+        fleet.point(catalog=catalog.port)
+        async with copies(fleet, postgres) as shop:
+            await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+            late = catalog.on(Late(), **COMMIT)
+            catalog.on(Answer(503, b"{}"), times=None, **COMMIT)
+            with pytest.raises(CatalogUnavailable):
+                await shop.copy()
+            catalog.mend()
+
+            async def land():
+                late.fault.released.set()
+                await late.landed.wait()
+
+            failpoints.arm("cdc-before-copy-commit", land)
+            if when == "before it looks":
+                await land()
+            else:
+                with pytest.raises(CommitConflict):
+                    await shop.copy()
+            await shop.copy()
+            assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [("insert", 1)]
+            state = await asyncio.to_thread(shop.changelog)
+            assert await shop.state() == ("active", "", state.copied_lsn)
 
 
 async def test_a_copy_that_ends_after_it_was_asked_for_anew_is_not_taken_for_the_new_one(shop, postgres):
