@@ -1,12 +1,14 @@
 """What was expected beside what was found, in few words."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from activities.core.changelogs import lsn_text, sequence_number
-from cdcrandom.expected import Event, Expected, Values
+from cdcrandom.expected import Event, Expected, Values, events_of
 from cdcrandom.lake import Changelog, Row
+from cdcrandom.oracle import Transaction
+from cdcrandom.tables import by_identifier
 
 SHOWN = 4
 Comparable = tuple[str, str, int, tuple[str, ...], tuple[tuple[str, Any], ...]]
@@ -96,9 +98,12 @@ def _coarse(value: Any) -> Any:
     return ("clock", value[1] // 1_000_000) if isinstance(value, tuple) and value[0] == "clock" else value
 
 
-def larger_than(events: int, everything: Iterable[Expected]) -> frozenset[str]:
+def larger_than(events: int, log: Mapping[str, Sequence[Transaction]]) -> frozenset[str]:
     """How the sequence numbers begin of transactions that have more events than this, of all tables together."""
-    counts = Counter(event.lsn for one in everything for event in (*one.events, *one.poison))
+    counts: Counter[int] = Counter()
+    for name, transactions in log.items():
+        for transaction in transactions:
+            counts[transaction.lsn] += events_of(by_identifier(name), transaction)
     return frozenset(transaction_of(lsn) for lsn, count in counts.items() if count > events)
 
 

@@ -1,6 +1,8 @@
 """One run for all tests of this room; its seed stands in their names."""
 
+import asyncio
 import os
+import pickle
 import secrets
 
 import pytest
@@ -25,5 +27,7 @@ async def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         except BaseException as failed:
             failed.add_note(f"to repeat it: make test-cdc-random SEED={SEED} SIZE={SIZE:g}; logs are in {directory}")
             raise
+    # The stack is gone; for whoever wants to look closer there is everything that was seen.
+    await asyncio.to_thread((directory / "run.pickle").write_bytes, pickle.dumps(done))
     print(f"\n{done.summary()}\n", flush=True)  # noqa: T201 - the evidence is for whoever started the run
     return done

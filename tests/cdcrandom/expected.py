@@ -91,6 +91,11 @@ def expect(table: Table, log: Sequence[Transaction], copied_lsn: int) -> Expecte
     return found
 
 
+def events_of(table: Table, transaction: Transaction) -> int:
+    """How many events a transaction puts into the buffer for a table; those that tell of columns count too."""
+    return sum(2 if _moves(table, change) else 1 for change in transaction.changes)
+
+
 def rows_of(table: Table, log: Sequence[Transaction]) -> Iterator[tuple[str, Shape]]:
     """The rows that there are behind some transactions, as they were written, with the columns of then."""
     rows: dict[Any, list[tuple[str, Shape]]] = defaultdict(list)
@@ -146,12 +151,17 @@ def _rows(table: Table, naming: Naming, change: Logged) -> Iterator[tuple[str, V
             values = _values(naming, change.new, change.shape)
             unchanged = () if table.full else _unchanged(naming, change)
             values |= dict.fromkeys(unchanged)
-            moved = table.key and _identity(table, change.old, change.shape) != _identity(
-                table, change.new, change.shape
-            )
+            moved = _moves(table, change)
             if moved:
                 yield "delete", _old(table, naming, change), ()
             yield "insert" if moved else "update", values, unchanged
+
+
+def _moves(table: Table, change: Logged) -> bool:
+    """Whether a row gets another key."""
+    if not table.key or change.old is None or change.new is None:
+        return False
+    return bool(_identity(table, change.old, change.shape) != _identity(table, change.new, change.shape))
 
 
 def _old(table: Table, naming: Naming, change: Logged) -> Values:
