@@ -109,7 +109,8 @@ def opened(
     (config / "tables.yaml").write_text(yaml.safe_dump(tables))
     local = yaml.safe_load(Path("config/environments.yaml").read_text())["environments"]["local"]
     local.pop("tables", None)
-    every = {"local": local} | {name: derive(local) for name, derive in (environments or {}).items()}
+    plain = {key: value for key, value in local.items() if key != "cdc"}  # a buffer is one environment's
+    every = {"local": local} | {name: derive(plain) for name, derive in (environments or {}).items()}
     mappings = [{"source": f"{name}.default", "destination": name} for name in every]
     (config / "environments.yaml").write_text(yaml.safe_dump({"environments": every, "export_mappings": mappings}))
     os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
