@@ -29,7 +29,10 @@ names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
     ├── PostgresUnavailable   operator  PostgreSQL cannot be reached, or fails by itself       retryable
     ├── LockTaken             nobody    another worker holds the pipeline just now             retryable
     ├── SlotLost              operator  the replication slot is gone, and changes with it
-    └── ChangelogForeign      operator  a changelog is not as its pipeline left it
+    ├── ChangelogForeign      operator  a changelog is not as its pipeline left it
+    ├── ChangeInvalid         operator  a change in a changelog cannot be merged as it is
+    ├── WatermarkLost         operator  what a mirror has not merged yet cannot be told any more
+    └── MirrorForeign         operator  a mirror is not as its merges left it
 """
 
 from typing import ClassVar, Literal
@@ -198,5 +201,23 @@ class SlotLost(Fault):
 
 class ChangelogForeign(Fault):
     """A changelog was filled by another pipeline or buffer, or was dropped, rolled back or made anew."""
+
+    actor = "operator"
+
+
+class ChangeInvalid(Fault):
+    """A change in a changelog has an unknown operation, no sequence number, or lacks a value that nothing older has."""
+
+    actor = "operator"
+
+
+class WatermarkLost(Fault):
+    """The changelog was made anew, rolled back, rewritten or expired so that nobody knows what is not merged yet."""
+
+    actor = "operator"
+
+
+class MirrorForeign(Fault):
+    """A mirror was rolled back, made anew, or written to by somebody else in a way that merging cannot follow."""
 
     actor = "operator"

@@ -1,0 +1,53 @@
+"""What the activities of mirrors have at hand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client
+
+from activities.clients.bus import Bus
+from activities.clients.objectstore import ObjectStore
+from activities.core.faults import BadRequest
+from activities.core.mirrors import MirrorConfig
+from activities.core.names import near
+from activities.lake.catalog import Lake
+
+
+@dataclass(frozen=True)
+class MirrorContext:
+    """One environment's mirrors, as a worker serves them."""
+
+    environment: str
+    mirrors: Mapping[str, MirrorConfig]
+    """By Iceberg identifier."""
+    store: ObjectStore
+    lake: Lake
+    bus: Bus
+    temporal: Client
+    key_prefix: str
+    """What stands before every object key; usually nothing."""
+    cache_directory: Path
+    """Where this worker keeps segments of indexes; whatever is there may be deleted at any time."""
+
+    def mirror(self, environment: str, name: str) -> MirrorConfig:
+        """What config says of a mirror.
+
+        Raises:
+            BadRequest: another environment, or a mirror that config does not have.
+        """
+        if environment != self.environment:
+            raise BadRequest(
+                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend the "
+                f"field 'environment', or start the request where workers run with --environment {environment}"
+            )
+        if name not in self.mirrors:
+            raise BadRequest(
+                f"no mirror {name!r} of environment {environment!r} in mirrors.yaml{near(name, self.mirrors)}"
+            )
+        return self.mirrors[name]
+
+    def prefix(self, mirror: MirrorConfig) -> str:
+        """Under which prefix of the bucket the objects of a mirror lie, ending in a slash."""
+        own = f"mirrors/{mirror.mirror.replace('.', '/')}/"
+        return f"{self.key_prefix}/{own}" if self.key_prefix else own
