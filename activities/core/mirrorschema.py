@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from activities.core.drift import AddField, Change, RenameField, WidenField, renames
-from activities.core.faults import BadConfig, SchemaConflict
+from activities.core.faults import SchemaConflict
 from activities.core.iceberg_types import IcebergType, widens
 from activities.core.mirrors import MirrorConfig
 
@@ -34,58 +34,27 @@ class Following:
     """For `Watermark.columns`."""
 
 
-def row_fields(config: MirrorConfig, fields: Sequence[ChangelogField]) -> list[ChangelogField]:
-    """The fields that are columns of the mirror: not the operation, nor what says something of the change."""
-    ours = {config.operation_column, *config.metadata_columns} - {config.sequence_column, *config.primary_keys}
-    return [field for field in fields if field.name not in ours]
-
-
-def check_columns(config: MirrorConfig, names: Collection[str]) -> None:
-    """See that the changelog has what config names.
-
-    Raises:
-        BadConfig: it has not.
-    """
-    needed = {
-        "primary_keys": config.primary_keys,
-        "sequence_column": (config.sequence_column,),
-        "operation_column": (config.operation_column,),
-    }
-    if not config.primary_keys:
-        raise BadConfig(
-            f"mirror {config.mirror}: config names no primary_keys, so nobody can tell which changes are of one row; "
-            "name the columns that identify a row, or give the source table a primary key"
-        )
-    wrong = [f"{key} names {name!r}" for key, those in needed.items() for name in those if name not in names]
-    if wrong:
-        raise BadConfig(
-            f"mirror {config.mirror}: {'; '.join(wrong)}, and changelog {config.changelog} has no such column "
-            f"(it has {', '.join(sorted(names))}); mend mirrors.yaml"
-        )
-
-
 def follow(
     config: MirrorConfig,
-    fields: Sequence[ChangelogField],
+    live: Sequence[ChangelogField],
     known: Mapping[str, str] | None,
     mirror: Mapping[str, IcebergType],
-    until: str,
+    *,
+    until: str = "",
 ) -> Following:
     """What the mirror's schema must become so that rows of the changelog fit.
 
     Args:
         config: The mirror's.
-        fields: All of the changelog, in order.
-        known: The watermark's `columns`; None for a mirror into which nothing was merged yet.
+        live: Columns of the changelog that the mirror has or is to have, in order.
+        known: The watermark's `columns`; None: columns are known by their names.
         mirror: Column → type of the mirror, in order.
-        until: The greatest sequence number that was merged: columns that make way are named after it.
+        until: The greatest sequence number that was merged: columns that make way are named after it. Empty: nothing
+            was, and a strict mirror may still follow.
 
     Raises:
-        BadConfig: a column that config names is missing.
         SchemaConflict: the mirror cannot follow, or must not because config says `schema: strict`.
     """
-    check_columns(config, [field.name for field in fields])
-    live = row_fields(config, fields)
     columns = {field.name: str(field.id) for field in live}
     if known == columns and all(mirror.get(field.name) == field.type for field in live):
         return Following((), columns)
@@ -98,7 +67,7 @@ def follow(
         taken = set(columns)
         after = [now.get(name) or _retired(name, taken, mirror, until) for name in mirror]
     changes = [*renames(list(mirror), after), *_typed(config, live, dict(zip(after, mirror.values(), strict=True)))]
-    if config.schema == "strict" and known is not None:
+    if config.schema == "strict" and known is not None and until:
         _refuse(config, columns, known, changes)
     return Following(tuple(changes), columns)
 
