@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.mirrors import Sequences, Words
+from activities.core.mirrors import Sequences
+from activities.core.sequences import newer, older_than, up_to
 
 Mask = npt.NDArray[np.bool_]
-_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def decide(
         truncated: Everything older is gone, 32 hex digits; empty: nothing was truncated.
         horizon: Deletes up to this are forgotten, 32 hex digits; empty: none are.
     """
-    known = known & ~_below(held, truncated, or_equal=False)
-    lost = (known & ~newer(sequences, held)) | _below(sequences, truncated, or_equal=False)
-    forgotten = ~known & ~lost & _below(sequences, horizon, or_equal=True)
+    known = known & ~older_than(held, truncated)
+    lost = (known & ~newer(sequences, held)) | older_than(sequences, truncated)
+    forgotten = ~known & ~lost & up_to(sequences, horizon)
     wins = ~lost & ~forgotten
     return Decision(
         upserts=wins & ~deletes,
@@ -59,24 +59,3 @@ def decide(
         refused=forgotten & ~deletes,
         replaces=wins & known & alive,
     )
-
-
-def newer(these: Sequences, those: Sequences) -> Mask:
-    """Where `these` are greater."""
-    answer: Mask = (these.high > those.high) | ((these.high == those.high) & (these.low > those.low))
-    return answer
-
-
-def _below(sequences: Sequences, text: str, *, or_equal: bool) -> Mask:
-    """Where they are below a number of 32 hex digits; nothing is below an empty one."""
-    if not text:
-        return np.zeros(len(sequences), np.bool_)
-    one = Sequences(_word(text[:_DIGITS]), _word(text[_DIGITS:]))
-    below = newer(one, sequences)
-    if or_equal:
-        below |= (sequences.high == one.high) & (sequences.low == one.low)
-    return below
-
-
-def _word(digits: str) -> Words:
-    return np.array([int(digits, 16)], np.uint64)

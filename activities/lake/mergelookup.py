@@ -1,7 +1,7 @@
 """What a batch does to a mirror: which keys get a row, which are gone, and which rows of which files go for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +39,12 @@ class Lookup:
 class Truncated:
     """What a truncate takes away."""
 
-    files: frozenset[str]
+    files: frozenset[str] = frozenset()
     """Paths of data files of which nothing is left."""
-    gone: dict[str, Positions]
+    gone: Mapping[str, Positions] = field(default_factory=dict)
     """Path of a data file → rows of it that go."""
-    rows: int
+    rows: int = 0
     """Live rows, in all."""
-
-
-NOTHING = Truncated(frozenset(), {}, 0)
 
 
 def look_up(index: MirrorIndex, batch: Batch, before: Watermark) -> Lookup:

@@ -92,6 +92,12 @@ class Deleted:
     superseded: tuple[DataFile, ...]
     """Delete files that leave the table."""
 
+    @property
+    def rows(self) -> int:
+        """By how many the live rows become fewer, as far as manifests can tell."""
+        removed = sum(one.rows for one in self.gone)
+        return removed + sum(one.count for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+
 
 def delete_rows(
     files: Files, live: Mapping[str, LiveFile], gone: Mapping[str, Positions], truncated: Truncated
