@@ -94,3 +94,66 @@ class _Turn:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
         return self._told(looked)
+
+    async def _look(self) -> _Looked:
+        """Load both tables; the mirror is made when there is none."""
+        mirror, changelog = await both(
+            asyncio.to_thread(self._read_or_none), asyncio.to_thread(self._context.lake.load, self._config.changelog)
+        )
+        if changelog is None:
+            raise self._no_changelog(mirror)
+        if mirror is None:
+            await asyncio.to_thread(mirrors.create, self._context.lake, self._config, changelog)
+            mirror = await asyncio.to_thread(self._read)
+        await asyncio.to_thread(mirrors.check_keys, self._config, mirror, changelog.schema())
+        return _Looked(mirror, await asyncio.to_thread(pending, changelog, mirror.watermark, self._config))
+
+    def _no_changelog(self, mirror: Mirror | None) -> BadConfig | WatermarkLost:
+        name, where = self._config.changelog, f"mirror {self._config.mirror}"
+        if mirror is not None and mirror.watermark is not None:
+            return WatermarkLost(f"{where}: its changelog {name} is not in the catalog any more; {WAY_OUT}")
+        return BadConfig(f"{where}: there is no changelog {name} in the catalog; mend mirrors.yaml, or make it first")
+
+    def _read_or_none(self) -> Mirror | None:
+        return mirrors.read(self._context.lake, self._config)
+
+    def _read(self) -> Mirror:
+        mirror = self._read_or_none()
+        if mirror is None:
+            raise MirrorForeign(f"mirror {self._config.mirror} was dropped meanwhile; it is made anew with the next merge")
+        return mirror
+
+    def _may_go_on(self) -> bool:
+        if self._pieces and self._report.commits >= self._pieces:
+            return False
+        return self._report.commits == 0 or time.monotonic() < self._until
+
+    async def _take(self, looked: _Looked) -> Taken | None:
+        """The next piece, read."""
+        changelog = looked.pending.table
+        columns = wanted_columns(self._config, changelog)
+        return await asyncio.to_thread(take, looked.pending, looked.watermark, self._context.lake.files(), columns)
+
+    async def _merge(self, looked: _Looked, taken: Taken) -> None:
+        """Bring one piece into the mirror.
+
+        Raises:
+            HeadMoved: somebody else was faster; nothing of the piece is there, or all of it.
+        """
+        timings = MergeTimings()
+        with timings.phase("read"):
+            batch, head = await both(
+                asyncio.to_thread(self._batch, looked, taken),
+                head_of(self._context, self._config, looked.mirror, looked.watermark),
+            )
+        try:
+            prepared = await self._prepare(looked, batch, head, timings)
+        except IndexUnusable as wrong:
+            head = await rebuilt_head(self._context, self._config, looked, str(wrong))
+            prepared = await self._prepare(looked, batch, head, timings)
+        await failpoints.reach("merge-before-commit")
+        with timings.phase("commit"):
+            done = await to_its_end(commit, self._context.lake, looked.mirror.table, prepared.delta)
+        await failpoints.reach("merge-after-commit")
+        timings.told(self._config.mirror)
+        self._count(prepared, done, head)
