@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from activities.core.cutting import Mark
 from activities.core.mirrors import Watermark
+from activities.lake.changecuts import cut
 from activities.lake.changereading import TooWide, read
 from activities.lake.changes import ChangelogSnapshot, Pending, Piece
 from activities.lake.content import Files
@@ -56,22 +58,29 @@ def next_piece(pending: Pending, watermark: Watermark, files: Files, *, rows: in
         pending: What there is, of which pieces before `watermark` were merged meanwhile.
         watermark: The mirror's.
         files: The store's; of a snapshot that is cut, sequence numbers are read.
-        rows: Changes, at most; more only where many have the same sequence number.
+        rows: Changes, at most; a delete and the insert that belongs to it may be one more.
         size: Bytes, about, as Arrow holds them.
     """
     left = [one for one in pending.snapshots if not _is_merged(one, watermark, pending)]
     if not any(one.files for one in left):
         return Piece(pending.table, pending.config, tuple(left)) if left and pending.rewritten else None
+    if whole := _whole(left, watermark, rows, size):
+        return Piece(pending.table, pending.config, tuple(whole))
+    first = next(one for one in left if one.files)
+    return cut(pending, first, _mark(first, watermark), files, rows)
+
+
+def _whole(
+    snapshots: Sequence[ChangelogSnapshot], watermark: Watermark, rows: int, size: int
+) -> list[ChangelogSnapshot]:
+    """Those that fit together; empty when not even the first with changes does."""
     whole: list[ChangelogSnapshot] = []
-    held, weight = 0, 0
-    for snapshot in left:
-        held, weight = held + snapshot.rows, weight + snapshot.bytes * COMPRESSION
-        if held > rows or weight > size or _is_part(snapshot, watermark):
+    for snapshot in snapshots:
+        rows, size = rows - snapshot.rows, size - snapshot.bytes * COMPRESSION
+        if rows < 0 or size < 0 or (snapshot.files and _mark(snapshot, watermark)):
             break
         whole.append(snapshot)
-    if any(one.files for one in whole):
-        return Piece(pending.table, pending.config, tuple(whole))
-    raise NotImplementedError
+    return whole if any(one.files for one in whole) else []
 
 
 def _is_merged(snapshot: ChangelogSnapshot, watermark: Watermark, pending: Pending) -> bool:
@@ -80,5 +89,8 @@ def _is_merged(snapshot: ChangelogSnapshot, watermark: Watermark, pending: Pendi
     return watermark.snapshot_id in ids and ids.index(snapshot.id) <= ids.index(watermark.snapshot_id)
 
 
-def _is_part(snapshot: ChangelogSnapshot, watermark: Watermark) -> bool:
-    return bool(watermark.partial) and snapshot.id == watermark.partial_snapshot
+def _mark(snapshot: ChangelogSnapshot, watermark: Watermark) -> Mark | None:
+    """Up to where a snapshot is merged; None: nothing of it is."""
+    if not watermark.partial or snapshot.id != watermark.partial_snapshot:
+        return None
+    return Mark(int(watermark.partial, 16), watermark.partial_ties)

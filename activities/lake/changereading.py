@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
@@ -97,6 +99,16 @@ class OpenFile:
         )
         return found
 
+    def statistics(self, name: str, group: int) -> pq.Statistics | None:
+        """What the footer says of a column in a row group: ends, and no nulls; None when it does not say that."""
+        number = self.wanted.schema.find_field(name).field_id
+        metadata = self.parquet.metadata
+        held = next((field.name for field in self.held.fields if field.field_id == number), None)
+        paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+        said = metadata.row_group(group).column(paths.index(held)).statistics if held in paths else None
+        is_whole = said is not None and said.has_min_max and said.has_null_count and not said.null_count
+        return said if is_whole else None
+
     def batches(self, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """Rows of some row groups (None: of all), in order."""
         names = [field.name for field in self.held.fields]
@@ -163,4 +175,13 @@ def _tables(piece: Piece, files: Files, wanted: Projection) -> Iterator[pa.Table
 
 
 def _part(part: Iterable[FileRows], files: Files, wanted: Projection) -> Iterator[pa.Table]:
-    raise NotImplementedError
+    for file, groups in groupby(part, key=lambda one: one.file):
+        with files.open_most(file.path, file.size) as parquet:
+            source = OpenFile(file, parquet, wanted)
+            for chosen in groups:
+                first = 0
+                for table in source.batches([chosen.group]):
+                    begin, end = np.searchsorted(chosen.rows, (first, first + table.num_rows))
+                    if begin < end:
+                        yield table.take(chosen.rows[begin:end] - first)
+                    first += table.num_rows

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from activities.core.cutting import Mark
 from activities.core.mirrors import MirrorConfig, Watermark
 
 Order = tuple[Any, ...]
@@ -112,8 +113,8 @@ class Piece:
     """One, when this is a part of it."""
     part: tuple[FileRows, ...] | None = None
     """The changes, in the changelog's order; None: all of the snapshots."""
-    until: str = ""
-    """All of the snapshot up to this sequence number (32 hex digits) is merged with this piece; empty: all of it."""
+    until: Mark | None = None
+    """Up to where its snapshot is merged with this piece; None: all of it."""
 
     @property
     def rows(self) -> int:
@@ -153,10 +154,11 @@ class Piece:
             horizon=max(before.horizon, horizon),
             columns=dict(before.columns if columns is None else columns),
         )
-        if self.until:
+        if self.until is not None:
             return replace(
                 moved,
-                partial=self.until,
+                partial=f"{self.until.sequence:032x}",
+                partial_ties=self.until.ties,
                 partial_snapshot=last.id,
                 partial_sequence_number=last.sequence_number,
                 partial_committed_ms=last.committed_ms,
@@ -167,6 +169,7 @@ class Piece:
             sequence_number=last.sequence_number,
             committed_ms=last.committed_ms,
             partial="",
+            partial_ties=0,
             partial_snapshot=None,
             partial_sequence_number=0,
             partial_committed_ms=0,

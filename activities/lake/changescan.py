@@ -220,8 +220,8 @@ class _Scan:
         is_rewrite = rows[0] == rows[1] and ends[0] == ends[1] is not None
         if brought.added and (brought.deletes or not is_rewrite):
             raise self._lost(
-                f"was overwritten by snapshot {snapshot.snapshot_id}, which put {len(brought.added)} files "
-                f"with {rows[0]} changes in the place of {len(brought.removed)} with {rows[1]}, and nobody can tell which are new"
+                f"was overwritten by snapshot {snapshot.snapshot_id}: {len(brought.added)} files with {rows[0]} rows "
+                f"stand where {len(brought.removed)} with {rows[1]} were, and nobody can tell which of them are new"
             )
         return _snapshot(snapshot, [])
 
