@@ -126,9 +126,7 @@ class PieceMerge:
         if truncated == before.truncated:
             return Looked(batch, lookup, Truncated())
         table = self._head.mirror.table
-        return Looked(
-            batch, lookup, truncate(self._config, self._files, table.schema(), self._head.live, truncated)
-        )
+        return Looked(batch, lookup, truncate(self._config, self._files, table.schema(), self._head.live, truncated))
 
     async def _written(self, looked: Looked, directory: Path) -> Prepared:
         with self._timings.phase("write"):

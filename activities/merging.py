@@ -11,19 +11,18 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
-from activities.core.faults import BadConfig, CommitConflict, WatermarkLost
+from activities.core.faults import BadConfig, CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.changepieces import Taken, take
+from activities.lake.changepieces import Taken, left_of, take
 from activities.lake.changes import Pending
-from activities.lake.changescan import pending
+from activities.lake.changescan import WAY_OUT, pending
 from activities.lake.mergebatch import Batch, batch_of, following_of, wanted_columns
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
@@ -120,7 +119,9 @@ class _Turn:
     def _read(self) -> Mirror:
         mirror = self._read_or_none()
         if mirror is None:
-            raise MirrorForeign(f"mirror {self._config.mirror} was dropped meanwhile; it is made anew with the next merge")
+            raise MirrorForeign(
+                f"mirror {self._config.mirror} was dropped meanwhile; it is made anew with the next merge"
+            )
         return mirror
 
     def _may_go_on(self) -> bool:
@@ -144,16 +145,42 @@ class _Turn:
         with timings.phase("read"):
             batch, head = await both(
                 asyncio.to_thread(self._batch, looked, taken),
-                head_of(self._context, self._config, looked.mirror, looked.watermark),
+                head_of(self._context, looked.mirror, looked.watermark),
             )
-        try:
-            prepared = await self._prepare(looked, batch, head, timings)
-        except IndexUnusable as wrong:
-            head = await rebuilt_head(self._context, self._config, looked, str(wrong))
-            prepared = await self._prepare(looked, batch, head, timings)
+        following = following_of(self._config, looked.pending.table, looked.mirror)
+        work = PieceMerge(self._context, self._config, head, following, timings)
+        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
+            prepared = await work.prepare(batch, Path(directory))
         await failpoints.reach("merge-before-commit")
         with timings.phase("commit"):
             done = await to_its_end(commit, self._context.lake, looked.mirror.table, prepared.delta)
         await failpoints.reach("merge-after-commit")
         timings.told(self._config.mirror)
         self._count(prepared, done, head)
+
+    def _batch(self, looked: _Looked, taken: Taken) -> Batch:
+        return batch_of(self._config, taken, looked.watermark.truncated)
+
+    def _count(self, prepared: Prepared, done: Committed, head: Head) -> None:
+        self._counts += prepared.counts
+        self._report = replace(
+            self._report,
+            snapshot_id=str(done.snapshot_id),
+            commits=self._report.commits + 1,
+            index_rebuilt=self._report.index_rebuilt or head.rebuilt,
+            **vars(self._counts),
+        )
+
+    def _told(self, looked: _Looked) -> MergeReport:
+        """The report of the turn, with how far the mirror is now."""
+        at, left = looked.watermark, left_of(looked.pending, looked.watermark)
+        oldest = next((one.committed_ms for one in left if one.files), 0)
+        return replace(
+            self._report,
+            more=bool(oldest),
+            watermark="" if at.snapshot_id is None else str(at.snapshot_id),
+            watermark_sequence=at.newest,
+            watermark_time_ms=at.committed_ms,
+            lag_events=sum(one.rows for one in left),
+            lag_seconds=max(0.0, time.time() - oldest / 1000) if oldest else 0.0,
+        )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from activities.core.mirrors import Sequences
-from activities.core.sequences import newer, older_than, up_to
+from activities.core.sequences import newer, older_than, sequence_words
 
 Mask = npt.NDArray[np.bool_]
 
@@ -50,7 +50,7 @@ def decide(
     """
     known = known & ~older_than(held, truncated)
     lost = (known & ~newer(sequences, held)) | older_than(sequences, truncated)
-    forgotten = ~known & ~lost & up_to(sequences, horizon)
+    forgotten = ~known & ~lost & _up_to(sequences, horizon)
     wins = ~lost & ~forgotten
     return Decision(
         upserts=wins & ~deletes,
@@ -59,3 +59,12 @@ def decide(
         refused=forgotten & ~deletes,
         replaces=wins & known & alive,
     )
+
+
+def _up_to(sequences: Sequences, text: str) -> Mask:
+    """Which are smaller than the number in `text`, or equal; none when it is empty."""
+    if not text:
+        return np.zeros(len(sequences), np.bool_)
+    high, low = sequence_words(text)
+    answer: Mask = older_than(sequences, text) | ((sequences.high == high) & (sequences.low == low))
+    return answer

@@ -1,24 +1,23 @@
 """One piece of a changelog as the arrays that a merge works with, folded to one change for each key."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from activities.core.fold import Changes, Folded, fold
 from activities.core.mirrors import MirrorConfig
-from activities.core.mirrorschema import ChangelogField
+from activities.core.mirrorschema import ChangelogField, Following, follow
 from activities.core.sequences import greatest
 from activities.lake.changecolumns import operations_of, sequences_of, unchanged_of
 from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
 from activities.lake.keys import keys_of
-from activities.lake.mirror import merged_columns
-from activities.lake.schema import to_pure
+from activities.lake.mirror import Mirror, merged_columns
+from activities.lake.schema import shape_of, to_pure
 
 Flags = npt.NDArray[np.bool_]
 
@@ -55,6 +54,16 @@ def wanted_columns(config: MirrorConfig, changelog: Table) -> list[str]:
     names = [field.name for field in merged_columns(config, changelog.schema())]
     has_unchanged = any(field.name == config.unchanged_column for field in changelog.schema().fields)
     return [config.operation_column, *([config.unchanged_column] if has_unchanged else []), *names]
+
+
+def following_of(config: MirrorConfig, changelog: Table, mirror: Mirror) -> Following:
+    """What a mirror's schema is to become so that rows of its changelog, as it is today, fit.
+
+    Raises:
+        SchemaConflict: it cannot follow, or must not.
+    """
+    until = mirror.watermark.newest if mirror.watermark else ""
+    return follow(config, live_fields(config, changelog), mirror.columns, shape_of(mirror.table).types, until=until)
 
 
 def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:

@@ -77,9 +77,7 @@ def _by_path(index: MirrorIndex, found: Found, chosen: Flags) -> dict[str, Posit
     return {index.files[int(number)]: part for number, part in zip(numbers, parts, strict=True)}
 
 
-def truncate(
-    config: MirrorConfig, files: Files, schema: Schema, live: Mapping[str, LiveFile], below: str
-) -> Truncated:
+def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[str, LiveFile], below: str) -> Truncated:
     """Find every live row with a sequence number below that of a truncate, 32 hex digits."""
     dropped, gone, rows = set[str](), dict[str, Positions](), 0
     for path, file in live.items():

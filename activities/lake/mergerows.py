@@ -1,6 +1,5 @@
 """The rows that a batch leaves, as the mirror is to have them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,10 @@ from activities.lake.mergelookup import Lookup
 
 @dataclass(frozen=True)
 class Upserts:
-    """New rows, in the order in which they are to lie in files: that of the changelog, which readers can use better
-    than that of hashes."""
+    """New rows, in the order in which they are to lie in files.
+
+    That is the order of the changelog, of which readers have more than of that of hashes.
+    """
 
     rows: pa.Table
     order: npt.NDArray[np.int64]

@@ -123,4 +123,3 @@ def _superseded(touched: Sequence[Touched], dropped: Sequence[LiveFile]) -> list
     """Delete files that are about nothing any more."""
     every = [one.live for one in touched] + list(dropped)
     return list({one.file_path: one for each in every for one in each.deletes}.values())
-

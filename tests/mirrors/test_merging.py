@@ -233,7 +233,7 @@ async def test_a_truncate_of_everything_leaves_no_file_and_the_copy_behind_it_fi
 
 async def test_an_event_from_before_what_is_remembered_is_refused_and_counted(orders):
     """I5: whether its key was deleted, nobody knows any more."""
-    orders.set(late_event_horizon_seconds=0)
+    orders.configure(late_event_horizon_seconds=0)
     await orders.write(put(1, 10, name="a"), put(2, 11, name="b"))
     await orders.merge()
     await orders.write(gone(1, 20))
@@ -253,10 +253,10 @@ async def test_an_event_from_before_what_is_remembered_is_refused_and_counted(or
 
 async def test_a_changelog_without_a_key_or_with_other_columns_than_config_says_is_refused_case_19(orders):
     await orders.write(put(1, name="a"))
-    orders.set(primary_keys=())
+    orders.configure(primary_keys=())
     with pytest.raises(BadConfig, match="primary_keys"):
         await orders.merge()
-    orders.set(primary_keys=("nobody",))
+    orders.configure(primary_keys=("nobody",))
     with pytest.raises(BadConfig, match="nobody"):
         await orders.merge()
 

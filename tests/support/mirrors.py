@@ -139,7 +139,7 @@ class Mirror:
 
     # --- the mirror -------------------------------------------------------------------------------------------
 
-    def set(self, **changes: Any) -> None:
+    def configure(self, **changes: Any) -> None:
         """Change what config says of it."""
         self.config = replace(self.config, **changes)
         self.context = replace(self.context, mirrors={self.config.mirror: self.config})
