@@ -18,7 +18,7 @@ from activities.core.mirrorschema import Following
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
-from activities.lake.mergerows import final_rows
+from activities.lake.mergerows import MirrorFiles, final_rows
 from activities.lake.mergewrite import Deleted, NewRows, delete_rows, run_of, schema_after, write_rows
 from activities.lake.mirrorfiles import all_described
 from activities.lake.positiondeletes import described
@@ -151,9 +151,9 @@ class PieceMerge:
         )
 
     def _write_rows(self, looked: Looked, directory: Path) -> NewRows:
-        schema = self._metadata.schema()
-        upserts = final_rows(self._config, looked.batch, looked.lookup, self._head.index, self._files, schema)
-        return write_rows(self._config, self._metadata, upserts.rows, upserts.order, directory)
+        mirror = MirrorFiles(self._config, self._head.index, self._files, self._metadata.schema())
+        upserts = final_rows(looked.batch, looked.lookup, mirror)
+        return write_rows(self._config, self._metadata, upserts, looked.counts.upserted, directory)
 
     def _delete_rows(self, looked: Looked) -> Deleted:
         return delete_rows(self._files, self._head.live, looked.lookup.gone, looked.truncated)

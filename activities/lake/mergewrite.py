@@ -1,12 +1,10 @@
 """The files of one merge: its new rows, what is deleted of files that are there, and its run for the index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -19,6 +17,7 @@ from activities.lake.content import Files
 from activities.lake.live import LiveFile
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated
+from activities.lake.mergerows import Upserts
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places
 from activities.lake.positiondeletes import MadeDeletes, Positions, Touched
 from activities.lake.schema import changed
@@ -48,26 +47,21 @@ class NewRows:
 
 
 def write_rows(
-    config: MirrorConfig, metadata: TableMetadata, upserts: pa.Table, order: npt.NDArray[np.int64], directory: Path
+    config: MirrorConfig, metadata: TableMetadata, upserts: Iterable[Upserts], count: int, directory: Path
 ) -> NewRows:
-    """Write the rows of all upserts.
+    """Write the rows of all upserts, of which there are `count`, into files in `directory`.
 
-    Args:
-        config: The mirror's.
-        metadata: The mirror's with this commit.
-        upserts: The rows, in the order in which they are to lie in files.
-        order: Which place in the order of keys each of them has.
-        directory: Where the files are made.
+    `metadata` is the mirror's with this commit.
     """
-    ordinals, rows = np.zeros(len(order), np.uint32), np.zeros(len(order), np.uint32)
-    if not len(order):
+    ordinals, rows = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+    if not count:
         return NewRows((), ordinals, rows)
     target = config.compaction.target_file_bytes
     with MirrorWriter(metadata.schema(), metadata.spec(), target, directory) as writer:
-        placed = writer.add(upserts)
-        made = writer.finish()
-    ordinals[order], rows[order] = placed.files, placed.rows
-    return NewRows(tuple(made), ordinals, rows)
+        for part in upserts:
+            placed = writer.add(part.rows)
+            ordinals[part.order], rows[part.order] = placed.files, placed.rows
+        return NewRows(tuple(writer.finish()), ordinals, rows)
 
 
 def run_of(batch: Batch, lookup: Lookup, new: NewRows, first_file: int, now: int) -> Entries:
