@@ -3,15 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from pyiceberg.types import StringType
 
-from activities.core.drift import AddField, RenameField, WidenField
-from activities.core.faults import BadConfig, MirrorForeign, SchemaConflict
-from activities.core.iceberg_types import parse_iceberg
+from activities.core.faults import BadConfig, MirrorForeign
 from activities.core.mirrors import INDEX, TAG, IndexPointer
 from activities.lake import mirror
-from activities.lake.mirrorschema import plan_schema
-from activities.lake.rowdelta import metadata_after
 from support.mirrortables import hand_mirror, rows_of, watermark
 
 POINTER = IndexPointer("index/1.puffin", 10, "ff")
@@ -135,77 +130,3 @@ async def test_a_table_of_another_format_is_refused(orders):
     orders.lake.catalog.create_table(other.mirror, orders.read().table.schema(), properties={"format-version": "1"})
     with pytest.raises(MirrorForeign, match="format version 1"):
         mirror.read(orders.lake, other)
-
-
-def changed(orders, *changes):
-    """Change the changelog, and answer what the mirror makes of it."""
-    state = orders.changelog.state()
-    orders.changelog.commit(state, state.position + 1, changes=changes, columns_text=str(state.position))
-    found = orders.read()
-    schema = orders.lake.load(orders.config.changelog).schema()
-    with pytest.raises(SchemaConflict, match=r"has changed: .*`schema: permissive`"):
-        plan_schema(replace(orders.config, schema="strict"), found, schema)
-    return plan_schema(replace(orders.config, schema="permissive"), found, schema)
-
-
-def kinds(schema):
-    return [f"{field.name} {field.field_type}" for field in schema.fields]
-
-
-async def test_a_mirror_follows_its_changelog_in_the_commit_that_brings_the_rows(fleet, tmp_path):
-    """Cases 49 and 50: added, renamed, widened, and a name that another column takes."""
-    fields = {"id": "int", "name": "string", "price": "decimal(5, 2)"}
-    async with hand_mirror(fleet, tmp_path, fields) as orders:
-        rows = rows_of([1, 2]).set_column(1, "id", [[1, 2]])
-        await orders.apply(rows, summary={"icefleet.mirror.watermark": watermark(columns=orders.read().columns).dump()})
-        [path] = orders.live()
-        plan = changed(
-            orders,
-            WidenField("id", parse_iceberg("long")),
-            WidenField("price", parse_iceberg("decimal(9, 2)")),
-            RenameField("name", "name_until_0a"),
-            AddField("name", parse_iceberg("long")),
-        )
-        assert kinds(plan.schema) == [
-            "cdc_sequence_number string",
-            "id long",
-            "name_until_0a string",
-            "price decimal(9, 2)",
-            "name long",
-        ]
-        assert metadata_after(orders.read().table, plan.schema).schema() == plan.schema
-        more = (
-            rows_of([2**40]).rename_columns(["cdc_sequence_number", "id", "name_until_0a"]).append_column("name", [[7]])
-        )
-        said = {"icefleet.mirror.watermark": watermark(columns=plan.columns).dump()}
-        await orders.apply(more, {path: [1]}, schema=plan.schema, summary=said)
-        assert [row[1:] for row in orders.rows()] == [(1, "n1", None, None), (2**40, f"n{2**40}", None, 7)]
-        state = orders.lake.load(orders.config.changelog)
-        assert plan_schema(orders.config, orders.read(), state.schema()).schema is None
-
-
-async def test_a_name_of_a_dropped_column_is_freed_and_what_cannot_be_followed_is_refused(orders):
-    """Cases 50 and 51."""
-    columns = orders.read().columns
-    await orders.apply(
-        rows_of([1]), summary={"icefleet.mirror.watermark": watermark(columns=columns, newest="0f").dump()}
-    )
-    table = orders.fleet.load(orders.config.changelog)
-    with table.update_schema() as update:
-        update.delete_column("name")
-    found, permissive = orders.read(), replace(orders.config, schema="permissive")
-    gone = plan_schema(permissive, found, orders.fleet.load(orders.config.changelog).schema())
-    assert (gone.schema, gone.changes, "name" in gone.columns) == (None, ("name is gone",), False)
-    with orders.fleet.load(orders.config.changelog).update_schema() as update:
-        update.add_column("name", StringType())
-    plan = plan_schema(permissive, found, orders.fleet.load(orders.config.changelog).schema())
-    assert kinds(plan.schema)[1:] == ["id long", "name_until_0f string", "name string"]
-
-
-async def test_a_mirror_that_lacks_its_columns_is_refused(orders):
-    columns = orders.read().columns
-    await orders.apply(rows_of([1]), summary={"icefleet.mirror.watermark": watermark(columns=columns).dump()})
-    with snapshots(orders).update_schema() as update:
-        update.rename_column("name", "label")
-    with pytest.raises(MirrorForeign, match="lacks name, which merges brought"):
-        plan_schema(orders.config, orders.read(), orders.fleet.load(orders.config.changelog).schema())
