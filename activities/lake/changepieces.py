@@ -61,7 +61,7 @@ def next_piece(pending: Pending, watermark: Watermark, files: Files, *, rows: in
         rows: Changes, at most; a delete and the insert that belongs to it may be one more.
         size: Bytes, about, as Arrow holds them.
     """
-    left = [one for one in pending.snapshots if not _is_merged(one, watermark, pending)]
+    left = left_of(pending, watermark)
     if not any(one.files for one in left):
         return Piece(pending.table, pending.config, tuple(left)) if left and pending.rewritten else None
     if whole := _whole(left, watermark, rows, size):
@@ -83,10 +83,10 @@ def _whole(
     return whole if any(one.files for one in whole) else []
 
 
-def _is_merged(snapshot: ChangelogSnapshot, watermark: Watermark, pending: Pending) -> bool:
-    """Whether the watermark has passed a snapshot since it was pending."""
-    ids = [one.id for one in pending.snapshots]
-    return watermark.snapshot_id in ids and ids.index(snapshot.id) <= ids.index(watermark.snapshot_id)
+def left_of(pending: Pending, watermark: Watermark) -> list[ChangelogSnapshot]:
+    """What was pending and is not merged yet; a snapshot that is merged in part is whole here."""
+    places = [place for place, one in enumerate(pending.snapshots) if one.id == watermark.snapshot_id]
+    return list(pending.snapshots[places[0] + 1 if places else 0 :])
 
 
 def _mark(snapshot: ChangelogSnapshot, watermark: Watermark) -> Mark | None:

@@ -52,6 +52,18 @@ class Files:
             with pq.ParquetFile(body, pre_buffer=True, page_checksum_verification=True) as file:
                 yield file
 
+    def part(self, path: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on; fewer only at the end of the object.
+
+        Raises:
+            ObjectRefused: it is gone, or shorter than `offset`.
+            StoreRefused: there is no right to it.
+            StoreUnavailable: the store does not answer as it should.
+        """
+        with named(path), self._io.new_input(path).open() as source:
+            source.seek(offset)
+            return bytes(source.read(length))
+
 
 @contextlib.contextmanager
 def open_parquet(source: Any) -> Iterator[pq.ParquetFile]:
