@@ -1,12 +1,19 @@
 """The activities of mirrors: thin methods over the rooms that do the work."""
 
+from dataclasses import replace
+
 from temporalio import activity
 
-from activities.contracts.mirrors import MergeOnceRequest, MirrorActivities, MirrorTrouble
+from activities.contracts.mirrors import MergeInput, MergeOnceRequest, MergeReport, MirrorActivities, MirrorTrouble
 from activities.errors import faults_named
+from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
+from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from activities.steering_mirrors import signal_mirror, tell_trouble
+
+PIECE_GRACE_SECONDS = 3.0
+"""How long a merge may go on when its worker is told to stop: most end within it."""
 
 
 class Mirrors(MirrorActivities):
@@ -14,6 +21,14 @@ class Mirrors(MirrorActivities):
 
     def __init__(self, context: MirrorContext) -> None:
         self._context = context
+
+    @activity.defn(name="merge_mirror")
+    @faults_named
+    async def merge_mirror(self, merge: MergeInput) -> MergeReport:
+        """Bring what the changelog has beyond the watermark into the mirror, piece by piece, each in one commit."""
+        config = self._context.mirror(merge.environment, merge.mirror)
+        report = await until_worker_stops(merge_mirror(self._context, merge), grace=PIECE_GRACE_SECONDS)
+        return replace(report, interval_seconds=config.merge_interval_seconds)
 
     @activity.defn(name="tell_trouble")
     @faults_named

@@ -1,0 +1,283 @@
+"""The index of a mirror's keys, as arrays: looking up, folding, merging.
+
+The index is what several segments say together, each a sorted array of entries: of a key that is in more than one, the
+newest segment's entry counts. Segments are given newest first, everywhere.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+SIEVE_SLOTS = 16
+"""Slots of a sieve for each entry, at least: so many keys of sixteen that a segment lacks are told at once."""
+LARGEST_SIEVE = 2**23
+_WORD_BITS = 64
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Entries, and what tells most keys that are not among them without a search."""
+
+    entries: Entries
+    sieve: Flags
+    """A power of two of slots; that of a key is said by the highest bits of its `high`. Empty: there is none."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the index says of some keys, in their order."""
+
+    known: Flags
+    """False: the index has neither a row nor a tombstone of the key; the other arrays hold zeros."""
+    file: npt.NDArray[np.uint32]
+    """0: the key was deleted."""
+    row: npt.NDArray[np.uint32]
+    """0-based position in the data file; of a deleted key, when that was merged, in seconds since 1970."""
+    sequences: Sequences
+
+    @classmethod
+    def nothing(cls, count: int) -> Self:
+        """What an empty index says of `count` keys."""
+        words, numbers = np.zeros((2, count), np.uint64), np.zeros((2, count), np.uint32)
+        return cls(np.zeros(count, np.bool_), numbers[0], numbers[1], Sequences(words[0], words[1]))
+
+    @property
+    def live(self) -> Flags:
+        """Which keys have a row."""
+        live: Flags = self.known & (self.file != TOMBSTONE)
+        return live
+
+
+def find(segments: Iterable[Segment], keys: Keys) -> Found:
+    """Look up keys that are sorted by `high` (then it is quick) and may repeat."""
+    if np.any(keys.high[1:] < keys.high[:-1]):
+        order = np.argsort(keys.high, kind="stable")
+        return _unordered(find(segments, keys.take(order)), order)
+    found = Found.nothing(len(keys))
+    for segment in segments:
+        if len(segment):
+            _look(segment, keys, found)
+    return found
+
+
+def _unordered(found: Found, order: Rows) -> Found:
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return Found(found.known[back], found.file[back], found.row[back], found.sequences.take(back))
+
+
+def _look(segment: Segment, keys: Keys, found: Found) -> None:
+    """Write down what a segment knows of keys that no newer one knew."""
+    entries = segment.entries
+    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
+    stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
+    maybe = ~found.known[first:stop]
+    if len(segment.sieve):
+        maybe &= segment.sieve[slots(keys.high[first:stop], len(segment.sieve))]
+    asked = np.flatnonzero(maybe) + first
+    at = _positions(entries.keys, keys.high[asked], keys.low[asked])
+    hits = at >= 0
+    asked, at = asked[hits], at[hits]
+    found.known[asked] = True
+    found.file[asked] = entries.file[at]
+    found.row[asked] = entries.row[at]
+    found.sequences.high[asked] = entries.sequences.high[at]
+    found.sequences.low[asked] = entries.sequences.low[at]
+
+
+def _positions(keys: Keys, high: Words, low: Words) -> Rows:
+    """Where in `keys` each pair is, -1 for those that are not there."""
+    at = np.searchsorted(keys.high, high)
+    at[at == len(keys)] = 0  # which is no match: its `high` is smaller
+    hits = keys.high[at] == high
+    met = hits & (keys.low[at] != low)
+    if met.any():  # keys that share a `high`: go on by `low`
+        at[met] = _among_equals(keys, high[met], low[met])
+        hits = (keys.high[at] == high) & (keys.low[at] == low)
+    return np.where(hits, at, -1)
+
+
+def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:
+    """The first position whose pair is not smaller, or the last one of the same `high`."""
+    first = np.searchsorted(keys.high, high, "left")
+    last = np.searchsorted(keys.high, high, "right") - 1
+    while np.any(first < last):
+        middle = (first + last) // 2
+        smaller = keys.low[middle] < low
+        first = np.where(smaller & (first < last), middle + 1, first)
+        last = np.where(smaller, last, middle)
+    return first
+
+
+def sieve_of(keys: Keys) -> Flags:
+    """The sieve of a segment with these keys."""
+    sieve = np.zeros(sieve_slots(len(keys)), np.bool_)
+    sieve[slots(keys.high, len(sieve))] = True
+    return sieve
+
+
+def sieve_slots(count: int) -> int:
+    """How many slots the sieve of `count` keys has."""
+    return min(1 << max(count * SIEVE_SLOTS - 1, 1).bit_length(), LARGEST_SIEVE)
+
+
+def slots(high: Words, count: int) -> Words:
+    """The slots of keys in a sieve of `count`, a power of two and at least 2."""
+    return high >> np.uint64(_WORD_BITS - (count.bit_length() - 1))
+
+
+def nothing() -> Entries:
+    """No entries."""
+    words, numbers = np.empty(0, np.uint64), np.empty(0, np.uint32)
+    return Entries(Keys(words, words), numbers, numbers, Sequences(words, words))
+
+
+def taken(entries: Entries, rows: npt.NDArray[Any] | slice) -> Entries:
+    """Some entries: by indices that ascend, a mask, or a slice (then nothing is copied)."""
+    keys, sequences = entries.keys, entries.sequences
+    return Entries(
+        Keys(keys.high[rows], keys.low[rows]),
+        entries.file[rows],
+        entries.row[rows],
+        Sequences(sequences.high[rows], sequences.low[rows]),
+    )
+
+
+def between(entries: Entries, first: int, stop: int | None) -> Entries:
+    """Those with `first <= key.high < stop`; no `stop`: all from `first` on. Nothing is copied."""
+    high = entries.keys.high
+    begin = int(np.searchsorted(high, np.uint64(first)))
+    end = len(high) if stop is None else int(np.searchsorted(high, np.uint64(stop)))
+    return taken(entries, slice(begin, end))
+
+
+def fold(segments: Sequence[Entries]) -> Entries:
+    """What segments, newest first, say together."""
+    if len(segments) == 1:
+        return segments[0]
+    every = joined(segments)
+    return taken(every, _newest(every.keys))
+
+
+def ordered(entries: Entries) -> Entries:
+    """Entries in any order as a segment; of a key that comes more than once the first one counts."""
+    return taken(entries, _newest(entries.keys))
+
+
+def joined(segments: Sequence[Entries]) -> Entries:
+    """All entries, one segment behind the other: no segment any more."""
+    if not segments:
+        return nothing()
+    return Entries(
+        Keys(
+            np.concatenate([segment.keys.high for segment in segments]),
+            np.concatenate([segment.keys.low for segment in segments]),
+        ),
+        np.concatenate([segment.file for segment in segments]),
+        np.concatenate([segment.row for segment in segments]),
+        Sequences(
+            np.concatenate([segment.sequences.high for segment in segments]),
+            np.concatenate([segment.sequences.low for segment in segments]),
+        ),
+    )
+
+
+def _newest(keys: Keys) -> Rows:
+    """The first occurrence of every key, in the order of the keys."""
+    order = np.argsort(keys.high, kind="stable")  # merges what is sorted in pieces already, in linear time
+    high, low = keys.high[order], keys.low[order]
+    again = np.zeros(len(order), np.bool_)
+    np.equal(high[1:], high[:-1], out=again[1:])
+    if np.any(low[1:][again[1:]] != low[:-1][again[1:]]):  # different keys that share a `high`
+        order = np.lexsort((keys.low, keys.high))
+        high, low = keys.high[order], keys.low[order]
+        again[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    return order[~again]
+
+
+def merge(segments: Sequence[Entries], rows: int) -> Iterator[Entries]:
+    """The same as `fold`, in ascending pieces, each made of at most one and a half times `rows` entries.
+
+    Only keys that share a `high` come in one piece however many they are.
+    """
+    sources = [segment for segment in segments if len(segment)]
+    begins = [0] * len(sources)
+    for border in _borders(sources, rows):
+        ends = [int(np.searchsorted(source.keys.high, border)) for source in sources]
+        parts = [taken(source, slice(*ends_of)) for source, *ends_of in zip(sources, begins, ends, strict=True)]
+        begins = ends
+        yield from _folded(parts)
+    yield from _folded([taken(source, slice(begin, None)) for source, begin in zip(sources, begins, strict=True)])
+
+
+def _folded(parts: Sequence[Entries]) -> Iterator[Entries]:
+    held = [part for part in parts if len(part)]
+    if held:
+        yield fold(held)
+
+
+def _borders(sources: Sequence[Entries], rows: int) -> Words:
+    """Ascending `high` words between which lie about `rows` entries of all sources together."""
+    if not sources:
+        return np.empty(0, np.uint64)
+    stride = max(1, rows // (2 * len(sources)))
+    samples = np.sort(np.concatenate([source.keys.high[stride - 1 :: stride] for source in sources]))
+    each = max(1, rows // stride)
+    return np.unique(samples[each - 1 :: each])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of entries, and what those that went could have said."""
+
+    entries: Entries
+    forgotten: tuple[int, int] | None
+    """The greatest sequence number (high, low) of tombstones that went by age; None: none did."""
+
+
+def without_truncated(entries: Entries, truncated: tuple[int, int]) -> Entries:
+    """Without what is older than the newest truncate: nothing of it counts any more, here or in older segments."""
+    if truncated == (0, 0):
+        return entries
+    older = _older(entries.sequences, truncated)
+    return taken(entries, ~older) if older.any() else entries
+
+
+def forgetful(entries: Entries, cut: int) -> Kept:
+    """Without tombstones that were merged before `cut` (seconds since 1970); for entries that lie above no others."""
+    old = (entries.file == TOMBSTONE) & (entries.row < cut)
+    if not old.any():
+        return Kept(entries, None)
+    return Kept(taken(entries, ~old), greatest(entries.sequences.take(old)))
+
+
+def without_older(found: Found, truncated: tuple[int, int]) -> Found:
+    """What was found, knowing nothing of what is older than the newest truncate."""
+    if truncated == (0, 0):
+        return found
+    return Found(found.known & ~_older(found.sequences, truncated), found.file, found.row, found.sequences)
+
+
+def greatest(sequences: Sequences) -> tuple[int, int]:
+    """The greatest sequence number, as (high, low); of none (0, 0)."""
+    if not len(sequences):
+        return 0, 0
+    high = sequences.high.max()
+    return int(high), int(sequences.low[sequences.high == high].max())
+
+
+def _older(sequences: Sequences, than: tuple[int, int]) -> Flags:
+    high, low = np.uint64(than[0]), np.uint64(than[1])
+    older: Flags = (sequences.high < high) | ((sequences.high == high) & (sequences.low < low))
+    return older
