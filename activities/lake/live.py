@@ -1,7 +1,5 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ from pyiceberg.table.delete_file_index import DeleteFileIndex
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
+from activities.lake.remembered import Remembered
 from activities.lake.storage import metadata_named
 
 MOST_ENTRIES = 20_000
@@ -39,42 +38,18 @@ class LiveFile:
         return self.data.record_count
 
 
-class _Manifests:
-    """Live entries of manifests, by path; the ones that were not wanted for longest are forgotten."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._entries: OrderedDict[str, tuple[ManifestEntry, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, io: FileIO, manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
-        path = manifest.manifest_path
-        with self._lock:
-            if path in self._entries:
-                self._entries.move_to_end(path)
-                return self._entries[path]
-        found = tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
-        self.put(path, found)
-        return found
-
-    def put(self, path: str, found: tuple[ManifestEntry, ...]) -> None:
-        with self._lock:
-            if path in self._entries or len(found) > self._limit:
-                return
-            self._entries[path] = found
-            self._held += len(found)
-            while self._held > self._limit:
-                _, gone = self._entries.popitem(last=False)
-                self._held -= len(gone)
-
-
-_known = _Manifests(MOST_ENTRIES)
+_known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
 
 
 def live_entries(io: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[tuple[ManifestEntry, ...]]:
     """The entries of each manifest that are not deleted ones; nobody may change them."""
-    return ExecutorFactory.get_or_create().map(lambda manifest: _known.get(io, manifest), manifests)
+
+    def entries(manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
+        return _known.get(
+            manifest.manifest_path, lambda: tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
+        )
+
+    return ExecutorFactory.get_or_create().map(entries, manifests)
 
 
 @metadata_named()
