@@ -137,6 +137,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
 
     def _merged(self) -> str:
         last, done = self._last, {name: self._counts[name] - self._before[name] for name in self._counts}
+        if last is not None and last.waiting_for:
+            return f"{self._asked.mirror} waits: {last.waiting_for}"
         up_to = f" up to changelog snapshot {last.watermark}" if last is not None and last.watermark else ""
         rows = f"{done['upserted']:,} rows upserted and {done['deleted']:,} deleted in {done['commits']:,} commits"
         return f"{self._asked.mirror} has everything{up_to}: {rows if done['commits'] else 'nothing was left to merge'}"

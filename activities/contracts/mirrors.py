@@ -124,6 +124,8 @@ class MergeReport:
     """Why the index had to be made anew; empty: it had not."""
     compaction_due: str = ""
     """Why the mirror should be compacted; empty: it need not."""
+    waiting_for: str = ""
+    """What must be there before anything can be merged; empty: nothing."""
     interval_seconds: float = 3600.0
     """How long the loop may rest, as config says; `MirrorActivities` say so of every report."""
 
