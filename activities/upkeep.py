@@ -37,6 +37,7 @@ from activities.shown import what_is_shown
 
 KEYS_AT_ONCE = 256
 """Public keys that are looked at together, and for which at most one line is drawn."""
+CLOCK_POLL_SECONDS = 0.1
 
 
 async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
@@ -251,11 +252,20 @@ class _Refresh:
         made = [there.made for there in due.values() if there is not None and not is_copy(there.recipe)]
         if made:
             line = max(made) + 1
+            await self._begun(line)
             summary = {"icefleet.workflow-id": activity.info().workflow_id or "", PROPERTY: str(line)}
             await asyncio.to_thread(
                 draw_line, self.context.lake, self._identifier, self.config.partition, line, summary
             )
         await self.look()
+
+    async def _begun(self, second: int) -> None:
+        """Wait until a second has begun by the store's clock, or time is up.
+
+        Stores date by whole seconds: what is made once the line is drawn would seem to be older than a line ahead.
+        """
+        while await self.context.store.now() < second and time.time() < self._ends:
+            await asyncio.sleep(CLOCK_POLL_SECONDS)
 
     async def _copy(self, public: _Public) -> int | None:
         """Bytes that were copied; None when time was up."""
