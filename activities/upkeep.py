@@ -37,7 +37,8 @@ from activities.shown import what_is_shown
 
 KEYS_AT_ONCE = 256
 """Public keys that are looked at together, and for which at most one line is drawn."""
-CLOCK_POLL_SECONDS = 0.1
+CLOCK_LOOKS, CLOCK_POLL_SECONDS = 20, 0.1
+"""How often, and how far apart, the store's clock is looked at until a second has begun."""
 
 
 async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
@@ -260,11 +261,13 @@ class _Refresh:
         await self.look()
 
     async def _begun(self, second: int) -> None:
-        """Wait until a second has begun by the store's clock, or time is up.
+        """Wait until a second has begun by the store's clock, unless that clock was set back.
 
         Stores date by whole seconds: what is made once the line is drawn would seem to be older than a line ahead.
         """
-        while await self.context.store.now() < second and time.time() < self._ends:
+        for _ in range(CLOCK_LOOKS):
+            if await self.context.store.now() >= second:
+                return
             await asyncio.sleep(CLOCK_POLL_SECONDS)
 
     async def _copy(self, public: _Public) -> int | None:
