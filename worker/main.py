@@ -27,7 +27,8 @@ from activities.failpoints import arm_death
 from activities.verify import Verify
 from worker.config import Settings
 from worker.search_attributes import missing_attributes
-from worker.wiring import connect_temporal, open_cdc, open_export
+from worker.temporal import connect_temporal
+from worker.wiring import open_cdc, open_export
 from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
 from workflows.capture_changes import CaptureChanges

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from temporalio.client import Client
-from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.bus import Bus, BusSettings
@@ -18,18 +17,6 @@ from activities.core.changelogs import ChangelogRules, SystemColumns
 from activities.lake.catalog import Lake
 from worker.config import ClickHouseCluster, Environment, Settings
 from worker.config_cdc import Pipeline, Postgres
-
-
-async def connect_temporal(environment: Environment) -> Client:
-    """A client of the environment's Temporal."""
-    temporal = environment.temporal
-    return await Client.connect(
-        temporal.address,
-        namespace=temporal.namespace,
-        tls=temporal.tls,
-        api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
-        interceptors=[TracingInterceptor()],
-    )
 
 
 def open_lake(environment: Environment) -> Lake:

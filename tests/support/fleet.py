@@ -27,7 +27,8 @@ from activities.core.query import Query
 from deploy.local.stack import Stack
 from worker.config import Settings, load_settings
 from worker.main import cdc_worker, export_worker
-from worker.wiring import connect_temporal, open_cdc, open_clickhouse, open_export, open_lake
+from worker.temporal import connect_temporal
+from worker.wiring import open_cdc, open_clickhouse, open_export, open_lake
 
 DAY = "2024-03-20"
 COLUMNS = {
