@@ -1,4 +1,4 @@
-"""A command loads what it needs, so that one which only asks Temporal answers at once."""
+"""A command loads what it needs, so that most of them answer at once."""
 
 import subprocess
 import sys
@@ -22,6 +22,19 @@ def loaded(*commands: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
 
 
-@pytest.mark.parametrize(("commands", "found"), [(ASKING, []), (("tables",), list(HEAVY))], ids=["asking", "looking"])
-def test_a_command_that_only_asks_temporal_loads_no_driver_and_no_lake_library(commands, found):
+@pytest.mark.parametrize(
+    ("commands", "found"),
+    [
+        (ASKING, []),
+        (("watch",), ["nats"]),
+        (("seed",), ["clickhouse_connect"]),
+        (("sql",), ["numpy", "pyarrow", "pyiceberg"]),
+    ],
+    ids=["asking Temporal", "listening", "seeding", "reading the lake"],
+)
+def test_a_command_loads_the_libraries_that_it_needs_and_no_others(commands, found):
     assert loaded(*commands) == found
+
+
+def test_the_libraries_that_this_looks_for_are_those_that_commands_use():
+    assert loaded("tables", "orphans") == list(HEAVY)
