@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from starter.common import USAGE, EnvironmentOption, JsonOption, fail, load_environment, run, say
+from worker.bus import open_bus
 from worker.config import Environment
-from worker.wiring import open_bus
 
 SUBJECT = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 """What NATS takes as the end of a subject: words between dots."""

@@ -18,7 +18,8 @@ from activities.contracts.export import PROGRESS_QUERY
 from activities.core.changelogs import changelog_name, lsn_text
 from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
-from worker.wiring import connect_temporal, pipeline_config
+from worker.temporal import connect_temporal
+from worker.wiring import pipeline_config
 
 QUERY_SECONDS = 5
 
