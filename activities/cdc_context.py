@@ -39,6 +39,9 @@ class PipelineConfig:
     batch_events: int
     batch_bytes: int
     parallel_tables: int
+    buffer_max_stopped_events: int = 5_000_000
+    buffer_max_stopped_bytes: int = 10 * 2**30
+    """Beyond these, events of tables that are stopped are let go."""
     commit_interval_seconds: float = 0
     """A batch that is not full begins no sooner than so long after the last one."""
     keep_snapshots: int = 20

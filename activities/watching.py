@@ -1,17 +1,20 @@
 """Watching a slot while it is read: what it keeps on the source's disk, and that nothing slips past it."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import structlog
 from opentelemetry import metrics
 
 from activities.cdc_context import CaptureFrom, PipelineConfig
+from activities.clients.capture_room import beyond, forget_needless, gone, held, let_go
 from activities.clients.capture_sink import Progress, Sink, Stop
 from activities.clients.slots import INSTALL, Slots, SlotState
+from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
-from activities.slotfindings import SlotFinding
+from activities.slotfindings import PipelineFindings
 
 WATCH_SECONDS = 5.0
 
@@ -38,7 +41,7 @@ class Watch:
     source: CaptureFrom
     slots: Slots
     progress: Progress
-    finding: SlotFinding
+    findings: PipelineFindings
     retained_bytes: int = 0
     danger: str = ""
     """Why the slot is to be given up; empty while it is not."""
@@ -89,6 +92,7 @@ class Watch:
                 return
             await self._check_publication()
             await self._check_tables(buffer)
+            await self._let_go(buffer)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> None:
@@ -106,13 +110,12 @@ class Watch:
         high = state.retained_bytes >= self.source.warn_retained_wal_bytes
         if not self.danger:
             # Without the bytes, which are others at every look: it is said once.
-            self.finding.tell(
+            much = (
                 f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
                 f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
                 f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
-                if high
-                else ""
             )
+            self.findings.tell(RETAINED, {self.source.slot: much} if high else {})
         _WARNED.set(int(high), about)
         if high and not self.warned:
             log.warning(
@@ -162,3 +165,23 @@ class Watch:
             )
             log.warning("a table is no longer followed", pipeline=self.pipeline.name, table=name, cause=cause)
             await buffer.stop(Stop(*followed[relid], state.log_lsn, cause))
+
+    async def _let_go(self, buffer: Sink) -> None:
+        """Let go of events of stopped tables: where they are too many, and where a copy brings what they say."""
+        most_events, most_bytes = self.pipeline.buffer_max_stopped_events, self.pipeline.buffer_max_stopped_bytes
+        stopped = (await held(buffer)).stopped
+        for table in beyond(stopped, most_events, most_bytes):
+            name = ".".join(table)
+            why = (
+                f"its events in the buffer were let go, since those of stopped tables were more than "
+                f"max_stopped_events, {most_events}, or max_stopped_bytes, {most_bytes}; mend what stopped it, and "
+                f"`icefleet cdc resume --table {name}` copies it anew, after a truncate row. It was stopped by: "
+            )
+            if cause := await let_go(buffer, table, why):
+                log.warning(
+                    "finding: a table's events are let go", pipeline=self.pipeline.name, table=name, cause=cause
+                )
+        until = time.monotonic() + WATCH_SECONDS
+        while await forget_needless(buffer) and time.monotonic() < until:
+            pass
+        self.findings.tell(LET_GO, await gone(buffer))

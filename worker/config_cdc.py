@@ -42,7 +42,10 @@ class Buffer(Postgres):
     """The PostgreSQL schema of the buffer's tables; one for each pipeline."""
     max_events: Positive = 5_000_000
     max_bytes: Positive = 10 * 2**30
-    """Capture waits while the buffer holds so much."""
+    """Capture waits while the buffer holds so much of tables that go on."""
+    max_stopped_events: Positive = 5_000_000
+    max_stopped_bytes: Positive = 10 * 2**30
+    """What it may hold besides of tables that are stopped: beyond it their events are let go, and they copied anew."""
 
 
 class SystemColumnNames(Part):

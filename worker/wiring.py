@@ -233,6 +233,8 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         buffer_schema=pipeline.buffer.schema_,
         buffer_max_events=pipeline.buffer.max_events,
         buffer_max_bytes=pipeline.buffer.max_bytes,
+        buffer_max_stopped_events=pipeline.buffer.max_stopped_events,
+        buffer_max_stopped_bytes=pipeline.buffer.max_stopped_bytes,
         rules=ChangelogRules(
             namespace=pipeline.namespace,
             name=pipeline.name,

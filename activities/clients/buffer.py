@@ -229,8 +229,9 @@ class Buffer:
         """
         await self._copy_step(
             "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = %(lsn)s::pg_lsn, "
-            "copying_lsn = NULL, landed_id = 0 WHERE source_schema = %(schema)s AND source_table = %(name)s "
-            "AND state = 'copying' AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
+            "copying_lsn = NULL, let_go = false, landed_id = 0 "
+            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' "
+            "AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
             "came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
             "reason = 'came with the copy at ' || copied_lsn FROM copied WHERE state = 'waiting' "
             "AND source_schema = %(schema)s AND source_table = %(name)s AND commit_lsn < copied_lsn) "

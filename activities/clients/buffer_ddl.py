@@ -55,6 +55,7 @@ STATEMENTS = (
         copied_lsn pg_lsn,
         copying_lsn pg_lsn,
         captured jsonb,
+        let_go boolean NOT NULL DEFAULT false,
         processed_id bigint NOT NULL DEFAULT 0,
         sent_id bigint NOT NULL DEFAULT 0,
         landed_id bigint NOT NULL DEFAULT 0,

@@ -78,7 +78,8 @@ RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
 """
 STOPPED = """
-    SELECT processed_id, sent_id, landed_id, copied_lsn IS NOT NULL AS is_copied FROM {schema}.tables
+    SELECT processed_id, sent_id, landed_id, copied_lsn IS NOT NULL AS is_copied, copying_lsn IS NOT NULL AS is_to_copy
+    FROM {schema}.tables
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 RESUME = """
@@ -189,6 +190,8 @@ class StoppedTable:
     landed_id: int
     is_copied: bool
     """Whether its changelog began with a copy."""
+    is_to_copy: bool
+    """Whether it is copied before it goes on."""
 
 
 async def stopped_at(holder: Holder, schema: str, name: str) -> StoppedTable | None:

@@ -1,7 +1,7 @@
 """Where a capture writes: the events of a buffer, and how far it has come, in one transaction."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -15,7 +15,6 @@ from activities.core.capture import COLUMNS, Described, dump_described, read_des
 from activities.core.changelogs import lsn_number, lsn_text
 from activities.core.faults import LockTaken, PostgresRefused
 
-SAMPLED_PAGES = 1000
 SESSION = """
     SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
@@ -131,21 +130,10 @@ class Sink:
                 for schema, name, state, lsn, captured in await found.fetchall()
             }
 
-    async def held(self) -> tuple[int, int]:
-        """About how many events the buffer holds, and bytes: counted in a sample of its pages."""
+    async def ask(self, text: LiteralString, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """What one statement answers, in which `{schema}` stands for that of the buffer."""
         with faults_of(self._name):
-            row = await self._one(
-                """
-                SELECT count(*), coalesce(sum(pg_column_size(e.*)), 0),
-                    least(1.0, %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
-                FROM {schema}.events e TABLESAMPLE SYSTEM (
-                    least(100.0, 100.0 * %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
-                )
-                """,
-                (SAMPLED_PAGES, SAMPLED_PAGES),
-            )
-        count, size, part = row or (0, 0, 1.0)
-        return int(count / part), int(size / part)
+            return await (await self._connection.execute(self._sql(text), values)).fetchall()
 
     async def write(self, lines: Iterable[str]) -> None:
         """Add events, in order; nobody sees them before `commit`. Other producers wait from now until then."""

@@ -44,6 +44,69 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
     assert (report.events, report.waiting_for[:18]) == (0, "room in the buffer")
 
 
+async def test_a_stopped_table_holds_up_no_other_and_beyond_a_limit_its_events_are_let_go(shop, capsys, monkeypatch):
+    """Case 61, in the buffer: tables that are stopped have a room of their own, and the one that holds most leaves."""
+
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+
+    async def held():
+        found = await shop.rows("SELECT source_table, count(*) FROM icefleet_cdc.events GROUP BY 1 ORDER BY 1")
+        return dict(found)
+
+    async def is_held(**wanted):
+        async def seen():
+            return await held() == wanted
+
+        async with shop.capturing():
+            await eventually(seen)
+
+    async def state(table):
+        (found,) = await shop.rows(
+            "SELECT state, copying_lsn::text, let_go FROM icefleet_cdc.tables WHERE source_table = %s", table
+        )
+        return found
+
+    await shop.source_run(*(f"CREATE TABLE {name} (id int PRIMARY KEY)" for name in ("u", "v")))
+    await shop.install("t", "u", "v")
+    await shop.rows(
+        "UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL, copied_lsn = '0/1' RETURNING 1"
+    )
+    await shop.source_run("INSERT INTO t SELECT generate_series(1, 30)", "INSERT INTO v VALUES (1)")
+    await shop.capture(1)
+    await shop.rows(
+        "UPDATE icefleet_cdc.tables SET state = 'stopped', cause = 'SchemaConflict: no' WHERE source_table <> 'u' "
+        "RETURNING 1"
+    )
+    # One schema event of each table besides.
+    assert await held() == {"t": 31, "u": 1, "v": 2}
+    shop.limit(buffer_max_events=5, buffer_max_stopped_events=40)
+    await shop.source_run("INSERT INTO t VALUES (31)", "INSERT INTO u VALUES (1)")
+    assert (await shop.capture(1)).waiting_for == ""
+    assert (await held(), await state("t")) == ({"t": 32, "u": 2, "v": 2}, ("stopped", None, False))
+    assert shop.bus.said == []
+    shop.limit(buffer_max_stopped_events=20)
+    await is_held(u=2, v=2)
+    assert await state("t") == ("stopped", "0/0", True)
+    assert await state("v") == ("stopped", None, False)
+    ((cause,),) = await shop.rows("SELECT cause FROM icefleet_cdc.tables WHERE source_table = 't'")
+    assert "its events in the buffer were let go" in cause
+    assert "more than max_stopped_events, 20," in cause
+    assert "`icefleet cdc resume --table public.t` copies it anew" in cause
+    assert cause.endswith("It was stopped by: SchemaConflict: no")
+    assert capsys.readouterr().out.count("finding: a table's events are let go") == 1
+    (found,) = shop.bus.said
+    assert (found["kind"], found["partitions"]) == ("let-go", [{"partition": "public.t", "detail": cause}])
+    # What comes of it afterwards takes no room either, until it waits for its copy; then all is kept.
+    await shop.source_run("INSERT INTO t VALUES (32)", "INSERT INTO u VALUES (2)")
+    await is_held(u=3, v=2)
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'copying' WHERE source_table = 't' RETURNING 1")
+    await shop.source_run("INSERT INTO t VALUES (33)")
+    async with shop.capturing():
+        await eventually(lambda: len(shop.bus.said) == 2)
+        await shop.until(lambda events: any(row[0] == "public.t" for row in events))
+    assert (await held(), details(shop.bus.said)[1:]) == ({"t": 1, "u": 3, "v": 2}, [[]])
+
+
 async def test_a_slot_that_holds_back_too_much_is_given_up_and_made_anew_with_copies(shop):
     await shop.install("t")
     await shop.source_run("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 1000) i")

@@ -6,9 +6,12 @@ import random
 from dataclasses import replace
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from activities import failpoints
 from activities.clients import tablecopy
+from activities.clients.capture_room import gone, let_go
+from activities.clients.capture_sink import open_sink
 from activities.contracts.cdc import LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
 from activities.core.faults import CatalogUnavailable, CommitConflict, LockTaken
@@ -228,6 +231,33 @@ async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows
     ]
     state = await asyncio.to_thread(shop.changelog)
     assert [field.name for field in state.schema.fields[5:]] == ["id", "version", "remark", "tags"]
+
+
+async def test_a_table_whose_events_were_let_go_is_copied_anew_when_it_is_resumed(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    await shop.copy()
+    await postgres.run("INSERT INTO orders VALUES (2, 0, 'in events that were let go')")
+    captured = "UPDATE icefleet_cdc.tables SET captured = %s, state = 'stopped', cause = 'why' RETURNING 1"
+    described = {"schema": "public", "table": "orders", "relid": 1, "types": [], "columns": [], "key": []}
+    await postgres.rows(captured, Jsonb(described))
+    async with open_sink(postgres.settings, "icefleet_cdc") as sink:
+        assert await let_go(sink, ("public", "orders"), "let go; ") == "let go; why"
+        assert await gone(sink) == {"public.orders": "let go; why"}
+        resumed = await settle(
+            shop.context, LettersRequest("shop", "resume-table", "orders", environment=shop.fleet.name)
+        )
+        assert resumed.message == "table public.orders is copied anew, and goes on then"
+        assert await let_go(sink, ("public", "orders"), "too late; ") == ""
+        assert (await shop.state())[:2] == ("copying", "")
+        await shop.copy()
+        assert (await gone(sink), (await shop.state())[:2]) == ({}, ("active", ""))
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [
+        ("insert", 1),
+        ("truncate", None),
+        ("insert", 1),
+        ("insert", 2),
+    ]
+    assert await postgres.rows("SELECT let_go FROM icefleet_cdc.tables") == [(False,)]
 
 
 async def test_a_value_that_cannot_be_written_stops_the_table_with_its_cause_and_copies_nothing(shop, postgres):
