@@ -135,14 +135,16 @@ async def _copied(subject: _Subject) -> _Copied:
     known = subject.followed
     slot = f"icefleet_copy_{uuid.uuid4().hex[:16]}"
     async with AsyncExitStack() as unless_sent:
-        async with table_view(subject.source.database, known.schema, known.name, slot) as view:
+        async with table_view(
+            subject.source.database, known.schema, known.name, slot, subject.source.publication
+        ) as view:
             state = await undisturbed(_ready, subject, view)
             if landed := _found(subject, state):
                 return landed
             drift = _drift(state, view)
             files, rows = await _stored(subject, view, state, drift, unless_sent)
         await failpoints.reach("cdc-before-copy-commit")
-        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn)
+        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
     is_ours = state.buffer_id == known.buffer_id and state.position <= known.sent_id

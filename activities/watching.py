@@ -43,6 +43,8 @@ class Watch:
     progress: Progress
     findings: PipelineFindings
     retained_bytes: int = 0
+    log_lsn: int = 0
+    """Where the source's log ended."""
     danger: str = ""
     """Why the slot is to be given up; empty while it is not."""
     warned: bool = False
@@ -97,7 +99,7 @@ class Watch:
 
     async def _look(self) -> None:
         state = await self._state()
-        self.retained_bytes = state.retained_bytes
+        self.retained_bytes, self.log_lsn = state.retained_bytes, state.log_lsn
         about = {"pipeline": self.pipeline.name, "slot": self.source.slot}
         _RETAINED.set(state.retained_bytes, about)
         _BEHIND.set(max(0, state.log_lsn - state.confirmed_lsn), about)
@@ -147,24 +149,39 @@ class Watch:
             )
 
     async def _check_tables(self, buffer: Sink) -> None:
-        """Stop what was taken out of the publication: changes of it are not logged."""
+        """Stop what is not in the publication, or was not all the time: changes of it were not logged meanwhile."""
         followed = {
-            table.captured.relid: name
+            table.captured.relid: (name, table.memberships)
             for name, table in (await buffer.tables()).items()
             if table.captured is not None and table.state == "active"
         }
-        missing = list(followed.keys() - await self.slots.published(self.source.publication))
-        if not missing:
-            return
-        state = await self._state()
-        for relid in await self.slots.existing(missing):
-            name = ".".join(followed[relid])
+        published = await self.slots.published(self.source.publication)
+        for relid in await self.slots.existing(list(followed.keys() - published.keys())):
+            name = ".".join(followed[relid][0])
             cause = (
                 f"{name} is no longer in publication {self.source.publication}, so its changes are not captured; "
                 f"`icefleet cdc install --tables {name}` copies it anew and goes on"
             )
-            log.warning("a table is no longer followed", pipeline=self.pipeline.name, table=name, cause=cause)
-            await buffer.stop(Stop(*followed[relid], state.log_lsn, cause))
+            await self._stop(buffer, Stop(*followed[relid][0], self.log_lsn, cause))
+        for relid in followed.keys() & published.keys():
+            known, name = followed[relid][1], ".".join(followed[relid][0])
+            if known is None or known & published[relid]:
+                continue
+            cause = (
+                f"{name} was taken out of publication {self.source.publication} and put in again, or its row filter or "
+                "columns there were changed, so changes of it may be missing; "
+                f"`icefleet cdc install --tables {name} --again` copies it anew and goes on"
+            )
+            await self._stop(buffer, Stop(*followed[relid][0], self.log_lsn, cause, anew=True))
+
+    async def _stop(self, buffer: Sink, stop: Stop) -> None:
+        log.warning(
+            "a table is no longer followed",
+            pipeline=self.pipeline.name,
+            table=f"{stop.schema}.{stop.name}",
+            cause=stop.cause,
+        )
+        await buffer.stop(stop)
 
     async def _let_go(self, buffer: Sink) -> None:
         """Let go of events of stopped tables: where they are too many, and where a copy brings what they say."""

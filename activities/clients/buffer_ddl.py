@@ -56,6 +56,7 @@ STATEMENTS = (
         copying_lsn pg_lsn,
         captured jsonb,
         let_go boolean NOT NULL DEFAULT false,
+        memberships bigint[],
         processed_id bigint NOT NULL DEFAULT 0,
         sent_id bigint NOT NULL DEFAULT 0,
         landed_id bigint NOT NULL DEFAULT 0,

@@ -48,6 +48,8 @@ class FollowedTable:
     captured: Described | None
     told: bool = True
     """Whether the buffer has had a schema event of it since it was installed."""
+    memberships: frozenset[int] | None = None
+    """By what it belonged to the publication when it was copied (see `MEMBERSHIPS`); None: nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Stop:
     name: str
     lsn: int
     cause: str
+    anew: bool = False
+    """Whether it goes on only with another copy."""
 
 
 class Sink:
@@ -118,7 +122,10 @@ class Sink:
         """The tables that the pipeline knows, by schema and name."""
         with faults_of(self._name):
             found = await self._connection.execute(
-                self._sql("SELECT source_schema, source_table, state, copied_lsn::text, captured FROM {schema}.tables")
+                self._sql(
+                    "SELECT source_schema, source_table, state, copied_lsn::text, captured, memberships "
+                    "FROM {schema}.tables"
+                )
             )
             return {
                 (schema, name): FollowedTable(
@@ -126,8 +133,9 @@ class Sink:
                     lsn_number(lsn) if lsn else None,
                     read_described(captured) if captured else None,
                     (captured or {}).get("told", True),
+                    None if memberships is None else frozenset(memberships),
                 )
-                for schema, name, state, lsn, captured in await found.fetchall()
+                for schema, name, state, lsn, captured, memberships in await found.fetchall()
             }
 
     async def ask(self, text: LiteralString, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
@@ -244,10 +252,11 @@ class Sink:
         # What is to be copied, or was copied from later on, is not concerned.
         await self._connection.execute(
             self._sql(
-                "UPDATE {schema}.tables SET state = 'stopped', cause = %s WHERE source_schema = %s "
+                "UPDATE {schema}.tables SET state = 'stopped', cause = %s, "
+                "copying_lsn = CASE WHEN %s THEN '0/0' ELSE copying_lsn END WHERE source_schema = %s "
                 "AND source_table = %s AND state = 'active' AND (copied_lsn IS NULL OR copied_lsn <= %s::pg_lsn)"
             ),
-            (stop.cause, stop.schema, stop.name, lsn_text(stop.lsn)),
+            (stop.cause, stop.anew, stop.schema, stop.name, lsn_text(stop.lsn)),
         )
 
     async def _one(self, text: LiteralString, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:

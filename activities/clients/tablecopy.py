@@ -12,6 +12,7 @@ from activities.clients.catalogue import described, no_table, relation_id, table
 from activities.clients.pieces import pieces
 from activities.clients.postgres import PostgresSettings, faults_of, text_of
 from activities.clients.replication import exported_snapshot
+from activities.clients.slots import MEMBERSHIPS
 from activities.core.eventquery import MISFIT_STATES
 from activities.core.faults import PostgresUnavailable, UnsupportedType
 from activities.core.sourcetables import SourceTable
@@ -24,6 +25,11 @@ STORAGE = """
     )
     SELECT array_agg(c.relfilenode::bigint ORDER BY c.oid) FROM pg_catalog.pg_class c JOIN tree ON c.oid = tree.id
 """
+MEMBER = (
+    "SELECT" + MEMBERSHIPS + "FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c "
+    "WHERE p.pubname = %s AND c.oid = %s"
+)
+"""Of catalogues alone, and no function: those show what is there now, and not what the snapshot shows."""
 SETTINGS = """
     SELECT now()::text, set_config('row_security', 'off', true), set_config('jit', 'off', true), (
         SELECT count(set_config(name, '0', true)) FROM pg_catalog.pg_settings
@@ -44,6 +50,8 @@ class TableView:
     """What was committed before it is seen, and nothing else."""
     taken_at: str
     """The time of it at the source, as text of a timestamptz in UTC."""
+    memberships: list[int]
+    """By what it belonged to the publication at the position; see `MEMBERSHIPS`."""
     _name: str
     _connection: psycopg.AsyncConnection[Any]
 
@@ -70,7 +78,9 @@ class TableView:
 
 
 @asynccontextmanager
-async def table_view(settings: PostgresSettings, schema: str, name: str, slot: str) -> AsyncIterator[TableView]:
+async def table_view(
+    settings: PostgresSettings, schema: str, name: str, slot: str, publication: str
+) -> AsyncIterator[TableView]:
     """See a table as it is at one position of the log. `slot` is the name of a temporary slot, gone once it is seen.
 
     Raises:
@@ -81,7 +91,7 @@ async def table_view(settings: PostgresSettings, schema: str, name: str, slot: s
     for _ in range(TRIES):
         connection = await settings.connect()
         try:
-            view = await _view(settings, connection, schema, name, slot)
+            view = await _view(settings, connection, (schema, name), slot, publication)
             if view is not None:
                 yield view
                 return
@@ -93,12 +103,17 @@ async def table_view(settings: PostgresSettings, schema: str, name: str, slot: s
 
 
 async def _view(
-    settings: PostgresSettings, connection: psycopg.AsyncConnection[Any], schema: str, name: str, slot: str
+    settings: PostgresSettings,
+    connection: psycopg.AsyncConnection[Any],
+    wanted: tuple[str, str],
+    slot: str,
+    publication: str,
 ) -> TableView | None:
     """The table in a transaction of its own; None when it was altered after the snapshot, and before it was locked.
 
     PostgreSQL reads with an old snapshot from the table as it is now: one that was rewritten since seems to be empty.
     """
+    schema, name = wanted
     with faults_of(settings.name):
         async with exported_snapshot(settings, slot, temporary=True) as exported:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -114,9 +129,12 @@ async def _view(
         async with await settings.connect() as fresh:
             is_same = await _looks(connection, relid) == await _looks(fresh, relid)
         told = await described(connection, relid)
+        member = await (await connection.execute(MEMBER, (publication, relid))).fetchone()
     if told is None or not is_same:
         return None
-    return TableView(told_table(told), exported.lsn, taken_at[0], settings.name, connection)
+    return TableView(
+        told_table(told), exported.lsn, taken_at[0], member[0] if member else [], settings.name, connection
+    )
 
 
 async def _looks(connection: psycopg.AsyncConnection[Any], relid: int) -> tuple[Any, Any]:

@@ -260,6 +260,34 @@ async def test_a_table_whose_events_were_let_go_is_copied_anew_when_it_is_resume
     assert await postgres.rows("SELECT let_go FROM icefleet_cdc.tables") == [(False,)]
 
 
+async def test_a_copy_remembers_how_its_table_was_published_at_its_position(shop, postgres):
+    """Also when it was taken out and put in again before the copy was sent: changes between are in neither."""
+    known = "SELECT memberships FROM icefleet_cdc.tables"
+    table = "SELECT oid::bigint FROM pg_publication_rel"
+    await postgres.run("CREATE PUBLICATION publication FOR TABLE orders")
+    first = await postgres.rows(table)
+
+    async def take_out_and_put_in():
+        await postgres.run("ALTER PUBLICATION publication DROP TABLE orders")
+        await postgres.run("ALTER PUBLICATION publication ADD TABLE orders, TABLES IN SCHEMA public")
+
+    failpoints.arm("cdc-before-copy-commit", take_out_and_put_in)
+    await shop.copy()
+    failpoints.disarm()
+    assert await postgres.rows(known) == [([first[0][0]],)]
+    assert await postgres.rows(table) != first
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    schema = await postgres.rows("SELECT oid::bigint FROM pg_publication_namespace")
+    assert await postgres.rows(known) == [([*[one for (one,) in await postgres.rows(table)], schema[0][0]],)]
+    await postgres.run("DROP PUBLICATION publication", "CREATE PUBLICATION publication FOR ALL TABLES")
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    assert await postgres.rows(known) == [
+        ([one],) for (one,) in await postgres.rows("SELECT oid::bigint FROM pg_publication")
+    ]
+
+
 async def test_a_value_that_cannot_be_written_stops_the_table_with_its_cause_and_copies_nothing(shop, postgres):
     await postgres.run(
         "ALTER TABLE orders ADD due date",
