@@ -14,12 +14,16 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 from activities.contracts.cdc import INSTALL_WORKFLOW, PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL, PipelineRequest
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import bad_request, read_only_input, write_input
+from workflows.door import told
 from workflows.failures import cause_of
 
 T = TypeVar("T")
 
 TRY_AGAIN = timedelta(minutes=1)
 """How long a loop rests after a fault that its activity does not try again, unless somebody has mended it before."""
+
+BAD_REQUEST = "BadRequest"
+"""The fault of a pipeline that config does not have, or not with a source. One that it had once may come back."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class PipelineLoop(ABC):
         self._resumed = False
         self._trouble: Trouble | None = None
         self._turns = 0
+        self._accepted = False
+        """Whether a turn has ended in another way than that its request cannot be."""
 
     # --- what a loop says of itself -----------------------------------------------------------------------------
 
@@ -122,7 +128,11 @@ class PipelineLoop(ABC):
         return False
 
     async def _interruptible(self, work: Awaitable[T]) -> T | None:
-        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered."""
+        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered.
+
+        Raises:
+            ApplicationError: `BadRequest`, of a loop that never did anything: whoever started it asks in vain.
+        """
         running = asyncio.ensure_future(work)
         try:
             await workflow.wait_condition(lambda: running.done() or self._interrupts)
@@ -138,13 +148,16 @@ class PipelineLoop(ABC):
             return None
         failure = running.exception()
         if failure is None:
-            self._trouble = None
+            self._trouble, self._accepted = None, True
             return running.result()
         if not isinstance(failure, ActivityError):
             raise failure
         # A turn that was interrupted may end in any way, as when its worker died meanwhile; the next one will tell.
         if not interrupted and not is_cancelled_exception(failure):
-            self._trouble = self._trouble_of(*cause_of(failure))
+            cause, message, who = cause_of(failure)
+            if cause == BAD_REQUEST and not self._accepted:
+                raise told(failure) from failure
+            self._trouble, self._accepted = self._trouble_of(cause, message, who), True
         return None
 
     async def _obey(self) -> None:  # noqa: B027 - most orders are flags
@@ -173,6 +186,7 @@ class PipelineLoop(ABC):
         if asked.turns_per_run < 1:
             raise bad_request(f"field 'turns_per_run' must be at least 1; it is {asked.turns_per_run}")
         self._asked = replace(asked, carried=None)
+        self._accepted = asked.carried is not None
         if asked.carried is not None:
             self._take_over(asked.carried)
         workflow.upsert_search_attributes([ENVIRONMENT_ATTRIBUTE.value_set(asked.environment)])

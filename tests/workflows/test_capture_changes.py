@@ -5,7 +5,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities.contracts.cdc import PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL, CaptureInput
-from activities.core.faults import PostgresRefused, SlotLost
+from activities.core.faults import BadRequest, PostgresRefused, SlotLost
 from support.backfills import details
 from support.cdcloops import PIPELINE, captured, loops, progress_of
 from support.fleet import eventually
@@ -104,6 +104,29 @@ async def test_under_another_id_a_loop_fails_at_once_and_names_the_door(fleet):
     assert isinstance(cause, ApplicationError)
     assert cause.type == "WrongDoor"
     assert f"CaptureChanges runs only as 'cdc/capture/{fleet.name}/shop'" in cause.message
+
+
+async def test_a_pipeline_that_config_does_not_have_fails_its_loops_at_once(fleet):
+    missing = BadRequest("no pipeline 'shpo' under `cdc` of environment 'test'; did you mean `shop`?")
+    async with loops(fleet) as own:
+        own.rooms.captures, own.rooms.ingests = [missing], [missing]
+        for loop in (await own.capture(), await own.ingest()):
+            with pytest.raises(WorkflowFailureError) as failed:
+                await loop.result()
+            cause = failed.value.cause
+            assert isinstance(cause, ApplicationError)
+            assert (cause.type, cause.message, cause.details) == (
+                *("BadRequest", str(missing)),
+                ({"who must act": "user"},),
+            )
+
+
+async def test_a_pipeline_that_config_has_lost_waits_for_it_to_come_back(fleet, monkeypatch):
+    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    async with loops(fleet) as own:
+        own.rooms.captures = [captured(1), BadRequest("no pipeline"), BadRequest("no pipeline"), captured(2)]
+        loop = await own.capture(turns_per_run=1)
+        await progress_of(loop, events=3, state="running")
 
 
 async def test_a_worker_that_stops_hands_its_capture_over_before_its_grace_is_over(fleet):
