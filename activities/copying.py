@@ -38,6 +38,7 @@ from activities.storing import store_file, undisturbed
 
 OF_THE_TABLE = (UnsupportedType, SchemaConflict, ChangelogForeign, BadConfig, BadRequest, PostgresRefused)
 """What keeps one table from being copied, until a person has done something about it."""
+EVENTS = changelog.PREFIX + "events"
 LAST_ORDINAL = 2**63 - 1
 
 
@@ -120,7 +121,11 @@ def _found(subject: _Subject, state: ChangelogState) -> _Copied | None:
     known, lsn = subject.followed, state.copied_lsn
     if state.rolled_back or state.buffer_id != known.buffer_id or lsn is None:
         return None
-    return _Copied(lsn, snapshot_id=state.snapshot_id) if known.sent_lsn and lsn >= known.sent_lsn else None
+    if not known.sent_lsn or lsn < known.sent_lsn:
+        return None
+    # Nothing but the copy is committed while the table waits for it.
+    rows, size = (int(state.last_summary.get(name, 0)) for name in (EVENTS, "added-files-size"))
+    return _Copied(lsn, rows, size, state.snapshot_id)
 
 
 def _check_owner(subject: _Subject, state: ChangelogState) -> None:
@@ -248,6 +253,6 @@ def _summary(view: TableView, rows: int, files: list[StoredFile]) -> dict[str, s
         **snapshot_summary(len({file.day for file in files})),
         "icefleet.cdc.first-sequence": sequence_number(before, 0),
         "icefleet.cdc.last-sequence": sequence_number(before, rows),
-        "icefleet.cdc.events": str(rows),
+        EVENTS: str(rows),
         "icefleet.cdc.batch": f"copy at {lsn_text(view.lsn)}",
     }

@@ -141,6 +141,8 @@ async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_m
     state = await asyncio.to_thread(shop.changelog)
     assert [row[2] for row in await asyncio.to_thread(shop.rows)] == [1]
     assert (report.snapshot_id, lsn_number(report.copied_lsn)) == (str(state.snapshot_id), state.copied_lsn)
+    size = sum(file["file_size_in_bytes"] for file in shop.fleet.load(shop.identifier).inspect.files().to_pylist())
+    assert (report.rows, report.bytes) == (1, size)
     assert await shop.state() == ("active", "", state.copied_lsn)
 
 
