@@ -44,6 +44,7 @@ class PipelineConfig:
     """Beyond these, events of tables that are stopped are let go."""
     commit_interval_seconds: float = 0
     """A batch that is not full begins no sooner than so long after the last one."""
+    keep_settled_letters_days: int = 30
     keep_snapshots: int = 20
     snapshot_age_seconds: float = 3600
     """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""

@@ -76,6 +76,8 @@ class Pipeline(Part):
     """Tables of a batch that are written at once."""
     commit_interval_ms: Count = 1000
     """A batch that is not full begins no sooner than so long after the last one: each makes snapshots."""
+    keep_settled_letters_days: Positive = 30
+    """How long dead letters are kept that were requeued or dropped."""
     keep_snapshots: Positive = 20
     """The newest so many snapshots of a changelog stay, whatever their age."""
     snapshot_age_seconds: Count = 3600

@@ -245,6 +245,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         batch_bytes=pipeline.batch_bytes,
         parallel_tables=pipeline.parallel_tables,
         commit_interval_seconds=pipeline.commit_interval_ms / 1000,
+        keep_settled_letters_days=pipeline.keep_settled_letters_days,
         keep_snapshots=pipeline.keep_snapshots,
         snapshot_age_seconds=pipeline.snapshot_age_seconds,
     )
