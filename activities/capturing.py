@@ -24,7 +24,7 @@ from activities.contracts.cdc import CaptureInput, CaptureReport
 from activities.contracts.findings import RETAINED
 from activities.core.capture import SCHEMA_PREFIX, Shape, Transaction
 from activities.core.changelogs import lsn_text
-from activities.core.faults import BadRequest, SlotLost
+from activities.core.faults import SlotLost
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
 from activities.slotfindings import PipelineFindings
@@ -61,12 +61,7 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         SlotLost: slot or publication are gone, and changes with them.
     """
     pipeline = context.pipeline(capture.environment, capture.pipeline)
-    source = pipeline.source
-    if source is None:
-        raise BadRequest(
-            f"pipeline {pipeline.name} has no `source` in environments.yaml: others fill its buffer, so there is "
-            "nothing to capture"
-        )
+    source = pipeline.captured_from()
     findings = PipelineFindings(context, pipeline)
     try:
         return await _capture(pipeline, source, findings, capture.seconds)
@@ -98,9 +93,7 @@ async def _capture(
             await turn.stream.start(source.slot, source.publication, turn.start)
             await first_of(turn.work(seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
-            await slots.drop(source.slot)
-            await sink.end(watch.danger)
-            await findings.end(RETAINED, {source.slot: watch.danger})
+            await watch.give_up(sink)
             turn.ended = watch.danger
         return turn.report(watch.retained_bytes)
 

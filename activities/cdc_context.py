@@ -49,6 +49,19 @@ class PipelineConfig:
     snapshot_age_seconds: float = 3600
     """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""
 
+    def captured_from(self) -> CaptureFrom:
+        """Its source.
+
+        Raises:
+            BadRequest: it has none.
+        """
+        if self.source is None:
+            raise BadRequest(
+                f"pipeline {self.name} has no `source` in environments.yaml: others fill its buffer, so there is "
+                "nothing to capture"
+            )
+        return self.source
+
 
 @dataclass(frozen=True)
 class CdcContext:

@@ -89,15 +89,33 @@ class Watch:
             SlotLost: the slot, or the publication, is gone.
         """
         while True:
-            await self._look()
+            much = await self._look()
             if self.danger:
                 return
+            self.findings.tell(RETAINED, {self.source.slot: much} if much else {})
             await self._check_publication()
             await self._check_tables(buffer)
             await self._let_go(buffer)
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _look(self) -> None:
+    async def look_aside(self) -> None:
+        """Look once, while nobody captures. What was found before is left to stand: a capture says when it has gone.
+
+        Raises:
+            SlotLost: the slot is gone.
+        """
+        much = await self._look()
+        if much and not self.danger:
+            await self.findings.end(RETAINED, {self.source.slot: much})
+
+    async def give_up(self, buffer: Sink) -> None:
+        """Drop the slot, and say so wherever it is looked for."""
+        await self.slots.drop(self.source.slot)
+        await buffer.end(self.danger)
+        await self.findings.end(RETAINED, {self.source.slot: self.danger})
+
+    async def _look(self) -> str:
+        """What is to be said of the slot; empty while it holds back little."""
         state = await self._state()
         self.retained_bytes, self.log_lsn = state.retained_bytes, state.log_lsn
         about = {"pipeline": self.pipeline.name, "slot": self.source.slot}
@@ -110,14 +128,6 @@ class Watch:
                 f"disk fills; {INSTALL}"
             )
         high = state.retained_bytes >= self.source.warn_retained_wal_bytes
-        if not self.danger:
-            # Without the bytes, which are others at every look: it is said once.
-            much = (
-                f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
-                f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
-                f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
-            )
-            self.findings.tell(RETAINED, {self.source.slot: much} if high else {})
         _WARNED.set(int(high), about)
         if high and not self.warned:
             log.warning(
@@ -129,6 +139,13 @@ class Watch:
                 way_out="see what the capture waits for; at the maximum the slot is dropped",
             )
         self.warned = high
+        # Without the bytes, which are others at every look: it is said once.
+        much = (
+            f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
+            f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
+            f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
+        )
+        return much if high else ""
 
     async def _state(self) -> SlotState:
         state = await self.slots.state(self.source.slot)

@@ -50,6 +50,8 @@ class PipelineLoop(ABC):
 
     name: str
     grace = timedelta(0)
+    looks_aside = False
+    """Whether `_look_aside` is called every minute while the loop rests."""
 
     def __init__(self) -> None:
         self._asked = PipelineRequest("")
@@ -79,6 +81,9 @@ class PipelineLoop(ABC):
     @abstractmethod
     def _lines(self) -> list[str]:
         """The state as Markdown lines."""
+
+    async def _look_aside(self) -> None:  # noqa: B027 - most have nothing that somebody must look after
+        """Look after what the work leaves alone while the loop rests."""
 
     async def _settle(self) -> None:  # noqa: B027 - most have nothing under way between two turns
         """End what goes on beside the turns; the next run begins it again."""
@@ -122,9 +127,13 @@ class PipelineLoop(ABC):
         for_good = self._paused or (trouble is not None and trouble.for_good)
         self._show()
         try:
-            await workflow.wait_condition(lambda: self._heard, timeout=None if for_good else TRY_AGAIN)
+            timeout = TRY_AGAIN if self.looks_aside or not for_good else None
+            await workflow.wait_condition(lambda: self._heard, timeout=timeout)
         except TimeoutError:
-            return True
+            if self.looks_aside:
+                self._turns += 1
+                await self._look_aside()
+            return not for_good
         return False
 
     async def _interruptible(self, work: Awaitable[T]) -> T | None:
@@ -133,17 +142,7 @@ class PipelineLoop(ABC):
         Raises:
             ApplicationError: `BadRequest`, of a loop that never did anything: whoever started it asks in vain.
         """
-        running = asyncio.ensure_future(work)
-        try:
-            await workflow.wait_condition(lambda: running.done() or self._interrupts)
-            if not running.done() and self.grace:
-                with contextlib.suppress(TimeoutError):
-                    await workflow.wait_condition(running.done, timeout=self.grace)
-        except asyncio.CancelledError:
-            await _ended(running)
-            raise
-        interrupted = not running.done()
-        await _ended(running)
+        running, interrupted = await self._until(lambda: self._interrupts, work)
         if running.cancelled():
             return None
         failure = running.exception()
@@ -159,6 +158,21 @@ class PipelineLoop(ABC):
                 raise told(failure) from failure
             self._trouble, self._accepted = self._trouble_of(cause, message, who), True
         return None
+
+    async def _until(self, heard: Callable[[], bool], work: Awaitable[T]) -> tuple[asyncio.Future[T], bool]:
+        """The work when it has ended, and whether it was made to, since something was heard."""
+        running = asyncio.ensure_future(work)
+        try:
+            await workflow.wait_condition(lambda: running.done() or heard())
+            if not running.done() and self.grace:
+                with contextlib.suppress(TimeoutError):
+                    await workflow.wait_condition(running.done, timeout=self.grace)
+        except asyncio.CancelledError:
+            await _ended(running)
+            raise
+        interrupted = not running.done()
+        await _ended(running)
+        return running, interrupted
 
     async def _obey(self) -> None:  # noqa: B027 - most orders are flags
         """Carry out what people have asked for between two turns."""

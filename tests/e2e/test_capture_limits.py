@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from activities.clients.waits import watch_waits
-from activities.contracts.cdc import UninstallRequest
+from activities.contracts.cdc import CaptureInput, UninstallRequest
 from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, SlotLost
 from activities.installing import uninstall_capture
+from activities.slotwatching import watch_slot
 from support.captures import StreamInMemory, captures
 from support.findings import findings_of
 from support.fleet import eventually
@@ -188,6 +189,31 @@ async def test_what_a_slot_holds_back_is_a_finding_once_until_it_has_caught_up_o
     assert [one["partition"] for one in found["partitions"]] == [shop.slot]
     assert "holds back more than warn_retained_wal_bytes, 20000000 bytes" in found["partitions"][0]["detail"]
     assert details(await said())[3:] == [[]]
+
+
+async def test_a_slot_that_nobody_reads_is_warned_of_and_given_up_too(shop):
+    asked = CaptureInput(shop.environment, "shop", 0)
+    assert not (await shop.install()).slot
+    assert (await watch_slot(shop.context, asked)).ended == ""  # nothing is installed
+    await shop.install("t")
+    await shop.capture()
+    assert (await watch_slot(shop.context, asked)).retained_wal_bytes > 0
+    assert shop.bus.said == []
+    shop.limit(warn_retained_wal_bytes=1)
+    for _ in range(2):
+        assert (await watch_slot(shop.context, asked)).ended == ""
+    shop.limit(warn_retained_wal_bytes=2**40)
+    assert (await watch_slot(shop.context, asked)).ended == ""
+    # Only a capture says that it has gone, since a slot that was lost holds nothing back either.
+    ((much,),) = details(shop.bus.said)
+    assert "holds back more than warn_retained_wal_bytes" in much
+    shop.limit(max_retained_wal_bytes=1)
+    ended = (await watch_slot(shop.context, asked)).ended
+    assert "max_retained_wal_bytes is 1: it was dropped" in ended
+    assert await shop.rows("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", shop.slot) == []
+    assert (await watch_slot(shop.context, asked)).ended == ended
+    assert (await shop.capture()).ended == ended
+    assert details(shop.bus.said)[1:] == [[ended]]
 
 
 class BusAway(StreamInMemory):

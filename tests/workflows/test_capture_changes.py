@@ -67,6 +67,23 @@ async def test_case_62_a_paused_capture_lets_go_of_the_slot_and_goes_on_when_it_
         await progress_of(loop, state="running", events=4)
 
 
+async def test_a_slot_is_watched_also_while_its_capture_is_paused_and_given_up_at_the_limit(fleet, monkeypatch):
+    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    async with loops(fleet) as own:
+        loop = await own.capture(turns_per_run=3)
+        await eventually(lambda: own.rooms.running == ["capture"])
+        own.rooms.watched = [PostgresRefused("wrong password"), captured(0), captured(0, ended="given up at 50 GiB")]
+        await loop.signal(PAUSE_SIGNAL)
+        # What cannot be looked at is looked at again; and the loop, which looks for ever, continues as new.
+        await eventually(lambda: len(own.rooms.looks) > 3)
+        progress = await progress_of(loop, state="paused")
+        assert (progress["trouble"]["cause"], progress["trouble"]["message"]) == ("SlotLost", "given up at 50 GiB")
+        assert len(own.rooms.called(CaptureInput)) == 1
+        own.rooms.captures, own.rooms.watched = [captured(4)], [captured(0)]
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", events=4, trouble=None)
+
+
 async def test_how_an_interrupted_turn_ends_is_no_trouble_of_the_loop(fleet):
     async with loops(fleet) as own:
         own.rooms.last_words = PostgresRefused("wrong password")
