@@ -223,7 +223,7 @@ async def _stored(
     with ChangelogFiles(schema, rules.system) as files:
         if state.holds_rows:
             files.add(_truncation(view), query.columns[: len(rules.system.names)])
-        async with aclosing(view.rows(query.sql)) as pieces:
+        async with aclosing(view.rows(query)) as pieces:
             async for piece in pieces:
                 rows += await undisturbed(files.add, piece, query.columns)
                 await keep(files.rolled())

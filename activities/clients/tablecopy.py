@@ -1,6 +1,7 @@
 """A source's table as it is at one position of the log: the rows that the stream from there on does not bring."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,12 @@ from activities.clients.pieces import pieces
 from activities.clients.postgres import PostgresSettings, faults_of, text_of
 from activities.clients.replication import exported_snapshot
 from activities.clients.slots import MEMBERSHIPS
-from activities.core.eventquery import MISFIT_STATES
+from activities.core.eventquery import MISFIT_STATES, EventQuery
 from activities.core.faults import PostgresUnavailable, UnsupportedType
 from activities.core.sourcetables import SourceTable
 
+PROBE_SECONDS = 600
+LISTED_CAUSES = 10
 TRIES = 5
 """Times that a table may be altered just while its copy begins."""
 STORAGE = """
@@ -55,26 +58,48 @@ class TableView:
     _name: str
     _connection: psycopg.AsyncConnection[Any]
 
-    async def rows(self, query: str) -> AsyncGenerator[bytes, None]:
+    async def rows(self, query: EventQuery) -> AsyncGenerator[bytes, None]:
         """What a `COPY … TO STDOUT` of text lines sends, in pieces of whole rows.
 
         Raises:
-            UnsupportedType: a value cannot be written; the message says which column's.
+            UnsupportedType: a value cannot be written; the message says which column's, and what else is wrong.
             PostgresRefused: PostgreSQL says no.
             PostgresUnavailable: the session is gone.
         """
         with faults_of(self._name):
             try:
-                async with aclosing(pieces(self._connection, query)) as found:
+                await self._connection.execute("SAVEPOINT rows")
+                async with aclosing(pieces(self._connection, query.sql)) as found:
                     async for piece in found:
                         yield piece
             except psycopg.Error as failed:
                 if (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    causes = "; ".join(await self._causes(text_of(failed), query.probes))
                     raise UnsupportedType(
-                        f"source table {self.table.identifier}: a row cannot be copied: {text_of(failed)}; mend the "
-                        "row, or set out_of_range of the pipeline, then resume the table"
+                        f"source table {self.table.identifier}: a row cannot be copied: {causes}; mend what is wrong "
+                        "in each of these columns, or set out_of_range of the pipeline, then resume the table"
                     ) from failed
                 raise
+
+    async def _causes(self, first: str, probes: Sequence[str]) -> list[str]:
+        """Why rows cannot be copied, of each column once, as far as that is found in time."""
+        causes, until = [first], time.monotonic() + PROBE_SECONDS
+        for probe in probes:
+            left = int((until - time.monotonic()) * 1000)
+            if left <= 0 or len(causes) >= LISTED_CAUSES:
+                break
+            await self._connection.execute("ROLLBACK TO SAVEPOINT rows")
+            await self._connection.execute(f"SET LOCAL statement_timeout = {left}".encode())
+            try:
+                await self._connection.execute(probe.encode())
+            except errors.QueryCanceled:
+                break
+            except psycopg.Error as failed:
+                if not (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    raise
+                if (cause := text_of(failed)) not in causes:
+                    causes.append(cause)
+        return causes
 
 
 @asynccontextmanager
