@@ -24,10 +24,11 @@ from activities.contracts.cdc import CaptureInput, CaptureReport
 from activities.contracts.findings import RETAINED
 from activities.core.capture import SCHEMA_PREFIX, Shape, Transaction
 from activities.core.changelogs import lsn_text
-from activities.core.faults import SlotLost
+from activities.core.faults import PostgresUnavailable, SlotLost
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
 from activities.slotfindings import PipelineFindings
+from activities.slotwatching import watch_without_buffer
 from activities.watching import Watch
 
 TAKEN_AT_ONCE = 1000
@@ -67,6 +68,9 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         return await _capture(pipeline, source, findings, capture.seconds)
     except SlotLost as lost:
         await findings.end(RETAINED, {source.slot: str(lost)})
+        raise
+    except PostgresUnavailable:
+        await watch_without_buffer(pipeline, source, findings)
         raise
     finally:
         await findings.close()

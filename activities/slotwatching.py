@@ -1,14 +1,18 @@
 """Looking at a slot that nobody reads from, since its capture is paused or waits: the log grows all the same."""
 
-from activities.cdc_context import CdcContext
-from activities.clients.capture_sink import open_sink
+import structlog
+
+from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
+from activities.clients.capture_sink import Progress, open_sink
 from activities.clients.slots import open_slots
 from activities.contracts.cdc import CaptureInput, CaptureReport
 from activities.contracts.findings import RETAINED
 from activities.core.changelogs import lsn_text
-from activities.core.faults import SlotLost
+from activities.core.faults import Fault, PostgresRefused, PostgresUnavailable, SlotLost
 from activities.slotfindings import PipelineFindings
 from activities.watching import Watch
+
+log = structlog.get_logger("icefleet.capture")
 
 
 async def watch_slot(context: CdcContext, capture: CaptureInput) -> CaptureReport:
@@ -23,6 +27,31 @@ async def watch_slot(context: CdcContext, capture: CaptureInput) -> CaptureRepor
     pipeline = context.pipeline(capture.environment, capture.pipeline)
     source = pipeline.captured_from()
     findings = PipelineFindings(context, pipeline)
+    try:
+        return await _watch(pipeline, source, findings)
+    except (PostgresRefused, PostgresUnavailable):
+        await watch_without_buffer(pipeline, source, findings)
+        raise
+
+
+async def watch_without_buffer(pipeline: PipelineConfig, source: CaptureFrom, findings: PipelineFindings) -> None:
+    """Do the same while the buffer is away, which is when the log grows longest; what goes wrong is only logged.
+
+    That the slot is the pipeline's is then told by its publication, and that it was given up by its being gone.
+    """
+    try:
+        async with open_slots(source.database) as slots:
+            watch = Watch(pipeline, source, slots, Progress("", None, None, ""), findings)
+            await watch.look_aside()
+            if watch.danger and await slots.publication_id(source.publication) is not None:
+                await slots.drop(source.slot)
+                await findings.end(RETAINED, {source.slot: watch.danger})
+    except Fault as wrong:
+        # What is told is why the buffer was not reached.
+        log.warning("a slot could not be looked at", pipeline=pipeline.name, slot=source.slot, cause=str(wrong))
+
+
+async def _watch(pipeline: PipelineConfig, source: CaptureFrom, findings: PipelineFindings) -> CaptureReport:
     async with open_slots(source.database) as slots, open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
         progress = await sink.progress()
         captured = lsn_text(progress.captured_lsn or 0)

@@ -1,12 +1,14 @@
 """What stops a capture, or holds it up, is said with the way out."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
 from activities.contracts.cdc import CaptureInput, UninstallRequest
-from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, SlotLost
+from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, PostgresUnavailable, SlotLost
 from activities.installing import uninstall_capture
 from activities.slotwatching import watch_slot
 from support.captures import StreamInMemory, captures
@@ -214,6 +216,36 @@ async def test_a_slot_that_nobody_reads_is_warned_of_and_given_up_too(shop):
     assert (await watch_slot(shop.context, asked)).ended == ended
     assert (await shop.capture()).ended == ended
     assert details(shop.bus.said)[1:] == [[ended]]
+
+
+async def test_a_slot_is_guarded_while_the_buffer_is_away_if_it_is_the_pipelines(shop):
+    """Who must be protected is the source, whose log grows as long as nobody can take it."""
+    await shop.install("t")
+    await shop.capture()
+    shop.config = replace(shop.config, buffer=replace(shop.config.buffer, port=1))
+    slot = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s"
+
+    async def attempts():
+        for attempt in (capture_changes, watch_slot):
+            with pytest.raises(PostgresUnavailable):
+                await attempt(shop.context, CaptureInput(shop.environment, "shop", 0))
+
+    shop.limit(warn_retained_wal_bytes=1)
+    await attempts()
+    ((much,),) = details(shop.bus.said)
+    assert "holds back more than warn_retained_wal_bytes" in much
+    own = shop.config
+    shop.config = replace(own, source=replace(own.source, publication="of_nobody", max_retained_wal_bytes=1))
+    await attempts()
+    assert await shop.rows(slot, shop.slot) == [(1,)]
+    shop.config = own
+    shop.limit(max_retained_wal_bytes=1)
+    await attempts()
+    assert await shop.rows(slot, shop.slot) == []
+    assert "max_retained_wal_bytes is 1: it was dropped" in details(shop.bus.said)[1][0]
+    shop.config = replace(shop.config, buffer=shop.buffer)
+    with pytest.raises(SlotLost, match=r"there is no slot .*install --again"):
+        await shop.capture()
 
 
 class BusAway(StreamInMemory):
