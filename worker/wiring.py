@@ -141,6 +141,8 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         buffer_schema=pipeline.buffer.schema_,
         buffer_max_events=pipeline.buffer.max_events,
         buffer_max_bytes=pipeline.buffer.max_bytes,
+        buffer_max_stopped_events=pipeline.buffer.max_stopped_events,
+        buffer_max_stopped_bytes=pipeline.buffer.max_stopped_bytes,
         rules=ChangelogRules(
             namespace=pipeline.namespace,
             name=pipeline.name,
@@ -151,6 +153,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         batch_bytes=pipeline.batch_bytes,
         parallel_tables=pipeline.parallel_tables,
         commit_interval_seconds=pipeline.commit_interval_ms / 1000,
+        keep_settled_letters_days=pipeline.keep_settled_letters_days,
         keep_snapshots=pipeline.keep_snapshots,
         snapshot_age_seconds=pipeline.snapshot_age_seconds,
     )

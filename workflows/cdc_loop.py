@@ -14,12 +14,16 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 from activities.contracts.cdc import INSTALL_WORKFLOW, PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL, PipelineRequest
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import bad_request, read_only_input, write_input
+from workflows.door import told
 from workflows.failures import cause_of
 
 T = TypeVar("T")
 
 TRY_AGAIN = timedelta(minutes=1)
 """How long a loop rests after a fault that its activity does not try again, unless somebody has mended it before."""
+
+BAD_REQUEST = "BadRequest"
+"""The fault of a pipeline that config does not have, or not with a source. One that it had once may come back."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class PipelineLoop(ABC):
 
     name: str
     grace = timedelta(0)
+    looks_aside = False
+    """Whether `_look_aside` is called every minute while the loop rests."""
 
     def __init__(self) -> None:
         self._asked = PipelineRequest("")
@@ -55,6 +61,8 @@ class PipelineLoop(ABC):
         self._resumed = False
         self._trouble: Trouble | None = None
         self._turns = 0
+        self._accepted = False
+        """Whether a turn has ended in another way than that its request cannot be."""
 
     # --- what a loop says of itself -----------------------------------------------------------------------------
 
@@ -73,6 +81,9 @@ class PipelineLoop(ABC):
     @abstractmethod
     def _lines(self) -> list[str]:
         """The state as Markdown lines."""
+
+    async def _look_aside(self) -> None:  # noqa: B027 - most have nothing that somebody must look after
+        """Look after what the work leaves alone while the loop rests."""
 
     async def _settle(self) -> None:  # noqa: B027 - most have nothing under way between two turns
         """End what goes on beside the turns; the next run begins it again."""
@@ -116,16 +127,43 @@ class PipelineLoop(ABC):
         for_good = self._paused or (trouble is not None and trouble.for_good)
         self._show()
         try:
-            await workflow.wait_condition(lambda: self._heard, timeout=None if for_good else TRY_AGAIN)
+            timeout = TRY_AGAIN if self.looks_aside or not for_good else None
+            await workflow.wait_condition(lambda: self._heard, timeout=timeout)
         except TimeoutError:
-            return True
+            if self.looks_aside:
+                self._turns += 1
+                await self._look_aside()
+            return not for_good
         return False
 
     async def _interruptible(self, work: Awaitable[T]) -> T | None:
-        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered."""
+        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered.
+
+        Raises:
+            ApplicationError: `BadRequest`, of a loop that never did anything: whoever started it asks in vain.
+        """
+        running, interrupted = await self._until(lambda: self._interrupts, work)
+        if running.cancelled():
+            return None
+        failure = running.exception()
+        if failure is None:
+            self._trouble, self._accepted = None, True
+            return running.result()
+        if not isinstance(failure, ActivityError):
+            raise failure
+        # A turn that was interrupted may end in any way, as when its worker died meanwhile; the next one will tell.
+        if not interrupted and not is_cancelled_exception(failure):
+            cause, message, who = cause_of(failure)
+            if cause == BAD_REQUEST and not self._accepted:
+                raise told(failure) from failure
+            self._trouble, self._accepted = self._trouble_of(cause, message, who), True
+        return None
+
+    async def _until(self, heard: Callable[[], bool], work: Awaitable[T]) -> tuple[asyncio.Future[T], bool]:
+        """The work when it has ended, and whether it was made to, since something was heard."""
         running = asyncio.ensure_future(work)
         try:
-            await workflow.wait_condition(lambda: running.done() or self._interrupts)
+            await workflow.wait_condition(lambda: running.done() or heard())
             if not running.done() and self.grace:
                 with contextlib.suppress(TimeoutError):
                     await workflow.wait_condition(running.done, timeout=self.grace)
@@ -134,18 +172,7 @@ class PipelineLoop(ABC):
             raise
         interrupted = not running.done()
         await _ended(running)
-        if running.cancelled():
-            return None
-        failure = running.exception()
-        if failure is None:
-            self._trouble = None
-            return running.result()
-        if not isinstance(failure, ActivityError):
-            raise failure
-        # A turn that was interrupted may end in any way, as when its worker died meanwhile; the next one will tell.
-        if not interrupted and not is_cancelled_exception(failure):
-            self._trouble = self._trouble_of(*cause_of(failure))
-        return None
+        return running, interrupted
 
     async def _obey(self) -> None:  # noqa: B027 - most orders are flags
         """Carry out what people have asked for between two turns."""
@@ -173,6 +200,7 @@ class PipelineLoop(ABC):
         if asked.turns_per_run < 1:
             raise bad_request(f"field 'turns_per_run' must be at least 1; it is {asked.turns_per_run}")
         self._asked = replace(asked, carried=None)
+        self._accepted = asked.carried is not None
         if asked.carried is not None:
             self._take_over(asked.carried)
         workflow.upsert_search_attributes([ENVIRONMENT_ATTRIBUTE.value_set(asked.environment)])

@@ -78,6 +78,8 @@ class Rooms(Cdc):
         super().__init__(context)
         self.ingests: list[IngestReport | Fault] = []
         self.captures: list[CaptureReport | Fault] = []
+        self.watched: list[CaptureReport | Fault] = [captured(0)]
+        self.looks: list[CaptureInput] = []
         self.installed = InstallReport(slot="icefleet_shop", publication="icefleet_shop")
         self.settled: Callable[[LettersRequest], LettersReport | Fault] = lambda _: LettersReport("done", "done", 1)
         self.copied: dict[str, CopyReport | Fault | None] = {}
@@ -119,6 +121,13 @@ class Rooms(Cdc):
     async def capture_changes(self, capture: CaptureInput) -> CaptureReport:
         """Answer as the test says."""
         return await self._next("capture", capture, self.captures)
+
+    @activity.defn(name="watch_slot")
+    @faults_named
+    async def watch_slot(self, capture: CaptureInput) -> CaptureReport:
+        """Answer as the test says, the last of it again and again."""
+        self.looks.append(capture)
+        return _told(self.watched.pop(0) if len(self.watched) > 1 else self.watched[0])
 
     @activity.defn(name="ingest_batch")
     @faults_named
