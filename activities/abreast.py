@@ -24,6 +24,16 @@ async def each(ask: Callable[[S], Awaitable[T]], many: Sequence[S], at_once: int
     return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
+async def both(one: Awaitable[S], other: Awaitable[T]) -> tuple[S, T]:
+    """Both answers; when one fails, the other has ended before that is said."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
+
+
 async def first_of(*jobs: Awaitable[None]) -> None:
     """Run until one job ends, and let the others end; what it raised is raised."""
     tasks = [asyncio.ensure_future(job) for job in jobs]

@@ -5,7 +5,8 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
 Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
-`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`.
+`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`. Mirrors: `merge-before-read`, `merge-after-write`,
+`merge-after-index`, `merge-before-commit`, `merge-after-commit`.
 """
 
 import os
@@ -42,7 +43,10 @@ INGEST_NAMES = frozenset(
 )
 CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-during-buffer", "cdc-after-buffer", "cdc-before-feedback"})
 COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
-ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES
+MERGE_NAMES = frozenset(
+    {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
+)
+ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES | MERGE_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 

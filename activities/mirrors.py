@@ -1,6 +1,10 @@
 """The activities of mirrors: thin methods over the rooms that do the work."""
 
-from activities.contracts.mirrors import MirrorActivities
+from temporalio import activity
+
+from activities.contracts.mirrors import MergeInput, MergeReport, MirrorActivities
+from activities.errors import faults_named
+from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 
 
@@ -9,3 +13,9 @@ class Mirrors(MirrorActivities):
 
     def __init__(self, context: MirrorContext) -> None:
         self._context = context
+
+    @activity.defn(name="merge_mirror")
+    @faults_named
+    async def merge_mirror(self, merge: MergeInput) -> MergeReport:
+        """See `activities.merging.merge_mirror`."""
+        return await merge_mirror(self._context, merge)

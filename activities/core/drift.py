@@ -154,7 +154,7 @@ def plan_drift(
         states.append(state)
     names = [column.field for column in state.columns]
     final = {name: types[name] for name in types if name in foreign} | dict(zip(names, kinds, strict=True))
-    changes = _renames([column.field for column in now.columns], names)
+    changes = renames([column.field for column in now.columns], names)
     changes += [
         WidenField(name, kind)
         for before, name, kind in zip(now.columns, names, kinds, strict=False)
@@ -247,7 +247,7 @@ def _retired(columns: list[ColumnState], sequence: str) -> tuple[ColumnState, ..
     return tuple(columns)
 
 
-def _renames(before: Sequence[str], after: Sequence[str]) -> list[Change]:
+def renames(before: Sequence[str], after: Sequence[str]) -> list[Change]:
     """From old names to new ones, so that no step meets a name that is still in use; a circle goes by a spare name."""
     waiting = {old: new for old, new in zip(before, after, strict=False) if old != new}
     used, made = set(before), list[Change]()

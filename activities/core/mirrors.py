@@ -164,6 +164,14 @@ class Watermark:
     refused; empty: all are remembered."""
     columns: dict[str, str] = field(default_factory=dict)
     """Name of a column of the changelog → its field id there, as text: what the mirror's columns were made from."""
+    partial_ties: int = 0
+    """Of the changes with the very number in `partial` only the first so many are; 0: all."""
+    partial_snapshot: int | None = None
+    """The snapshot that `partial` speaks of; None: of none."""
+    partial_sequence_number: int = 0
+    """Its Iceberg sequence number: `partial` speaks of no change of a later snapshot."""
+    partial_committed_ms: int = 0
+    """When it was committed."""
 
     def dump(self) -> str:
         """As JSON text."""

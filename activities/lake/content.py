@@ -15,6 +15,8 @@ from activities.lake.storage import is_refusal
 BATCH_ROWS = 8192
 BUFFER_BYTES = 2**20
 """Read at once of each column; a file is never held whole, nor is one of its row groups."""
+WHOLE_BYTES = 16 * 2**20
+"""An object up to this size is fetched with one request, when somebody wants most of it."""
 _OF_THE_STORE = "AWS Error"
 """What the library below PyArrow puts before everything that the store, and not the file, did wrong."""
 
@@ -36,6 +38,31 @@ class Files:
         """
         with named(path), self._io.new_input(path).open() as source, open_parquet(source) as file:
             yield file
+
+    @contextlib.contextmanager
+    def open_most(self, path: str, size: int) -> Iterator[pq.ParquetFile]:
+        """The same for a file of `size` bytes of which most will be read: with few requests, and more memory.
+
+        An object of up to WHOLE_BYTES is fetched at once, of a larger one the row groups that are read.
+        """
+        with named(path), self._io.new_input(path).open() as source:
+            body: Any = source
+            if size <= WHOLE_BYTES:
+                body = pa.BufferReader(body.read_buffer())
+            with pq.ParquetFile(body, pre_buffer=True, page_checksum_verification=True) as file:
+                yield file
+
+    def part(self, path: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on; fewer only at the end of the object.
+
+        Raises:
+            ObjectRefused: it is gone, or shorter than `offset`.
+            StoreRefused: there is no right to it.
+            StoreUnavailable: the store does not answer as it should.
+        """
+        with named(path), self._io.new_input(path).open() as source:
+            source.seek(offset)
+            return bytes(source.read(length))
 
 
 @contextlib.contextmanager

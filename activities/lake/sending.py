@@ -2,19 +2,24 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import requests
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
+    AddSnapshotUpdate,
     AssertCurrentSchemaId,
     AssertDefaultSpecId,
+    AssertRefSnapshotId,
     AssertTableUUID,
+    SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
 )
@@ -93,7 +98,7 @@ class Attempt:
         self._transaction = Transaction(table)
         self._asserted: Sequence[TableRequirement] = ()
         self._refused = False
-        self._producer: Any = None
+        self._clean: Callable[[], None] | None = None
 
     @property
     def metadata(self) -> TableMetadata:
@@ -116,12 +121,23 @@ class Attempt:
         """Stage a snapshot that follows the head, and write its manifests."""
         update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
         producer = update.overwrite() if remove else update.merge_append()
-        self.snapshot_id, self._producer = producer.snapshot_id, producer
+        self.snapshot_id, self._clean = producer.snapshot_id, producer._clean_all_uncommitted  # noqa: SLF001
         for file in add:
             producer.append_data_file(file)
         for file in remove:
             producer.delete_data_file(file)
         producer.commit()
+
+    def follow(self, snapshot: Snapshot, tag: str, clean: Callable[[], None]) -> None:
+        """Stage a snapshot whose manifests are written already, as the head and under a tag; `clean` deletes them."""
+        before = self.metadata.current_snapshot()
+        head = {"ref": MAIN_BRANCH, "snapshot-id": before.snapshot_id if before else None}
+        updates: list[TableUpdate] = [AddSnapshotUpdate(snapshot=snapshot)]
+        for name, kind in ((MAIN_BRANCH, SnapshotRefType.BRANCH), (tag, SnapshotRefType.TAG)):
+            named = {"ref-name": name, "type": kind, "snapshot-id": snapshot.snapshot_id}
+            updates.append(SetSnapshotRefUpdate.model_validate(named))
+        self.change(updates, [AssertRefSnapshotId.model_validate(head)])
+        self.snapshot_id, self._clean = snapshot.snapshot_id, clean
 
     def send(self, lake: Lake) -> bool:
         """Send what was staged; False when it is known or suspected not to have landed, so the head must be asked."""
@@ -139,8 +155,8 @@ class Attempt:
 
         A try whose outcome is unknown keeps its files: it may land at any time.
         """
-        if self._refused and self._producer is not None:
-            self._producer._clean_all_uncommitted()  # noqa: SLF001
+        if self._refused and self._clean is not None:
+            self._clean()
             self._refused = False
 
 

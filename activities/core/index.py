@@ -1,0 +1,338 @@
+"""The index of a mirror's keys, as arrays: looking up, folding, merging.
+
+The index is what several segments say together, each a sorted array of entries: of a key that is in more than one, the
+newest segment's entry counts. Segments are given newest first, everywhere.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+Starts = npt.NDArray[np.uint32]
+
+BUCKETS = 2
+SIEVE_SLOTS = 16
+"""For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
+LARGEST_SIEVE = 2**23
+_PIECE = 2**17
+_STEPS = 8
+"""Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
+few buckets have more."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
+
+    entries: Entries
+    starts: Starts
+    """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
+    each bucket begins, and behind the last one the number of entries."""
+    sieve: Flags
+    """The same for many more slots: whether there is any key in each. Empty: there is no sieve."""
+    first: int = 0
+    """Entries with a smaller `high` do not count."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def segment_of(entries: Entries) -> Segment:
+    """Entries that are in memory, with a directory and a sieve."""
+    high = entries.keys.high
+    return Segment(entries, starts_of(high), sieve_of(high))
+
+
+def starts_of(high: Words) -> Starts:
+    """The directory of keys that ascend."""
+    starts = np.zeros(_power(BUCKETS * len(high)) + 1, np.uint32)
+    for piece in _pieces(high):
+        places = _slots(high, piece, len(starts) - 1) + 1
+        counted = np.bincount(places - places[0])
+        starts[places[0] : places[0] + len(counted)] += counted.astype(np.uint32)
+    return np.cumsum(starts, out=starts)
+
+
+def sieve_of(high: Words) -> Flags:
+    """The sieve of keys that ascend."""
+    sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE), np.bool_)
+    for piece in _pieces(high):
+        sieve[_slots(high, piece, len(sieve))] = True
+    return sieve
+
+
+def _pieces(high: Words) -> Iterator[Words]:
+    return (high[begin : begin + _PIECE] for begin in range(0, len(high), _PIECE))
+
+
+def _power(count: int) -> int:
+    return 1 << max(count - 1, 1).bit_length()
+
+
+def _slots(keys: Words, high: Words, count: int) -> Rows:
+    """Where words lie that are not less than the first of `keys` and not more than the last, among `count` slots."""
+    first, last = int(keys[0]), int(keys[-1])
+    shift = max(0, (last - first).bit_length() - (count.bit_length() - 1))
+    return ((high - np.uint64(first)) >> np.uint64(shift)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the index says of some keys, in their order."""
+
+    known: Flags
+    """False: the index has neither a row nor a tombstone of the key; the other arrays hold zeros."""
+    file: npt.NDArray[np.uint32]
+    """0: the key was deleted."""
+    row: npt.NDArray[np.uint32]
+    """0-based position in the data file; of a deleted key, when that was merged, in seconds since 1970."""
+    sequences: Sequences
+
+    @classmethod
+    def nothing(cls, count: int) -> Self:
+        """What an empty index says of `count` keys."""
+        words, numbers = np.zeros((2, count), np.uint64), np.zeros((2, count), np.uint32)
+        return cls(np.zeros(count, np.bool_), numbers[0], numbers[1], Sequences(words[0], words[1]))
+
+    @property
+    def live(self) -> Flags:
+        """Which keys have a row."""
+        live: Flags = self.known & (self.file != TOMBSTONE)
+        return live
+
+
+def find(segments: Iterable[Segment], keys: Keys) -> Found:
+    """Look up keys that are sorted by `high` (then it is quick) and may repeat."""
+    if np.any(keys.high[1:] < keys.high[:-1]):
+        order = np.argsort(keys.high, kind="stable")
+        return _unordered(find(segments, keys.take(order)), order)
+    found = Found.nothing(len(keys))
+    for segment in segments:
+        if len(segment):
+            _look(segment, keys, found)
+    return found
+
+
+def _unordered(found: Found, order: Rows) -> Found:
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return Found(found.known[back], found.file[back], found.row[back], found.sequences.take(back))
+
+
+def _look(segment: Segment, keys: Keys, found: Found) -> None:
+    """Write down what a segment knows of keys that no newer one knew."""
+    entries = segment.entries
+    first = int(np.searchsorted(keys.high, max(entries.keys.high[0], np.uint64(segment.first)), "left"))
+    stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
+    maybe = ~found.known[first:stop]
+    if len(segment.sieve):
+        maybe &= segment.sieve[_slots(entries.keys.high, keys.high[first:stop], len(segment.sieve))]
+    asked = np.flatnonzero(maybe) + first
+    at = _positions(segment, keys.high[asked], keys.low[asked])
+    hits = at >= 0
+    asked, at = asked[hits], at[hits]
+    found.known[asked] = True
+    found.file[asked] = entries.file[at]
+    found.row[asked] = entries.row[at]
+    found.sequences.high[asked] = entries.sequences.high[at]
+    found.sequences.low[asked] = entries.sequences.low[at]
+
+
+def _positions(segment: Segment, high: Words, low: Words) -> Rows:
+    """Where in a segment each pair is, -1 for those that are not there."""
+    keys = segment.entries.keys
+    at = _first_positions(segment, high)
+    met = np.flatnonzero(at >= 0)
+    other = met[keys.low[at[met]] != low[met]]
+    if len(other):  # keys that share a `high`: go on by `low`
+        at[other] = _among_equals(keys, high[other], low[other])
+        at[other[keys.low[at[other]] != low[other]]] = -1
+    return at
+
+
+def _first_positions(segment: Segment, high: Words) -> Rows:
+    """Where the first key with each `high` is, -1 where none has it."""
+    keys = segment.entries.keys.high
+    bucket = _slots(keys, high, len(segment.starts) - 1)
+    at, stop = segment.starts[bucket].astype(np.int64), segment.starts[1:][bucket]
+    found = np.full(len(high), -1)
+    asked = np.flatnonzero(at < stop)
+    for _ in range(_STEPS):
+        here, wanted = keys[at[asked]], high[asked]
+        hits = asked[here == wanted]
+        found[hits] = at[hits]
+        asked = asked[here < wanted]
+        at[asked] += 1
+        asked = asked[at[asked] < stop[asked]]
+        if not len(asked):
+            return found
+    searched = np.searchsorted(keys, high[asked])
+    hits = np.flatnonzero(keys[np.minimum(searched, len(keys) - 1)] == high[asked])
+    found[asked[hits]] = searched[hits]
+    return found
+
+
+def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:
+    """Of the positions with the same `high`: the first whose `low` is not smaller, or the last one."""
+    first = np.searchsorted(keys.high, high, "left")
+    last = np.searchsorted(keys.high, high, "right") - 1
+    while np.any(first < last):
+        middle = (first + last) // 2
+        smaller = keys.low[middle] < low
+        first = np.where(smaller & (first < last), middle + 1, first)
+        last = np.where(smaller, last, middle)
+    return first
+
+
+def nothing() -> Entries:
+    """No entries."""
+    words, numbers = np.empty(0, np.uint64), np.empty(0, np.uint32)
+    return Entries(Keys(words, words), numbers, numbers, Sequences(words, words))
+
+
+def taken(entries: Entries, rows: npt.NDArray[Any] | slice) -> Entries:
+    """Some entries: by indices that ascend, a mask, or a slice (then nothing is copied)."""
+    keys, sequences = entries.keys, entries.sequences
+    return Entries(
+        Keys(keys.high[rows], keys.low[rows]),
+        entries.file[rows],
+        entries.row[rows],
+        Sequences(sequences.high[rows], sequences.low[rows]),
+    )
+
+
+def between(entries: Entries, first: int, stop: int | None) -> Entries:
+    """Those with `first <= key.high < stop`; no `stop`: all from `first` on. Nothing is copied."""
+    high = entries.keys.high
+    begin = int(np.searchsorted(high, np.uint64(first)))
+    end = len(high) if stop is None else int(np.searchsorted(high, np.uint64(stop)))
+    return taken(entries, slice(begin, end))
+
+
+def fold(segments: Sequence[Entries]) -> Entries:
+    """What segments, newest first, say together."""
+    if len(segments) == 1:
+        return segments[0]
+    every = joined(segments)
+    return taken(every, _newest(every.keys))
+
+
+def ordered(entries: Entries) -> Entries:
+    """Entries in any order as a segment; of a key that comes more than once the first one counts."""
+    return taken(entries, _newest(entries.keys))
+
+
+def joined(segments: Sequence[Entries]) -> Entries:
+    """All entries, one segment behind the other: no segment any more."""
+    if not segments:
+        return nothing()
+    return Entries(
+        Keys(
+            np.concatenate([segment.keys.high for segment in segments]),
+            np.concatenate([segment.keys.low for segment in segments]),
+        ),
+        np.concatenate([segment.file for segment in segments]),
+        np.concatenate([segment.row for segment in segments]),
+        Sequences(
+            np.concatenate([segment.sequences.high for segment in segments]),
+            np.concatenate([segment.sequences.low for segment in segments]),
+        ),
+    )
+
+
+def _newest(keys: Keys) -> Rows:
+    """The first occurrence of every key, in the order of the keys."""
+    order = np.argsort(keys.high, kind="stable")  # merges what is sorted in pieces already, in linear time
+    high, low = keys.high[order], keys.low[order]
+    again = np.zeros(len(order), np.bool_)
+    np.equal(high[1:], high[:-1], out=again[1:])
+    if np.any(low[1:][again[1:]] != low[:-1][again[1:]]):  # different keys that share a `high`
+        order = np.lexsort((keys.low, keys.high))
+        high, low = keys.high[order], keys.low[order]
+        again[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    return order[~again]
+
+
+def merge(segments: Sequence[Entries], rows: int) -> Iterator[Entries]:
+    """The same as `fold`, in ascending pieces, each made of at most one and a half times `rows` entries.
+
+    Only keys that share a `high` come in one piece however many they are.
+    """
+    sources = [segment for segment in segments if len(segment)]
+    begins = [0] * len(sources)
+    for border in _borders(sources, rows):
+        ends = [int(np.searchsorted(source.keys.high, border)) for source in sources]
+        parts = [taken(source, slice(*ends_of)) for source, *ends_of in zip(sources, begins, ends, strict=True)]
+        begins = ends
+        yield from _folded(parts)
+    yield from _folded([taken(source, slice(begin, None)) for source, begin in zip(sources, begins, strict=True)])
+
+
+def _folded(parts: Sequence[Entries]) -> Iterator[Entries]:
+    held = [part for part in parts if len(part)]
+    if held:
+        yield fold(held)
+
+
+def _borders(sources: Sequence[Entries], rows: int) -> Words:
+    """Ascending `high` words between which lie about `rows` entries of all sources together."""
+    if not sources:
+        return np.empty(0, np.uint64)
+    stride = max(1, rows // (2 * len(sources)))
+    samples = np.sort(np.concatenate([source.keys.high[stride - 1 :: stride] for source in sources]))
+    each = max(1, rows // stride)
+    return np.unique(samples[each - 1 :: each])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of entries, and what those that went could have said."""
+
+    entries: Entries
+    forgotten: tuple[int, int] | None
+    """The greatest sequence number (high, low) of tombstones that went by age; None: none did."""
+
+
+def without_truncated(entries: Entries, truncated: tuple[int, int]) -> Entries:
+    """Without what is older than the newest truncate: nothing of it counts any more, here or in older segments."""
+    if truncated == (0, 0):
+        return entries
+    older = _older(entries.sequences, truncated)
+    return taken(entries, ~older) if older.any() else entries
+
+
+def forgetful(entries: Entries, cut: int) -> Kept:
+    """Without tombstones that were merged before `cut` (seconds since 1970); for entries that lie above no others."""
+    old = (entries.file == TOMBSTONE) & (entries.row < cut)
+    if not old.any():
+        return Kept(entries, None)
+    return Kept(taken(entries, ~old), greatest(entries.sequences.take(old)))
+
+
+def without_older(found: Found, truncated: tuple[int, int]) -> Found:
+    """What was found, knowing nothing of what is older than the newest truncate."""
+    if truncated == (0, 0):
+        return found
+    return Found(found.known & ~_older(found.sequences, truncated), found.file, found.row, found.sequences)
+
+
+def greatest(sequences: Sequences) -> tuple[int, int]:
+    """The greatest sequence number, as (high, low); of none (0, 0)."""
+    if not len(sequences):
+        return 0, 0
+    high = sequences.high.max()
+    return int(high), int(sequences.low[sequences.high == high].max())
+
+
+def _older(sequences: Sequences, than: tuple[int, int]) -> Flags:
+    high, low = np.uint64(than[0]), np.uint64(than[1])
+    older: Flags = (sequences.high < high) | ((sequences.high == high) & (sequences.low < low))
+    return older

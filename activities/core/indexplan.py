@@ -1,0 +1,62 @@
+"""When runs of an index are folded and when they go into its base, so that no merge ever pays for the whole base.
+
+A merge writes its changes as a run. Twelve runs become one of the next level, as long as that stays small. When runs
+are a fair share of the base, they are marked as being merged, and following merges bring them into the base range by
+range, each so much as its own changes owe: the work is done before the next such round begins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FAN = 12
+"""Runs of one level that are folded."""
+LARGEST_FOLD = 2**21
+"""Entries above which runs are not folded any more: they wait for the base."""
+SHARE = 0.5
+"""Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the
+base that are written anew."""
+OWED = 1.5 * (1 + 1 / SHARE)
+"""Entries of the base that a change makes due while a round goes on: by half more than keeps pace."""
+STEP = 2**20
+"""Entries that a step merges at least, unless fewer are left: each makes files and lines in the head."""
+PART = 2**20
+"""Entries of a part of the base, at most."""
+AT_ONCE = 2**17
+"""Entries that are left to merge which are merged without waiting."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, for planning."""
+
+    level: int
+    rows: int
+
+
+def is_due(runs: Sequence[Run]) -> bool:
+    """Whether runs are to be folded, or a round of merging is to begin."""
+    return sum(1 for run in runs if run.level == 0) >= FAN
+
+
+def to_fold(runs: Sequence[Run]) -> int:
+    """How many of the newest runs (given newest first, so that levels ascend) are to become one; 0: none."""
+    folded = 0
+    for level in sorted({run.level for run in runs}):
+        upto = sum(1 for run in runs if run.level <= level)
+        count = upto - folded + (1 if folded else 0)  # what was folded so far would be one more of this level
+        if count < FAN or sum(run.rows for run in runs[:upto]) > LARGEST_FOLD:
+            break
+        folded = upto
+    return folded
+
+
+def begins_round(runs: Sequence[Run], base_rows: int) -> bool:
+    """Whether runs are enough to be merged into the base."""
+    return is_due(runs) and sum(run.rows for run in runs) >= SHARE * base_rows
+
+
+def step_rows(owed: int, left: int) -> int:
+    """How many of the `left` entries (of the base and of the runs) are to be merged now; 0: wait."""
+    if left <= AT_ONCE or owed >= left:
+        return left
+    return owed if owed >= STEP else 0

@@ -1,0 +1,110 @@
+"""The deletes that a changelog holds: what an index needs that is made anew, so that deleted keys stay deleted."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+
+from activities.core import fold
+from activities.core.mirrors import MirrorConfig, Sequences, Watermark
+from activities.core.sequences import older_than, predecessor, sequence_text, sequence_words
+from activities.lake.changecolumns import operations_of, sequences_of
+from activities.lake.changelog import PIPELINE
+from activities.lake.changemanifests import ChangelogFiles
+from activities.lake.changereading import OpenFile, Projection
+from activities.lake.changes import ChangelogFile
+from activities.lake.content import Files
+from activities.lake.storage import metadata_named
+
+_KEEPS_ALL = {Operation.APPEND, Operation.REPLACE}
+_DELETE = "delete"
+
+
+class Deletes:
+    """The deletes of a changelog as it is now that count for a mirror, to be gone through once.
+
+    Those that the mirror has not merged yet are among them: they will win against what is older anyway, and nothing
+    that the mirror holds may give way to them.
+    """
+
+    def __init__(self, changelog: Table, config: MirrorConfig, watermark: Watermark, files: Files) -> None:
+        self._table, self._config, self._files = changelog, config, files
+        self._watermark = watermark
+        self._wanted = Projection(changelog, (*config.primary_keys, config.sequence_column, config.operation_column))
+        self._where = f"changelog {'.'.join(changelog.name())}, column "
+        self._smallest: tuple[int, int] | None = None
+
+    @property
+    def horizon(self) -> str:
+        """Deletes up to this sequence number (32 hex digits) may be missing; empty: none is. Known at the end."""
+        known = self._watermark.horizon
+        if self._smallest in (None, (0, 0)) or self._is_whole():
+            return known
+        return max(known, sequence_text(*predecessor(*self._smallest)))
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Tables of the key's columns and the sequence column, as the changelog names and types them today.
+
+        Raises:
+            ChangeInvalid: a change has an unknown operation or no sequence number.
+            ObjectRefused, StoreRefused, StoreUnavailable: a file cannot be read.
+        """
+        for file in self._live():
+            with self._files.open_most(file.path, file.size) as parquet:
+                source = OpenFile(file, parquet, self._wanted)
+                for table in source.batches(self._groups(source)):
+                    yield self._deletes(table)
+
+    @metadata_named()
+    def _live(self) -> list[ChangelogFile]:
+        head = self._table.current_snapshot()
+        return [] if head is None else ChangelogFiles(self._table, self._config.sequence_column).live(head)
+
+    def _deletes(self, table: pa.Table) -> pa.Table:
+        config = self._config
+        sequences = sequences_of(
+            table.column(config.sequence_column), config.sequence_format, self._where + config.sequence_column
+        )
+        operations = operations_of(table.column(config.operation_column), self._where + config.operation_column)
+        self._see(sequences)
+        counts = operations == fold.DELETE
+        counts &= ~older_than(sequences, max(self._watermark.truncated, _successor(self._watermark.horizon)))
+        return table.drop_columns([config.operation_column]).filter(pa.array(counts))
+
+    def _see(self, sequences: Sequences) -> None:
+        if len(sequences):
+            high = sequences.high.min()
+            self._see_one(int(high), int(sequences.low[sequences.high == high].min()))
+
+    def _see_one(self, high: int, low: int) -> None:
+        self._smallest = (high, low) if self._smallest is None else min(self._smallest, (high, low))
+
+    def _groups(self, source: OpenFile) -> list[int]:
+        """Row groups that may hold deletes: of our own changelogs, statistics say where there are none."""
+        groups = range(source.parquet.metadata.num_row_groups)
+        if PIPELINE not in self._table.properties:
+            return list(groups)
+        idle = set()
+        for group in groups:
+            operations = source.statistics(self._config.operation_column, group)
+            sequences = source.statistics(self._config.sequence_column, group)
+            if operations is not None and sequences is not None and operations.min > _DELETE:
+                idle.add(group)
+                self._see_one(*map(int, sequence_words(sequences.min)))
+        return [group for group in groups if group not in idle]
+
+    def _is_whole(self) -> bool:
+        """Whether the changelog's history is there to its beginning, and nothing was ever taken away from it."""
+        snapshot = self._table.current_snapshot()
+        while snapshot is not None:
+            if snapshot.summary is None or snapshot.summary.operation not in _KEEPS_ALL:
+                return False
+            if snapshot.parent_snapshot_id is None:
+                return True
+            snapshot = self._table.snapshot_by_id(snapshot.parent_snapshot_id)
+        return False
+
+
+def _successor(text: str) -> str:
+    return f"{int(text, 16) + 1:032x}" if text else ""

@@ -1,0 +1,261 @@
+"""Segments of indexes on this worker's disk, decoded: arrays that are mapped into memory, so that looking up takes page
+cache and no heap. Whatever is here may be deleted at any time, and what is damaged is as good as deleted.
+"""  # noqa: D205 - two sentences that belong together
+
+import hashlib
+import json
+import os
+import threading
+import time
+import uuid
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from activities.core.index import Segment, sieve_of, starts_of
+from activities.core.mirrors import Entries, Keys, Sequences
+
+MOST_BYTES = 32 * 2**30
+_MOST_OPEN = 2048
+_KEPT_PER_LOOK = 64
+_ABANDONED_SECONDS = 86_400
+_HEADER_BYTES = 4096
+_COLUMNS = (
+    *(("key_high", np.uint64), ("key_low", np.uint64), ("sequence_high", np.uint64), ("sequence_low", np.uint64)),
+    *(("file", np.uint32), ("row", np.uint32)),
+)
+_SEGMENT, _BYTES, _PART = ".entries", ".bytes", ".part"
+_WORD = 2**64
+
+
+class IndexCache:
+    """What one directory holds, by the SHA-256 of what it was made from. Methods block; any thread may call them."""
+
+    def __init__(self, directory: Path, most_bytes: int = MOST_BYTES) -> None:
+        self.directory = directory
+        self._most_bytes = most_bytes
+        self._open: OrderedDict[str, Segment] = OrderedDict()
+        self._lock = threading.Lock()
+        self._kept = _KEPT_PER_LOOK
+        """What was written since the directory was last looked at."""
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def segment(self, sha256: str, rows: int) -> Segment | None:
+        """A segment of so many entries; None when it is not here, or not whole."""
+        path = self._path(sha256, _SEGMENT)
+        with self._lock:
+            held = self._open.get(sha256)
+        if held is None:
+            try:
+                held = _mapped(path, rows)
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError, LookupError, TypeError):
+                path.unlink(missing_ok=True)
+                return None
+        with suppress(FileNotFoundError):  # what is mapped stays, also when its name has gone
+            os.utime(path)
+        with self._lock:
+            self._open[sha256] = held
+            self._open.move_to_end(sha256)
+            while len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+        return held
+
+    @contextmanager
+    def writing(self, capacity: int, *, sieved: bool) -> Iterator["SegmentWriter"]:
+        """Make a segment of at most so many entries; it is here once it is kept."""
+        with self.scratch() as path, path.open("wb") as file:
+            yield SegmentWriter(file, capacity, sieved=sieved)
+
+    def keep(self, writer: "SegmentWriter", sha256: str) -> None:
+        """Let a segment that has been written be here."""
+        self._kept += 1
+        Path(writer.finish()).replace(self._path(sha256, _SEGMENT))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A path in the directory for a file that goes at the end, if it is still there."""
+        path = self.directory / f"{uuid.uuid4().hex}{_PART}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def content(self, sha256: str) -> bytes | None:
+        """Bytes that were kept as they are; None when they are not here, or not whole."""
+        path = self._path(sha256, _BYTES)
+        try:
+            found = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return found if hashlib.sha256(found).hexdigest() == sha256 else None
+
+    def keep_content(self, content: bytes, sha256: str) -> None:
+        """Keep bytes as they are."""
+        self._kept += 1
+        with self.scratch() as path:
+            path.write_bytes(content)
+            path.replace(self._path(sha256, _BYTES))
+
+    def trim(self, needed: Collection[str]) -> None:
+        """Delete what was not used for longest until the rest is small enough; never what is needed.
+
+        It looks once in a while only.
+        """
+        if self._kept < _KEPT_PER_LOOK:
+            return
+        kept, left, self._kept = 0, [], 0
+        for path in self.directory.iterdir():
+            with suppress(FileNotFoundError):  # another process tidies too
+                status = path.stat()
+                if path.suffix == _PART:
+                    if status.st_mtime < time.time() - _ABANDONED_SECONDS:
+                        path.unlink()
+                    continue
+                kept += status.st_blocks * 512
+                left.append((status.st_mtime, status.st_blocks * 512, path))
+        for _, size, path in sorted(left):
+            if kept <= self._most_bytes:
+                return
+            if path.stem not in needed:
+                path.unlink(missing_ok=True)
+                kept -= size
+                with self._lock:
+                    self._open.pop(path.stem, None)
+
+    def _path(self, sha256: str, suffix: str) -> Path:
+        return self.directory / f"{sha256}{suffix}"
+
+
+@lru_cache(maxsize=64)
+def cache_at(directory: Path, most_bytes: int = MOST_BYTES) -> IndexCache:
+    """The cache of a directory, one for all who ask: what was checked once is not checked again."""
+    return IndexCache(directory, most_bytes)
+
+
+class SegmentWriter:
+    """Writes arrays beside each other whose length is not known yet: each has room for `capacity` entries.
+
+    A column that holds one value only takes no room; what is not written of the others is a hole.
+    """
+
+    def __init__(self, file: BinaryIO, capacity: int, *, sieved: bool) -> None:
+        self._file = file
+        self._capacity = capacity
+        self._rows = 0
+        self._sums = [0] * len(_COLUMNS)
+        self._constants: list[int | None] = [None] * len(_COLUMNS)
+        self._sieved = sieved
+
+    def add(self, entries: Entries) -> None:
+        """Append entries."""
+        if not len(entries):
+            return
+        for number, column in enumerate(_columns(entries)):
+            self._add_column(number, column)
+        self._rows += len(entries)
+
+    def _add_column(self, number: int, column: npt.NDArray[Any]) -> None:
+        value = self._constants[number] if self._rows else int(column[0])
+        if value is not None and not np.all(column == column.dtype.type(value)):
+            self._write(number, 0, np.full(self._rows, value, column.dtype))
+            value = None
+        self._constants[number] = value
+        if value is None:
+            self._write(number, self._rows, column)
+
+    def _write(self, number: int, row: int, column: npt.NDArray[Any]) -> None:
+        self._file.seek(_offsets(self._capacity)[number] + row * column.itemsize)
+        self._file.write(np.ascontiguousarray(column).data)
+        self._sums[number] += _sum(column)
+
+    def finish(self) -> str:
+        """End the file; answers its path."""
+        self._file.flush()
+        high = _column(self._file.name, self._rows, _offsets(self._capacity)[0], self._constants[0])
+        starts = starts_of(high)
+        sieve = sieve_of(high) if self._sieved else np.empty(0, np.bool_)
+        self._file.seek(_offsets(self._capacity)[-1])
+        self._file.write(starts.data)
+        self._file.write(sieve.data)
+        said = {
+            "rows": self._rows,
+            "capacity": self._capacity,
+            "constants": self._constants,
+            "sums": [total % _WORD for total in self._sums],
+            "starts": [len(starts), _sum(starts)],
+            "sieve": [len(sieve), _sum(sieve.view(np.uint8))],
+        }
+        text = json.dumps(said, separators=(",", ":")).encode()
+        self._file.seek(0)
+        self._file.write(f"{zlib.crc32(text):08x}".encode() + text + b"\n")
+        self._file.flush()
+        return str(self._file.name)
+
+
+def _mapped(path: Path, rows: int) -> Segment:
+    """A file of `SegmentWriter`'s, checked.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is not whole.
+    """
+    mapped = np.asarray(np.memmap(path, np.uint8, "r"))
+    header = mapped[:_HEADER_BYTES].tobytes().partition(b"\n")[0]
+    if int(header[:8], 16) != zlib.crc32(header[8:]):
+        raise ValueError("the header is damaged")
+    said = json.loads(header[8:])
+    if said["rows"] != rows:
+        raise ValueError(f"it holds {said['rows']} entries and not {rows}")
+    offsets = _offsets(said["capacity"])
+    columns = []
+    for (_, kind), offset, constant, total in zip(_COLUMNS, offsets[:-1], said["constants"], said["sums"], strict=True):
+        if constant is not None:
+            columns.append(np.broadcast_to(np.array(constant, kind), rows))
+            continue
+        column = np.frombuffer(mapped, kind, rows, offset)
+        if _sum(column) != total:
+            raise ValueError("a column is damaged")
+        columns.append(column)
+    (buckets, starts_sum), (slots, sieve_sum) = said["starts"], said["sieve"]
+    starts = np.frombuffer(mapped, np.uint32, buckets, offsets[-1])
+    sieve = mapped[offsets[-1] + starts.nbytes :][:slots]
+    if _sum(starts) != starts_sum or _sum(sieve) != sieve_sum:
+        raise ValueError("the directory is damaged")
+    high, low, sequence_high, sequence_low, file, row = columns
+    return Segment(
+        Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), starts, sieve.view(np.bool_)
+    )
+
+
+def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:
+    if constant is not None:
+        return np.full(rows, constant, np.uint64)
+    return np.asarray(np.memmap(path, np.uint64, "r", offset, (rows,)))
+
+
+def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
+    keys, sequences = entries.keys, entries.sequences
+    return keys.high, keys.low, sequences.high, sequences.low, entries.file, entries.row
+
+
+def _offsets(capacity: int) -> list[int]:
+    """Where the columns begin, and then the directory."""
+    offsets = [_HEADER_BYTES]
+    for _, kind in _COLUMNS:
+        end = offsets[-1] + capacity * np.dtype(kind).itemsize
+        offsets.append(-(-end // _HEADER_BYTES) * _HEADER_BYTES)
+    return offsets
+
+
+def _sum(column: npt.NDArray[Any]) -> int:
+    """What no flipped bit, no lost page and no hole leaves as it was."""
+    return int(column.sum(dtype=np.uint64))

@@ -1,0 +1,255 @@
+"""The next head of an index: what one merge changes, folded and merged as it is due, in one Puffin file."""
+
+import hashlib
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from activities.core.index import between, forgetful, greatest, merge, ordered, without_truncated
+from activities.core.indexplan import OWED, PART, Run, begins_round, is_due, step_rows, to_fold
+from activities.core.mirrors import TOMBSTONE, Entries, IndexPointer
+from activities.lake.indexcache import IndexCache
+from activities.lake.indexentries import GROUP_ROWS, EntriesWriter
+from activities.lake.indexhead import (
+    END,
+    ENTRIES_TYPE,
+    FILES_TYPE,
+    PROPERTY,
+    BlobPlace,
+    Head,
+    Kind,
+    SegmentRecord,
+    dump_files,
+)
+from activities.lake.indexstore import MirrorIndex, pair, text_of
+from activities.lake.puffin import Blob, PuffinWriter
+
+
+@dataclass(frozen=True)
+class StagedIndex:
+    """A head Puffin on this machine's disk, to be uploaded. Use as a context manager: its end deletes the file."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of its footer, which holds those of all else."""
+    horizon: str
+    """The greatest sequence number (32 hex digits) of the deletes that were forgotten; empty: none were."""
+
+    def pointer(self, path: str) -> IndexPointer:
+        """What the snapshot's summary is to say once the file lies at `path` (as Iceberg writes it)."""
+        return IndexPointer(path, self.size, self.sha256)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def stage(
+    index: MirrorIndex,
+    run: Entries,
+    *,
+    new_files: Mapping[int, str],
+    gone_files: Collection[int],
+    tombstone_cut: int,
+    truncated: str = "",
+    live_rows: int | None = None,
+) -> StagedIndex:
+    """Write the index as it is once this merge has been committed. Blocks; reads the cache and nothing else.
+
+    Args:
+        index: That of the head on which the commit is planned.
+        run: What the merge changes: rows that came or moved, and tombstones; each key once, in any order.
+        new_files: Number (from `index.next_file` on) → path of the data files that come with the commit.
+        gone_files: Numbers of those that go with it.
+        tombstone_cut: Deletes that were merged before this time (seconds since 1970) need not be remembered.
+        truncated: The watermark's; entries with smaller sequence numbers do not count any more.
+        live_rows: How many rows the mirror then has; None: not said, and so not compared when it is opened.
+    """
+    files = {number: path for number, path in {**index.files, **new_files}.items() if number not in gone_files}
+    next_file = max([index.next_file, *(number + 1 for number in new_files)])
+    named = np.flatnonzero(np.bincount(run.file, minlength=1))
+    if any(number < index.next_file for number in new_files) or not set(named.tolist()) <= {TOMBSTONE, *files}:
+        raise ValueError("a run has to name live data files, and new ones have to get numbers that were never given")
+    head = replace(
+        index.head,
+        next_file=next_file,
+        live_rows=live_rows,
+        truncated=max(index.head.truncated, truncated),
+    )
+    with Staging(index.cache) as staging:
+        work = _Work(staging, index, head, tombstone_cut)
+        work.add(_sorted(run))
+        work.advance(len(run))
+        return staging.finish(work.head, files, work.forgotten)
+
+
+def _sorted(run: Entries) -> Entries:
+    high = run.keys.high
+    return run if np.all(high[1:] > high[:-1]) else ordered(run)
+
+
+class _Work:
+    """One merge's work on the index."""
+
+    def __init__(self, staging: "Staging", index: MirrorIndex, head: Head, cut: int) -> None:
+        self.forgotten = (0, 0)
+        self._staging = staging
+        self._cut = cut
+        self._truncated = pair(head.truncated)
+        self._entries = {
+            record.place.sha256: segment.entries for record, segment in zip(head.segments, index.segments, strict=True)
+        }
+        counting = tuple(record for record in head.segments if pair(record.newest) >= self._truncated)
+        self.head = _without_round(replace(head, segments=counting))
+        self._rests = False
+
+    def add(self, run: Entries) -> None:
+        """Write the run, or what it becomes together with others."""
+        records = self.head.segments
+        runs = [record for record in records if record.kind == "run"]
+        planned = [Run(0, len(run)), *(Run(record.level, record.rows) for record in runs)]
+        base_rows = sum(record.rows for record in records if record.kind == "base")
+        if begins_round(planned, base_rows) and not _merging(self.head):
+            self._begin_round(run)
+            return
+        folded = to_fold(planned) - 1 if is_due(planned) else 0
+        if folded > 0:
+            self._rests = True  # one large work in a merge is enough
+            entries = [run, *(self._entries[record.place.sha256] for record in runs[:folded])]
+            level = runs[folded - 1].level + 1
+            made = self._staging.segment("run", level, self._merged(entries), sum(map(len, entries)))
+        else:
+            made = self._staging.segment("run", 0, [run], len(run))
+        self.head = replace(self.head, segments=(*made, *records[max(folded, 0) :]))
+
+    def _begin_round(self, run: Entries) -> None:
+        made = self._staging.segment("merging", 0, [run], len(run))
+        marked = (replace(one, kind="merging") if one.kind == "run" else one for one in self.head.segments)
+        self.head = replace(self.head, segments=(*made, *marked), merged=0, owed=0)
+        self._rests = True
+
+    def advance(self, changes: int) -> None:
+        """Go on with a round of merging, if that is due."""
+        if not _merging(self.head) or self._rests:
+            return
+        owed = self.head.owed + int(OWED * changes)
+        self.head = replace(self.head, owed=owed)
+        parts = sorted(
+            (record for record in self.head.segments if record.kind == "base" and record.first >= self.head.merged),
+            key=lambda record: record.first,
+        )
+        waiting = [between(self._entries[one.place.sha256], self.head.merged, None) for one in _merging(self.head)]
+        left = sum(part.rows for part in parts) + sum(map(len, waiting))
+        if wanted := step_rows(owed, left):
+            self._step(parts, waiting, wanted)
+
+    def _step(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> None:
+        until, taken, rows = END, len(parts), 0
+        for number, part in enumerate(parts[1:], 1):
+            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, part.first)) for one in waiting)
+            if rows >= wanted:
+                until, taken = part.first, number
+                break
+        sources = [between(one, 0, None if until == END else until) for one in waiting]
+        sources += [self._entries[part.place.sha256] for part in parts[:taken]]
+        made = self._staging.parts(self._remembered(sources), sum(map(len, sources)))
+        kept = tuple(record for record in self.head.segments if record not in parts[:taken])
+        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=0)
+        if until == END:
+            self.head = replace(self.head, segments=tuple(one for one in self.head.segments if one.kind != "merging"))
+        self.head = _without_round(self.head)
+
+    def _merged(self, sources: list[Entries]) -> Iterator[Entries]:
+        for entries in merge(sources, GROUP_ROWS):
+            yield without_truncated(entries, self._truncated)
+
+    def _remembered(self, sources: list[Entries]) -> Iterator[Entries]:
+        for entries in self._merged(sources):
+            kept = forgetful(entries, self._cut)
+            self.forgotten = max(self.forgotten, kept.forgotten or (0, 0))
+            yield kept.entries
+
+
+def _merging(head: Head) -> list[SegmentRecord]:
+    return [record for record in head.segments if record.kind == "merging"]
+
+
+def _without_round(head: Head) -> Head:
+    return head if _merging(head) else replace(head, merged=0, owed=0)
+
+
+class Staging:
+    """A Puffin file in the making, whose segments go into the cache at once. Use as a context manager."""
+
+    def __init__(self, cache: IndexCache) -> None:
+        self._cache = cache
+        self._path = cache.directory / f"{uuid.uuid4().hex}.part"
+        self._puffin = PuffinWriter(self._path.open("wb"))
+        self._is_whole = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._puffin.close()
+        if not self._is_whole:
+            self._path.unlink(missing_ok=True)
+
+    def parts(self, pieces: Iterable[Entries], most: int) -> list[SegmentRecord]:
+        """Parts of the base, from entries that ascend: at most `most`."""
+        each, made, pending = -(-most // max(1, -(-most // PART))), list[SegmentRecord](), iter(pieces)
+        while record := self.segment("base", 0, _until(pending, each), each + 2 * GROUP_ROWS):
+            made += record
+        return made
+
+    def segment(self, kind: Kind, level: int, pieces: Iterable[Entries], capacity: int) -> list[SegmentRecord]:
+        """A segment, from entries that ascend: at most `capacity`. None when there are no entries."""
+        held = (piece for piece in pieces if len(piece))
+        piece = next(held, None)
+        if piece is None:
+            return []
+        first, newest, rows = int(piece.keys.high[0]), (0, 0), 0
+        with self._cache.writing(capacity, sieved=kind != "base") as cached:
+            with self._puffin.blob(ENTRIES_TYPE) as sink, EntriesWriter(sink) as writer:
+                while piece is not None:
+                    writer.add(piece)
+                    cached.add(piece)
+                    newest, rows = max(newest, greatest(piece.sequences)), rows + len(piece)
+                    piece = next(held, None)
+            blob = self._puffin.blobs[-1]
+            self._cache.keep(cached, blob.sha256)
+        return [SegmentRecord(kind, level, rows, first, text_of(newest), _place(blob))]
+
+    def finish(self, head: Head, files: Mapping[int, str], forgotten: tuple[int, int] = (0, 0)) -> StagedIndex:
+        """End the file."""
+        content = dump_files(files)
+        with self._puffin.blob(FILES_TYPE) as sink:
+            sink.write(content)
+        place = _place(self._puffin.blobs[-1])
+        self._cache.keep_content(content, place.sha256)
+        footer = self._puffin.finish({PROPERTY: replace(head, files=place).dump()})
+        sha256 = hashlib.sha256(footer).hexdigest()
+        self._cache.keep_content(footer, sha256)
+        self._is_whole = True
+        return StagedIndex(self._path, self._puffin.size, sha256, "" if forgotten == (0, 0) else text_of(forgotten))
+
+
+def _until(pieces: Iterator[Entries], rows: int) -> Iterator[Entries]:
+    """Pieces until there are so many entries: between one piece less and one more."""
+    given = 0
+    while given < rows and (piece := next(pieces, None)) is not None:
+        given += len(piece)
+        yield piece
+
+
+def _place(blob: Blob) -> BlobPlace:
+    return BlobPlace("", blob.offset, blob.length, blob.sha256)

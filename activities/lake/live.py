@@ -1,0 +1,91 @@
+"""What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.delete_file_index import DeleteFileIndex
+from pyiceberg.utils.concurrent import ExecutorFactory
+
+from activities.core.faults import MirrorForeign
+from activities.lake.remembered import Remembered
+from activities.lake.storage import metadata_named
+
+MOST_ENTRIES = 20_000
+"""Entries of manifests that are remembered: a few kilobytes each."""
+
+
+@dataclass(frozen=True)
+class LiveFile:
+    """A data file of the head."""
+
+    data: DataFile
+    sequence: int
+    """Iceberg's own sequence number of the file."""
+    deletes: tuple[DataFile, ...] = ()
+    """Position delete files that may delete rows of it: one at most when nobody but us wrote to the table."""
+
+    @property
+    def path(self) -> str:
+        """As the manifest has it."""
+        return self.data.file_path
+
+    @property
+    def rows(self) -> int:
+        """Rows in the file, deleted ones included."""
+        return self.data.record_count
+
+
+_known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
+
+
+def live_entries(io: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[tuple[ManifestEntry, ...]]:
+    """The entries of each manifest that are not deleted ones; nobody may change them."""
+
+    def entries(manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
+        return _known.get(
+            manifest.manifest_path, lambda: tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
+        )
+
+    return ExecutorFactory.get_or_create().map(entries, manifests)
+
+
+@metadata_named()
+def live_files(table: Table) -> dict[str, LiveFile]:
+    """Path → data file, of everything that the head holds.
+
+    Raises:
+        MirrorForeign: somebody deletes rows by their values, which the index cannot follow.
+        StoreUnavailable: a manifest cannot be read.
+    """
+    head = table.current_snapshot()
+    if head is None:
+        return {}
+    manifests = [one for one in head.manifests(table.io) if one.has_added_files() or one.has_existing_files()]
+    data = [one for one in manifests if one.content == ManifestContent.DATA]
+    deletes = _deletes(table, [one for one in manifests if one.content == ManifestContent.DELETES])
+    found: dict[str, LiveFile] = {}
+    for entries in live_entries(table.io, data):
+        for entry in entries:
+            file, sequence = entry.data_file, entry.sequence_number or 0
+            gone = () if deletes is None else tuple(deletes.for_data_file(sequence, file, file.partition))
+            found[file.file_path] = LiveFile(file, sequence, gone)
+    return found
+
+
+def _deletes(table: Table, manifests: Sequence[ManifestFile]) -> DeleteFileIndex | None:
+    if not manifests:
+        return None
+    index = DeleteFileIndex()
+    for entries in live_entries(table.io, manifests):
+        for entry in entries:
+            if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
+                raise MirrorForeign(
+                    f"mirror {'.'.join(table.name())}: another writer deleted rows by their values (equality delete "
+                    f"file {entry.data_file.file_path}), which merges cannot follow; compact the table with that "
+                    "engine until it has no such file, or roll it back to the snapshot before"
+                )
+            index.add_delete_file(entry, partition_key=entry.data_file.partition)
+    return index

@@ -1,0 +1,113 @@
+"""What a batch does to a mirror: which keys get a row, which are gone, and which rows of which files go for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyiceberg.conversions import from_bytes
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema
+
+from activities.core.deciding import Decision, decide
+from activities.core.index import Found
+from activities.core.mirrors import MirrorConfig, Sequences, Watermark
+from activities.core.sequences import older_than
+from activities.lake.changecolumns import sequences_of
+from activities.lake.content import Files
+from activities.lake.indexstore import MirrorIndex
+from activities.lake.live import LiveFile
+from activities.lake.mergebatch import Batch
+from activities.lake.mirrorrows import live_rows
+from activities.lake.positiondeletes import Positions, deleted_rows
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What the index says of a batch's keys, and what follows from it. Arrays belong to `batch.folded`."""
+
+    found: Found
+    decision: Decision
+    gone: dict[str, Positions]
+    """Path of a data file → rows of it that another version or a delete takes the place of."""
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """What a truncate takes away."""
+
+    files: frozenset[str] = frozenset()
+    """Paths of data files of which nothing is left."""
+    gone: Mapping[str, Positions] = field(default_factory=dict)
+    """Path of a data file → rows of it that go."""
+    rows: int = 0
+    """Live rows, in all."""
+
+
+def look_up(index: MirrorIndex, batch: Batch, before: Watermark) -> Lookup:
+    """Decide what becomes of every key of a batch.
+
+    Raises:
+        IndexUnusable: the index names files that the mirror has no more.
+    """
+    folded = batch.folded
+    found = index.find(folded.keys)
+    decision = decide(
+        folded.sequences,
+        folded.deletes,
+        known=found.known,
+        alive=found.live,
+        held=found.sequences,
+        truncated=folded.truncated,
+        horizon=before.horizon,
+    )
+    return Lookup(found, decision, _by_path(index, found, decision.replaces))
+
+
+def _by_path(index: MirrorIndex, found: Found, chosen: Flags) -> dict[str, Positions]:
+    """Positions of some keys' rows by the path of their file, each ascending."""
+    files, rows = found.file[chosen], found.row[chosen]
+    order = np.lexsort((rows, files))
+    files, rows = files[order], rows[order]
+    numbers, starts = np.unique(files, return_index=True)
+    parts = np.split(rows, starts[1:]) if len(rows) else []
+    return {index.files[int(number)]: part for number, part in zip(numbers, parts, strict=True)}
+
+
+def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[str, LiveFile], below: str) -> Truncated:
+    """Find every live row with a sequence number below that of a truncate, 32 hex digits."""
+    dropped, gone, rows = set[str](), dict[str, Positions](), 0
+    for path, file in live.items():
+        if _all_below(config, schema, file, below):
+            dropped.add(path)
+            rows += file.rows - len(deleted_rows(files, file))
+            continue
+        parts = [
+            part.positions[older_than(_sequences(config, part.rows.column(0)), below)]
+            for part in live_rows(files, schema, file, [config.sequence_column])
+        ]
+        positions = np.concatenate([np.empty(0, np.uint32), *parts])
+        if len(positions):
+            gone[path] = positions
+            rows += len(positions)
+    return Truncated(frozenset(dropped), gone, rows)
+
+
+def _all_below(config: MirrorConfig, schema: Schema, file: LiveFile, below: str) -> bool:
+    """Whether the manifest says so of every row of a file."""
+    field = schema.find_field(config.sequence_column)
+    raw = (file.data.upper_bounds or {}).get(field.field_id)
+    nulls = (file.data.null_value_counts or {}).get(field.field_id, 0)
+    if raw is None or nulls:
+        return False
+    upper = from_bytes(field.field_type, raw)  # type: ignore[arg-type]  # a primitive, as all columns with bounds
+    column = pa.chunked_array([pa.array([upper], schema_to_pyarrow(field.field_type, include_field_ids=False))])
+    return bool(older_than(_sequences(config, column), below)[0])
+
+
+def _sequences(config: MirrorConfig, column: pa.ChunkedArray | pa.Array) -> Sequences:
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    return sequences_of(chunked, config.sequence_format, f"mirror {config.mirror}, column {config.sequence_column}")

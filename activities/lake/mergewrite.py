@@ -1,0 +1,121 @@
+"""The files of one merge: its new rows, what is deleted of files that are there, and its run for the index."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+
+from activities.core.mirrors import TOMBSTONE, Entries, MirrorConfig
+from activities.core.mirrorschema import Following
+from activities.lake import positiondeletes
+from activities.lake.content import Files
+from activities.lake.live import LiveFile
+from activities.lake.mergebatch import Batch
+from activities.lake.mergelookup import Lookup, Truncated
+from activities.lake.mergerows import Upserts
+from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places
+from activities.lake.positiondeletes import MadeDeletes, Positions, Touched
+from activities.lake.schema import changed
+
+
+def schema_after(table: Table, following: Following) -> Schema | None:
+    """The mirror's schema once it has followed its changelog; None: it is as it was.
+
+    Raises:
+        SchemaConflict: somebody changed the mirror's schema so that it cannot.
+    """
+    if not following.changes:
+        return None
+    schema_id = 1 + max(known.schema_id for known in table.metadata.schemas)
+    return changed(table.schema(), following.changes, last_id=table.metadata.last_column_id, schema_id=schema_id)
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Rows of a merge, on this machine's disk."""
+
+    files: tuple[MadeMirrorFile, ...]
+    ordinals: Places
+    """Of each upsert, in the order of keys: its file."""
+    rows: Places
+    """And its 0-based position in it."""
+
+
+def write_rows(
+    config: MirrorConfig, metadata: TableMetadata, upserts: Iterable[Upserts], count: int, directory: Path
+) -> NewRows:
+    """Write the rows of all upserts, of which there are `count`, into files in `directory`.
+
+    `metadata` is the mirror's with this commit.
+    """
+    ordinals, rows = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+    if not count:
+        return NewRows((), ordinals, rows)
+    target = config.compaction.target_file_bytes
+    with MirrorWriter(metadata.schema(), metadata.spec(), target, directory) as writer:
+        for part in upserts:
+            placed = writer.add(part.rows)
+            ordinals[part.order], rows[part.order] = placed.files, placed.rows
+        return NewRows(tuple(writer.finish()), ordinals, rows)
+
+
+def run_of(batch: Batch, lookup: Lookup, new: NewRows, first_file: int, now: int) -> Entries:
+    """What the merge changes in the index: the first of its files gets the number `first_file`; `now` is in seconds."""
+    decision = lookup.decision
+    wins = decision.upserts | decision.deletes
+    file = np.full(len(wins), TOMBSTONE, np.uint32)
+    row = np.full(len(wins), now, np.uint32)
+    file[decision.upserts] = new.ordinals + np.uint32(first_file)
+    row[decision.upserts] = new.rows
+    return Entries(batch.folded.keys.take(wins), file[wins], row[wins], batch.folded.sequences.take(wins))
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a merge deletes of files that are there."""
+
+    gone: tuple[LiveFile, ...]
+    """Files of which nothing is left."""
+    made: tuple[tuple[MadeDeletes, LiveFile], ...]
+    """Delete files that are to be stored."""
+    superseded: tuple[DataFile, ...]
+    """Delete files that leave the table."""
+
+    @property
+    def rows(self) -> int:
+        """By how many the live rows become fewer, as far as manifests can tell."""
+        removed = sum(one.rows for one in self.gone)
+        return (
+            removed + sum(len(one.positions) for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+        )
+
+
+def delete_rows(
+    files: Files, live: Mapping[str, LiveFile], gone: Mapping[str, Positions], truncated: Truncated
+) -> Deleted:
+    """Put what goes together with what is deleted already."""
+    together = {
+        path: np.union1d(gone.get(path, positiondeletes.NONE), truncated.gone.get(path, positiondeletes.NONE))
+        for path in gone.keys() | truncated.gone.keys()
+        if path not in truncated.files
+    }
+    touched = positiondeletes.touch(files, live, together)
+    dropped = [live[path] for path in truncated.files]
+    touched = [one for one in touched if one.live.path not in truncated.files]
+    left = [one for one in touched if not one.is_gone]
+    return Deleted(
+        gone=(*dropped, *(one.live for one in touched if one.is_gone)),
+        made=tuple((positiondeletes.write(one.live.path, one.positions), one.live) for one in left),
+        superseded=tuple(_superseded(touched, dropped)),
+    )
+
+
+def _superseded(touched: Sequence[Touched], dropped: Sequence[LiveFile]) -> list[DataFile]:
+    """Delete files that are about nothing any more."""
+    every = [one.live for one in touched] + list(dropped)
+    return list({one.file_path: one for each in every for one in each.deletes}.values())

@@ -1,0 +1,214 @@
+"""New rows of a mirror, from Arrow to Parquet files on this machine's disk, each of one partition."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.typedef import Record
+
+from activities.core.faults import SchemaConflict
+from activities.lake.files import new_file, statistics_of
+from activities.lake.footers import Footer
+
+GROUP_BYTES = 16 * 2**20
+"""Rows in memory (as Arrow holds them) that make a row group."""
+GROUP_ROWS = 128 * 1024
+"""The most rows of a row group: old rows are read back by groups."""
+MOST_OPEN = 64
+"""Files that are written at once; rows of more partitions end files early."""
+Places = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where the rows of a table went, in their order."""
+
+    files: Places
+    """Ordinal of the file, counted from 0."""
+    rows: Places
+    """0-based position in it."""
+
+
+@dataclass(frozen=True)
+class MadeMirrorFile:
+    """A Parquet file on this machine, whole."""
+
+    ordinal: int
+    path: Path
+    partition: Record
+    """By the writer's spec."""
+    rows: int
+    size: int
+    """Bytes."""
+    metadata: pq.FileMetaData
+    """Its footer, as the writer knows it."""
+
+
+class MirrorWriter:
+    """Files of one commit with the fields and field ids of `schema`, cut by `spec`, in `directory`.
+
+    A file that has grown to `target_bytes` is followed by another one. In memory is a table that is added, and
+    GROUP_BYTES. Whoever made the directory deletes it. Use as a context manager; methods block; call one at a time.
+    """
+
+    def __init__(self, schema: Schema, spec: PartitionSpec, target_bytes: int, directory: Path) -> None:
+        self._schema = schema
+        self._arrow: pa.Schema = schema_to_pyarrow(schema)
+        self._spec = spec
+        self._target = target_bytes
+        self._directory = directory
+        self._open: dict[tuple[Any, ...], _PartFile] = {}
+        self._made: list[MadeMirrorFile] = []
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def add(self, table: pa.Table) -> Placed:
+        """Add rows; columns that the table lacks are null in them.
+
+        Raises:
+            SchemaConflict: it has a column that the schema lacks, or one of another type.
+        """
+        fitted = self._fitted(table)
+        files, rows = np.empty(fitted.num_rows, np.uint32), np.empty(fitted.num_rows, np.uint32)
+        for values, chosen in self._parts(fitted):
+            file = self._file_of(values)
+            part = fitted if chosen is None else fitted.take(pa.array(chosen))
+            where: Any = slice(None) if chosen is None else chosen
+            files[where] = file.ordinal
+            rows[where] = np.arange(file.rows, file.rows + part.num_rows, dtype=np.uint32)
+            if file.add(part) >= self._target:
+                self._close(values)
+        while sum(file.waiting for file in self._open.values()) >= GROUP_BYTES:
+            values, file = max(self._open.items(), key=lambda pair: pair[1].waiting)
+            if file.write() >= self._target:
+                self._close(values)
+        return Placed(files, rows)
+
+    def made(self) -> list[MadeMirrorFile]:
+        """Files that are whole already, each answered once, here or by `finish`."""
+        made, self._made = self._made, []
+        return made
+
+    def finish(self) -> list[MadeMirrorFile]:
+        """End every file; answers those that `made` has not."""
+        for values in list(self._open):
+            self._close(values)
+        return sorted(self.made(), key=lambda file: file.ordinal)
+
+    def _fitted(self, table: pa.Table) -> pa.Table:
+        held = dict(zip(table.column_names, table.columns, strict=True))
+        if unknown := [name for name in held if name not in self._arrow.names]:
+            raise SchemaConflict(f"rows have {', '.join(unknown)}, which the mirror's schema lacks")
+        try:
+            columns = [
+                held[field.name].cast(field.type) if field.name in held else pa.nulls(table.num_rows, field.type)
+                for field in self._arrow
+            ]
+        except pa.ArrowInvalid as wrong:
+            raise SchemaConflict(f"rows do not fit the mirror's columns: {wrong}") from wrong
+        return pa.Table.from_arrays(columns, schema=self._arrow)
+
+    def _parts(self, table: pa.Table) -> list[tuple[tuple[Any, ...], npt.NDArray[np.int64] | None]]:
+        """Partition values, and the rows that have them; None: all rows."""
+        if not self._spec.fields:
+            return [((), None)] if table.num_rows else []
+        columns = []
+        for field in self._spec.fields:
+            source = self._schema.find_field(field.source_id)
+            transformed = field.transform.pyarrow_transform(source.field_type)(table.column(source.name))
+            columns.append(pa.chunked_array(transformed).combine_chunks().dictionary_encode(null_encoding="encode"))
+        codes = np.zeros(table.num_rows, np.int64)
+        for column in columns:
+            codes = codes * max(1, len(column.dictionary)) + column.indices.to_numpy()
+        order = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        found = []
+        for chosen in np.split(order, starts[1:]) if len(order) else []:
+            values = tuple(column.dictionary[column.indices[int(chosen[0])].as_py()].as_py() for column in columns)
+            found.append((values, chosen if len(starts) > 1 else None))
+        return found
+
+    def _file_of(self, values: tuple[Any, ...]) -> "_PartFile":
+        if values not in self._open:
+            if len(self._open) >= MOST_OPEN:
+                self._close(next(iter(self._open)))
+            # A name of its own, so that it can be that of the object, too.
+            path = self._directory / f"{uuid.uuid4()}.parquet"
+            self._open[values] = _PartFile(self._files, path, self._arrow, self._record(values))
+            self._files += 1
+        return self._open[values]
+
+    def _record(self, values: tuple[Any, ...]) -> Record:
+        named = [PartitionFieldValue(field, value) for field, value in zip(self._spec.fields, values, strict=True)]
+        return PartitionKey(named, self._spec, self._schema).partition
+
+    def _close(self, values: tuple[Any, ...]) -> None:
+        self._made.append(self._open.pop(values).close())
+
+
+class _PartFile:
+    """One file while it is written."""
+
+    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record) -> None:
+        self.ordinal = ordinal
+        self.rows = 0
+        self.waiting = 0
+        """Bytes of rows that no row group holds yet."""
+        self._path = path
+        self._partition = partition
+        self._tables: list[pa.Table] = []
+        self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(
+            self._file, schema, compression="zstd", store_decimal_as_integer=True, store_schema=False
+        )
+
+    def add(self, table: pa.Table) -> int:
+        """Answers the file's bytes so far."""
+        self._tables.append(table)
+        self.waiting += table.nbytes
+        self.rows += table.num_rows
+        return self.write() if self.waiting >= GROUP_BYTES else int(self._file.tell())
+
+    def write(self) -> int:
+        """Make row groups of what waits; answers the file's bytes so far."""
+        if self._tables:
+            self._writer.write_table(pa.concat_tables(self._tables), row_group_size=GROUP_ROWS)
+            self._tables, self.waiting = [], 0
+        return int(self._file.tell())
+
+    def close(self) -> MadeMirrorFile:
+        self.write()
+        self._writer.close()
+        self._file.close()
+        metadata: Any = self._writer.writer.metadata
+        size = self._path.stat().st_size
+        return MadeMirrorFile(self.ordinal, self._path, self._partition, self.rows, size, metadata)
+
+
+def described(metadata: TableMetadata, made: MadeMirrorFile, stored: str) -> DataFile:
+    """The manifest's entry of a file that was stored as `stored`; `metadata` is `rowdelta.metadata_after`."""
+    footer = Footer(stored, made.metadata, made.size)
+    return new_file(metadata, made.partition, stored, made.size, statistics_of(metadata, footer))
+
+
+def all_described(metadata: TableMetadata, made: Sequence[MadeMirrorFile], stored: Mapping[int, str]) -> list[DataFile]:
+    """The same of several; `stored` is ordinal → path."""
+    return [described(metadata, one, stored[one.ordinal]) for one in made]

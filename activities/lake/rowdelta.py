@@ -1,0 +1,173 @@
+"""Row deltas: new rows, deleted rows, schema, watermark and tag in one commit, for one head and for no other."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AssertLastAssignedFieldId,
+    SetCurrentSchemaUpdate,
+    update_table_metadata,
+)
+
+from activities.core.faults import CatalogRefused, MirrorForeign
+from activities.core.mirrors import TAG
+from activities.lake.catalog import Lake
+from activities.lake.manifests import FileChange, SnapshotManifests
+from activities.lake.sending import Attempt, given_up, landed_in, tries
+from activities.lake.storage import metadata_named
+
+
+class HeadMoved(Exception):  # noqa: N818 - named for what happened; it does not leave the rooms that plan commits
+    """Somebody else changed the table since the delta was planned: it must be planned anew."""
+
+
+@dataclass(frozen=True)
+class RowDelta:
+    """What a commit changes. Files are stored already, and described for the schema that the table has then."""
+
+    summary: Mapping[str, str]
+    """Said by the snapshot: watermark, pointer to the index, counts."""
+    add: Sequence[DataFile] = ()
+    """Data files."""
+    remove: Sequence[DataFile] = ()
+    add_deletes: Sequence[DataFile] = ()
+    remove_deletes: Sequence[DataFile] = ()
+    schema: Schema | None = None
+    """The table's from now on; None: as it is."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    is_rewrite: bool = False
+    """Whether the rows are the same before and after."""
+
+    @property
+    def operation(self) -> Operation:
+        """What the snapshot calls itself."""
+        if self.is_rewrite:
+            return Operation.REPLACE
+        changes = self.remove or self.add_deletes or self.remove_deletes
+        return Operation.OVERWRITE if changes else Operation.APPEND
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The snapshot that a commit made."""
+
+    snapshot_id: int
+
+
+@metadata_named()
+def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
+    """Make the delta part of the table, as it was loaded when the delta was planned; with TAG on the new snapshot.
+
+    It lands whole or not at all, and after anything but a clean answer the table says what became of it.
+
+    Raises:
+        HeadMoved: somebody else committed since the table was loaded; nothing of the delta is there.
+        MirrorForeign: the table was dropped, or made anew.
+        CommitConflict, CatalogUnavailable: it could not be sent, or nobody knows: its files must stay.
+    """
+    identifier = ".".join(table.name())
+    sent: list[_Staged] = []
+    now: Table | None = table
+    for may_send in tries():
+        if sent:
+            now = lake.load(identifier)
+        if now is None:
+            raise _gone(identifier)
+        if landed := landed_in(now, sent):
+            return Committed(landed.made)
+        _check_unmoved(identifier, table, now)
+        if may_send:
+            sent.append(_Staged(now, delta))
+            if _send(lake, identifier, sent[-1]):
+                return Committed(sent[-1].made)
+    raise given_up(lake, identifier, sent[-1], "look for a foreign writer; the merge is tried again")
+
+
+def _send(lake: Lake, identifier: str, staged: Attempt) -> bool:
+    try:
+        return staged.send(lake)
+    except CatalogRefused as refused:
+        # Some catalogs answer a commit to a table that is gone in a way of their own.
+        if lake.load(identifier) is None:
+            raise _gone(identifier) from refused
+        raise
+
+
+def _gone(identifier: str) -> MirrorForeign:
+    return MirrorForeign(f"mirror {identifier} is not in the catalog any more; it is made anew with the next merge")
+
+
+def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
+    """The table's metadata once it has a schema: what files of a delta are described with."""
+    if schema is None:
+        return table.metadata
+    return update_table_metadata(table.metadata, (AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()))
+
+
+def _check_unmoved(identifier: str, planned: Table, now: Table) -> None:
+    before, after = planned.metadata, now.metadata
+    if before.table_uuid != after.table_uuid:
+        raise MirrorForeign(f"mirror {identifier} was dropped and made anew meanwhile; merge again")
+    if before.current_snapshot_id != after.current_snapshot_id:
+        raise HeadMoved(f"mirror {identifier}: its head went from {before.current_snapshot_id} to another one")
+    known = (before.current_schema_id, before.last_column_id, before.default_spec_id)
+    if known != (after.current_schema_id, after.last_column_id, after.default_spec_id):
+        raise HeadMoved(f"mirror {identifier}: its schema or its partition spec changed")
+
+
+class _Staged(Attempt):
+    """One try."""
+
+    def __init__(self, table: Table, delta: RowDelta) -> None:
+        super().__init__(table)
+        if delta.schema is not None:
+            assigned = {"last-assigned-field-id": table.metadata.last_column_id}
+            self.change(
+                [AddSchemaUpdate(schema=delta.schema), SetCurrentSchemaUpdate()],
+                [AssertLastAssignedFieldId.model_validate(assigned)],
+            )
+        self.made = table.metadata.new_snapshot_id()
+        metadata = self.metadata
+        manifests = SnapshotManifests(table, metadata, self.made)
+        path, held = manifests.write(
+            FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)
+        )
+        snapshot = {
+            "snapshot-id": self.made,
+            "parent-snapshot-id": table.metadata.current_snapshot_id,
+            "manifest-list": path,
+            "sequence-number": table.metadata.next_sequence_number(),
+            "summary": _summary(metadata, delta, held),
+            "schema-id": metadata.current_schema_id,
+        }
+        self.follow(Snapshot.model_validate(snapshot), TAG, manifests.clean)
+        self.change_properties(delta.properties)
+
+
+def _summary(metadata: TableMetadata, delta: RowDelta, held: Iterable[ManifestFile]) -> Summary:
+    """Counts of what changed, and of what is there; PyIceberg's own sums cannot go on after a writer without them."""
+    collector = SnapshotSummaryCollector()
+    schema, specs = metadata.schema(), metadata.specs()
+    for file in (*delta.add, *delta.add_deletes):
+        collector.add_file(file, schema, specs[file.spec_id])
+    for file in (*delta.remove, *delta.remove_deletes):
+        collector.remove_file(file, schema, specs[file.spec_id])
+    head = metadata.current_snapshot()
+    # PyIceberg sums up for some operations only.
+    summary = Summary(Operation.OVERWRITE, **collector.build(), **delta.summary)
+    summary = update_snapshot_summaries(summary, head.summary if head else None)
+    files = dict.fromkeys(ManifestContent, 0)
+    rows = dict.fromkeys(ManifestContent, 0)
+    for manifest in held:
+        files[manifest.content] += (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+        rows[manifest.content] += (manifest.added_rows_count or 0) + (manifest.existing_rows_count or 0)
+    summary["total-data-files"], summary["total-records"] = (str(one[ManifestContent.DATA]) for one in (files, rows))
+    summary["total-delete-files"] = str(files[ManifestContent.DELETES])
+    summary["total-position-deletes"] = str(rows[ManifestContent.DELETES])
+    return Summary(delta.operation, **summary.additional_properties)

@@ -1,0 +1,131 @@
+"""What merges tell OpenTelemetry: the names are those that users of the earlier merger know, and some more.
+
+A turn of a mirror is what was called a cycle there. Every value has the attribute `table`, the mirror's identifier.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from activities.contracts.mirrors import MergeReport
+from activities.lake.memory import allocated_bytes
+
+_meter = metrics.get_meter("icefleet")
+_CYCLES = _meter.create_counter("merger.cycle.completed", description="Turns of merging that ended, well or not")
+_CYCLE_SECONDS = _meter.create_histogram("merger.cycle.duration_seconds", description="Length of a turn")
+_SUCCESSES = _meter.create_counter("merger.table.success", description="Turns that ended well")
+_FAILURES = _meter.create_counter("merger.table.failure", description="Turns that failed, with the `cause`")
+_TABLE_SECONDS = _meter.create_histogram(
+    "merger.table.duration_seconds", description="Length of a turn that ended well and merged something"
+)
+_SCANNED = _meter.create_counter("merger.rows.scanned", description="Changes read from changelogs")
+_DEDUPLICATED = _meter.create_counter(
+    "merger.rows.deduplicated", description="Changes that a newer or equal one of the same key made void"
+)
+_REFUSED = _meter.create_counter(
+    "merger.rows.refused", description="Changes of unknown keys from before the horizon of deletes"
+)
+_MERGE_SECONDS = _meter.create_histogram(
+    "merger.merge.duration_seconds", description="Length of one piece, and of each `phase` of it"
+)
+_HITS = _meter.create_counter("merger.index.hits", description="Keys of batches that the index knew")
+_MISSES = _meter.create_counter("merger.index.misses", description="Keys of batches that the index did not know")
+_INDEX_BYTES = _meter.create_gauge("merger.index.bytes", unit="By", description="Size of the index in the store")
+_REBUILDS = _meter.create_counter("merger.index.rebuilds", description="Indexes that were made anew, with the `cause`")
+_LAG_SECONDS = _meter.create_gauge(
+    "merger.watermark.lag_seconds", description="How long the oldest change that is not merged has been waiting"
+)
+_LAG_EVENTS = _meter.create_gauge("merger.watermark.lag_events", description="Changes that are not merged")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident(_: CallbackOptions) -> Iterable[Observation]:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return []  # no Linux
+    return [Observation(pages * _PAGE)]
+
+
+_meter.create_observable_gauge(
+    "merger.memory.resident_bytes", [_resident], unit="By", description="Resident memory of the worker"
+)
+_meter.create_observable_gauge(
+    "merger.memory.allocated_bytes",
+    [lambda _: [Observation(allocated_bytes())]],
+    unit="By",
+    description="What Arrow's allocator holds",
+)
+
+
+@dataclass
+class MergeTimings:
+    """Where the time of one piece went, in seconds by phase: `read`, `lookup`, `write`, `index`, `commit`."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of a block to a phase."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - before
+
+    def told(self, mirror: str) -> None:
+        """Report the piece, which is done."""
+        whole = {"": time.perf_counter() - self.started, **self.seconds}
+        for name, seconds in whole.items():
+            _MERGE_SECONDS.record(seconds, {"table": mirror, **({"phase": name} if name else {})})
+
+
+@contextmanager
+def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
+    """Report a turn when it ends: put its report into the list."""
+    before, reports, about = time.perf_counter(), list[MergeReport](), {"table": mirror}
+    try:
+        yield reports
+    except BaseException as wrong:
+        _FAILURES.add(1, {**about, "cause": type(wrong).__name__})
+        raise
+    finally:
+        seconds = time.perf_counter() - before
+        _CYCLES.add(1, about)
+        _CYCLE_SECONDS.record(seconds, about)
+        for report in reports:
+            _told(about, report, seconds)
+
+
+def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
+    _SUCCESSES.add(1, about)
+    if report.commits:
+        _TABLE_SECONDS.record(seconds, about)
+    _SCANNED.add(report.scanned, about)
+    _DEDUPLICATED.add(report.superseded + report.ties, about)
+    _REFUSED.add(report.refused, about)
+    _LAG_SECONDS.set(report.lag_seconds, about)
+    _LAG_EVENTS.set(report.lag_events, about)
+
+
+def lookup_told(mirror: str, keys: int, hits: int) -> None:
+    """Report one lookup in the index."""
+    _HITS.add(hits, {"table": mirror})
+    _MISSES.add(keys - hits, {"table": mirror})
+
+
+def index_told(mirror: str, size: int) -> None:
+    """Report how large the index is."""
+    _INDEX_BYTES.set(size, {"table": mirror})
+
+
+def rebuild_told(mirror: str, cause: str) -> None:
+    """Report that an index was made anew; `cause` is one of few words."""
+    _REBUILDS.add(1, {"table": mirror, "cause": cause})

@@ -1,0 +1,214 @@
+"""One piece of a changelog, from its changes to what is to be committed: files stored, manifests' entries described."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opentelemetry import propagate
+from temporalio import activity
+
+from activities import failpoints
+from activities.abreast import both
+from activities.core.mirrors import INDEX, PREFIX, WATERMARK, IndexPointer, MirrorConfig, Watermark
+from activities.core.mirrorschema import Following
+from activities.lake.indexstaging import StagedIndex, stage
+from activities.lake.mergebatch import Batch
+from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
+from activities.lake.mergerows import MirrorFiles, final_rows
+from activities.lake.mergewrite import Deleted, NewRows, delete_rows, run_of, schema_after, write_rows
+from activities.lake.mirrorfiles import all_described
+from activities.lake.positiondeletes import described
+from activities.lake.rowdelta import RowDelta, metadata_after
+from activities.merge_metrics import MergeTimings, index_told, lookup_told
+from activities.mirror_context import MirrorContext
+from activities.mirror_head import Head, live_row_count
+from activities.mirror_objects import store_object, store_objects
+from activities.storing import undisturbed
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What pieces did, as `MergeReport` counts it."""
+
+    scanned: int = 0
+    upserted: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    ties: int = 0
+    refused: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A piece whose files are stored, ready to be committed to the head for which it was prepared."""
+
+    delta: RowDelta
+    watermark: Watermark
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the summary says of the index, and what was forgotten with it."""
+
+    pointer: IndexPointer | None
+    horizon: str = ""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is known of a batch before anything is written."""
+
+    batch: Batch
+    lookup: Lookup
+    truncated: Truncated
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every change loses."""
+        decision = self.lookup.decision
+        return not (decision.upserts.any() or decision.deletes.any() or self.truncated.rows)
+
+    @property
+    def counts(self) -> Counts:
+        """What becomes of the batch."""
+        folded, decision = self.batch.folded, self.lookup.decision
+        return Counts(
+            scanned=len(self.batch.changes),
+            upserted=int(decision.upserts.sum()),
+            deleted=int((decision.deletes & decision.replaces).sum()) + self.truncated.rows,
+            superseded=folded.superseded + int(decision.lost.sum()),
+            ties=folded.ties,
+            refused=int(decision.refused.sum()),
+        )
+
+
+class PieceMerge:
+    """Prepares one piece for one head."""
+
+    def __init__(
+        self, context: MirrorContext, config: MirrorConfig, head: Head, following: Following, timings: MergeTimings
+    ) -> None:
+        self._context = context
+        self._config = config
+        self._head = head
+        self._following = following
+        self._timings = timings
+        self._files = context.lake.files()
+        self._schema = schema_after(head.mirror.table, following)
+        self._metadata = metadata_after(head.mirror.table, self._schema)
+
+    async def prepare(self, batch: Batch, directory: Path) -> Prepared:
+        """Look keys up, write and store files; `directory` is where they are made.
+
+        Raises:
+            IndexUnusable: the index does not fit the mirror.
+            ChangeInvalid: a change lacks a value that nothing older has.
+        """
+        with self._timings.phase("lookup"):
+            looked = await asyncio.to_thread(self._look_up, batch)
+        known = looked.lookup.found.known
+        lookup_told(self._config.mirror, len(known), int(known.sum()))
+        if looked.changes_nothing:
+            return self._prepared(looked, _Index(self._head.mirror.index))
+        return await self._written(looked, directory)
+
+    def _look_up(self, batch: Batch) -> Looked:
+        before, truncated = self._head.watermark, batch.folded.truncated
+        lookup = look_up(self._head.index, batch, before)
+        if truncated == before.truncated:
+            return Looked(batch, lookup, Truncated())
+        table = self._head.mirror.table
+        return Looked(batch, lookup, truncate(self._config, self._files, table.schema(), self._head.live, truncated))
+
+    async def _written(self, looked: Looked, directory: Path) -> Prepared:
+        with self._timings.phase("write"):
+            new, deleted = await both(
+                undisturbed(self._write_rows, looked, directory), undisturbed(self._delete_rows, looked)
+            )
+        data = {one.ordinal: self._key("data") for one in new.files}
+        deletes = [self._key("deletes") for _ in deleted.made]
+        bodies: dict[str, Path | bytes] = {data[one.ordinal]: one.path for one in new.files}
+        bodies |= {key: one.body for key, (one, _) in zip(deletes, deleted.made, strict=True)}
+        paths = {ordinal: self._context.store.path(key) for ordinal, key in data.items()}
+        with self._timings.phase("store"):
+            _, index = await both(self._store(bodies), self._store_index(looked, new, deleted, paths))
+        made = zip(deletes, deleted.made, strict=True)
+        return self._prepared(
+            looked,
+            index,
+            add=all_described(self._metadata, new.files, paths),
+            remove=[one.data for one in deleted.gone],
+            add_deletes=[described(one, self._context.store.path(key), live.data) for key, (one, live) in made],
+            remove_deletes=deleted.superseded,
+        )
+
+    def _write_rows(self, looked: Looked, directory: Path) -> NewRows:
+        mirror = MirrorFiles(self._config, self._head.index, self._files, self._metadata.schema())
+        upserts = final_rows(looked.batch, looked.lookup, mirror)
+        return write_rows(self._config, self._metadata, upserts, looked.counts.upserted, directory)
+
+    def _delete_rows(self, looked: Looked) -> Deleted:
+        return delete_rows(self._files, self._head.live, looked.lookup.gone, looked.truncated)
+
+    async def _store(self, bodies: Mapping[str, Path | bytes]) -> None:
+        await store_objects(self._context.store, bodies)
+        await failpoints.reach("merge-after-write")
+
+    async def _store_index(self, looked: Looked, new: NewRows, deleted: Deleted, paths: Mapping[int, str]) -> _Index:
+        with await undisturbed(self._stage, looked, new, deleted, paths) as staged:
+            key = self._key("index", "puffin")
+            pointer = staged.pointer(await store_object(self._context.store, key, staged.path))
+            index_told(self._config.mirror, staged.size)
+        await failpoints.reach("merge-after-index")
+        return _Index(pointer, staged.horizon)
+
+    def _stage(self, looked: Looked, new: NewRows, deleted: Deleted, paths: Mapping[int, str]) -> StagedIndex:
+        index, now = self._head.index, int(time.time())
+        numbers = {path: number for number, path in index.files.items()}
+        rows = live_row_count(self._head.live) + sum(one.rows for one in new.files) - deleted.rows
+        return stage(
+            index,
+            run_of(looked.batch, looked.lookup, new, index.next_file, now),
+            new_files={index.next_file + ordinal: path for ordinal, path in paths.items()},
+            gone_files={numbers[one.path] for one in deleted.gone},
+            tombstone_cut=now - int(self._config.late_event_horizon_seconds),
+            truncated=looked.batch.folded.truncated,
+            live_rows=rows,
+        )
+
+    def _prepared(self, looked: Looked, index: _Index, **files: Any) -> Prepared:
+        """The delta with what the snapshot is to say of itself."""
+        batch, counts = looked.batch, looked.counts
+        watermark = batch.piece.next_watermark(
+            self._head.watermark,
+            newest=batch.newest,
+            truncated=batch.folded.truncated,
+            horizon=index.horizon,
+            columns=self._following.columns,
+        )
+        summary = {
+            WATERMARK: watermark.dump(),
+            **({INDEX: index.pointer.dump()} if index.pointer else {}),
+            **{f"{PREFIX}{name}": str(count) for name, count in vars(counts).items()},
+            **_origin(),
+        }
+        return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, counts)
+
+    def _key(self, kind: str, ending: str = "parquet") -> str:
+        return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"
+
+
+def _origin() -> dict[str, str]:
+    """Which run made a snapshot."""
+    info, carrier = activity.info(), dict[str, str]()
+    propagate.inject(carrier)
+    said = {"icefleet.workflow-id": info.workflow_id or "", "icefleet.run-id": info.workflow_run_id or ""}
+    return said | ({"icefleet.traceparent": carrier["traceparent"]} if "traceparent" in carrier else {})
