@@ -146,7 +146,7 @@ mirrors:
   staging: {}
 """
     assert wrong(text) == [
-        at(3, "changelog_table") + "'orders' has no namespace: write namespace.table, or give `namespace`",
+        at(3, "changelog_table") + "'orders' has no namespace: write namespace.orders, or give `namespace`",
         at(4, "mirror_table") + "'shop..orders' cannot be a table: '' is empty, or has a blank or one of / \\ * >",
         at(5, "primary_keys.1") + "'id' is listed twice",
         at(5, "primary_keys.2") + "'op' is the `operation_column`, which tells changes apart and not rows",
@@ -158,7 +158,7 @@ mirrors:
         + "'bucket[0]' is no transform: identity, year, month, day, hour, bucket[16] or truncate[1000]",
         at(9, "merge_interval") + "expected a duration such as 30s, 10m or 1h30m, not 'soon'",
         at(10, "batch_size") + "must be at least 1, and is 0",
-        at(11, "late_horizon") + "unknown key; did you mean 'late_event_horizon'?",
+        at(11, "late_horizon") + "unknown key; did you mean `late_event_horizon`?",
         at(12, "compaction.deleted_ratio") + "must be at most 1.0, and is 2",
         at(12, "compaction.small_files") + "must be at least 2, and is 1",
         at(13, "schema") + "expected 'strict' or 'permissive', not 'lenient'",
@@ -169,9 +169,9 @@ mirrors:
         at(16, "mirror_table", 3)
         + "mirror 'a.c' is already at mirrors.yaml:15; a mirror has one changelog, and one environment that writes it",
         "mirrors.yaml:17 mirrors.local.4: expected a mapping of keys to values, not 5",
-        "mirrors.yaml:18 mirrors.lokal: no environment 'lokal'; did you mean 'local'?",
+        "mirrors.yaml:18 mirrors.lokal: no environment 'lokal'; did you mean `local`?",
+        "mirrors.yaml:19 mirrors.staging: no environment 'staging'; known: `local`",
         "mirrors.yaml:19 mirrors.staging: expected a list of mirrors",
-        "mirrors.yaml:19 mirrors.staging: no environment 'staging'; there are: local",
     ]
 
 
