@@ -7,8 +7,9 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.contracts.cdc import CAPTURE_WORKFLOW, CaptureInput, CaptureReport, CdcActivities, capture_id
-from workflows.cdc_loop import PipelineLoop, Trouble
+from workflows.cdc_loop import PipelineLoop
 from workflows.policies import CAPTURE_TURN, WATCH_SLOT
+from workflows.steered import Trouble
 
 TURN_SECONDS = 60.0
 """Whoever looks at the loop sees what its last turn did."""

@@ -9,7 +9,7 @@ from activities.core.faults import BadRequest, PostgresRefused, SlotLost
 from support.backfills import details
 from support.cdcloops import PIPELINE, captured, loops, progress_of
 from support.fleet import eventually
-from workflows import cdc_loop
+from workflows import steered
 
 
 async def test_one_turn_follows_another_and_the_loop_counts_what_they_brought(fleet):
@@ -46,7 +46,7 @@ async def test_a_capture_whose_slot_is_lost_says_so_and_waits_until_it_is_told_t
 
 
 async def test_a_capture_that_is_refused_shows_it_and_tries_again_by_itself(fleet, monkeypatch):
-    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
     async with loops(fleet) as own:
         own.rooms.captures = [PostgresRefused("wrong password"), PostgresRefused("wrong password"), captured(3)]
         loop = await own.capture()
@@ -68,7 +68,7 @@ async def test_case_62_a_paused_capture_lets_go_of_the_slot_and_goes_on_when_it_
 
 
 async def test_a_slot_is_watched_also_while_its_capture_is_paused_and_given_up_at_the_limit(fleet, monkeypatch):
-    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
     async with loops(fleet) as own:
         loop = await own.capture(turns_per_run=3)
         await eventually(lambda: own.rooms.running == ["capture"])
@@ -139,7 +139,7 @@ async def test_a_pipeline_that_config_does_not_have_fails_its_loops_at_once(flee
 
 
 async def test_a_pipeline_that_config_has_lost_waits_for_it_to_come_back(fleet, monkeypatch):
-    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
     async with loops(fleet) as own:
         own.rooms.captures = [captured(1), BadRequest("no pipeline"), BadRequest("no pipeline"), captured(2)]
         loop = await own.capture(turns_per_run=1)
