@@ -1,6 +1,6 @@
 """Changes as Arrow tables: of files of any age, under the names and types that the changelog has today."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
@@ -41,6 +42,8 @@ class Projection:
 
     table: Table
     columns: tuple[str, ...]
+    naming: str = ""
+    """The column whose lists hold names of columns; they become those of today, too. Empty: none."""
 
     @cached_property
     def schema(self) -> Schema:
@@ -91,6 +94,13 @@ class OpenFile:
         return prune_columns(self.schema, self.wanted.ids, select_full_types=False)
 
     @cached_property
+    def renamed(self) -> dict[str, str | None]:
+        """What columns of the file that have another name today are called now; None: they are gone."""
+        today = {field.field_id: field.name for field in self.wanted.table.schema().fields}
+        then = {field.name: today.get(field.field_id) for field in self.schema.fields}
+        return {before: now for before, now in then.items() if before != now}
+
+    @cached_property
     def constants(self) -> dict[int, Any]:
         """Values that only the file's partition says."""
         table, spec = self.wanted.table, self.wanted.table.specs().get(self.file.data.spec_id)
@@ -127,6 +137,9 @@ class OpenFile:
             allow_timestamp_tz_mismatch=True,
         )
         columns = [_as(column, field.type) for column, field in zip(shown.columns, wanted.arrow, strict=True)]
+        if self.renamed and wanted.naming in wanted.columns:
+            place = wanted.columns.index(wanted.naming)
+            columns[place] = _renamed(columns[place], self.renamed)
         return pa.Table.from_arrays(columns, schema=wanted.arrow)
 
 
@@ -141,8 +154,24 @@ def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
+def _renamed(lists: pa.Array, names: Mapping[str, str | None]) -> pa.Array:
+    """Lists of names, with those that have changed; names that are gone are left out."""
+    if not pa.types.is_large_list(lists.type) or lists.null_count == len(lists):
+        return lists
+    rows = pc.list_parent_indices(lists).to_numpy()
+    listed = lists.flatten().dictionary_encode()
+    now = pa.array([names.get(name, name) for name in listed.dictionary.to_pylist()], listed.dictionary.type)
+    found = now.take(listed.indices)
+    kept = found.is_valid().to_numpy(zero_copy_only=False) | listed.is_null().to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=len(lists)))])
+    values = found.filter(pa.array(kept))
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), values, lists.type, mask=lists.is_null())
+
+
 def read(piece: Piece, files: Files, columns: Sequence[str], most_bytes: int | None = None) -> pa.Table:
     """The changes of a piece in the changelog's order, with `columns` as the changelog names and types them today.
+
+    So are the columns that the unchanged column names: what was renamed since has its new name there.
 
     Args:
         piece: Whose they are.
@@ -155,7 +184,7 @@ def read(piece: Piece, files: Files, columns: Sequence[str], most_bytes: int | N
         BadConfig: the changelog has no such column.
         ObjectRefused, StoreRefused, StoreUnavailable: a file cannot be read.
     """
-    wanted = Projection(piece.table, tuple(columns))
+    wanted = Projection(piece.table, tuple(columns), piece.config.unchanged_column)
     found, rows, size = [wanted.arrow.empty_table()], 0, 0
     for table in _tables(piece, files, wanted):
         found.append(table)

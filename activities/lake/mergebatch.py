@@ -1,6 +1,6 @@
 """One piece of a changelog as the arrays that a merge works with, folded to one change for each key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,55 +89,13 @@ def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
 
 
 def _unchanged(config: MirrorConfig, taken: Taken, names: Sequence[str]) -> Flags | None:
-    """Which values are not carried: changes name them as the changelog did when they were written."""
+    """Which values are not carried. Reading has put today's names of columns there."""
     if config.unchanged_column not in taken.changes.column_names:
         return None
-    column = taken.changes.column(config.unchanged_column)
-    if column.null_count == len(column):
-        return None
-    where = f"changelog {config.changelog}, column {config.unchanged_column}"
-    table, every = taken.piece.table, np.zeros((len(column), len(names)), np.bool_)
-    for start, stop, written in _by_schema(taken.piece):
-        known = _names(table, written)
-        wanted = _names_then(table, written, names)
-        ignored = known.keys() - set(wanted)
-        found = unchanged_of(column.slice(start, stop - start), wanted, where, ignored=ignored)
-        if found is not None:
-            every[start:stop] = found
-    return every if every.any() else None
-
-
-def _by_schema(piece: Piece) -> Iterator[tuple[int, int, int | None]]:
-    """Runs of changes, from and to, that were written with one schema; None: the snapshot that wrote them is gone."""
-    table, start, stop = piece.table, 0, 0
-    known: int | None = None
-    for snapshot_id, rows in _runs(piece):
-        snapshot = table.snapshot_by_id(snapshot_id)
-        written = snapshot.schema_id if snapshot is not None else None
-        if stop > start and written != known:
-            yield start, stop, known
-            start = stop
-        known, stop = written, stop + rows
-    if stop > start:
-        yield start, stop, known
-
-
-def _runs(piece: Piece) -> Iterator[tuple[int, int]]:
-    """Snapshot that wrote changes, and how many, in the order of the changes."""
-    if piece.part is None:
-        yield from ((file.snapshot_id, file.rows) for file in piece.files)
-    else:
-        yield from ((one.file.snapshot_id, len(one.rows)) for one in piece.part)
-
-
-def _names(table: Table, written: int | None) -> dict[str, int]:
-    """Name → field id of the columns, with a schema; without one, of all that there ever were, today's first."""
-    schemas = [table.schemas()[written]] if written is not None else [*table.schemas().values(), table.schema()]
-    return {field.name: field.field_id for schema in schemas for field in schema.fields}
-
-
-def _names_then(table: Table, written: int | None, names: Sequence[str]) -> list[str]:
-    """What columns of today were called with a schema; those that were not there have a name that nothing has."""
-    today = {field.name: field.field_id for field in table.schema().fields}
-    then = {number: name for name, number in _names(table, written).items()} if written is not None else {}
-    return [name if written is None else then.get(today[name], f"\0{name}") for name in names]
+    every = {field.name for field in taken.piece.table.schema().fields}
+    return unchanged_of(
+        taken.changes.column(config.unchanged_column),
+        names,
+        f"changelog {config.changelog}, column {config.unchanged_column}",
+        ignored=every.difference(names),
+    )
