@@ -2,7 +2,8 @@
 
 from temporalio import activity
 
-from activities.contracts.mirrors import MergeInput, MergeReport, MirrorActivities
+from activities.compacting import compact_mirror
+from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorActivities, MirrorInput
 from activities.errors import faults_named
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
@@ -19,3 +20,9 @@ class Mirrors(MirrorActivities):
     async def merge_mirror(self, merge: MergeInput) -> MergeReport:
         """See `activities.merging.merge_mirror`."""
         return await merge_mirror(self._context, merge)
+
+    @activity.defn(name="compact_mirror")
+    @faults_named
+    async def compact_mirror(self, asked: MirrorInput) -> CompactReport:
+        """See `activities.compacting.compact_mirror`."""
+        return await compact_mirror(self._context, asked)

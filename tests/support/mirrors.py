@@ -23,7 +23,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts.mirrors import MergeInput, MergeReport
+from activities.compacting import compact_mirror
+from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.index import fold
 from activities.core.mirrors import TOMBSTONE, MirrorConfig, Watermark
@@ -165,6 +166,11 @@ class Mirror:
         """One turn."""
         asked = MergeInput(self.fleet.name, self.config.mirror, seconds, pieces)
         return await ActivityEnvironment().run(merge_mirror, self.context, asked)
+
+    async def compact(self, *, thorough: bool = False) -> CompactReport:
+        """One turn of compaction."""
+        asked = MirrorInput(self.fleet.name, self.config.mirror, thorough)
+        return await ActivityEnvironment().run(compact_mirror, self.context, asked)
 
     async def drain(self) -> list[MergeReport]:
         """Turns until nothing is left to do."""
