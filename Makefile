@@ -23,6 +23,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## set everything up and run the main job, ClickHouse to Iceberg, on this machine
 	@$(BIN)/icefleet demo
 
+# Tests start hundreds of commands and workers: without bytecode each would compile the project anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## set everything up and pass the tests; most of them wait, so some files run beside each other (AT_ONCE=1: none)
 	@$(BIN)/pytest -n $(AT_ONCE) --dist loadfile
 

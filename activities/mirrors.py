@@ -4,7 +4,16 @@ from dataclasses import replace
 
 from temporalio import activity
 
-from activities.contracts.mirrors import MergeInput, MergeOnceRequest, MergeReport, MirrorActivities, MirrorTrouble
+from activities.compacting import compact_mirror
+from activities.contracts.mirrors import (
+    CompactReport,
+    MergeInput,
+    MergeOnceRequest,
+    MergeReport,
+    MirrorActivities,
+    MirrorInput,
+    MirrorTrouble,
+)
 from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
@@ -42,3 +51,9 @@ class Mirrors(MirrorActivities):
     async def signal_mirror(self, asked: MergeOnceRequest) -> str:
         """Send an order to the mirror's loop, with start; answers its workflow id."""
         return await signal_mirror(self._context, asked)
+
+    @activity.defn(name="compact_mirror")
+    @faults_named
+    async def compact_mirror(self, asked: MirrorInput) -> CompactReport:
+        """Rewrite files that are small or mostly deleted, in one commit."""
+        return await until_worker_stops(compact_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)

@@ -132,10 +132,12 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class MirrorInput:
-    """A mirror, and nothing more to say."""
+    """A mirror, and little more to say."""
 
     environment: str
     mirror: str
+    thorough: bool = False
+    """Compaction: whatever is small or has deleted rows, whether config calls it due or not."""
 
 
 @dataclass(frozen=True)

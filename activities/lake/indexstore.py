@@ -7,13 +7,14 @@ and the caller makes the index anew (`indexrebuild`).
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, between, find, without_older
+from activities.core.index import Found, Segment, find, without_older
 from activities.core.mirrors import IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries
@@ -81,8 +82,8 @@ class MirrorIndex:
     def _counting(self) -> Iterator[Segment]:
         """What counts of each segment."""
         for record, segment in zip(self.head.segments, self.segments, strict=True):
-            if record.kind == "merging" and self.head.merged:
-                yield Segment(between(segment.entries, self.head.merged, None), segment.sieve)
+            if record.kind == "merging":
+                yield replace(segment, first=self.head.merged)
             else:
                 yield segment
 

@@ -1,6 +1,6 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.io import FileIO
@@ -13,6 +13,8 @@ from activities.core.faults import MirrorForeign
 from activities.lake.remembered import Remembered
 from activities.lake.storage import metadata_named
 
+PATH_ID = 2147483546
+"""Field id of the path in delete files."""
 MOST_ENTRIES = 20_000
 """Entries of manifests that are remembered: a few kilobytes each."""
 
@@ -73,6 +75,22 @@ def live_files(table: Table) -> dict[str, LiveFile]:
             gone = () if deletes is None else tuple(deletes.for_data_file(sequence, file, file.partition))
             found[file.file_path] = LiveFile(file, sequence, gone)
     return found
+
+
+@metadata_named()
+def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFile]:
+    """Delete files about data files that the head does not have any more: other writers may leave them behind."""
+    head = table.current_snapshot()
+    manifests = head.manifests(table.io) if head is not None else []
+    deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
+    files = [entry.data_file for entries in live_entries(table.io, deletes) for entry in entries]
+    return [file for file in files if (path := only_path(file)) is not None and path not in live]
+
+
+def only_path(file: DataFile) -> str | None:
+    """The one data file that a delete file is about, if its bounds say so."""
+    lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
+    return lower.decode() if lower is not None and lower == upper else None
 
 
 def _deletes(table: Table, manifests: Sequence[ManifestFile]) -> DeleteFileIndex | None:

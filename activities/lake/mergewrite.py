@@ -117,5 +117,6 @@ def delete_rows(
 
 def _superseded(touched: Sequence[Touched], dropped: Sequence[LiveFile]) -> list[DataFile]:
     """Delete files that are about nothing any more."""
-    every = [one.live for one in touched] + list(dropped)
-    return list({one.file_path: one for each in every for one in each.deletes}.values())
+    # What another writer deleted of several files at once still counts for those that are left.
+    own = {one.file_path: one for each in dropped for one in positiondeletes.own_deletes(each)}
+    return list((own | {one.file_path: one for one in positiondeletes.superseded(touched)}).values())

@@ -17,12 +17,12 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
 from activities.lake.content import Files
-from activities.lake.live import LiveFile
+from activities.lake.live import PATH_ID, LiveFile, only_path
 from activities.lake.remembered import Remembered
 
 Positions = npt.NDArray[np.uint32]
 """0-based rows of one data file, ascending, each once."""
-PATH_ID, POSITION_ID = 2147483546, 2147483545
+POSITION_ID = 2147483545
 _SCHEMA = pa.schema(
     [
         pa.field("file_path", pa.dictionary(pa.int32(), pa.string()), False, {"PARQUET:field_id": str(PATH_ID)}),  # noqa: FBT003 - pyarrow's own order
@@ -44,6 +44,11 @@ class MadeDeletes:
     """Of the data file."""
     body: bytes
     positions: Positions
+
+    @property
+    def count(self) -> int:
+        """Rows that it deletes."""
+        return len(self.positions)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def write(path: str, positions: Positions) -> MadeDeletes:
 
 def described(made: MadeDeletes, stored: str, data: DataFile) -> DataFile:
     """The manifest's entry of a delete file that was stored as `stored`; `data` is the file whose rows it deletes."""
-    path, count = made.path.encode(), len(made.positions)
+    path, count = made.path.encode(), made.count
     lowest, highest = (struct.pack("<q", int(made.positions[end])) for end in (0, -1))
     _known.put(stored, {made.path: made.positions})
     file = DataFile.from_args(
@@ -160,10 +165,9 @@ def superseded(touched: Iterable[Touched]) -> list[DataFile]:
     return list({one.file_path: one for each in touched for one in each.live.deletes}.values())
 
 
-def only_path(file: DataFile) -> str | None:
-    """The one data file that a delete file is about, if its bounds say so."""
-    lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
-    return lower.decode() if lower is not None and lower == upper else None
+def own_deletes(live: LiveFile) -> list[DataFile]:
+    """The delete files that are about this data file and no other: they go when it goes."""
+    return [one for one in live.deletes if only_path(one) == live.path]
 
 
 def _ascending(column: pa.ChunkedArray) -> Positions:

@@ -122,6 +122,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "install_capture": policies.INSTALL,
         "uninstall_capture": policies.INSTALL,
         "capture_changes": policies.CAPTURE_TURN,
+        "watch_slot": policies.WATCH_SLOT,
         "ingest_batch": policies.INGEST_TURN,
         "copy_table": policies.COPY,
         "announce_changelogs": policies.ANNOUNCE,
