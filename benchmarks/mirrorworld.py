@@ -23,6 +23,7 @@ from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.compacting import compact_mirror
+from activities.contracts.inputs import write_input
 from activities.contracts.mirrors import (
     MERGE_ONCE_WORKFLOW,
     CompactReport,
@@ -32,12 +33,12 @@ from activities.contracts.mirrors import (
     MirrorInput,
     OrderReport,
 )
-from activities.contracts.inputs import write_input
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
 from worker.config import Environment, load_settings
-from worker.wiring import connect_temporal, open_mirrors
+from worker.temporal import connect_temporal
+from worker.wiring import open_mirrors
 
 ENVIRONMENT = "local"
 MIRRORS = ("m1m", "m10m", "m100m", "reads")
