@@ -8,32 +8,23 @@ from activities.compacting import compact_mirror
 from activities.contracts.mirrors import (
     CompactReport,
     MergeInput,
-<<<<<<< HEAD
     MergeOnceRequest,
     MergeReport,
     MirrorActivities,
     MirrorInput,
     MirrorTrouble,
-=======
-    MergeReport,
-    MirrorActivities,
-    MirrorInput,
     TidyReport,
->>>>>>> m-delta
 )
 from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
-<<<<<<< HEAD
 from activities.steering_mirrors import signal_mirror, tell_trouble
+from activities.tidying import tidy_mirror
 
 PIECE_GRACE_SECONDS = 3.0
 """How long a merge may go on when its worker is told to stop: most end within it."""
-=======
-from activities.tidying import tidy_mirror
->>>>>>> m-delta
 
 
 class Mirrors(MirrorActivities):
@@ -66,16 +57,11 @@ class Mirrors(MirrorActivities):
     @activity.defn(name="compact_mirror")
     @faults_named
     async def compact_mirror(self, asked: MirrorInput) -> CompactReport:
-<<<<<<< HEAD
         """Rewrite files that are small or mostly deleted, in one commit."""
         return await until_worker_stops(compact_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
-=======
-        """See `activities.compacting.compact_mirror`."""
-        return await compact_mirror(self._context, asked)
 
     @activity.defn(name="tidy_mirror")
     @faults_named
     async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
-        """See `activities.tidying.tidy_mirror`."""
-        return await tidy_mirror(self._context, asked)
->>>>>>> m-delta
+        """Announce new snapshots, let old ones expire, delete what none names any more, tag the changelog."""
+        return await until_worker_stops(tidy_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)

@@ -41,16 +41,13 @@ from activities.lake.mirrorrows import live_rows
 from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
-<<<<<<< HEAD
 from activities.mirror_head import live_row_count
-=======
 from activities.tidying import tidy_mirror
->>>>>>> m-delta
 from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 from support.mirrorcontext import mirror_context
-from worker.wiring import open_lake
+from worker.lake import open_lake
 
 FIELDS = {"id": "long", "name": "string"}
 AT = datetime(2024, 3, 20, 12, tzinfo=UTC)
