@@ -4,7 +4,7 @@ They are read into the arrays that the fold takes.
 """
 
 import binascii
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -164,16 +164,14 @@ def unchanged_of(
     column: pa.ChunkedArray | None,
     names: Sequence[str],
     where: str,
-    formerly: Mapping[str, str | None] | None = None,
     ignored: Collection[str] = (),
 ) -> npt.NDArray[np.bool_] | None:
     """Which values changes do not carry, as rows and `names`; None when they carry all.
 
     Args:
         column: list<string>; None when the changelog has none.
-        names: The changelog's columns for which it matters.
+        names: The changelog's columns for which it matters, as lists name them.
         where: Which changelog and column it is.
-        formerly: Names that columns once had → what they are called now; None: they are gone.
         ignored: Further columns of the changelog, for which it does not matter.
 
     Raises:
@@ -192,8 +190,6 @@ def unchanged_of(
     places = {name: place for place, name in enumerate(names)}
     nowhere = len(places)
     places |= dict.fromkeys(ignored, nowhere)
-    for before, now in (formerly or {}).items():
-        places.setdefault(before, nowhere if now is None else places.get(now, nowhere))
     words = listed.dictionary.to_pylist()
     strange = next((word for word in words if word not in places), None)
     if strange is not None or listed.null_count:
