@@ -24,8 +24,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.contracts.mirrors import MergeInput, MergeReport
 from activities.core.iceberg_types import parse_iceberg
-from activities.core.mirrors import MirrorConfig, Watermark
 from activities.core.mirrors import WATERMARK as SAID
+from activities.core.mirrors import MirrorConfig, Watermark
 from activities.lake import changelog
 from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
