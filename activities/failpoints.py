@@ -6,7 +6,8 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
 Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
 `cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`. Mirrors: `merge-before-read`, `merge-after-write`,
-`merge-after-index`, `merge-before-commit`, `merge-after-commit`.
+`merge-after-index`, `merge-before-commit`, `merge-after-commit`, `compact-after-write`, `compact-before-commit`,
+`compact-after-commit`, `tidy-before-delete`.
 """
 
 import os
@@ -46,7 +47,10 @@ COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-
 MERGE_NAMES = frozenset(
     {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
 )
-ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES | MERGE_NAMES
+MIRROR_UPKEEP_NAMES = frozenset(
+    {"compact-after-write", "compact-before-commit", "compact-after-commit", "tidy-before-delete"}
+)
+ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES | MERGE_NAMES | MIRROR_UPKEEP_NAMES
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 

@@ -198,7 +198,7 @@ class PieceMerge:
             WATERMARK: watermark.dump(),
             **({INDEX: index.pointer.dump()} if index.pointer else {}),
             **{f"{PREFIX}{name}": str(count) for name, count in vars(counts).items()},
-            **_origin(),
+            **origin(),
         }
         return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, counts)
 
@@ -206,7 +206,7 @@ class PieceMerge:
         return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"
 
 
-def _origin() -> dict[str, str]:
+def origin() -> dict[str, str]:
     """Which run made a snapshot."""
     info, carrier = activity.info(), dict[str, str]()
     propagate.inject(carrier)

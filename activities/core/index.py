@@ -16,22 +16,72 @@ from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+Starts = npt.NDArray[np.uint32]
+
+BUCKETS = 2
 SIEVE_SLOTS = 16
-"""Slots of a sieve for each entry, at least: so many keys of sixteen that a segment lacks are told at once."""
+"""For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
 LARGEST_SIEVE = 2**23
-_WORD_BITS = 64
+_PIECE = 2**17
+_STEPS = 8
+"""Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
+few buckets have more."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Entries, and what tells most keys that are not among them without a search."""
+    """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
 
     entries: Entries
+    starts: Starts
+    """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
+    each bucket begins, and behind the last one the number of entries."""
     sieve: Flags
-    """A power of two of slots; that of a key is said by the highest bits of its `high`. Empty: there is none."""
+    """The same for many more slots: whether there is any key in each. Empty: there is no sieve."""
+    first: int = 0
+    """Entries with a smaller `high` do not count."""
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+def segment_of(entries: Entries) -> Segment:
+    """Entries that are in memory, with a directory and a sieve."""
+    high = entries.keys.high
+    return Segment(entries, starts_of(high), sieve_of(high))
+
+
+def starts_of(high: Words) -> Starts:
+    """The directory of keys that ascend."""
+    starts = np.zeros(_power(BUCKETS * len(high)) + 1, np.uint32)
+    for piece in _pieces(high):
+        places = _slots(high, piece, len(starts) - 1) + 1
+        counted = np.bincount(places - places[0])
+        starts[places[0] : places[0] + len(counted)] += counted.astype(np.uint32)
+    return np.cumsum(starts, out=starts)
+
+
+def sieve_of(high: Words) -> Flags:
+    """The sieve of keys that ascend."""
+    sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE), np.bool_)
+    for piece in _pieces(high):
+        sieve[_slots(high, piece, len(sieve))] = True
+    return sieve
+
+
+def _pieces(high: Words) -> Iterator[Words]:
+    return (high[begin : begin + _PIECE] for begin in range(0, len(high), _PIECE))
+
+
+def _power(count: int) -> int:
+    return 1 << max(count - 1, 1).bit_length()
+
+
+def _slots(keys: Words, high: Words, count: int) -> Rows:
+    """Where words lie that are not less than the first of `keys` and not more than the last, among `count` slots."""
+    first, last = int(keys[0]), int(keys[-1])
+    shift = max(0, (last - first).bit_length() - (count.bit_length() - 1))
+    return ((high - np.uint64(first)) >> np.uint64(shift)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -80,13 +130,13 @@ def _unordered(found: Found, order: Rows) -> Found:
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
     entries = segment.entries
-    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
+    first = int(np.searchsorted(keys.high, max(entries.keys.high[0], np.uint64(segment.first)), "left"))
     stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
-        maybe &= segment.sieve[slots(keys.high[first:stop], len(segment.sieve))]
+        maybe &= segment.sieve[_slots(entries.keys.high, keys.high[first:stop], len(segment.sieve))]
     asked = np.flatnonzero(maybe) + first
-    at = _positions(entries.keys, keys.high[asked], keys.low[asked])
+    at = _positions(segment, keys.high[asked], keys.low[asked])
     hits = at >= 0
     asked, at = asked[hits], at[hits]
     found.known[asked] = True
@@ -96,20 +146,42 @@ def _look(segment: Segment, keys: Keys, found: Found) -> None:
     found.sequences.low[asked] = entries.sequences.low[at]
 
 
-def _positions(keys: Keys, high: Words, low: Words) -> Rows:
-    """Where in `keys` each pair is, -1 for those that are not there."""
-    at = np.searchsorted(keys.high, high)
-    at[at == len(keys)] = 0  # which is no match: its `high` is smaller
-    hits = keys.high[at] == high
-    met = hits & (keys.low[at] != low)
-    if met.any():  # keys that share a `high`: go on by `low`
-        at[met] = _among_equals(keys, high[met], low[met])
-        hits = (keys.high[at] == high) & (keys.low[at] == low)
-    return np.where(hits, at, -1)
+def _positions(segment: Segment, high: Words, low: Words) -> Rows:
+    """Where in a segment each pair is, -1 for those that are not there."""
+    keys = segment.entries.keys
+    at = _first_positions(segment, high)
+    met = np.flatnonzero(at >= 0)
+    other = met[keys.low[at[met]] != low[met]]
+    if len(other):  # keys that share a `high`: go on by `low`
+        at[other] = _among_equals(keys, high[other], low[other])
+        at[other[keys.low[at[other]] != low[other]]] = -1
+    return at
+
+
+def _first_positions(segment: Segment, high: Words) -> Rows:
+    """Where the first key with each `high` is, -1 where none has it."""
+    keys = segment.entries.keys.high
+    bucket = _slots(keys, high, len(segment.starts) - 1)
+    at, stop = segment.starts[bucket].astype(np.int64), segment.starts[1:][bucket]
+    found = np.full(len(high), -1)
+    asked = np.flatnonzero(at < stop)
+    for _ in range(_STEPS):
+        here, wanted = keys[at[asked]], high[asked]
+        hits = asked[here == wanted]
+        found[hits] = at[hits]
+        asked = asked[here < wanted]
+        at[asked] += 1
+        asked = asked[at[asked] < stop[asked]]
+        if not len(asked):
+            return found
+    searched = np.searchsorted(keys, high[asked])
+    hits = np.flatnonzero(keys[np.minimum(searched, len(keys) - 1)] == high[asked])
+    found[asked[hits]] = searched[hits]
+    return found
 
 
 def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:
-    """The first position whose pair is not smaller, or the last one of the same `high`."""
+    """Of the positions with the same `high`: the first whose `low` is not smaller, or the last one."""
     first = np.searchsorted(keys.high, high, "left")
     last = np.searchsorted(keys.high, high, "right") - 1
     while np.any(first < last):
@@ -118,23 +190,6 @@ def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:
         first = np.where(smaller & (first < last), middle + 1, first)
         last = np.where(smaller, last, middle)
     return first
-
-
-def sieve_of(keys: Keys) -> Flags:
-    """The sieve of a segment with these keys."""
-    sieve = np.zeros(sieve_slots(len(keys)), np.bool_)
-    sieve[slots(keys.high, len(sieve))] = True
-    return sieve
-
-
-def sieve_slots(count: int) -> int:
-    """How many slots the sieve of `count` keys has."""
-    return min(1 << max(count * SIEVE_SLOTS - 1, 1).bit_length(), LARGEST_SIEVE)
-
-
-def slots(high: Words, count: int) -> Words:
-    """The slots of keys in a sieve of `count`, a power of two and at least 2."""
-    return high >> np.uint64(_WORD_BITS - (count.bit_length() - 1))
 
 
 def nothing() -> Entries:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 FAN = 12
 """Runs of one level that are folded."""
-LARGEST_FOLD = 2**22
+LARGEST_FOLD = 2**21
 """Entries above which runs are not folded any more: they wait for the base."""
 SHARE = 0.5
 """Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the

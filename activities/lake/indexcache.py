@@ -19,11 +19,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.index import Segment, sieve_slots, slots
+from activities.core.index import Segment, sieve_of, starts_of
 from activities.core.mirrors import Entries, Keys, Sequences
 
 MOST_BYTES = 32 * 2**30
 _MOST_OPEN = 2048
+_KEPT_PER_LOOK = 64
 _ABANDONED_SECONDS = 86_400
 _HEADER_BYTES = 4096
 _COLUMNS = (
@@ -42,6 +43,8 @@ class IndexCache:
         self._most_bytes = most_bytes
         self._open: OrderedDict[str, Segment] = OrderedDict()
         self._lock = threading.Lock()
+        self._kept = _KEPT_PER_LOOK
+        """What was written since the directory was last looked at."""
         directory.mkdir(parents=True, exist_ok=True)
 
     def segment(self, sha256: str, rows: int) -> Segment | None:
@@ -74,6 +77,7 @@ class IndexCache:
 
     def keep(self, writer: "SegmentWriter", sha256: str) -> None:
         """Let a segment that has been written be here."""
+        self._kept += 1
         Path(writer.finish()).replace(self._path(sha256, _SEGMENT))
 
     @contextmanager
@@ -97,13 +101,19 @@ class IndexCache:
 
     def keep_content(self, content: bytes, sha256: str) -> None:
         """Keep bytes as they are."""
+        self._kept += 1
         with self.scratch() as path:
             path.write_bytes(content)
             path.replace(self._path(sha256, _BYTES))
 
     def trim(self, needed: Collection[str]) -> None:
-        """Delete what was not used for longest until the rest is small enough; never what is needed."""
-        kept, left = 0, []
+        """Delete what was not used for longest until the rest is small enough; never what is needed.
+
+        It looks once in a while only.
+        """
+        if self._kept < _KEPT_PER_LOOK:
+            return
+        kept, left, self._kept = 0, [], 0
         for path in self.directory.iterdir():
             with suppress(FileNotFoundError):  # another process tidies too
                 status = path.stat()
@@ -144,7 +154,7 @@ class SegmentWriter:
         self._rows = 0
         self._sums = [0] * len(_COLUMNS)
         self._constants: list[int | None] = [None] * len(_COLUMNS)
-        self._sieve = np.zeros(sieve_slots(capacity) if sieved else 0, np.bool_)
+        self._sieved = sieved
 
     def add(self, entries: Entries) -> None:
         """Append entries."""
@@ -152,8 +162,6 @@ class SegmentWriter:
             return
         for number, column in enumerate(_columns(entries)):
             self._add_column(number, column)
-        if len(self._sieve):
-            self._sieve[slots(entries.keys.high, len(self._sieve))] = True
         self._rows += len(entries)
 
     def _add_column(self, number: int, column: npt.NDArray[Any]) -> None:
@@ -172,15 +180,20 @@ class SegmentWriter:
 
     def finish(self) -> str:
         """End the file; answers its path."""
+        self._file.flush()
+        high = _column(self._file.name, self._rows, _offsets(self._capacity)[0], self._constants[0])
+        starts = starts_of(high)
+        sieve = sieve_of(high) if self._sieved else np.empty(0, np.bool_)
         self._file.seek(_offsets(self._capacity)[-1])
-        self._file.write(self._sieve.data)
+        self._file.write(starts.data)
+        self._file.write(sieve.data)
         said = {
             "rows": self._rows,
             "capacity": self._capacity,
             "constants": self._constants,
             "sums": [total % _WORD for total in self._sums],
-            "sieve": len(self._sieve),
-            "slots": int(self._sieve.sum()),
+            "starts": [len(starts), _sum(starts)],
+            "sieve": [len(sieve), _sum(sieve.view(np.uint8))],
         }
         text = json.dumps(said, separators=(",", ":")).encode()
         self._file.seek(0)
@@ -212,11 +225,21 @@ def _mapped(path: Path, rows: int) -> Segment:
         if _sum(column) != total:
             raise ValueError("a column is damaged")
         columns.append(column)
-    sieve = mapped[offsets[-1] : offsets[-1] + said["sieve"]].view(np.bool_)
-    if len(sieve) != said["sieve"] or int(sieve.view(np.uint8).sum(dtype=np.uint64)) != said["slots"]:
-        raise ValueError("the sieve is damaged")
+    (buckets, starts_sum), (slots, sieve_sum) = said["starts"], said["sieve"]
+    starts = np.frombuffer(mapped, np.uint32, buckets, offsets[-1])
+    sieve = mapped[offsets[-1] + starts.nbytes :][:slots]
+    if _sum(starts) != starts_sum or _sum(sieve) != sieve_sum:
+        raise ValueError("the directory is damaged")
     high, low, sequence_high, sequence_low, file, row = columns
-    return Segment(Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), sieve)
+    return Segment(
+        Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), starts, sieve.view(np.bool_)
+    )
+
+
+def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:
+    if constant is not None:
+        return np.full(rows, constant, np.uint64)
+    return np.asarray(np.memmap(path, np.uint64, "r", offset, (rows,)))
 
 
 def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
@@ -225,7 +248,7 @@ def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
 
 
 def _offsets(capacity: int) -> list[int]:
-    """Where the columns begin, and then the sieve."""
+    """Where the columns begin, and then the directory."""
     offsets = [_HEADER_BYTES]
     for _, kind in _COLUMNS:
         end = offsets[-1] + capacity * np.dtype(kind).itemsize

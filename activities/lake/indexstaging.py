@@ -75,11 +75,13 @@ def stage(
         live_rows: How many rows the mirror then has; None: not said, and so not compared when it is opened.
     """
     files = {number: path for number, path in {**index.files, **new_files}.items() if number not in gone_files}
-    if any(number < index.next_file for number in new_files) or not set(run.file.tolist()) <= {TOMBSTONE, *files}:
+    next_file = max([index.next_file, *(number + 1 for number in new_files)])
+    named = np.flatnonzero(np.bincount(run.file, minlength=1))
+    if any(number < index.next_file for number in new_files) or not set(named.tolist()) <= {TOMBSTONE, *files}:
         raise ValueError("a run has to name live data files, and new ones have to get numbers that were never given")
     head = replace(
         index.head,
-        next_file=max([index.next_file, *(number + 1 for number in new_files)]),
+        next_file=next_file,
         live_rows=live_rows,
         truncated=max(index.head.truncated, truncated),
     )

@@ -7,6 +7,7 @@ and the caller makes the index anew (`indexrebuild`).
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -80,7 +81,8 @@ class MirrorIndex:
 
     def entries(self, first: int, stop: int | None) -> Entries:
         """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
-        found = fold([between(segment.entries, first, stop) for segment in self._counting()] or [nothing()])
+        parts = [between(one.entries, max(first, one.first), stop) for one in self._counting()]
+        found = fold(parts or [nothing()])
         high, low = pair(self.head.truncated)
         sequences = found.sequences
         return taken(found, ~((sequences.high < high) | ((sequences.high == high) & (sequences.low < low))))
@@ -88,8 +90,8 @@ class MirrorIndex:
     def _counting(self) -> Iterator[Segment]:
         """What counts of each segment."""
         for record, segment in zip(self.head.segments, self.segments, strict=True):
-            if record.kind == "merging" and self.head.merged:
-                yield Segment(between(segment.entries, self.head.merged, None), segment.sieve)
+            if record.kind == "merging":
+                yield replace(segment, first=self.head.merged)
             else:
                 yield segment
 

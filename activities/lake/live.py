@@ -1,8 +1,6 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.io import FileIO
@@ -12,8 +10,11 @@ from pyiceberg.table.delete_file_index import DeleteFileIndex
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
+from activities.lake.remembered import Remembered
 from activities.lake.storage import metadata_named
 
+PATH_ID = 2147483546
+"""Field id of the path in delete files."""
 MOST_ENTRIES = 20_000
 """Entries of manifests that are remembered: a few kilobytes each."""
 
@@ -39,42 +40,18 @@ class LiveFile:
         return self.data.record_count
 
 
-class _Manifests:
-    """Live entries of manifests, by path; the ones that were not wanted for longest are forgotten."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._entries: OrderedDict[str, tuple[ManifestEntry, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, io: FileIO, manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
-        path = manifest.manifest_path
-        with self._lock:
-            if path in self._entries:
-                self._entries.move_to_end(path)
-                return self._entries[path]
-        found = tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
-        self.put(path, found)
-        return found
-
-    def put(self, path: str, found: tuple[ManifestEntry, ...]) -> None:
-        with self._lock:
-            if path in self._entries or len(found) > self._limit:
-                return
-            self._entries[path] = found
-            self._held += len(found)
-            while self._held > self._limit:
-                _, gone = self._entries.popitem(last=False)
-                self._held -= len(gone)
-
-
-_known = _Manifests(MOST_ENTRIES)
+_known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
 
 
 def live_entries(io: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[tuple[ManifestEntry, ...]]:
     """The entries of each manifest that are not deleted ones; nobody may change them."""
-    return ExecutorFactory.get_or_create().map(lambda manifest: _known.get(io, manifest), manifests)
+
+    def entries(manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
+        return _known.get(
+            manifest.manifest_path, lambda: tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
+        )
+
+    return ExecutorFactory.get_or_create().map(entries, manifests)
 
 
 @metadata_named()
@@ -98,6 +75,22 @@ def live_files(table: Table) -> dict[str, LiveFile]:
             gone = () if deletes is None else tuple(deletes.for_data_file(sequence, file, file.partition))
             found[file.file_path] = LiveFile(file, sequence, gone)
     return found
+
+
+@metadata_named()
+def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFile]:
+    """Delete files about data files that the head does not have any more: other writers may leave them behind."""
+    head = table.current_snapshot()
+    manifests = head.manifests(table.io) if head is not None else []
+    deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
+    files = [entry.data_file for entries in live_entries(table.io, deletes) for entry in entries]
+    return [file for file in files if (path := only_path(file)) is not None and path not in live]
+
+
+def only_path(file: DataFile) -> str | None:
+    """The one data file that a delete file is about, if its bounds say so."""
+    lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
+    return lower.decode() if lower is not None and lower == upper else None
 
 
 def _deletes(table: Table, manifests: Sequence[ManifestFile]) -> DeleteFileIndex | None:

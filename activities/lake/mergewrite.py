@@ -90,7 +90,9 @@ class Deleted:
     def rows(self) -> int:
         """By how many the live rows become fewer, as far as manifests can tell."""
         removed = sum(one.rows for one in self.gone)
-        return removed + sum(one.count for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+        return (
+            removed + sum(len(one.positions) for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+        )
 
 
 def delete_rows(
@@ -115,5 +117,6 @@ def delete_rows(
 
 def _superseded(touched: Sequence[Touched], dropped: Sequence[LiveFile]) -> list[DataFile]:
     """Delete files that are about nothing any more."""
-    every = [one.live for one in touched] + list(dropped)
-    return list({one.file_path: one for each in every for one in each.deletes}.values())
+    # What another writer deleted of several files at once still counts for those that are left.
+    own = {one.file_path: one for each in dropped for one in positiondeletes.own_deletes(each)}
+    return list((own | {one.file_path: one for one in positiondeletes.superseded(touched)}).values())

@@ -3,12 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
-from pyiceberg.transforms import BucketTransform, IdentityTransform, TruncateTransform, parse_transform
+from pyiceberg.transforms import (
+    BucketTransform,
+    IdentityTransform,
+    Transform,
+    TruncateTransform,
+    UnknownTransform,
+    VoidTransform,
+    parse_transform,
+)
 from pyiceberg.types import NestedField
 
 from activities.core.faults import BadConfig, MirrorForeign
@@ -119,24 +128,29 @@ def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
         try:
             transform = parse_transform(text)
         except ValueError:
-            wrong.append(f"{name}: Iceberg has no transform {text!r}")
-            continue
-        if not transform.can_transform(column.field_type):
+            transform = UnknownTransform(text)
+        if isinstance(transform, UnknownTransform | VoidTransform):
+            wrong.append(f"{name}: merges cannot cut by {text!r}")
+        elif not transform.can_transform(column.field_type):
             wrong.append(f"{name}: {text} cannot be made of {column.field_type}")
-            continue
-        match transform:
-            case IdentityTransform():
-                called = name
-            case BucketTransform():
-                called = f"{name}_bucket"
-            case TruncateTransform():
-                called = f"{name}_trunc"
-            case _:
-                called = f"{name}_{transform}"
-        fields.append(PartitionField(column.field_id, number, transform, called))
+        else:
+            fields.append(PartitionField(column.field_id, number, transform, _called(name, transform)))
     if wrong:
         raise BadConfig(f"mirror {config.mirror}: partition: {'; '.join(wrong)}; mend mirrors.yaml")
     return PartitionSpec(*fields)
+
+
+def _called(column: str, transform: Transform[Any, Any]) -> str:
+    """What a partition field is called."""
+    match transform:
+        case IdentityTransform():
+            return column
+        case BucketTransform():
+            return f"{column}_bucket"
+        case TruncateTransform():
+            return f"{column}_trunc"
+        case _:
+            return f"{column}_{transform}"
 
 
 @metadata_named()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
-from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
@@ -21,6 +21,7 @@ from pyiceberg.typedef import Record
 from activities.core.faults import SchemaConflict
 from activities.lake.files import new_file, statistics_of
 from activities.lake.footers import Footer
+from activities.lake.partitioning import Part, parts_of
 
 GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
@@ -28,6 +29,8 @@ GROUP_ROWS = 128 * 1024
 """The most rows of a row group: old rows are read back by groups."""
 MOST_OPEN = 64
 """Files that are written at once; rows of more partitions end files early."""
+FILE_ROWS = 4 * 2**20
+"""The most rows of a file, however narrow they are: what is done to a whole file has an end."""
 Places = npt.NDArray[np.uint32]
 
 
@@ -88,13 +91,13 @@ class MirrorWriter:
         """
         fitted = self._fitted(table)
         files, rows = np.empty(fitted.num_rows, np.uint32), np.empty(fitted.num_rows, np.uint32)
-        for values, chosen in self._parts(fitted):
-            file = self._file_of(values)
-            part = fitted if chosen is None else fitted.take(pa.array(chosen))
-            where: Any = slice(None) if chosen is None else chosen
+        for found in parts_of(fitted, self._schema, self._spec):
+            values, file = found.values, self._file_of(found)
+            part = fitted if found.rows is None else fitted.take(pa.array(found.rows))
+            where: Any = slice(None) if found.rows is None else found.rows
             files[where] = file.ordinal
             rows[where] = np.arange(file.rows, file.rows + part.num_rows, dtype=np.uint32)
-            if file.add(part) >= self._target:
+            if file.add(part) >= self._target or file.rows >= FILE_ROWS:
                 self._close(values)
         while sum(file.waiting for file in self._open.values()) >= GROUP_BYTES:
             values, file = max(self._open.items(), key=lambda pair: pair[1].waiting)
@@ -126,39 +129,15 @@ class MirrorWriter:
             raise SchemaConflict(f"rows do not fit the mirror's columns: {wrong}") from wrong
         return pa.Table.from_arrays(columns, schema=self._arrow)
 
-    def _parts(self, table: pa.Table) -> list[tuple[tuple[Any, ...], npt.NDArray[np.int64] | None]]:
-        """Partition values, and the rows that have them; None: all rows."""
-        if not self._spec.fields:
-            return [((), None)] if table.num_rows else []
-        columns = []
-        for field in self._spec.fields:
-            source = self._schema.find_field(field.source_id)
-            transformed = field.transform.pyarrow_transform(source.field_type)(table.column(source.name))
-            columns.append(pa.chunked_array(transformed).combine_chunks().dictionary_encode(null_encoding="encode"))
-        codes = np.zeros(table.num_rows, np.int64)
-        for column in columns:
-            codes = codes * max(1, len(column.dictionary)) + column.indices.to_numpy()
-        order = np.argsort(codes, kind="stable")
-        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-        found = []
-        for chosen in np.split(order, starts[1:]) if len(order) else []:
-            values = tuple(column.dictionary[column.indices[int(chosen[0])].as_py()].as_py() for column in columns)
-            found.append((values, chosen if len(starts) > 1 else None))
-        return found
-
-    def _file_of(self, values: tuple[Any, ...]) -> "_PartFile":
-        if values not in self._open:
+    def _file_of(self, part: Part) -> "_PartFile":
+        if part.values not in self._open:
             if len(self._open) >= MOST_OPEN:
                 self._close(next(iter(self._open)))
             # A name of its own, so that it can be that of the object, too.
             path = self._directory / f"{uuid.uuid4()}.parquet"
-            self._open[values] = _PartFile(self._files, path, self._arrow, self._record(values))
+            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record)
             self._files += 1
-        return self._open[values]
-
-    def _record(self, values: tuple[Any, ...]) -> Record:
-        named = [PartitionFieldValue(field, value) for field, value in zip(self._spec.fields, values, strict=True)]
-        return PartitionKey(named, self._spec, self._schema).partition
+        return self._open[part.values]
 
     def _close(self, values: tuple[Any, ...]) -> None:
         self._made.append(self._open.pop(values).close())

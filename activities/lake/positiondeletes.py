@@ -17,11 +17,12 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
 from activities.lake.content import Files
-from activities.lake.live import LiveFile
+from activities.lake.live import PATH_ID, LiveFile, only_path
+from activities.lake.remembered import Remembered
 
 Positions = npt.NDArray[np.uint32]
 """0-based rows of one data file, ascending, each once."""
-PATH_ID, POSITION_ID = 2147483546, 2147483545
+POSITION_ID = 2147483545
 _SCHEMA = pa.schema(
     [
         pa.field("file_path", pa.dictionary(pa.int32(), pa.string()), False, {"PARQUET:field_id": str(PATH_ID)}),  # noqa: FBT003 - pyarrow's own order
@@ -29,6 +30,10 @@ _SCHEMA = pa.schema(
     ]
 )
 NONE: Positions = np.empty(0, np.uint32)
+REMEMBERED_BYTES = 32 * 2**20
+_known: Remembered[dict[str, Positions]] = Remembered(
+    REMEMBERED_BYTES, lambda held: sum(1000 + rows.nbytes for rows in held.values())
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,12 @@ class MadeDeletes:
     path: str
     """Of the data file."""
     body: bytes
-    lowest: int
-    highest: int
-    count: int
+    positions: Positions
+
+    @property
+    def count(self) -> int:
+        """Rows that it deletes."""
+        return len(self.positions)
 
 
 @dataclass(frozen=True)
@@ -70,26 +78,27 @@ def write(path: str, positions: Positions) -> MadeDeletes:
         column_encoding={"pos": "DELTA_BINARY_PACKED"},
         store_schema=False,
     )
-    body = sink.getvalue().to_pybytes()
-    return MadeDeletes(path, body, int(positions[0]), int(positions[-1]), len(positions))
+    return MadeDeletes(path, sink.getvalue().to_pybytes(), positions)
 
 
 def described(made: MadeDeletes, stored: str, data: DataFile) -> DataFile:
     """The manifest's entry of a delete file that was stored as `stored`; `data` is the file whose rows it deletes."""
-    path = made.path.encode()
+    path, count = made.path.encode(), made.count
+    lowest, highest = (struct.pack("<q", int(made.positions[end])) for end in (0, -1))
+    _known.put(stored, {made.path: made.positions})
     file = DataFile.from_args(
         content=DataFileContent.POSITION_DELETES,
         file_path=stored,
         file_format=FileFormat.PARQUET,
         partition=data.partition,
-        record_count=made.count,
+        record_count=count,
         file_size_in_bytes=len(made.body),
         column_sizes=None,
-        value_counts={PATH_ID: made.count, POSITION_ID: made.count},
+        value_counts={PATH_ID: count, POSITION_ID: count},
         null_value_counts={PATH_ID: 0, POSITION_ID: 0},
         nan_value_counts=None,
-        lower_bounds={PATH_ID: path, POSITION_ID: struct.pack("<q", made.lowest)},
-        upper_bounds={PATH_ID: path, POSITION_ID: struct.pack("<q", made.highest)},
+        lower_bounds={PATH_ID: path, POSITION_ID: lowest},
+        upper_bounds={PATH_ID: path, POSITION_ID: highest},
         key_metadata=None,
         split_offsets=None,
         equality_ids=None,
@@ -111,7 +120,11 @@ def read(files: Files, file: DataFile) -> dict[str, Positions]:
             f"delete file {file.file_path} is {file.file_format.value}, and Parquet is what we read; compact "
             "the mirror with the engine that wrote it, or roll it back to the snapshot before"
         )
-    only = _only_path(file)
+    return _known.get(file.file_path, lambda: _read(files, file))
+
+
+def _read(files: Files, file: DataFile) -> dict[str, Positions]:
+    only = only_path(file)
     with files.open(file.file_path) as opened:
         if only is not None:
             return {only: _ascending(opened.read(["pos"]).column("pos"))}
@@ -152,10 +165,9 @@ def superseded(touched: Iterable[Touched]) -> list[DataFile]:
     return list({one.file_path: one for each in touched for one in each.live.deletes}.values())
 
 
-def _only_path(file: DataFile) -> str | None:
-    """The one data file that a delete file is about, if its bounds say so."""
-    lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
-    return lower.decode() if lower is not None and lower == upper else None
+def own_deletes(live: LiveFile) -> list[DataFile]:
+    """The delete files that are about this data file and no other: they go when it goes."""
+    return [one for one in live.deletes if only_path(one) == live.path]
 
 
 def _ascending(column: pa.ChunkedArray) -> Positions:

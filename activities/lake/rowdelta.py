@@ -15,7 +15,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
-from activities.core.faults import MirrorForeign
+from activities.core.faults import CatalogRefused, MirrorForeign
 from activities.core.mirrors import TAG
 from activities.lake.catalog import Lake
 from activities.lake.manifests import FileChange, SnapshotManifests
@@ -78,17 +78,29 @@ def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
         if sent:
             now = lake.load(identifier)
         if now is None:
-            raise MirrorForeign(
-                f"mirror {identifier} is not in the catalog any more; it is made anew with the next merge"
-            )
+            raise _gone(identifier)
         if landed := landed_in(now, sent):
             return Committed(landed.made)
         _check_unmoved(identifier, table, now)
         if may_send:
             sent.append(_Staged(now, delta))
-            if sent[-1].send(lake):
+            if _send(lake, identifier, sent[-1]):
                 return Committed(sent[-1].made)
     raise given_up(lake, identifier, sent[-1], "look for a foreign writer; the merge is tried again")
+
+
+def _send(lake: Lake, identifier: str, staged: Attempt) -> bool:
+    try:
+        return staged.send(lake)
+    except CatalogRefused as refused:
+        # Some catalogs answer a commit to a table that is gone in a way of their own.
+        if lake.load(identifier) is None:
+            raise _gone(identifier) from refused
+        raise
+
+
+def _gone(identifier: str) -> MirrorForeign:
+    return MirrorForeign(f"mirror {identifier} is not in the catalog any more; it is made anew with the next merge")
 
 
 def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
@@ -121,7 +133,8 @@ class _Staged(Attempt):
                 [AssertLastAssignedFieldId.model_validate(assigned)],
             )
         self.made = table.metadata.new_snapshot_id()
-        manifests = SnapshotManifests(table, self.metadata, self.made)
+        metadata = self.metadata
+        manifests = SnapshotManifests(table, metadata, self.made)
         path, held = manifests.write(
             FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)
         )
@@ -130,8 +143,8 @@ class _Staged(Attempt):
             "parent-snapshot-id": table.metadata.current_snapshot_id,
             "manifest-list": path,
             "sequence-number": table.metadata.next_sequence_number(),
-            "summary": _summary(self.metadata, delta, held),
-            "schema-id": self.metadata.current_schema_id,
+            "summary": _summary(metadata, delta, held),
+            "schema-id": metadata.current_schema_id,
         }
         self.follow(Snapshot.model_validate(snapshot), TAG, manifests.clean)
         self.change_properties(delta.properties)

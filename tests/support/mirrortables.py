@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from activities.lake.live import LiveFile
 from activities.lake.rowdelta import RowDelta
 from activities.mirror_objects import store_objects
 from support.changelogs import Changelog, opened
+from support.fleet import replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 
 READERS = (by_pyiceberg, by_duckdb, by_clickhouse)
@@ -29,7 +30,7 @@ def watermark(**more: Any) -> Watermark:
 
 def read_all(fleet: Any, identifier: str) -> list[tuple[Any, ...]]:
     """Sorted rows of a table, on which all three readers must agree."""
-    environment = fleet.settings().environment(fleet.name)
+    environment = replace_ports(fleet.settings().environment(fleet.name), fleet.stack)
     found = [sorted(reader(environment, [identifier])[0], key=repr) for reader in READERS]
     assert found[0] == found[1] == found[2]
     return found[0]
@@ -44,6 +45,8 @@ class HandMirror:
     config: MirrorConfig
     directory: Path
     target_bytes: int = 2**28
+    planned: Any = field(default=None)
+    """Whatever a test wants to keep with it."""
 
     @property
     def lake(self) -> Lake:
@@ -53,9 +56,18 @@ class HandMirror:
     def store(self) -> ObjectStore:
         return self.changelog.context.store
 
+    @asynccontextmanager
+    async def seen_anew(self):
+        """The same mirror by the config that the fleet has now, such as through proxies."""
+        async with opened(self.fleet) as changelog:
+            yield replace(self, changelog=changelog)
+
     def create(self) -> mirror.Mirror:
         mirror.create(self.lake, self.config, self.lake.load(self.config.changelog))
         return self.read()
+
+    def drop(self) -> None:
+        self.lake.catalog.drop_table(self.config.mirror)
 
     def read(self) -> mirror.Mirror:
         found = mirror.read(self.lake, self.config)

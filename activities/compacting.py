@@ -1,0 +1,158 @@
+"""Compaction: the same rows in fewer files and without deleted ones, in one commit that carries the watermark on.
+
+The index learns in the same commit where the rows are now. When the mirror's index is not to be used just now, none is
+named, and the next merge makes it anew, as it would have to anyway.
+"""
+
+import asyncio
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from activities import failpoints
+from activities.committing import to_its_end
+from activities.contracts.mirrors import CompactReport, MirrorInput
+from activities.core.compactplan import Chosen
+from activities.core.faults import CommitConflict
+from activities.core.mirrors import INDEX, PREFIX, WATERMARK, IndexPointer, MirrorConfig, Watermark
+from activities.heartbeats import heartbeats
+from activities.lake import mirror as mirrors
+from activities.lake.compaction import Rewritten, chosen_files, delta_of, rewrite
+from activities.lake.indexhead import IndexUnusable
+from activities.lake.indexstaging import StagedIndex, stage
+from activities.lake.indexstore import MirrorIndex
+from activities.lake.live import LiveFile, dangling_deletes, live_files
+from activities.lake.mirror import Mirror
+from activities.lake.rowdelta import HeadMoved, commit
+from activities.lake.sending import TRIES
+from activities.merge_piece import origin
+from activities.mirror_context import MirrorContext
+from activities.mirror_head import head_of, live_row_count
+from activities.mirror_objects import store_object, store_objects
+from activities.storing import undisturbed
+
+
+async def compact_mirror(context: MirrorContext, asked: MirrorInput) -> CompactReport:
+    """Rewrite what is due, or with `thorough` whatever can be better, as much as one turn takes.
+
+    Raises:
+        MirrorForeign: the mirror is not as merges left it.
+        CommitConflict: other writers won every try.
+    """
+    config = context.mirror(asked.environment, asked.mirror)
+    async with heartbeats({"mirror": config.mirror, "doing": "compaction"}):
+        for _ in range(TRIES):
+            found = await asyncio.to_thread(_look, context, config, thorough=asked.thorough)
+            if found is None:
+                return CompactReport()
+            try:
+                return await _Compaction(context, config, found).run()
+            except HeadMoved:
+                continue
+    raise CommitConflict(
+        f"mirror {config.mirror}: {TRIES} compactions in a row lost against other writers; look for who else writes to "
+        "it, and have only its loop do so"
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A mirror of which something is to be rewritten."""
+
+    mirror: Mirror
+    watermark: Watermark
+    live: Mapping[str, LiveFile]
+    chosen: Chosen
+
+    @property
+    def files(self) -> list[LiveFile]:
+        """Those that are rewritten."""
+        return [self.live[one.path] for one in self.chosen.files]
+
+
+def _look(context: MirrorContext, config: MirrorConfig, *, thorough: bool) -> _Found | None:
+    mirror = mirrors.read(context.lake, config)
+    if mirror is None or mirror.watermark is None:
+        return None
+    live = live_files(mirror.table)
+    chosen = chosen_files(live, config, thorough=thorough)
+    return _Found(mirror, mirror.watermark, live, chosen) if chosen.files else None
+
+
+class _Compaction:
+    """One compaction, for one head."""
+
+    def __init__(self, context: MirrorContext, config: MirrorConfig, found: _Found) -> None:
+        self._context = context
+        self._config = config
+        self._found = found
+
+    async def run(self) -> CompactReport:
+        found = self._found
+        index = await self._index()
+        with tempfile.TemporaryDirectory(prefix="icefleet-compact-") as directory:
+            work = (self._config, found.mirror, self._context.lake.files(), found.files, Path(directory))
+            rewritten = await undisturbed(rewrite, *work)
+            stored = await self._stored(rewritten)
+            await failpoints.reach("compact-after-write")
+            pointer = await self._staged(index, rewritten, stored)
+        dangling = await asyncio.to_thread(dangling_deletes, found.mirror.table, found.live)
+        delta = delta_of(found.mirror, rewritten, stored, found.files, dangling, self._summary(rewritten, pointer))
+        await failpoints.reach("compact-before-commit")
+        done = await to_its_end(commit, self._context.lake, found.mirror.table, delta)
+        await failpoints.reach("compact-after-commit")
+        return CompactReport(
+            snapshot_id=str(done.snapshot_id),
+            files_before=len(found.files),
+            files_after=len(rewritten.files),
+            rows=len(rewritten.keys),
+            bytes=sum(one.size for one in found.chosen.files),
+            more=found.chosen.more,
+        )
+
+    async def _index(self) -> MirrorIndex | None:
+        """The mirror's index; None when the next merge has to make it anew anyway."""
+        try:
+            return (await head_of(self._context, self._found.mirror, self._found.watermark)).index
+        except IndexUnusable:
+            return None
+
+    async def _stored(self, rewritten: Rewritten) -> dict[int, str]:
+        keys = {one.ordinal: self._key("data", "parquet") for one in rewritten.files}
+        paths = await store_objects(self._context.store, {keys[one.ordinal]: one.path for one in rewritten.files})
+        return {ordinal: paths[key] for ordinal, key in keys.items()}
+
+    async def _staged(
+        self, index: MirrorIndex | None, rewritten: Rewritten, stored: Mapping[int, str]
+    ) -> IndexPointer | None:
+        if index is None:
+            return None
+        with await undisturbed(self._stage, index, rewritten, stored) as staged:
+            return staged.pointer(await store_object(self._context.store, self._key("index", "puffin"), staged.path))
+
+    def _stage(self, index: MirrorIndex, rewritten: Rewritten, stored: Mapping[int, str]) -> StagedIndex:
+        numbers = {path: number for number, path in index.files.items()}
+        gone = {one.path for one in self._found.files}
+        kept = {path: file for path, file in self._found.live.items() if path not in gone}
+        return stage(
+            index,
+            rewritten.entries(index.next_file),
+            new_files={index.next_file + ordinal: path for ordinal, path in stored.items()},
+            gone_files={numbers[path] for path in gone},
+            tombstone_cut=0,  # forgetting is for merges, which say so in the watermark
+            live_rows=live_row_count(kept) + len(rewritten.keys),
+        )
+
+    def _summary(self, rewritten: Rewritten, pointer: IndexPointer | None) -> dict[str, str]:
+        return {
+            WATERMARK: self._found.watermark.dump(),
+            **({INDEX: pointer.dump()} if pointer else {}),
+            f"{PREFIX}compacted-files": str(len(self._found.files)),
+            f"{PREFIX}compacted-rows": str(len(rewritten.keys)),
+            **origin(),
+        }
+
+    def _key(self, kind: str, ending: str) -> str:
+        return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"

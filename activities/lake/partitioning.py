@@ -1,0 +1,110 @@
+"""Which partition rows belong to, as arrays: PyIceberg's own way from Arrow needs another library."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import DayTransform, HourTransform, MonthTransform, TimeTransform, Transform, YearTransform
+from pyiceberg.typedef import Record
+from pyiceberg.types import IcebergType
+
+Rows = npt.NDArray[np.int64]
+_UNITS: tuple[tuple[type[TimeTransform[Any]], str], ...] = (
+    (YearTransform, "datetime64[Y]"),
+    (MonthTransform, "datetime64[M]"),
+    (DayTransform, "datetime64[D]"),
+    (HourTransform, "datetime64[h]"),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a table that belong to one partition."""
+
+    values: tuple[Any, ...]
+    """One for each field of the spec, as manifests hold them."""
+    rows: Rows | None
+    """Their places, ascending; None: all of them."""
+
+    @property
+    def record(self) -> Record:
+        """For the manifest."""
+        return Record(*self.values)
+
+
+def parts_of(table: pa.Table, schema: Schema, spec: PartitionSpec) -> list[Part]:
+    """The partitions of a table's rows; none when there are no rows."""
+    if not table.num_rows:
+        return []
+    if not spec.fields:
+        return [Part((), None)]
+    codes, columns = np.zeros(table.num_rows, np.int64), list[_Column]()
+    for field in spec.fields:
+        source = schema.find_field(field.source_id)
+        column = _transformed(table.column(source.name), source.field_type, field.transform)
+        # Compact again after each field, so that many fields cannot overflow.
+        codes = np.unique(codes * len(column.values) + column.codes, return_inverse=True)[1]
+        columns.append(column)
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    groups = np.split(order, starts[1:])
+    return [
+        Part(
+            tuple(column.values[int(column.codes[group[0]])] for column in columns), group if len(groups) > 1 else None
+        )
+        for group in groups
+    ]
+
+
+@dataclass(frozen=True)
+class _Column:
+    codes: Rows
+    """Of each row: which of the values it has."""
+    values: list[Any]
+
+
+def _transformed(column: pa.ChunkedArray, kind: IcebergType, transform: Transform[Any, Any]) -> _Column:
+    unit = next((unit for known, unit in _UNITS if isinstance(transform, known)), None)
+    if unit is not None:
+        return _times(column, unit)
+    encoded = _physical(column).dictionary_encode(null_encoding="encode")
+    apply: Callable[[Any], Any] = transform.transform(kind)
+    results = [None if value is None else apply(value) for value in encoded.dictionary.to_pylist()]
+    numbers: dict[Any, int] = {}
+    codes = np.array([numbers.setdefault(result, len(numbers)) for result in results], np.int64)
+    return _Column(codes[encoded.indices.to_numpy()], list(numbers))
+
+
+def _times(column: pa.ChunkedArray, unit: str) -> _Column:
+    """Whole years, months, days or hours since 1970."""
+    base = "datetime64[D]" if pa.types.is_date(column.type) else "datetime64[us]"
+    physical = _physical(column)
+    moments = physical.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64).astype(base)
+    counted = moments.astype(unit).astype(np.int64)
+    missing = physical.is_null().to_numpy(zero_copy_only=False)
+    numbers, codes = np.unique(np.where(missing, np.int64(0), counted), return_inverse=True)
+    values: list[Any] = numbers.tolist()
+    if missing.any():
+        codes = np.where(missing, len(values), codes)
+        values.append(None)
+    return _Column(codes, values)
+
+
+def _physical(column: pa.ChunkedArray) -> pa.Array:
+    """The values as manifests hold them: times as numbers, UUIDs as bytes."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # of no rows, or too large for one
+        array = pa.concat_arrays(array.chunks)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    if pa.types.is_date(kind):
+        return array.cast(pa.date32()).cast(pa.int32())
+    if pa.types.is_timestamp(kind):
+        return array.cast(pa.timestamp("us", kind.tz)).cast(pa.int64())
+    return array.cast(pa.time64("us")).cast(pa.int64()) if pa.types.is_time(kind) else array

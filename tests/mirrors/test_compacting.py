@@ -1,0 +1,123 @@
+"""Compaction: the same rows in fewer files, the watermark carried on, and the index still right."""
+
+import asyncio
+
+import pytest
+
+from activities import failpoints
+from activities.core.mirrors import INDEX, WATERMARK, CompactionRules
+from support.mirrors import gone, opened, put, update
+
+RULES = CompactionRules(small_files=4)
+
+
+@pytest.fixture
+async def orders(fleet):
+    async with opened(fleet, compaction=RULES) as mirror:
+        yield mirror
+
+
+def files(orders):
+    return orders.table().inspect.files().to_pylist()
+
+
+async def fill(orders):
+    """Six merges: seven small data files would be there but for the one that is deleted whole, and some deletes."""
+    for start in range(0, 60, 10):
+        await orders.write(*(put(key, name=f"n{key}") for key in range(start, start + 10)))
+        await orders.merge()
+    await orders.write(*(gone(key) for key in range(10)), update(20, name="again"), gone(33))
+    await orders.merge()
+
+
+async def test_rows_are_the_same_and_later_merges_find_them_where_they_went_cases_32_42_46(orders):
+    await fill(orders)
+    before, rows = orders.watermark(), orders.by_all_readers()
+    report = await orders.compact()
+    head = orders.table().current_snapshot()
+    assert (report.snapshot_id, report.files_before, report.files_after) == (str(head.snapshot_id), 6, 1)
+    assert (report.rows, report.more, len(rows)) == (49, False, 49)
+    [held] = files(orders)
+    assert (held["content"], held["record_count"]) == (0, 49)
+    said = head.summary.additional_properties
+    assert (head.summary.operation.value, said["total-delete-files"], said["total-records"]) == ("replace", "0", "49")
+    assert orders.watermark() == before
+    assert orders.by_all_readers() == rows
+    # The index knows where the rows are, and still knows what was deleted.
+    await orders.write(update(20, name="moved"), gone(41), put(3, 1, name="late"), put(70, name="new"))
+    merged = await orders.merge()
+    assert (merged.index_rebuilt, merged.upserted, merged.deleted, merged.superseded) == ("", 2, 1, 1)
+    orders.check()
+    orders.by_all_readers()
+
+
+async def test_nothing_is_rewritten_that_is_not_due_unless_a_person_asks(orders):
+    await orders.write(put(1, name="a"), put(2, name="b"))
+    await orders.merge()
+    await orders.write(put(3, name="c"), gone(2))
+    await orders.merge()
+    orders.configure(compaction=CompactionRules(deleted_ratio=0.9))
+    count = len(orders.snapshots())
+    assert (await orders.compact()).snapshot_id == ""
+    assert len(orders.snapshots()) == count
+    report = await orders.compact(thorough=True)
+    assert (report.files_before, report.files_after, report.rows) == (2, 1, 2)
+    assert (await orders.compact(thorough=True)).snapshot_id == ""
+    orders.check()
+
+
+async def test_a_merge_between_plan_and_commit_has_the_compaction_planned_anew_cases_31_32(orders):
+    await fill(orders)
+    await orders.write(update(50, name="meanwhile"), gone(51))
+
+    async def merge_meanwhile():
+        failpoints.disarm()
+        await orders.merge()
+
+    failpoints.arm("compact-before-commit", merge_meanwhile)
+    report = await orders.compact()
+    assert (report.files_after, report.rows) == (1, 48)
+    orders.check()
+    said = orders.snapshots()
+    assert [("icefleet.mirror.compacted-rows" in one, INDEX in one, WATERMARK in one) for one in said[-2:]] == [
+        (False, True, True),
+        (True, True, True),
+    ]
+    await orders.write(update(50, name="after"))
+    assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+
+
+async def test_a_mirror_that_others_wrote_to_is_compacted_without_its_index(orders):
+    """Case 31: their rows come along, and the next merge makes the index anew."""
+    await fill(orders)
+    theirs = orders.table().scan(limit=1).to_arrow().set_column(1, "id", [[1000]])
+    await asyncio.to_thread(orders.table().append, theirs)
+    report = await orders.compact()
+    assert (report.rows, INDEX in orders.snapshots()[-1]) == (50, False)
+    assert len(orders.by_all_readers()) == 50
+
+
+async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_45(fleet):
+    fields = {"id": "long", "name": "string", "kind": "int"}
+    async with opened(fleet, fields, compaction=RULES, partition=(("kind", "identity"),)) as orders:
+        for start in range(5):
+            await orders.write(put(start, name="a", kind=1), put(start + 10, name="b", kind=start % 2))
+            await orders.merge()
+        await orders.write(update(1, name="a", kind=2), update(2, name="c", kind=1))
+        await orders.merge()
+        assert sorted(row[2:] for row in orders.by_all_readers()).count(("a", 2)) == 1
+        report = await orders.compact(thorough=True)
+        orders.check()
+        assert (report.files_after, sorted(file["partition"]["kind"] for file in files(orders))) == (2, [0, 1, 2])
+        with orders.table().update_spec() as spec:
+            spec.remove_field("kind")
+            spec.add_field("id", "bucket[2]")
+        await orders.write(update(1, name="after", kind=2), gone(3), put(50, name="x", kind=0))
+        assert (await orders.merge()).commits == 1
+        orders.check()
+        orders.by_all_readers()
+        await orders.compact(thorough=True)
+        orders.check()
+        assert len({file["spec_id"] for file in files(orders)}) <= 2
+        orders.by_all_readers()
