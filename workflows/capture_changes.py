@@ -6,8 +6,9 @@ from typing import Any
 from temporalio import workflow
 
 from activities.contracts.cdc import CAPTURE_WORKFLOW, CaptureInput, CaptureReport, CdcActivities, capture_id
-from workflows.cdc_loop import PipelineLoop, Trouble
+from workflows.cdc_loop import PipelineLoop
 from workflows.policies import CAPTURE_TURN
+from workflows.steered import Trouble
 
 TURN_SECONDS = 60.0
 """Whoever looks at the loop sees what its last turn did."""

@@ -11,6 +11,8 @@ VALUES = "values"
 """A deep verification found values that are not the source's, which any other look cannot take back."""
 RETAINED = "retained-wal"
 """A pipeline's slot holds back much of its source's log, or was given up: the detail says which."""
+MERGE = "merge"
+"""A mirror cannot go on until somebody has acted: the detail says why."""
 
 LISTED_FOUND = 200
 """Partitions that one look names; the others are counted."""

@@ -9,7 +9,7 @@ from activities.core.faults import PostgresRefused, SlotLost
 from support.backfills import details
 from support.cdcloops import PIPELINE, captured, loops, progress_of
 from support.fleet import eventually
-from workflows import cdc_loop
+from workflows import steered
 
 
 async def test_one_turn_follows_another_and_the_loop_counts_what_they_brought(fleet):
@@ -46,7 +46,7 @@ async def test_a_capture_whose_slot_is_lost_says_so_and_waits_until_it_is_told_t
 
 
 async def test_a_capture_that_is_refused_shows_it_and_tries_again_by_itself(fleet, monkeypatch):
-    monkeypatch.setattr(cdc_loop, "TRY_AGAIN", cdc_loop.timedelta(seconds=0.2))
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
     async with loops(fleet) as own:
         own.rooms.captures = [PostgresRefused("wrong password"), PostgresRefused("wrong password"), captured(3)]
         loop = await own.capture()
