@@ -21,6 +21,7 @@ from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
+from activities.mirror_index import rebuild_index
 from activities.steering_mirrors import signal_mirror, tell_trouble
 from activities.verifymirror import verify_mirror
 
@@ -41,6 +42,12 @@ class Mirrors(MirrorActivities):
         config = self._context.mirror(merge.environment, merge.mirror)
         report = await until_worker_stops(merge_mirror(self._context, merge), grace=PIECE_GRACE_SECONDS)
         return replace(report, interval_seconds=config.merge_interval_seconds)
+
+    @activity.defn(name="rebuild_index")
+    @faults_named
+    async def rebuild_index(self, asked: MirrorInput) -> MergeReport:
+        """Make the mirror's index anew from the mirror and its changelog."""
+        return await until_worker_stops(rebuild_index(self._context, asked), grace=PIECE_GRACE_SECONDS)
 
     @activity.defn(name="tell_trouble")
     @faults_named
