@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import _to_requested_schema, pyarrow_to_schema, schema_to_pyarrow
 from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.types import ListType, MapType
 
 from activities.core.faults import MirrorForeign
 from activities.lake.content import BATCH_ROWS, Files, named
@@ -82,7 +83,9 @@ class _Projection:
                 "table with an engine that knows its columns by name, or roll it back to the snapshot before"
             ) from wrong
         self._wanted = wanted
-        self._held = prune_columns(held, set(wanted.field_ids), select_full_types=False)
+        # A list is chosen by what is in it.
+        chosen = {one for one in wanted.field_ids if not isinstance(wanted.find_type(one), ListType | MapType)}
+        self._held = prune_columns(held, chosen, select_full_types=False)
         # Without any column the number of rows would not be known.
         self.columns = [field.name for field in self._held.fields] or opened.schema_arrow.names[:1]
 
