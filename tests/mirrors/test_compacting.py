@@ -121,3 +121,15 @@ async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_4
         orders.check()
         assert len({file["spec_id"] for file in files(orders)}) <= 2
         orders.by_all_readers()
+
+
+async def test_lists_move_with_their_rows(fleet):
+    async with opened(fleet, {"id": "long", "tags": "list<string>"}, compaction=RULES) as tagged:
+        for key in range(4):
+            await tagged.write(put(key, tags=[f"t{key}", None]), put(key + 10, tags=None))
+            await tagged.merge()
+        assert (await tagged.compact()).files_after == 1
+        await tagged.write(put(1, unchanged=("tags",)), gone(2))
+        await tagged.merge()
+        tagged.check()
+        tagged.check_index()
