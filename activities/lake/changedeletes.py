@@ -39,8 +39,10 @@ class Deletes:
     def horizon(self) -> str:
         """Deletes up to this sequence number (32 hex digits) may be missing; empty: none is. Known at the end."""
         known = self._watermark.horizon
-        if self._smallest in (None, (0, 0)) or self._is_whole():
+        if self._smallest == (0, 0) or self._is_whole():
             return known
+        if self._smallest is None:
+            return max(known, self._watermark.newest)  # nothing is left of it
         return max(known, sequence_text(*predecessor(*self._smallest)))
 
     def __iter__(self) -> Iterator[pa.Table]:
