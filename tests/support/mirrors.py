@@ -24,7 +24,7 @@ from pyiceberg.table import Table
 from temporalio.testing import ActivityEnvironment
 
 from activities.compacting import compact_mirror
-from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput
+from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput, TidyReport
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.index import fold
 from activities.core.mirrors import TOMBSTONE, MirrorConfig, Watermark
@@ -42,6 +42,7 @@ from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import live_row_count
+from activities.tidying import tidy_mirror
 from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
@@ -171,6 +172,11 @@ class Mirror:
         """One turn of compaction."""
         asked = MirrorInput(self.fleet.name, self.config.mirror, thorough)
         return await ActivityEnvironment().run(compact_mirror, self.context, asked)
+
+    async def tidy(self) -> TidyReport:
+        """One turn of tidying."""
+        asked = MirrorInput(self.fleet.name, self.config.mirror)
+        return await ActivityEnvironment().run(tidy_mirror, self.context, asked)
 
     async def drain(self) -> list[MergeReport]:
         """Turns until nothing is left to do."""
