@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, find, without_older
-from activities.core.mirrors import IndexPointer, Keys
+from activities.core.index import Found, Segment, between, find, fold, nothing, taken, without_older
+from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries
 from activities.lake.indexhead import (
@@ -79,6 +79,14 @@ class MirrorIndex:
             raise IndexUnusable(f"{len(lost)} of its entries name data files that are gone, such as number {lost[0]}")
         return found
 
+    def entries(self, first: int, stop: int | None) -> Entries:
+        """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
+        parts = [between(one.entries, max(first, one.first), stop) for one in self._counting()]
+        found = fold(parts or [nothing()])
+        high, low = pair(self.head.truncated)
+        sequences = found.sequences
+        return taken(found, ~((sequences.high < high) | ((sequences.high == high) & (sequences.low < low))))
+
     def _counting(self) -> Iterator[Segment]:
         """What counts of each segment."""
         for record, segment in zip(self.head.segments, self.segments, strict=True):
@@ -125,6 +133,19 @@ def open_index(
     segments = [_segment(read, cache, record) for record in head.segments]
     cache.trim({pointer.sha256, head.files.sha256, *(record.place.sha256 for record in head.segments)})
     return MirrorIndex(cache, head, files, segments)
+
+
+def paths_of(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> set[str]:
+    """The objects that an index consists of: its head, and those that hold its segments.
+
+    Raises:
+        IndexUnusable: the head is missing, damaged or of another version.
+        StoreUnavailable: the store does not answer.
+    """
+    if pointer.version != VERSION:
+        raise IndexUnusable(f"it is of version {pointer.version}, and this release reads {VERSION}")
+    head = _head(read, cache, pointer)
+    return {pointer.path, head.files.path, *(record.place.path for record in head.segments)}
 
 
 def _head(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> Head:
