@@ -45,6 +45,8 @@ OURS_TO_MEND = {
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
     ("activities/lake/rowdelta.py", "HeadMoved"),
+    ("activities/lake/changereading.py", "TooWide"),
+    ("activities/lake/mirrorcheck.py", "Stopped"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/announcing_changelogs.py", "faults[0]"),
