@@ -23,7 +23,9 @@ from activities.lake import mirror as mirrors
 from activities.lake.changepieces import Taken, left_of, take
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
+from activities.lake.compaction import compaction_due
 from activities.lake.indexhead import IndexUnusable
+from activities.lake.live import live_files
 from activities.lake.mergebatch import Batch, batch_of, following_of, wanted_columns
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
@@ -98,7 +100,10 @@ class _Turn:
             else:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
-        return self._told(looked)
+        return replace(self._told(looked), compaction_due=await asyncio.to_thread(self._compaction_due, looked))
+
+    def _compaction_due(self, looked: _Looked) -> str:
+        return compaction_due(live_files(looked.mirror.table), self._config)
 
     async def _look(self) -> _Looked | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
