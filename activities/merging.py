@@ -23,6 +23,9 @@ from activities.lake import mirror as mirrors
 from activities.lake.changepieces import Taken, left_of, take
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
+from activities.lake.compaction import compaction_due
+from activities.lake.indexhead import IndexUnusable
+from activities.lake.live import live_files
 from activities.lake.mergebatch import Batch, batch_of, following_of, wanted_columns
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
@@ -31,6 +34,7 @@ from activities.merge_metrics import MergeTimings, turn_told
 from activities.merge_piece import Counts, PieceMerge, Prepared
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, head_of
+from activities.mirror_index import rebuilt_head
 
 
 async def merge_mirror(context: MirrorContext, merge: MergeInput) -> MergeReport:
@@ -96,7 +100,10 @@ class _Turn:
             else:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
-        return self._told(looked)
+        return replace(self._told(looked), compaction_due=await asyncio.to_thread(self._compaction_due, looked))
+
+    def _compaction_due(self, looked: _Looked) -> str:
+        return compaction_due(live_files(looked.mirror.table), self._config)
 
     async def _look(self) -> _Looked | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
@@ -146,20 +153,35 @@ class _Turn:
         """
         timings = MergeTimings()
         with timings.phase("read"):
-            batch, head = await both(
-                asyncio.to_thread(self._batch, looked, taken),
-                head_of(self._context, looked.mirror, looked.watermark),
-            )
-        following = following_of(self._config, looked.pending.table, looked.mirror)
-        work = PieceMerge(self._context, self._config, head, following, timings)
-        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
-            prepared = await work.prepare(batch, Path(directory))
+            batch, head = await both(asyncio.to_thread(self._batch, looked, taken), self._head(looked))
+        try:
+            prepared = await self._prepare(looked, batch, head, timings)
+        except IndexUnusable as wrong:
+            head = await self._rebuilt(looked, str(wrong))
+            prepared = await self._prepare(looked, batch, head, timings)
         await failpoints.reach("merge-before-commit")
         with timings.phase("commit"):
             done = await to_its_end(commit, self._context.lake, looked.mirror.table, prepared.delta)
         await failpoints.reach("merge-after-commit")
         timings.told(self._config.mirror)
         self._count(prepared, done, head)
+
+    async def _head(self, looked: _Looked) -> Head:
+        try:
+            return await head_of(self._context, looked.mirror, looked.watermark)
+        except IndexUnusable as wrong:
+            return await self._rebuilt(looked, str(wrong))
+
+    async def _rebuilt(self, looked: _Looked, why: str) -> Head:
+        return await rebuilt_head(
+            self._context, self._config, looked.mirror, looked.watermark, looked.pending.table, why
+        )
+
+    async def _prepare(self, looked: _Looked, batch: Batch, head: Head, timings: MergeTimings) -> Prepared:
+        following = following_of(self._config, looked.pending.table, looked.mirror)
+        work = PieceMerge(self._context, self._config, head, following, timings)
+        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
+            return await work.prepare(batch, Path(directory))
 
     def _batch(self, looked: _Looked, taken: Taken) -> Batch:
         return batch_of(self._config, taken, looked.watermark.truncated)
