@@ -106,7 +106,8 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             orders.check()
             code, watched = await command("show", name)
     assert (before["watermark"], before["lag_events"], before["last_merge"]) == ("", 2, "")
-    assert first["watermark"] and first["last_merge"]
+    assert first["watermark"]
+    assert first["last_merge"]
     assert f"{customers.config.mirror} is waiting: BadConfig: mirror {customers.config.mirror}" in shown
     assert paused["lag_seconds"] > 0
     assert (code, "lag       0 events, none" in watched) == (0, True)
