@@ -16,7 +16,7 @@ from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
-from activities.core.faults import BadConfig, CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
@@ -78,6 +78,8 @@ class _Turn:
     async def run(self) -> MergeReport:
         await failpoints.reach("merge-before-read")
         looked = await self._look()
+        if looked is None:
+            return replace(self._report, waiting_for=f"changelog {self._config.changelog} is not in the catalog yet")
         while self._may_go_on() and (taken := await self._take(looked)):
             try:
                 await self._merge(looked, taken)
@@ -89,29 +91,30 @@ class _Turn:
                         "who else writes to it, and have only its loop do so"
                     ) from moved
                 looked = await self._look()
+                if looked is None:
+                    return self._report
             else:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
         return self._told(looked)
 
-    async def _look(self) -> _Looked:
-        """Load both tables; the mirror is made when there is none."""
+    async def _look(self) -> _Looked | None:
+        """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
         mirror, changelog = await both(
             asyncio.to_thread(self._read_or_none), asyncio.to_thread(self._context.lake.load, self._config.changelog)
         )
         if changelog is None:
-            raise self._no_changelog(mirror)
+            if mirror is None or mirror.watermark is None:
+                return None
+            raise WatermarkLost(
+                f"mirror {self._config.mirror}: its changelog {self._config.changelog} is not in the catalog any more; "
+                f"{WAY_OUT}"
+            )
         if mirror is None:
             await asyncio.to_thread(mirrors.create, self._context.lake, self._config, changelog)
             mirror = await asyncio.to_thread(self._read)
         await asyncio.to_thread(mirrors.check_keys, self._config, mirror, changelog.schema())
         return _Looked(mirror, await asyncio.to_thread(pending, changelog, mirror.watermark, self._config))
-
-    def _no_changelog(self, mirror: Mirror | None) -> BadConfig | WatermarkLost:
-        name, where = self._config.changelog, f"mirror {self._config.mirror}"
-        if mirror is not None and mirror.watermark is not None:
-            return WatermarkLost(f"{where}: its changelog {name} is not in the catalog any more; {WAY_OUT}")
-        return BadConfig(f"{where}: there is no changelog {name} in the catalog; mend mirrors.yaml, or make it first")
 
     def _read_or_none(self) -> Mirror | None:
         return mirrors.read(self._context.lake, self._config)

@@ -1,20 +1,30 @@
 """The activities of mirrors: thin methods over the rooms that do the work."""
 
+from dataclasses import replace
+
 from temporalio import activity
 
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import (
     CompactReport,
     MergeInput,
+    MergeOnceRequest,
     MergeReport,
     MirrorActivities,
     MirrorInput,
+    MirrorTrouble,
     TidyReport,
 )
 from activities.errors import faults_named
+from activities.handover import until_worker_stops
+from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
+from activities.steering_mirrors import signal_mirror, tell_trouble
 from activities.tidying import tidy_mirror
+
+PIECE_GRACE_SECONDS = 3.0
+"""How long a merge may go on when its worker is told to stop: most end within it."""
 
 
 class Mirrors(MirrorActivities):
@@ -26,17 +36,32 @@ class Mirrors(MirrorActivities):
     @activity.defn(name="merge_mirror")
     @faults_named
     async def merge_mirror(self, merge: MergeInput) -> MergeReport:
-        """See `activities.merging.merge_mirror`."""
-        return await merge_mirror(self._context, merge)
+        """Bring what the changelog has beyond the watermark into the mirror, piece by piece, each in one commit."""
+        config = self._context.mirror(merge.environment, merge.mirror)
+        report = await until_worker_stops(merge_mirror(self._context, merge), grace=PIECE_GRACE_SECONDS)
+        return replace(report, interval_seconds=config.merge_interval_seconds)
+
+    @activity.defn(name="tell_trouble")
+    @faults_named
+    async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
+        """Publish why a mirror cannot go on, or that it can again; whether that was news."""
+        async with heartbeats("telling"):
+            return await tell_trouble(self._context, trouble)
+
+    @activity.defn(name="signal_mirror")
+    @faults_named
+    async def signal_mirror(self, asked: MergeOnceRequest) -> str:
+        """Send an order to the mirror's loop, with start; answers its workflow id."""
+        return await signal_mirror(self._context, asked)
 
     @activity.defn(name="compact_mirror")
     @faults_named
     async def compact_mirror(self, asked: MirrorInput) -> CompactReport:
-        """See `activities.compacting.compact_mirror`."""
-        return await compact_mirror(self._context, asked)
+        """Rewrite files that are small or mostly deleted, in one commit."""
+        return await until_worker_stops(compact_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
 
     @activity.defn(name="tidy_mirror")
     @faults_named
     async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
-        """See `activities.tidying.tidy_mirror`."""
-        return await tidy_mirror(self._context, asked)
+        """Announce new snapshots, let old ones expire, delete what none names any more, tag the changelog."""
+        return await until_worker_stops(tidy_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)

@@ -25,7 +25,9 @@ app = typer.Typer(help="Check what the config files say.", no_args_is_help=True)
 Directory = Annotated[
     Path | None,
     typer.Option(
-        "--config-dir", help="Holds environments.yaml, tables.yaml and schedules.yaml.", show_default="./config"
+        "--config-dir",
+        help="Holds environments.yaml, tables.yaml, schedules.yaml and mirrors.yaml.",
+        show_default="./config",
     ),
 ]
 Chosen = Annotated[
@@ -136,6 +138,10 @@ def _report(
         }
     if settings is not None:
         report["environments"] = {name: {"unset": len(settings.unset(name))} for name in settings.names()}
+        report["mirrors"] = {
+            name: {mirror: entry.changelog for mirror, entry in environment.mirrors.items()}
+            for name, environment in settings.environments.items()
+        }
         report["export_mappings"] = [mapping.model_dump() for mapping in settings.export_mappings]
         report["tables"] = {
             name: {
@@ -149,12 +155,13 @@ def _report(
 
 
 def _show(settings: Settings) -> None:
-    environments = Table("environment", "clusters feeding it", "tables", "secrets", box=None, pad_edge=False)
+    environments = Table("environment", "clusters feeding it", "tables", "mirrors", "secrets", box=None, pad_edge=False)
     for name in settings.names():
         feeding = [mapping.source for mapping in settings.export_mappings if mapping.destination == name]
         unset = len(settings.unset(name))
         state = f"{unset} not set" if unset else "set"
-        environments.add_row(name, ", ".join(feeding) or "none", str(len(settings.exports(name))), state)
+        mirrors = len(settings.environments[name].mirrors) if name in settings.environments else 0
+        environments.add_row(name, ", ".join(feeding) or "none", str(len(settings.exports(name))), str(mirrors), state)
     tables = Table("table", "files", "networks", box=None, pad_edge=False)
     for name, table in settings.tables.items():
         chunk = f" by {table.partition.chunk_size}" if table.partition.chunk_size else ""

@@ -22,6 +22,7 @@ COMMANDS = {
     "orphans": "orphans",
     "upkeep": "upkeep",
     "cdc": "app",
+    "mirrors": "app",
     "schedules": "app",
     "watch": "watch",
     "sql": "sql",

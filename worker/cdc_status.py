@@ -2,11 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
-
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.cdc_context import CaptureFrom, PipelineConfig
 from activities.clients import buffer_status
@@ -14,13 +10,15 @@ from activities.clients.buffer import Buffer
 from activities.clients.buffer_status import DeadLetter, TableStatus
 from activities.clients.slots import open_slots
 from activities.contracts.cdc import CAPTURE, INGEST, LOOPS
-from activities.contracts.export import PROGRESS_QUERY
 from activities.core.changelogs import changelog_name, lsn_text
 from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
-from worker.wiring import connect_temporal, pipeline_config
+from worker.loop_status import LoopStatus, look_at_loop
+from worker.temporal import connect_temporal
+from worker.wiring import pipeline_config
 
-QUERY_SECONDS = 5
+STARTS = "`icefleet cdc install` or `icefleet cdc resume` starts it"
+RESUMES = "`icefleet cdc resume` starts it"
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,6 @@ class SourceStatus:
     retained_bytes: int = 0
     warn_retained_bytes: int = 0
     max_retained_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class LoopStatus:
-    """One of the pipeline's loops."""
-
-    workflow_id: str
-    state: str
-    """`running`, `paused`, `waiting` for a fault to be mended, `retrying`, `stopping`, `absent`, or `unknown`."""
-    cause: str = ""
-    """Why it does not run, or what it waits for."""
-    progress: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,51 +176,7 @@ async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str
     except RuntimeError as away:  # what the SDK raises when it cannot connect
         cause = f"Temporal {environment.temporal.address} cannot be reached: {away}"
         return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}
-    return {loop: await _loop(client, identity) for loop, identity in identities.items()}
-
-
-async def _loop(client: Client, identity: str) -> LoopStatus:
-    handle = client.get_workflow_handle(identity)
-    try:
-        described = await handle.describe()
-    except RPCError as gone:
-        if gone.status == RPCStatusCode.NOT_FOUND:
-            return LoopStatus(identity, "absent", "`icefleet cdc install` or `icefleet cdc resume` starts it")
-        return LoopStatus(identity, "unknown", gone.message)
-    if described.status != WorkflowExecutionStatus.RUNNING:
-        ended = described.status.name.lower() if described.status else "ended"
-        return LoopStatus(identity, "absent", f"its last run is {ended}; `icefleet cdc resume` starts it")
-    failing = _failing(described.raw_description.pending_activities)
-    try:
-        progress: dict[str, Any] = await handle.query(PROGRESS_QUERY, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
-    except (RPCError, WorkflowQueryFailedError) as away:
-        return LoopStatus(identity, "unknown", failing or f"no worker answers for it: {away}")
-    trouble = progress["trouble"]
-    if trouble is not None:
-        cause = f"{trouble['cause']}: {trouble['message']} (who must act: {trouble['who']})"
-        return LoopStatus(identity, progress["state"], cause, progress)
-    state = "retrying" if failing and progress["state"] == "running" else progress["state"]
-    return LoopStatus(identity, state, failing or await _waits(client, described.raw_description), progress)
-
-
-async def _waits(client: Client, described: Any) -> str:
-    """What the activities of a loop wait for just now, as their heartbeats say it."""
-    told = [
-        said
-        for one in described.pending_activities
-        for said in (await client.data_converter.decode(one.heartbeat_details.payloads))[1:]
-    ]
-    return "; ".join(str(said) for said in told)
-
-
-def _failing(pending: Any) -> str:
-    """Why the activity that a loop waits for has failed, if it is tried again."""
-    for one in pending:
-        if one.attempt > 1 and one.HasField("last_failure"):
-            info = one.last_failure.application_failure_info
-            kind = f"{info.type}: " if info.type else ""
-            return f"{one.activity_type.name}, attempt {one.attempt}: {kind}{one.last_failure.message}"
-    return ""
+    return {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
 
 
 def _words(fault: Fault) -> str:

@@ -3,6 +3,7 @@
     config/environments.yaml   where data comes from and goes to, and which cluster feeds which environment
     config/tables.yaml         what moves, and how it is cut
     config/schedules.yaml      when; it may be missing
+    config/mirrors.yaml        which changelogs have mirrors; it may be missing
 
 Override files are laid over all of them. Whatever is wrong is reported at once, each with its file, line and key. A
 secret that is not set is a problem only for whoever uses its environment.
@@ -239,8 +240,8 @@ def load_settings(directory: Path | None = None, *, override: Sequence[Path] = (
     """Read the config.
 
     Args:
-        directory: holds `environments.yaml`, `tables.yaml` and perhaps `schedules.yaml`; else `$ICEFLEET_CONFIG_DIR`,
-            else `./config`.
+        directory: holds `environments.yaml`, `tables.yaml` and perhaps `schedules.yaml` and `mirrors.yaml`; else
+            `$ICEFLEET_CONFIG_DIR`, else `./config`.
         override: files, or directories of `*.yaml`, laid over in this order, and over `$ICEFLEET_CONFIG_OVERRIDE`.
 
     Raises:

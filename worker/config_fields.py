@@ -23,6 +23,8 @@ from worker.config_files import Variables
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _PATTERN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _PUBLIC_URL = re.compile(r"https?://[^/?#'\s]+(?:/[^/?#'\s]+)*")
+_DURATION = re.compile(r"(?:\d{1,6}[smhdw])+", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -120,6 +122,32 @@ def _public_url(value: Any) -> str:
     return str(value)
 
 
+def duration_seconds(value: Any) -> int:
+    """The seconds of a text such as 30s, 10m, 7d or 1h30m, or of `0`.
+
+    Raises:
+        PydanticCustomError: it is something else.
+    """
+    text = str(value)
+    if isinstance(value, bool) or not (text == "0" or _DURATION.fullmatch(text)):
+        raise _wrong(f"expected a duration such as 30s, 10m or 1h30m, not {value!r}")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
+
+
+def _duration(value: Any) -> int:
+    plain = str(value)
+    if not isinstance(value, bool) and plain.isascii() and plain.isdigit():
+        return int(plain)
+    return duration_seconds(value)
+
+
+def _positive_duration(value: Any) -> int:
+    seconds = _duration(value)
+    if not seconds:
+        raise _wrong(f"must be at least 1s, and is {value!r}")
+    return seconds
+
+
 Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when_used="json")]
 Name = Annotated[str, PlainValidator(_name)]
 Whole = Annotated[int, BeforeValidator(whole)]
@@ -132,6 +160,9 @@ PublicUrl = Annotated[str, PlainValidator(_public_url)]
 Day = Annotated[dt.date, PlainValidator(_day), PlainSerializer(str, when_used="json")]
 IcebergTypeName = Annotated[str, PlainValidator(_iceberg_type)]
 Pattern = Annotated[str, PlainValidator(_pattern)]
+Duration = Annotated[int, PlainValidator(_duration)]
+"""In seconds; written as such, or as 90s, 1h, 7d."""
+PositiveDuration = Annotated[int, PlainValidator(_positive_duration)]
 
 
 class Part(BaseModel):

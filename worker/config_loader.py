@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from activities.core.names import near
 from worker.config_checks import (
     bad_name,
     contested,
@@ -23,6 +24,7 @@ from worker.config_checks import (
 from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
 from worker.config_load import load_problems
+from worker.config_mirrors import Mirror, duplicate_mirrors, mirror_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
 from worker.config_pipelines import pipeline_problems
 from worker.config_schedules import Schedules, schedule_problems
@@ -33,8 +35,9 @@ _FILES = {
     "environments.yaml": ("environments", "export_mappings"),
     "tables.yaml": ("groups", *_PRIVACY_KEYS),
     "schedules.yaml": ("schedules",),
+    "mirrors.yaml": ("mirrors",),
 }
-_OPTIONAL = frozenset({"schedules.yaml"})
+_OPTIONAL = frozenset({"schedules.yaml", "mirrors.yaml"})
 _ROOT_KEYS = tuple(key for keys in _FILES.values() for key in keys)
 
 Clusters = Mapping[str, Sequence[str]]
@@ -75,6 +78,7 @@ class Loader:
         if whole:
             self._override_tables(environments)
         self._schedule(self._mapping(root, "schedules"), root, whole=whole)
+        self._mirrors(self._mapping(root, "mirrors"), environments, whole=whole)
 
     def _read(self, directory: Path, overrides: Sequence[Path]) -> tuple[Node, bool]:
         root, whole = Node({}), True
@@ -241,6 +245,28 @@ class Loader:
             self.problems += schedule_problems(
                 schedules, node, environments=environments, groups=groups, tables=self._named
             )
+
+    def _mirrors(self, nodes: Node, environments: Node, *, whole: bool) -> None:
+        self._demand_set(nodes)
+        known = [name for name, _ in environments.items()]
+        found: list[tuple[str, Mirror, Node]] = []
+        for name, every in nodes.items():
+            if whole and name not in known:
+                self.problems.append(every.problem(f"no environment {name!r}{near(name, known)}"))
+            if every.value is not None and not isinstance(every.value, list):
+                self.problems.append(every.problem("expected a list of mirrors"))
+            for place in every.elements():
+                mirror, node, shape = fit(Mirror, place, self.variables)
+                problems = unless_known(shape, self.problems)
+                if mirror is not None:
+                    problems += unless_known(mirror_problems(mirror, node), problems)
+                    found.append((name, mirror, node))
+                self.problems += problems
+        lakes = {name: (one.catalog.uri, one.catalog.warehouse) for name, one in self.environments.items()}
+        self.problems += duplicate_mirrors(found, lakes)
+        for name, environment in self.environments.items():
+            own = {mirror.mirror: mirror for place, mirror, _ in found if place == name}
+            self.environments[name] = environment.model_copy(update={"mirrors": own})
 
     def _demand_set(self, node: Node) -> None:
         for scalar in node.scalars():

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 
 from worker.config_cdc import Pipeline
 from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Secret, Text, whole
+from worker.config_mirrors import MergeLimits, Mirror
 from worker.config_tables import TableOverride
 
 
@@ -94,6 +95,8 @@ class Temporal(Part):
     task_queue: Text = "icefleet-export"
     cdc_task_queue: Text = "icefleet-cdc"
     """Where the loops of `cdc` pipelines wait for workers."""
+    merge_task_queue: Text = "icefleet-merge"
+    """Where the loops of mirrors do."""
     tls: bool = False
     api_key: Secret | None = Field(default=None, alias="api_key_env")
 
@@ -146,6 +149,7 @@ class WrittenEnvironment(Part):
     nats: Nats
     temporal: Temporal
     export: ExportLimits = ExportLimits()
+    merge: MergeLimits = MergeLimits()
     cdc: dict[str, Pipeline] = Field(default_factory=dict)
     """Pipelines that carry changes of PostgreSQL tables into changelogs, by name."""
     tables: dict[str, TableOverride] = Field(default_factory=dict)
@@ -155,6 +159,8 @@ class Environment(WrittenEnvironment):
     """One environment: where its data comes from and goes to. Secrets are resolved, and shown as stars."""
 
     name: Name
+    mirrors: dict[str, Mirror] = Field(default_factory=dict)
+    """Of mirrors.yaml, by Iceberg identifier."""
 
 
 class ExportMapping(Part):

@@ -1,6 +1,5 @@
 """The shape of schedules.yaml: when each table's exports run, and what else runs by the clock."""
 
-import re
 import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -13,11 +12,9 @@ from activities.core.faults import BadConfig
 from activities.core.names import near
 from activities.core.tables import PartitionKind
 from worker.config_checks import bad_name
-from worker.config_fields import Count, Name, Part, Text
+from worker.config_fields import Count, Name, Part, Text, duration_seconds
 from worker.config_files import Node, Problem
 
-_DURATION = re.compile(r"(?:\d{1,6}[smhdw])+", re.ASCII)
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 SHORTEST_CATCHUP = 10
 """Temporal looks at least so many seconds back for what it has missed."""
 
@@ -47,15 +44,8 @@ def _time_zone(value: Any) -> str:
     return str(value)
 
 
-def _duration(value: Any) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not (text == "0" or _DURATION.fullmatch(text)):
-        raise _wrong(f"expected a duration such as 30s, 10m or 1h30m, not {value!r}")
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
-
-
 def _catchup(value: Any) -> int:
-    seconds = _duration(value)
+    seconds = duration_seconds(value)
     if seconds < SHORTEST_CATCHUP:
         raise _wrong(f"must be at least {SHORTEST_CATCHUP}s, and is {value!r}")
     return seconds
@@ -63,7 +53,7 @@ def _catchup(value: Any) -> int:
 
 CronText = Annotated[str, PlainValidator(_cron), PlainSerializer(str, when_used="json")]
 TimeZone = Annotated[str, PlainValidator(_time_zone), PlainSerializer(str, when_used="json")]
-Seconds = Annotated[int, PlainValidator(_duration)]
+Seconds = Annotated[int, PlainValidator(duration_seconds)]
 CatchupSeconds = Annotated[int, PlainValidator(_catchup)]
 
 

@@ -13,20 +13,27 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.cdc import Cdc
 from activities.cdc_context import CdcContext
 from activities.context import ExportContext
 from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities
+from activities.contracts.mirrors import MirrorActivities
 from activities.contracts.verify import VerifyActivities
 from activities.core.faults import BadConfig
 from activities.export import Export
 from activities.failpoints import arm_death
+from activities.mirror_context import MirrorContext
+from activities.mirrors import Mirrors
 from activities.verify import Verify
+from worker.bus import open_bus
 from worker.config import Settings
+from worker.mirror_wakes import MirrorWakes
 from worker.search_attributes import missing_attributes
-from worker.wiring import connect_temporal, open_cdc, open_export
+from worker.temporal import connect_temporal
+from worker.wiring import open_cdc, open_export, open_mirrors
 from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
 from workflows.capture_changes import CaptureChanges
@@ -36,9 +43,12 @@ from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.ingest_changelog import IngestChangelog
 from workflows.install_capture import InstallCapture, UninstallCapture
+from workflows.merge_mirror import MergeMirror
+from workflows.merge_once import MergeOnce
 from workflows.request_export import RequestExport
 from workflows.settle_letters import SettleLetters
 from workflows.upkeep import Upkeep
+from workflows.verify_mirror import VerifyMirror
 from workflows.verify_table import VerifyTable
 
 WORKFLOWS: Sequence[type] = (
@@ -59,8 +69,11 @@ CDC_WORKFLOWS: Sequence[type] = (
     CopyTable,
     SettleLetters,
 )
+MERGE_WORKFLOWS: Sequence[type] = (MergeMirror, MergeOnce, VerifyMirror)
 SLOTS_PER_PIPELINE = 5
 """One that captures, one that ingests or settles dead letters, two that copy, one that announces."""
+MERGE_THREADS = 4
+"""Of one merge: reading, writing, the catalog."""
 CDC_SPARE_SLOTS = 4
 """For what people ask for."""
 GRACE = timedelta(seconds=10)
@@ -70,6 +83,12 @@ THROTTLE = timedelta(seconds=2)
 STICKY = timedelta(seconds=3)
 """How long a loop's next step waits for the worker that remembers the loop: when that one was killed, another
 replays it this soon."""
+
+SANDBOX = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("activities.contracts")
+)
+"""Every run of a workflow loads the workflows' modules for itself, so that none can leave anything to another. The
+contracts hold nothing that changes and look at nothing; to load them as well was most of what a run cost to begin."""
 
 log = structlog.get_logger("icefleet.worker")
 
@@ -86,6 +105,7 @@ def export_worker(context: ExportContext, *, task_queue: str, activity_slots: in
             *activities_of(Verify(context), VerifyActivities),
         ],
         max_concurrent_activities=activity_slots,
+        workflow_runner=SANDBOX,
         graceful_shutdown_timeout=GRACE,
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=THROTTLE,
@@ -106,6 +126,7 @@ def cdc_worker(context: CdcContext, *, task_queue: str) -> Worker:
         workflows=CDC_WORKFLOWS,
         activities=activities_of(Cdc(context), CdcActivities),
         max_concurrent_activities=slots,
+        workflow_runner=SANDBOX,
         graceful_shutdown_timeout=GRACE,
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=THROTTLE,
@@ -121,6 +142,22 @@ def cdc_slots(context: CdcContext) -> int:
 def cdc_threads(context: CdcContext) -> int:
     """Threads that they may need: each table of a batch has one that writes, and one that waits for the catalog."""
     return 2 * (cdc_slots(context) + sum(pipeline.parallel_tables for pipeline in context.pipelines.values()))
+
+
+def merge_worker(context: MirrorContext, *, task_queue: str, activity_slots: int) -> Worker:
+    """The worker of one environment's mirrors; to be made in the loop in which it will run."""
+    allow_threads(MERGE_THREADS * activity_slots)
+    return Worker(
+        context.temporal,
+        task_queue=task_queue,
+        workflows=MERGE_WORKFLOWS,
+        activities=activities_of(Mirrors(context), MirrorActivities),
+        max_concurrent_activities=activity_slots,
+        graceful_shutdown_timeout=GRACE,
+        sticky_queue_schedule_to_start_timeout=STICKY,
+        max_heartbeat_throttle_interval=THROTTLE,
+        default_heartbeat_throttle_interval=THROTTLE,
+    )
 
 
 def allow_threads(count: int) -> None:
@@ -188,14 +225,22 @@ async def run_worker(settings: Settings, environment: str, *, failpoints: Sequen
 
 @asynccontextmanager
 async def open_workers(settings: Settings, environment: str, client: Client) -> AsyncIterator[list[Worker]]:
-    """The workers of one environment's process: that of its exports, and that of its pipelines if it has any."""
+    """The workers of one environment's process: of its exports, of its pipelines and of its mirrors if it has any."""
     resolved = settings.environment(environment)
     slots, temporal = resolved.export.max_concurrent_activities, resolved.temporal
+    threads = 2 * slots
     async with AsyncExitStack() as opened:
         export = await opened.enter_async_context(open_export(settings, environment, client))
         workers = [export_worker(export, task_queue=temporal.task_queue, activity_slots=slots)]
         if resolved.cdc:
             cdc = await opened.enter_async_context(open_cdc(settings, environment, client))
             workers.append(cdc_worker(cdc, task_queue=temporal.cdc_task_queue))
-            allow_threads(2 * slots + cdc_threads(cdc))
+            threads += cdc_threads(cdc)
+        if resolved.mirrors:
+            merges = resolved.merge.max_concurrent_activities
+            mirrors = await opened.enter_async_context(open_mirrors(settings, environment, client))
+            workers.append(merge_worker(mirrors, task_queue=temporal.merge_task_queue, activity_slots=merges))
+            threads += MERGE_THREADS * merges
+            await opened.enter_async_context(MirrorWakes(resolved, client, open_bus(resolved)))
+        allow_threads(threads)
         yield workers

@@ -11,7 +11,7 @@ from temporalio.workflow import ParentClosePolicy
 
 from activities.contracts.cdc import COPY_WORKFLOW, CopyInput, CopyReport, PipelineRequest, copy_id
 from activities.contracts.inputs import write_input
-from workflows.cdc_loop import TRY_AGAIN
+from workflows.steered import TRY_AGAIN
 
 AT_ONCE = 2
 """Copies of one pipeline that are under way at once."""

@@ -24,10 +24,19 @@
 | install_capture     | 5 times              | whatever was set up stays, and the next try goes on from there    |
 | uninstall_capture   | 5 times              | the same, of what was removed                                     |
 | capture_changes     | for ever             | the log waits, and grows, until somebody reads on                 |
+| watch_slot          | 5 times              | the next minute looks again                                       |
 | ingest_batch        | for ever             | events wait in the buffer; a table's own fault ends no batch      |
 | copy_table          | for ever             | the table's events wait for it                                    |
 | announce_changelogs | for ever             | an event is late, never lost; nothing waits for it                |
 | settle_letters      | 5 times              | the order fails, with its cause; it can be given again            |
+| merge_mirror        | for ever             | changes wait in the changelog                                     |
+| rebuild_index       | for ever             | nothing is merged without an index                                |
+| bootstrap_mirror    | for ever             | somebody waits for it, and readers have the old rows              |
+| compact_mirror      | 5 times              | merges wait meanwhile; the loop comes back to it                  |
+| tidy_mirror         | for ever             | an event is late, never lost; nothing waits for it                |
+| verify_mirror       | 5 times              | a store or catalog that stays away fails the run, with its cause  |
+| tell_trouble        | for ever             | an event is late, never lost; nothing waits for it                |
+| signal_mirror       | for ever             | it only talks to Temporal; an unknown mirror is not retryable     |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 
@@ -158,6 +167,23 @@ COPY: dict[str, Any] = {
     "heartbeat_timeout": timedelta(seconds=30),
     "priority": DUE,
 }
+MERGE: dict[str, Any] = {
+    **INGEST_TURN,
+    "priority": DUE,
+}
+REMAKE: dict[str, Any] = {
+    **COPY,
+    "priority": Priority(priority_key=3),
+}
+COMPACT: dict[str, Any] = {
+    **MERGE,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "priority": Priority(priority_key=3),
+}
+TIDY: dict[str, Any] = {
+    **PUBLISH,
+    "heartbeat_timeout": timedelta(seconds=30),
+}
 SETTLE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),
     "heartbeat_timeout": HEARTBEAT,
@@ -165,6 +191,7 @@ SETTLE: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     "priority": AT_ONCE,
 }
+WATCH_SLOT: dict[str, Any] = {**SETTLE}
 INSTALL: dict[str, Any] = {
     **SETTLE,
     # A publication waits for transactions that hold its tables.

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
@@ -20,6 +21,10 @@ STREAM_NAME_IN_USE = 10058
 NO_STREAM = 10059
 DUPLICATE_WINDOW_SECONDS = 2 * 60
 ANSWER_SECONDS = 10
+HEARD_WITHIN_SECONDS = 60
+"""A message that somebody follows comes again when nobody has heard it so long after it came."""
+HEARD_AT_ONCE = 100
+FOREIGN_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,53 @@ class Bus:
                     yield message.data
             finally:
                 await subscription.unsubscribe()
+
+    async def follow(self, durable: str, subjects: Sequence[str]) -> AsyncGenerator[set[str]]:
+        """On which of `subjects` messages have come, also while nobody followed; it never ends by itself.
+
+        They count as heard once the next ones are asked for, and come again otherwise. Where each follower of that
+        name is, is kept by NATS; several of them share what comes. At first only each subject's newest message comes.
+        """
+        async with self._named():
+            jetstream = await self._open()
+            await self._ensure(jetstream)
+            config = ConsumerConfig(
+                durable_name=durable,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                filter_subjects=sorted(subjects),
+                ack_wait=HEARD_WITHIN_SECONDS,
+                max_deliver=-1,
+            )
+            await jetstream.add_consumer(self._settings.stream, config)
+            subscription = await jetstream.pull_subscribe_bind(durable, self._settings.stream)
+            try:
+                while True:
+                    messages = await self._come(subscription)
+                    for foreign in (one for one in messages if one.subject not in subjects):
+                        # A follower that was told of other subjects has widened the filter, and knows what to do.
+                        await foreign.nak(delay=FOREIGN_SECONDS)
+                    known = [one for one in messages if one.subject in subjects]
+                    if known:
+                        yield {one.subject for one in known}
+                        for one in known:
+                            await one.ack()
+            finally:
+                if self._client is not None and self._client.is_connected:
+                    await subscription.unsubscribe()
+
+    async def _come(self, subscription: Any) -> list[Msg]:
+        """What has come; nothing if nothing did for a while."""
+        try:
+            messages: list[Msg] = await subscription.fetch(1, timeout=ANSWER_SECONDS)
+        except TimeoutError:
+            if self._client is None or not self._client.is_connected:
+                raise
+            return []
+        with contextlib.suppress(TimeoutError):
+            # One that is alone is not kept waiting for others.
+            while messages[-1].metadata.num_pending and len(messages) < HEARD_AT_ONCE:
+                messages += await subscription.fetch(HEARD_AT_ONCE, timeout=1)
+        return messages
 
     @contextlib.asynccontextmanager
     async def _named(self) -> AsyncIterator[None]:

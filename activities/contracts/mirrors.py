@@ -13,6 +13,7 @@ MERGE_TASK_QUEUE = "icefleet-merge"
 
 MERGE_WORKFLOW = "MergeMirror"
 MERGE_ONCE_WORKFLOW = "MergeOnce"
+VERIFY_MIRROR_WORKFLOW = "VerifyMirror"
 
 MERGE_SIGNAL = "merge"
 PAUSE_SIGNAL = "pause"
@@ -22,6 +23,9 @@ REBUILD_SIGNAL = "rebuild-index"
 COMPACT_SIGNAL = "compact"
 BOOTSTRAP_SIGNAL = "bootstrap"
 ANSWER_SIGNAL = "answer"
+
+ORDERS = (MERGE_SIGNAL, REBUILD_SIGNAL, COMPACT_SIGNAL, BOOTSTRAP_SIGNAL)
+"""What somebody may have a mirror's loop do, and wait for."""
 
 
 def mirror_id(environment: str, mirror: str) -> str:
@@ -120,6 +124,10 @@ class MergeReport:
     """Why the index had to be made anew; empty: it had not."""
     compaction_due: str = ""
     """Why the mirror should be compacted; empty: it need not."""
+    waiting_for: str = ""
+    """What must be there before anything can be merged; empty: nothing."""
+    interval_seconds: float = 3600.0
+    """How long the loop may rest, as config says; `MirrorActivities` say so of every report."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,18 @@ class VerifyMirrorReport:
     """`whole`, or what is wrong with it."""
 
 
+@dataclass(frozen=True)
+class MirrorTrouble:
+    """Why a mirror cannot go on until somebody has acted."""
+
+    environment: str
+    mirror: str
+    cause: str = ""
+    """The name of the fault; empty: nothing is wrong any more."""
+    detail: str = ""
+    """The fault and its message."""
+
+
 class MirrorActivities:
     """The activities of mirrors, as workflows call them; `activities.mirrors.Mirrors` implements them."""
 
@@ -223,6 +243,11 @@ class MirrorActivities:
     @activity.defn(name="verify_mirror")
     async def verify_mirror(self, asked: VerifyMirrorInput) -> VerifyMirrorReport:
         """Compare the mirror with the fold of its changelog up to the watermark."""
+        raise NotImplementedError
+
+    @activity.defn(name="tell_trouble")
+    async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
+        """Publish why a mirror cannot go on, or that it can again; whether that was news."""
         raise NotImplementedError
 
     @activity.defn(name="signal_mirror")

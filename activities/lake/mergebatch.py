@@ -15,7 +15,7 @@ from activities.core.sequences import greatest
 from activities.lake.changecolumns import operations_of, sequences_of, unchanged_of
 from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
-from activities.lake.keys import keys_of
+from activities.lake.keys import check_twins, keys_of
 from activities.lake.mirror import Mirror, merged_columns
 from activities.lake.schema import shape_of, to_pure
 
@@ -78,13 +78,15 @@ def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
     ours = {operation, config.unchanged_column} - {*config.primary_keys, sequence}
     names = [name for name in table.column_names if name not in ours]
     sequences = sequences_of(table.column(sequence), config.sequence_format, where + sequence)
+    keys = [table.column(name) for name in config.primary_keys]
     changes = Changes(
-        keys_of([table.column(name) for name in config.primary_keys], f"changelog {config.changelog}"),
+        keys_of(keys, f"changelog {config.changelog}"),
         sequences,
         operations_of(table.column(operation), where + operation),
     )
     unchanged = _unchanged(config, taken, names)
     folded = fold(changes, truncated)
+    check_twins(keys, folded.twins, f"changelog {config.changelog}")
     return Batch(taken.piece, table.select(names), changes, folded, unchanged, greatest(sequences))
 
 

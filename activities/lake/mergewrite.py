@@ -90,7 +90,9 @@ class Deleted:
     def rows(self) -> int:
         """By how many the live rows become fewer, as far as manifests can tell."""
         removed = sum(one.rows for one in self.gone)
-        return removed + sum(one.count for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+        return (
+            removed + sum(len(one.positions) for one, _ in self.made) - sum(one.record_count for one in self.superseded)
+        )
 
 
 def delete_rows(

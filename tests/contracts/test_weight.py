@@ -30,6 +30,7 @@ OURS = {"activities.core", "activities.lake", "activities.clients", "activities.
         "activities.contracts.inputs",
         "activities.contracts.verify",
         "activities.contracts.cdc",
+        "activities.contracts.mirrors",
     ],
 )
 def test_contracts_load_no_driver_and_no_other_room(module):

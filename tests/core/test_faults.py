@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationErrorCategory
 import activities.core.faults as tree
 from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities, ExportLimits
+from activities.contracts.mirrors import MirrorActivities
 from activities.contracts.verify import VerifyActivities
 from activities.core.faults import Fault
 from activities.errors import to_application_error, to_bug
@@ -123,10 +124,19 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "install_capture": policies.INSTALL,
         "uninstall_capture": policies.INSTALL,
         "capture_changes": policies.CAPTURE_TURN,
+        "watch_slot": policies.WATCH_SLOT,
         "ingest_batch": policies.INGEST_TURN,
         "copy_table": policies.COPY,
         "announce_changelogs": policies.ANNOUNCE,
         "settle_letters": policies.SETTLE,
+        "merge_mirror": policies.MERGE,
+        "rebuild_index": policies.REMAKE,
+        "bootstrap_mirror": policies.REMAKE,
+        "compact_mirror": policies.COMPACT,
+        "tidy_mirror": policies.TIDY,
+        "verify_mirror": policies.COMPARE,
+        "tell_trouble": policies.ANNOUNCE,
+        "signal_mirror": policies.DELIVER,
     }
     expected = {}
     for activity, policy in used.items():
@@ -143,7 +153,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         expected[activity] = [*(names.get(cell, cell) for cell in cells), pause]
     table = DOCS.partition("## Activities")[2]
     assert {name.strip("`"): cells for name, *cells in rows(table, 5)} == expected
-    stubs = {**vars(ExportActivities), **vars(VerifyActivities), **vars(CdcActivities)}
+    stubs = {**vars(ExportActivities), **vars(VerifyActivities), **vars(CdcActivities), **vars(MirrorActivities)}
     declared = {name for name, stub in stubs.items() if callable(stub) and name[0] != "_"}
     assert set(expected) == declared
     for name in declared:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from starter.main import COMMANDS, build
 
 CDC = ("install", "uninstall", "status", "dead-letters", "requeue", "drop", "pause", "resume")
+MIRRORS = ("list", "show", "merge", "pause", "resume", "rebuild-index", "compact", "verify")
 LEAVES = [
     ("demo",),
     ("seed",),
@@ -29,6 +30,7 @@ LEAVES = [
     ("orphans",),
     ("upkeep",),
     *(("cdc", name) for name in CDC),
+    *(("mirrors", name) for name in MIRRORS),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),
     ("watch",),
     ("sql",),

@@ -24,10 +24,14 @@ from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
 from activities.contracts.export import REQUEST_WORKFLOW, ExportReport, loop_id
 from activities.core.query import Query
+from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
-from worker.main import cdc_worker, export_worker
-from worker.wiring import connect_temporal, open_cdc, open_clickhouse, open_export, open_lake
+from worker.lake import open_lake
+from worker.main import cdc_worker, export_worker, merge_worker
+from worker.temporal import connect_temporal
+from worker.wiring import open_cdc, open_export, open_mirrors
 
 DAY = "2024-03-20"
 COLUMNS = {
@@ -77,11 +81,14 @@ class Fleet:
         self.name, self.network, self.database = f"env{mark}", f"net{mark}", f"db{mark}"
         self.queue = f"queue-{mark}"
         self.cdc_queue = f"cdc-{mark}"
+        self.merge_queue = f"merge-{mark}"
         self.directory = directory
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
         self._cluster: dict[str, Any] = {}
         self._cdc: dict[str, Any] = dict(cdc or {})
+        self._mirrors: list[dict[str, Any]] = []
+        self._merge: dict[str, Any] = {"cache_directory": str(directory / "indexes")}
         self.storage: dict[str, Any] = {"named_collection": "icefleet"}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
@@ -126,8 +133,10 @@ class Fleet:
                 "address": f"127.0.0.1:{self.stack.ports['temporal']}",
                 "task_queue": self.queue,
                 "cdc_task_queue": self.cdc_queue,
+                "merge_task_queue": self.merge_queue,
             },
             "export": self._export,
+            "merge": self._merge,
             "cdc": self._cdc,
         }
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -152,6 +161,7 @@ class Fleet:
             for group, kind in kinds.items()
         }
         (self.directory / "tables.yaml").write_text(yaml.safe_dump({"groups": groups}))
+        (self.directory / "mirrors.yaml").write_text(yaml.safe_dump({"mirrors": {self.name: self._mirrors}}))
 
     def settings(self) -> Settings:
         """The config as a worker reads it."""
@@ -170,6 +180,12 @@ class Fleet:
     def set_cdc(self, **pipelines: Any) -> None:
         """Change pipelines, by name; workers started later see them."""
         self._cdc |= pipelines
+        self.write_config()
+
+    def set_mirrors(self, *mirrors: Mapping[str, Any], **limits: Any) -> None:
+        """Change mirrors, as mirrors.yaml has them, and what a worker does for them; workers started later see them."""
+        self._mirrors = [dict(mirror) for mirror in mirrors]
+        self._merge |= limits
         self.write_config()
 
     def set_storage(self, **values: Any) -> None:
@@ -266,6 +282,15 @@ class Fleet:
         async with (
             open_cdc(settings, self.name, self.temporal) as context,
             cdc_worker(context, task_queue=self.cdc_queue),
+        ):
+            yield context
+
+    @asynccontextmanager
+    async def merge_worker(self, *, slots: int = 4) -> AsyncIterator[MirrorContext]:
+        """A worker of the fleet's mirrors in this process, which no event wakes."""
+        async with (
+            open_mirrors(self.settings(), self.name, self.temporal) as context,
+            merge_worker(context, task_queue=self.merge_queue, activity_slots=slots),
         ):
             yield context
 
@@ -393,7 +418,9 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         failpoints.disarm()
-        query = f"TaskQueue IN ('{self.queue}', '{self.cdc_queue}') AND ExecutionStatus = 'Running'"
+        query = (
+            f"TaskQueue IN ('{self.queue}', '{self.cdc_queue}', '{self.merge_queue}') AND ExecutionStatus = 'Running'"
+        )
         async for left in self.temporal.list_workflows(query):
             try:
                 await self.temporal.get_workflow_handle(left.id).terminate("the test is over")

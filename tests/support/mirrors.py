@@ -11,9 +11,10 @@ Changelogs are written through PyIceberg, as anybody would; `support.changelogs`
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -25,17 +26,28 @@ from temporalio.testing import ActivityEnvironment
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput, TidyReport
 from activities.core.iceberg_types import parse_iceberg
+from activities.core.index import fold
+from activities.core.mirrors import TOMBSTONE, MirrorConfig, Watermark
 from activities.core.mirrors import WATERMARK as SAID
-from activities.core.mirrors import MirrorConfig, Watermark
 from activities.lake import changelog
+from activities.lake import mirror as mirrors
+from activities.lake.catalog import Lake
+from activities.lake.changecolumns import sequences_of
+from activities.lake.indexcache import cache_at
+from activities.lake.indexstore import open_index
+from activities.lake.keys import keys_of
+from activities.lake.live import live_files
+from activities.lake.mirrorrows import live_rows
 from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
+from activities.mirror_head import live_row_count
 from activities.tidying import tidy_mirror
 from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
-from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg, plain
-from worker.wiring import open_bus, open_lake, open_store
+from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
+from support.mirrorcontext import mirror_context
+from worker.lake import open_lake
 
 FIELDS = {"id": "long", "name": "string"}
 AT = datetime(2024, 3, 20, 12, tzinfo=UTC)
@@ -86,10 +98,15 @@ class Mirror:
     written: list[Row] = field(default_factory=list)
     lsn: int = 0x100
 
+    @cached_property
+    def lake(self) -> Lake:
+        """The catalog, past any proxy: a test that waits for it stops the proxies that it runs."""
+        return open_lake(replace_ports(self.fleet.settings().environment(self.fleet.name), self.fleet.stack))
+
     # --- the changelog ----------------------------------------------------------------------------------------
 
     def changelog(self) -> Table:
-        table = self.context.lake.load(self.config.changelog)
+        table = self.lake.load(self.config.changelog)
         assert table is not None
         return table
 
@@ -100,7 +117,7 @@ class Mirror:
         self.make_table(self.config.changelog, schema)
 
     def make_table(self, identifier: str, schema: Schema) -> None:
-        catalog = self.context.lake.catalog
+        catalog = self.lake.catalog
         catalog.create_namespace_if_not_exists(identifier.rpartition(".")[0])
         catalog.create_table(identifier, schema)
 
@@ -170,7 +187,7 @@ class Mirror:
 
     def table(self) -> Table:
         """The PyIceberg table of the mirror."""
-        table = self.context.lake.load(self.config.mirror)
+        table = self.lake.load(self.config.mirror)
         assert table is not None
         return table
 
@@ -225,6 +242,36 @@ class Mirror:
         wanted.sort(key=lambda row: repr([row[name] for name in self.config.primary_keys]))
         assert self.rows() == wanted
 
+    def check_index(self) -> None:
+        """Every live row has exactly one entry, and every entry of a row points at one (I3)."""
+        mirror = mirrors.read(self.lake, self.config)
+        assert mirror is not None
+        live, files = live_files(mirror.table), self.lake.files()
+        uuid = str(mirror.table.metadata.table_uuid)
+        cache = cache_at(self.context.cache_directory)
+        index = open_index(files.part, cache, mirror.index, uuid, live, live_row_count(live))
+        entries = fold([segment.entries for segment in index.segments])
+        rows = entries.file != TOMBSTONE
+        keys, numbers = entries.keys.take(rows), entries.sequences.take(rows)
+        said = zip(
+            *(keys.high.tolist(), keys.low.tolist(), numbers.high.tolist(), numbers.low.tolist()),
+            *([index.files[number] for number in entries.file[rows].tolist()], entries.row[rows].tolist()),
+            strict=True,
+        )
+        config, there = self.config, list[Any]()
+        for path, file in live.items():
+            names = [*config.primary_keys, config.sequence_column]
+            for part in live_rows(files, mirror.table.schema(), file, names):
+                columns = [pa.chunked_array([part.rows.column(name)]) for name in names]
+                keys = keys_of(columns[:-1], "")
+                ages = sequences_of(columns[-1], config.sequence_format, "")
+                there += zip(
+                    *(keys.high.tolist(), keys.low.tolist(), ages.high.tolist(), ages.low.tolist()),
+                    *([path] * len(keys), part.positions.tolist()),
+                    strict=True,
+                )
+        assert sorted(said) == sorted(there)
+
     def by_all_readers(self) -> list[tuple[Any, ...]]:
         """The rows, which PyIceberg, DuckDB and ClickHouse all find (case 46)."""
         [rows] = same_by_all_readers(self.fleet, [self.config.mirror])
@@ -250,48 +297,15 @@ def _plain(row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 @asynccontextmanager
-async def context_of(fleet: Fleet, *configs: MirrorConfig) -> AsyncIterator[MirrorContext]:
-    """What the activities of mirrors work with, against the fleet's stack."""
-    environment = fleet.settings().environment(fleet.name)
-    async with AsyncExitStack() as stack:
-        bus = open_bus(environment)
-        stack.push_async_callback(bus.close)
-        store = await stack.enter_async_context(open_store(environment))
-        yield MirrorContext(
-            environment=fleet.name,
-            mirrors={config.mirror: config for config in configs},
-            store=store,
-            lake=open_lake(environment),
-            bus=bus,
-            temporal=fleet.temporal,
-            key_prefix=environment.storage.prefix,
-            cache_directory=fleet.directory / "cache",
-        )
-
-
-@asynccontextmanager
 async def opened(fleet: Fleet, fields: Mapping[str, str] | None = FIELDS, **config: Any) -> AsyncIterator[Mirror]:
     """A changelog with some fields (None: not made yet) and its mirror; `config` are further fields of its config."""
     number = next(_numbers)
     name = f"{fleet.network}.t{number}"
     keys = {"primary_keys": ("id",), **config}
     found = MirrorConfig(f"{name}_changelog", name, **keys)
-    async with context_of(fleet, found) as context:
+    cache = fleet.directory / "cache"
+    async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, found) as context:
         mirror = Mirror(fleet, context, found)
         if fields is not None:
             await asyncio.to_thread(mirror.make, fields)
         yield mirror
-
-
-__all__ = [
-    "Mirror",
-    "Row",
-    "context_of",
-    "gone",
-    "opened",
-    "plain",
-    "put",
-    "same_by_all_readers",
-    "truncated",
-    "update",
-]

@@ -27,7 +27,7 @@ def test_a_good_config_is_summed_up():
     ran = check("--config-dir", str(SHIPPED))
     assert ran.exit_code == 0
     lines = [line.split() for line in ran.stdout.splitlines() if line.strip()]
-    assert ["local", "local.default", "238", "6", "not", "set"] in lines
+    assert ["local", "local.default", "238", "1", "6", "not", "set"] in lines
     assert ["canonical_execution_block", "integer", "by", "1000", "mainnet,", "holesky,", "sepolia"] in lines
     assert ["node_record_consensus", "daily", "disabled"] in lines
 

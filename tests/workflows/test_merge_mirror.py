@@ -1,0 +1,316 @@
+"""The durable loop of a mirror: when it merges, what it does beside, people's orders, and continuing as new."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+
+from activities.contracts.mirrors import (
+    BOOTSTRAP_SIGNAL,
+    COMPACT_SIGNAL,
+    MERGE_SIGNAL,
+    PAUSE_SIGNAL,
+    REBUILD_SIGNAL,
+    RESUME_SIGNAL,
+    STOP_SIGNAL,
+    CompactReport,
+    MergeInput,
+    MergeOnceRequest,
+    MirrorTrouble,
+    TidyReport,
+)
+from activities.core.faults import (
+    BadConfig,
+    CatalogRefused,
+    ChangeInvalid,
+    MirrorForeign,
+    SchemaConflict,
+    StoreUnavailable,
+    WatermarkLost,
+)
+from support.backfills import details
+from support.cdcloops import progress_of
+from support.findings import findings_of
+from support.fleet import eventually
+from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops
+from workflows import steered
+from workflows.merge_mirror import MergeMirror
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """What is under way when an order comes gets less time to end by itself."""
+    monkeypatch.setattr(MergeMirror, "grace", timedelta(seconds=0.2))
+
+
+async def failure_of(door):
+    """The cause of a run that is to fail."""
+    with pytest.raises(WorkflowFailureError) as failed:
+        await door.result()
+    return failed.value.cause
+
+
+async def test_a_loop_merges_until_nothing_is_left_and_then_waits_for_its_interval_or_a_signal(fleet):
+    async with mirror_loops(fleet, sandboxed=True) as own:
+        own.rooms.merges[MIRROR] = [merged(5, more=True, lag_events=3, lag_seconds=9.0), merged(3, interval_seconds=1)]
+        own.rooms.tidied = TidyReport(announced=1, expired=2, deleted=3)
+        loop = await own.start()
+        # Nobody says anything: the third merge is that of the interval, which is a second, and then an hour.
+        progress = await progress_of(loop, last={**vars(NOTHING)})
+        await eventually(lambda: len(own.rooms.called(MergeInput)) == 3)
+        await loop.signal(MERGE_SIGNAL)
+        await eventually(lambda: len(own.rooms.called(MergeInput)) == 4)
+        text = await details(loop)
+        tidied = (await progress_of(loop))["tidying"]["counts"]
+    assert (progress["state"], progress["mirror"], progress["watermark"]) == ("running", MIRROR, "41")
+    assert {name: progress["counts"][name] for name in ("merges", "commits", "upserted")} == {
+        "merges": 3,
+        "commits": 2,
+        "upserted": 8,
+    }
+    assert own.rooms.called(MergeInput) == [MergeInput(fleet.name, MIRROR, 60.0)] * 4
+    assert text.splitlines()[0] == f"**{fleet.name}.{MIRROR}**: running"
+    assert "merged up to changelog snapshot 41" in text
+    assert tidied["announced"] == len(own.rooms.done("tidy")) >= 1
+
+
+async def test_a_signal_that_comes_during_a_merge_brings_another_one(fleet):
+    async with mirror_loops(fleet) as own:
+        own.rooms.held.add(MIRROR)
+        loop = await own.start()
+        await eventually(lambda: own.rooms.running)
+        for _ in range(3):
+            await loop.signal(MERGE_SIGNAL)
+        own.rooms.held.clear()
+        progress = await progress_of(loop, doing="", woken=False)
+        assert len(own.rooms.called(MergeInput)) == 2
+    assert progress["counts"]["merges"] == 2
+
+
+async def test_a_door_is_answered_by_a_merge_that_began_after_it_asked(fleet):
+    async with mirror_loops(fleet, sandboxed=True) as own:
+        own.rooms.held.add(MIRROR)
+        await own.start()
+        await eventually(lambda: own.rooms.running)
+        own.rooms.merges[MIRROR] = [NOTHING, merged(7, more=True, deleted=2), merged(1)]
+        door = await own.order()
+        await eventually(lambda: own.rooms.called(MergeOnceRequest))
+        own.rooms.held.clear()
+        report = await door.result()
+        assert len(own.rooms.called(MergeOnceRequest)) == 1
+    assert report["status"] == "done"
+    assert report["message"] == (
+        f"{MIRROR} has everything up to changelog snapshot 41: 8 rows upserted and 2 deleted in 2 commits"
+    )
+
+
+@pytest.mark.parametrize("fault", [WatermarkLost, MirrorForeign, SchemaConflict, ChangeInvalid, BadConfig])
+async def test_what_only_a_person_can_mend_holds_the_loop_is_told_to_the_world_and_ends_when_it_is_resumed(
+    fleet, fault
+):
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [fault("look at this")]
+        loop = await own.start()
+        progress = await progress_of(loop, state="waiting", told=f"{fault.__name__}: look at this")
+        text = await details(loop)
+        refused = await failure_of(await own.order())
+        await loop.signal(MERGE_SIGNAL)
+        # Neither an event nor the clock ends it; one was told, once.
+        held = await progress_of(loop, state="waiting")
+        assert len(own.rooms.called(MergeInput)) == 1
+        (told,) = await findings_of(fleet, "orders", "merge", network="shop")
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", trouble=None, told="")
+        said = await findings_of(fleet, "orders", "merge", network="shop")
+    assert progress["trouble"] == held["trouble"]
+    assert (progress["trouble"]["cause"], progress["trouble"]["for_good"]) == (fault.__name__, True)
+    assert f"{fault.__name__}: look at this (who must act: operator; goes on when it is told to" in text
+    assert (refused.type, refused.details[1]) == (fault.__name__, {"who must act": "operator"})
+    assert "icefleet mirrors resume" in refused.message
+    assert told["table"] == MIRROR
+    assert told["partitions"] == [{"partition": fault.__name__, "detail": f"{fault.__name__}: look at this"}]
+    assert [len(event.get("partitions", [])) for event in said] == [1, 0]
+
+
+async def test_what_may_pass_is_tried_again_and_what_is_refused_is_tried_again_every_minute_or_when_asked(
+    fleet, monkeypatch
+):
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [StoreUnavailable("away"), CatalogRefused("no such warehouse")]
+        loop = await own.start()
+        progress = await progress_of(loop, state="waiting")
+        assert "CatalogRefused: no such warehouse (who must act: operator; tried again every minute)" in await details(
+            loop
+        )
+        own.rooms.merges[MIRROR] = [CatalogRefused("still none"), merged()]
+        refused = await failure_of(await own.order(1))
+        report = await (await own.order(2)).result()
+        await progress_of(loop, state="running", trouble=None)
+        assert await findings_of(fleet, "orders", "merge", network="shop") == []
+        monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.2))
+        own.rooms.merges[MIRROR] = [CatalogRefused("again"), CatalogRefused("again"), merged(11)]
+        await loop.signal(MERGE_SIGNAL)
+        await progress_of(loop, state="running", trouble=None, lag_events=0)
+        await eventually(lambda: not own.rooms.merges[MIRROR])
+    assert progress["trouble"]["for_good"] is False
+    assert (refused.type, report["status"]) == ("CatalogRefused", "done")
+    # One that may pass was tried again by itself.
+    assert len(own.rooms.called(MergeInput)) == 2 + 2 + 3
+
+
+async def test_case_61_a_mirror_that_fails_keeps_no_other_from_going_on(fleet):
+    mirrors = [f"shop.t{number}" for number in range(12)]
+    async with mirror_loops(fleet, mirrors, slots=4) as own:
+        own.rooms.always = {"shop.t3": WatermarkLost("expired"), "shop.t4": StoreUnavailable("away")}
+        loops = {mirror: await own.start(mirror) for mirror in mirrors}
+        for name, loop in loops.items():
+            if name not in own.rooms.always:
+                own.rooms.merges[name] = [merged(4)]
+                await loop.signal(MERGE_SIGNAL)
+                await eventually(lambda name=name: not own.rooms.merges[name])
+                await progress_of(loop, state="running", trouble=None, doing="")
+        failing = await progress_of(loops["shop.t3"], state="waiting")
+        tried = [call for call in own.rooms.called(MergeInput) if call.mirror == "shop.t4"]
+    assert failing["trouble"]["cause"] == "WatermarkLost"
+    assert tried
+
+
+async def test_case_62_a_merge_that_is_paused_ends_begins_nothing_and_goes_on_when_it_is_resumed(fleet):
+    async with mirror_loops(fleet) as own:
+        own.rooms.held.add(MIRROR)
+        loop = await own.start()
+        await eventually(lambda: own.rooms.running)
+        door = await own.order(1)
+        await eventually(lambda: own.rooms.called(MergeOnceRequest))
+        await loop.signal(PAUSE_SIGNAL)
+        await eventually(lambda: not own.rooms.running)
+        interrupted = await failure_of(door)
+        own.rooms.held.clear()
+        await loop.signal(MERGE_SIGNAL)
+        refused = [await failure_of(await own.order(2)), await failure_of(await own.order(3, COMPACT_SIGNAL))]
+        paused = await progress_of(loop, state="paused", doing="")
+        began = len(own.rooms.called(MergeInput))
+        own.rooms.merges[MIRROR] = [merged(6)]
+        await loop.signal(RESUME_SIGNAL)
+        resumed = await progress_of(loop, state="running", doing="", woken=False)
+    assert (paused["counts"]["merges"], began, resumed["counts"]["upserted"]) == (0, 1, 6)
+    assert paused["trouble"] is None
+    assert {failure.message for failure in (interrupted, *refused)} == {
+        f"{MIRROR} is paused; icefleet mirrors resume has it go on"
+    }
+    assert own.rooms.done("compact") == []
+
+
+async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_carried_out_once_each(fleet):
+    orders = [MERGE_SIGNAL, REBUILD_SIGNAL, COMPACT_SIGNAL] * 4
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [merged(1) for _ in range(4)]
+        loop = await own.start(turns_per_run=1)
+        doors = [await own.order(number, order) for number, order in enumerate(orders)]
+        reports = await asyncio.gather(*(door.result() for door in doors))
+        progress = await progress_of(loop, doing="", woken=False)
+        query = f"WorkflowId = '{loop.id}' AND ExecutionStatus = 'ContinuedAsNew'"
+
+        async def runs() -> bool:
+            return len([run async for run in fleet.temporal.list_workflows(query)]) >= 2
+
+        await eventually(runs)
+    assert [report["status"] for report in reports] == ["done"] * 12
+    assert len(own.rooms.called(MergeOnceRequest)) == 12, "an order was lost, and its door had to remind the loop"
+    assert (len(own.rooms.done("rebuild")), len(own.rooms.done("compact"))) == (4, 4)
+    # Nothing that a merge counted is lost on the way from run to run either: a row of each, and three of each rebuild.
+    assert progress["counts"]["upserted"] == 4 - len(own.rooms.merges[MIRROR]) + 4 * 3
+    assert progress["orders"]["waiting"] == progress["orders"]["merging"] == []
+
+
+async def test_case_29_an_event_that_arrives_while_the_loop_continues_as_new_is_followed_by_a_merge(fleet):
+    async with mirror_loops(fleet) as own:
+        loop = await own.start(turns_per_run=1)
+        for _ in range(30):
+            before = len(own.rooms.called(MergeInput))
+            await loop.signal(MERGE_SIGNAL)
+            await eventually(lambda before=before: len(own.rooms.called(MergeInput)) > before, every=0.01, seconds=20)
+
+
+async def test_a_compaction_that_is_due_comes_when_nothing_waits_and_merges_go_on_without_one_that_fails(fleet):
+    async with mirror_loops(fleet) as own:
+        due = "17 small files"
+        own.rooms.merges[MIRROR] = [merged(1, more=True, compaction_due=due), merged(1, compaction_due=due)]
+        own.rooms.compacted = [CompactReport("8", 17, 9, more=True), CompactReport("9", 9, 1)]
+        loop = await own.start()
+        await eventually(lambda: own.rooms.done("compact") == [MIRROR] * 2)
+        first = await progress_of(loop, doing="")
+        # Both merges came before it.
+        order = [type(call) for call in own.rooms.calls if call == ("compact", MIRROR) or type(call) is MergeInput]
+        own.rooms.merges[MIRROR] = [merged(1, compaction_due=due)]
+        own.rooms.compacted = [MirrorForeign("somebody else")]
+        await loop.signal(MERGE_SIGNAL)
+        await eventually(lambda: len(own.rooms.done("compact")) == 3)
+        failed = await progress_of(loop, doing="")
+        text = await details(loop)
+        own.rooms.merges[MIRROR] = [merged(2, compaction_due=due)]
+        assert (await (await own.order()).result())["status"] == "done"
+        assert len(own.rooms.done("compact")) == 3, "one that failed is not tried again at once"
+    assert order == [MergeInput, MergeInput, tuple, tuple]
+    assert first["compaction"]["done"] == 2
+    assert failed["compaction"]["failed"].startswith("MirrorForeign: somebody else")
+    assert (failed["state"], failed["trouble"]) == ("running", None)
+    assert "compaction failed: MirrorForeign: somebody else" in text
+
+
+async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_held_the_loop(fleet):
+    async with mirror_loops(fleet, sandboxed=True) as own:
+        own.rooms.merges[MIRROR] = [WatermarkLost("expired")]
+        loop = await own.start()
+        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        rebuilt = await (await own.order(1, REBUILD_SIGNAL)).result()
+        still = await progress_of(loop, state="waiting")
+        own.rooms.remade = lambda what, _: SchemaConflict(f"{what} cannot be")
+        failed = await failure_of(await own.order(2, BOOTSTRAP_SIGNAL))
+        own.rooms.remade = lambda *_: merged(9)
+        began = await (await own.order(3, BOOTSTRAP_SIGNAL)).result()
+        await progress_of(loop, state="running", trouble=None, told="", woken=False)
+        compacted = await (await own.order(4, COMPACT_SIGNAL)).result()
+        unknown = await failure_of(await own.order(5, "no such thing"))
+    assert rebuilt["message"] == f"rebuild-index of {MIRROR} is done"
+    assert still["trouble"]["cause"] == "WatermarkLost"
+    assert (failed.type, failed.message) == ("SchemaConflict", "bootstrap cannot be")
+    assert began["status"] == "done"
+    assert compacted["message"] == "10 files became 2"
+    assert (unknown.type, "'order' must be one of merge, rebuild-index" in unknown.message) == ("BadRequest", True)
+    # A loop that begins asks whether an earlier one has left something.
+    assert [call.cause for call in own.rooms.called(MirrorTrouble)][-2:] == ["WatermarkLost", ""]
+
+
+async def test_under_another_id_a_loop_fails_and_a_loop_that_is_told_to_stop_ends_and_answers_who_waits(fleet):
+    async with mirror_loops(fleet) as own:
+        wrong = await failure_of(await own.start(identity="mine"))
+        own.rooms.held.add(MIRROR)
+        loop = await own.start()
+        door = await own.order()
+        await eventually(lambda: own.rooms.running and own.rooms.called(MergeOnceRequest))
+        await loop.signal(STOP_SIGNAL)
+        await loop.result()
+        stopped = await failure_of(door)
+        assert (await loop.describe()).status == WorkflowExecutionStatus.COMPLETED
+    assert wrong.type == "WrongDoor"
+    assert f"MergeMirror runs only as 'merge/{fleet.name}/{MIRROR}', so that a mirror has one" in wrong.message
+    assert stopped.message in {
+        "the loop was told to stop before it came to this",
+        "it was interrupted by a pause or a stop",
+    }
+
+
+async def test_a_pause_and_a_trouble_outlive_continuing_as_new(fleet):
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [merged(2), WatermarkLost("expired")]
+        loop = await own.start(turns_per_run=1)
+        await progress_of(loop, doing="", woken=False)
+        await loop.signal(MERGE_SIGNAL)
+        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        await loop.signal(PAUSE_SIGNAL)
+        first = (await loop.describe()).run_id
+        progress = await progress_of(loop, state="paused")
+        assert (progress["trouble"]["cause"], progress["counts"]["upserted"]) == ("WatermarkLost", 2)
+        assert first

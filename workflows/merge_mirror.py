@@ -1,0 +1,335 @@
+"""The durable loop that keeps a mirror at its changelog's end: the only writer that the mirror has."""
+
+from collections.abc import Awaitable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from activities.contracts.mirrors import (
+    BOOTSTRAP_SIGNAL,
+    COMPACT_SIGNAL,
+    MERGE_SIGNAL,
+    MERGE_WORKFLOW,
+    REBUILD_SIGNAL,
+    RESUME_SIGNAL,
+    CompactReport,
+    MergeInput,
+    MergeReport,
+    MirrorActivities,
+    MirrorInput,
+    MirrorRequest,
+    MirrorTrouble,
+    OrderReport,
+    mirror_id,
+)
+from workflows.after_commit import Runner
+from workflows.failures import cause_of
+from workflows.mirror_orders import Orders
+from workflows.mirror_upkeep import Compaction, Tidying
+from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
+from workflows.steered import SteeredLoop, Trouble
+
+T = TypeVar("T")
+
+TURN_SECONDS = 60.0
+"""A turn begins no further piece after that, so that orders, and whoever looks, need not wait for long."""
+HELD = frozenset({"WatermarkLost", "MirrorForeign", "SchemaConflict", "ChangeInvalid", "BadConfig"})
+"""Faults after which only a person can say when to try again."""
+COUNTED = ("commits", "scanned", "upserted", "deleted", "superseded", "ties", "refused")
+INTERRUPTED = "it was interrupted by a pause or a stop"
+
+
+@workflow.defn(name=MERGE_WORKFLOW)
+class MergeMirror(SteeredLoop[MirrorRequest]):
+    """Merge when the interval is over or somebody says so; tidy beside, compact between, and carry out orders."""
+
+    name = MERGE_WORKFLOW
+    kind = "mirror"
+    starts = "MergeOnce, or `icefleet mirrors merge`, which start it"
+    resumed_by = "icefleet mirrors resume"
+    grace = timedelta(seconds=5)
+
+    def __init__(self) -> None:
+        super().__init__(MirrorRequest(""))
+        self._orders = Orders()
+        self._due_at = 0.0
+        """When the interval is over, in seconds since 1970."""
+        self._woken = True
+        self._doing = ""
+        self._last: MergeReport | None = None
+        self._last_merge = ""
+        self._counts = dict.fromkeys(("merges", *COUNTED, "indexes_rebuilt"), 0)
+        self._before = dict(self._counts)
+        """What had been counted when a merge began for which somebody waits."""
+        self._compaction = Compaction()
+        self._tidying = Tidying(self._mirror)
+        self._told: str | None = None
+        """What was published of the loop's trouble; None: a loop before this one may have left something."""
+        self._telling = Runner("telling what is wrong", self._tell)
+
+    @workflow.run
+    async def run(self, *payloads: Any) -> None:
+        """Run until the loop is told to stop, or continue as new when the history has grown."""
+        await self._serve(payloads, mirror_id)
+
+    # --- turns --------------------------------------------------------------------------------------------------
+
+    @property
+    def _due(self) -> bool:
+        more = self._last is not None and self._last.more
+        return self._woken or more or self._orders.merges_wait or workflow.time() >= self._due_at
+
+    async def _turn(self) -> None:
+        due = self._due
+        if self._compaction.has_its_turn(merge_due=due):
+            try:
+                await self._compact(self._compaction.due)
+            except ActivityError as failure:
+                self._compaction.failed_with(failure)
+        elif due:
+            await self._merge()
+        else:
+            await self._rest()
+
+    async def _rest(self) -> None:
+        try:
+            left = max(self._due_at - workflow.time(), 0.0)
+            await workflow.wait_condition(lambda: self._heard, timeout=left)
+        except TimeoutError:
+            return
+
+    async def _merge(self) -> None:
+        if not self._orders.merging:
+            self._before = dict(self._counts)
+        self._orders.begin_merge()
+        self._woken = False
+        asked, began = self._asked, workflow.time()
+        work = workflow.execute_activity_method(
+            MirrorActivities.merge_mirror,
+            MergeInput(asked.environment, asked.mirror, TURN_SECONDS),
+            summary=f"after {self._last.watermark}" if self._last and self._last.watermark else "merge",
+            **MERGE,
+        )
+        report: MergeReport | None = await self._interruptible(self._shown("merging", work))
+        if report is None:
+            self._woken = True
+            await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
+            return
+        self._due_at = began + report.interval_seconds
+        self._take(report)
+        if not report.more:
+            await self._orders.answer_merges(OrderReport("done", self._merged()))
+
+    def _take(self, report: MergeReport) -> None:
+        self._last = report
+        self._last_merge = workflow.now().isoformat(timespec="milliseconds")
+        self._counts["merges"] += 1
+        for name in COUNTED:
+            self._counts[name] += getattr(report, name)
+        self._counts["indexes_rebuilt"] += bool(report.index_rebuilt)
+        self._compaction.merged(report)
+        # Also after a merge that found nothing: what has become old meanwhile goes.
+        if report.commits or not report.more:
+            self._tidying.look()
+
+    def _merged(self) -> str:
+        last, done = self._last, {name: self._counts[name] - self._before[name] for name in self._counts}
+        if last is not None and last.waiting_for:
+            return f"{self._asked.mirror} waits: {last.waiting_for}"
+        up_to = f" up to changelog snapshot {last.watermark}" if last is not None and last.watermark else ""
+        rows = f"{done['upserted']:,} rows upserted and {done['deleted']:,} deleted in {done['commits']:,} commits"
+        return f"{self._asked.mirror} has everything{up_to}: {rows if done['commits'] else 'nothing was left to merge'}"
+
+    async def _compact(self, why: str) -> CompactReport | None:
+        work = workflow.execute_activity_method(
+            MirrorActivities.compact_mirror, self._mirror(), summary=why[:150], **COMPACT
+        )
+        report: CompactReport | None = await self._unless_interrupted(self._shown("compacting", work))
+        if report is not None:
+            self._compaction.ended(report)
+            self._tidying.look()
+        return report
+
+    async def _shown(self, doing: str, work: Awaitable[T]) -> T:
+        """What goes on, for as long as it does, is what the loop says of itself."""
+        self._doing = doing
+        self._show()
+        try:
+            return await work
+        finally:
+            self._doing = ""
+
+    # --- trouble ------------------------------------------------------------------------------------------------
+
+    def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
+        return Trouble(cause, message, who, for_good=cause in HELD)
+
+    @property
+    def _held(self) -> Trouble | None:
+        """The trouble that only a person can end."""
+        return self._trouble if self._trouble is not None and self._trouble.for_good else None
+
+    def _show(self) -> None:
+        super()._show()
+        wrong = self._held
+        if workflow.in_workflow() and self._told != ("" if wrong is None else f"{wrong.cause}: {wrong.message}"):
+            self._telling.look()
+
+    async def _tell(self) -> None:
+        wrong = self._held
+        cause, detail = ("", "") if wrong is None else (wrong.cause, f"{wrong.cause}: {wrong.message}")
+        if detail == self._told:
+            return
+        trouble = MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+        await workflow.execute_activity_method(
+            MirrorActivities.tell_trouble, trouble, summary=cause or "nothing is wrong", **ANNOUNCE
+        )
+        self._told = detail
+
+    async def _settle(self) -> None:
+        await self._tidying.stop()
+        await self._telling.stop()
+
+    async def _leave(self) -> None:
+        await self._orders.answer_all(OrderReport("failed", "the loop was told to stop before it came to this"))
+
+    # --- people -------------------------------------------------------------------------------------------------
+
+    @workflow.signal(name=MERGE_SIGNAL)
+    def merge(self, *payloads: Any) -> None:
+        """Merge what is there now; a changelog's event says so without an order, and waits for no answer."""
+        if payloads:
+            self._orders.hear(MERGE_SIGNAL, payloads)
+        self._woken = self._heard = True
+
+    @workflow.signal(name=REBUILD_SIGNAL)
+    def rebuild_index(self, *payloads: Any) -> None:
+        """Make the index anew."""
+        self._orders.hear(REBUILD_SIGNAL, payloads)
+        self._heard = True
+
+    @workflow.signal(name=COMPACT_SIGNAL)
+    def compact(self, *payloads: Any) -> None:
+        """Compact now."""
+        self._orders.hear(COMPACT_SIGNAL, payloads)
+        self._heard = True
+
+    @workflow.signal(name=BOOTSTRAP_SIGNAL)
+    def bootstrap(self, *payloads: Any) -> None:
+        """Begin again from the changelog as it is now."""
+        self._orders.hear(BOOTSTRAP_SIGNAL, payloads)
+        self._heard = True
+
+    @workflow.signal(name=RESUME_SIGNAL)
+    def resume(self, *_: Any) -> None:
+        """Go on at once, after a pause or when something was mended."""
+        super().resume()
+        self._woken = True
+
+    async def _obey(self) -> None:
+        await self._orders.answer_known()
+        refusal = self._refusal()
+        if refusal is not None and (self._paused or self._held):
+            await self._orders.answer_merges(refusal, also_waiting=True)
+        elif refusal is not None and self._orders.merges_wait:
+            self._trouble = None  # somebody wants it now, and will hear what is wrong
+        while not self._stopping and (asked := self._orders.next()) is not None:
+            await self._orders.answer(asked, await self._carry_out(asked.what))
+
+    def _refusal(self) -> OrderReport | None:
+        """Why nothing is merged now; None when nothing is in its way."""
+        if self._paused:
+            return OrderReport("failed", f"{self._asked.mirror} is paused; {self.resumed_by} has it go on", who="user")
+        if self._trouble is not None:
+            trouble = self._trouble
+            return OrderReport("failed", self._words(trouble), cause=trouble.cause, who=trouble.who)
+        return None
+
+    async def _carry_out(self, what: str) -> OrderReport:
+        """Do what only an order brings about; also in trouble, which it may end."""
+        if self._paused and (refusal := self._refusal()) is not None:
+            return refusal
+        try:
+            done = await (self._compact("ordered") if what == COMPACT_SIGNAL else self._remake(what))
+        except ActivityError as failure:
+            cause, message, who = cause_of(failure)
+            return OrderReport("failed", message, cause=cause, who=who)
+        if done is None:
+            return OrderReport("failed", INTERRUPTED, who="user")
+        if isinstance(done, CompactReport):
+            return OrderReport("done", f"{done.files_before:,} files became {done.files_after:,}")
+        return OrderReport("done", f"{what} of {self._asked.mirror} is done")
+
+    async def _remake(self, what: str) -> MergeReport | None:
+        again = what == BOOTSTRAP_SIGNAL
+        work = workflow.execute_activity_method(
+            MirrorActivities.bootstrap_mirror if again else MirrorActivities.rebuild_index,
+            self._mirror(),
+            summary="ordered",
+            **REMAKE,
+        )
+        doing = "beginning again" if again else "making the index anew"
+        report: MergeReport | None = await self._unless_interrupted(self._shown(doing, work))
+        if report is not None:
+            self._take(report)
+        if report is not None and again:
+            self._trouble, self._woken = None, True
+        return report
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def _mirror(self) -> MirrorInput:
+        return MirrorInput(self._asked.environment, self._asked.mirror)
+
+    def _load(self, carried: dict[str, Any]) -> None:
+        self._orders.load(carried["orders"])
+        self._due_at = carried["due_at"]
+        # A signal may have come before this, which is newer.
+        self._woken = carried["woken"] or self._heard
+        self._last = None if carried["last"] is None else MergeReport(**carried["last"])
+        self._last_merge = carried["last_merge"]
+        self._counts |= carried["counts"]
+        self._before |= carried["before"]
+        self._compaction = Compaction(**carried["compaction"])
+        self._tidying.load(carried["tidying"])
+        self._told = carried["told"]
+
+    def _dump(self) -> dict[str, Any]:
+        last = self._last
+        return {
+            "doing": self._doing,
+            "watermark": last.watermark if last is not None else "",
+            "lag_events": last.lag_events if last is not None else 0,
+            "lag_seconds": last.lag_seconds if last is not None else 0.0,
+            "last_merge": self._last_merge,
+            "last": None if last is None else asdict(last),
+            "counts": dict(self._counts),
+            "before": dict(self._before),
+            "due_at": self._due_at,
+            "woken": self._woken,
+            "compaction": asdict(self._compaction),
+            "tidying": self._tidying.dump(),
+            "orders": self._orders.dump(),
+            "told": self._told,
+        }
+
+    def _lines(self) -> list[str]:
+        counts, last = self._counts, self._last
+        lines = [f"- {self._doing}"] if self._doing else []
+        if last is not None:
+            lag = f"{last.lag_events:,} changes, {last.lag_seconds:,.0f} s" if last.lag_events else "none"
+            lines.append(
+                f"- merged up to changelog snapshot {last.watermark or 'none'} at {self._last_merge}; lag {lag}"
+            )
+        lines.append(
+            f"- {counts['scanned']:,} changes in {counts['commits']:,} commits: {counts['upserted']:,} rows upserted, "
+            f"{counts['deleted']:,} deleted, {counts['superseded']:,} changes superseded, {counts['refused']:,} refused"
+        )
+        compaction = self._compaction
+        lines += [f"- compaction is due: {compaction.due}"] if compaction.due else []
+        lines += [f"- compaction failed: {compaction.failed}"] if compaction.failed else []
+        lines += [f"- tidying: {self._tidying.problem}"] if self._tidying.problem else []
+        return lines

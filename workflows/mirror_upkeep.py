@@ -1,0 +1,97 @@
+"""When a mirror's loop compacts, and what it tidies beside its merges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from activities.contracts.mirrors import CompactReport, MergeReport, MirrorActivities, MirrorInput, TidyReport
+from workflows.after_commit import Runner
+from workflows.failures import cause_of
+from workflows.policies import TIDY
+
+MERGES_BEFORE = 20
+"""A compaction that is due waits for a moment without changes, but not for ever."""
+REST = timedelta(minutes=10)
+"""After one that failed."""
+
+
+@dataclass
+class Compaction:
+    """Whether a compaction is due, and what became of the last one."""
+
+    due: str = ""
+    """Why; empty: it is not."""
+    failed: str = ""
+    not_before: float = 0.0
+    """In seconds since 1970."""
+    merges_since: int = 0
+    done: int = 0
+
+    def merged(self, report: MergeReport) -> None:
+        """A merge has said whether one is due."""
+        self.merges_since += 1
+        if workflow.time() >= self.not_before:
+            self.due = report.compaction_due
+
+    def has_its_turn(self, *, merge_due: bool) -> bool:
+        """Whether it comes before the next merge."""
+        return bool(self.due) and (not merge_due or self.merges_since >= MERGES_BEFORE)
+
+    def ended(self, report: CompactReport) -> None:
+        """One has ended; what it left has its turn after merges that wait."""
+        self.due = self.due if report.more else ""
+        self.failed = ""
+        self.merges_since = 0
+        self.done += bool(report.snapshot_id)
+
+    def failed_with(self, failure: ActivityError) -> None:
+        """Merges go on without it; it is tried again later."""
+        cause, message, who = cause_of(failure)
+        self.due = ""
+        self.failed = f"{cause}: {message} (who must act: {who})"
+        self.not_before = workflow.time() + REST.total_seconds()
+        self.merges_since = 0
+
+
+class Tidying:
+    """Announces what is new, lets what is old expire, and deletes what nobody names: beside the merges."""
+
+    def __init__(self, mirror: Callable[[], MirrorInput]) -> None:
+        self._mirror = mirror
+        self._runner = Runner("tidying", self._tidy)
+        self.counts = {"announced": 0, "expired": 0, "objects_deleted": 0}
+        self.problem = ""
+        self._dropped = False
+
+    def look(self) -> None:
+        """Something was committed, or time has passed."""
+        self._runner.look()
+
+    async def stop(self) -> None:
+        """Drop what is under way; the next run derives it again."""
+        self._dropped = not self._runner.idle
+        await self._runner.stop()
+
+    def load(self, carried: dict[str, Any]) -> None:
+        """Take over from the run before this one, which may have dropped what was under way."""
+        self.counts |= carried["counts"]
+        self.problem = carried["problem"]
+        if carried["due"]:
+            self.look()
+
+    def dump(self) -> dict[str, Any]:
+        """What the next run takes over."""
+        return {"counts": dict(self.counts), "problem": self.problem, "due": self._dropped or not self._runner.idle}
+
+    async def _tidy(self) -> None:
+        report: TidyReport = await workflow.execute_activity_method(
+            MirrorActivities.tidy_mirror, self._mirror(), summary="tidy", **TIDY
+        )
+        self.counts["announced"] += report.announced
+        self.counts["expired"] += report.expired
+        self.counts["objects_deleted"] += report.deleted
+        self.problem = report.problem
