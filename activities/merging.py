@@ -23,6 +23,8 @@ from activities.lake import mirror as mirrors
 from activities.lake.changepieces import Taken, left_of, take
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
+from activities.lake.compaction import compaction_due
+from activities.lake.live import live_files
 from activities.lake.mergebatch import Batch, batch_of, following_of, wanted_columns
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
@@ -96,7 +98,7 @@ class _Turn:
             else:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
-        return self._told(looked)
+        return self._told(looked, await asyncio.to_thread(self._compaction_due, looked.mirror))
 
     async def _look(self) -> _Looked | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
@@ -174,7 +176,10 @@ class _Turn:
             **vars(self._counts),
         )
 
-    def _told(self, looked: _Looked) -> MergeReport:
+    def _compaction_due(self, mirror: Mirror) -> str:
+        return compaction_due(live_files(mirror.table), self._config)
+
+    def _told(self, looked: _Looked, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
         at, left = looked.watermark, left_of(looked.pending, looked.watermark)
         oldest = next((one.committed_ms for one in left if one.files), 0)
@@ -186,4 +191,5 @@ class _Turn:
             watermark_time_ms=at.committed_ms,
             lag_events=sum(one.rows for one in left),
             lag_seconds=max(0.0, time.time() - oldest / 1000) if oldest else 0.0,
+            compaction_due=compaction,
         )
