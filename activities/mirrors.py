@@ -13,6 +13,7 @@ from activities.contracts.mirrors import (
     MirrorActivities,
     MirrorInput,
     MirrorTrouble,
+    TidyReport,
     VerifyMirrorInput,
     VerifyMirrorReport,
 )
@@ -22,6 +23,7 @@ from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from activities.steering_mirrors import signal_mirror, tell_trouble
+from activities.tidying import tidy_mirror
 from activities.verifymirror import verify_mirror
 
 PIECE_GRACE_SECONDS = 3.0
@@ -66,3 +68,9 @@ class Mirrors(MirrorActivities):
     async def verify_mirror(self, asked: VerifyMirrorInput) -> VerifyMirrorReport:
         """Compare the mirror with the fold of its changelog up to the watermark."""
         return await until_worker_stops(verify_mirror(self._context, asked), grace=0.0)
+
+    @activity.defn(name="tidy_mirror")
+    @faults_named
+    async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
+        """Announce new snapshots, let old ones expire, delete what none names any more, tag the changelog."""
+        return await until_worker_stops(tidy_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)

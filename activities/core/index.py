@@ -4,7 +4,7 @@ The index is what several segments say together, each a sorted array of entries:
 newest segment's entry counts. Segments are given newest first, everywhere.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,12 +17,13 @@ Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 Starts = npt.NDArray[np.uint32]
+Bits = npt.NDArray[np.uint8]
 
-BUCKETS = 2
 SIEVE_SLOTS = 16
 """For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
-LARGEST_SIEVE = 2**23
+LARGEST_SIEVE = 2**26
 _PIECE = 2**17
+_BITS = np.array([1, 2, 4, 8, 16, 32, 64, 128], np.uint8)
 _STEPS = 8
 """Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
 few buckets have more."""
@@ -36,8 +37,8 @@ class Segment:
     starts: Starts
     """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
     each bucket begins, and behind the last one the number of entries."""
-    sieve: Flags
-    """The same for many more slots: whether there is any key in each. Empty: there is no sieve."""
+    sieve: Bits
+    """The same for many more slots: a bit for each that says whether there is any key. Empty: there is no sieve."""
     first: int = 0
     """Entries with a smaller `high` do not count."""
 
@@ -53,7 +54,7 @@ def segment_of(entries: Entries) -> Segment:
 
 def starts_of(high: Words) -> Starts:
     """The directory of keys that ascend."""
-    starts = np.zeros(_power(BUCKETS * len(high)) + 1, np.uint32)
+    starts = np.zeros(_power(len(high)) + 1, np.uint32)
     for piece in _pieces(high):
         places = _slots(high, piece, len(starts) - 1) + 1
         counted = np.bincount(places - places[0])
@@ -61,12 +62,20 @@ def starts_of(high: Words) -> Starts:
     return np.cumsum(starts, out=starts)
 
 
-def sieve_of(high: Words) -> Flags:
+def sieve_of(high: Words) -> Bits:
     """The sieve of keys that ascend."""
-    sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE), np.bool_)
+    sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE) // 8, np.uint8)
     for piece in _pieces(high):
-        sieve[_slots(high, piece, len(sieve))] = True
+        slots = _slots(high, piece, len(sieve) * 8)
+        np.bitwise_or.at(sieve, slots >> 3, _BITS[slots & 7])
     return sieve
+
+
+def _passes(segment: Segment, high: Words) -> Flags:
+    """Which keys are not told by the sieve to be none of the segment's."""
+    slots = _slots(segment.entries.keys.high, high, len(segment.sieve) * 8)
+    passing: Flags = (segment.sieve[slots >> 3] & _BITS[slots & 7]) != 0
+    return passing
 
 
 def _pieces(high: Words) -> Iterator[Words]:
@@ -134,7 +143,7 @@ def _look(segment: Segment, keys: Keys, found: Found) -> None:
     stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
-        maybe &= segment.sieve[_slots(entries.keys.high, keys.high[first:stop], len(segment.sieve))]
+        maybe &= _passes(segment, keys.high[first:stop])
     asked = np.flatnonzero(maybe) + first
     at = _positions(segment, keys.high[asked], keys.low[asked])
     hits = at >= 0
@@ -261,10 +270,14 @@ def _newest(keys: Keys) -> Rows:
     return order[~again]
 
 
-def merge(segments: Sequence[Entries], rows: int) -> Iterator[Entries]:
+Together = Callable[[Sequence[Entries]], Entries]
+
+
+def merge(segments: Sequence[Entries], rows: int, together: Together = fold) -> Iterator[Entries]:
     """The same as `fold`, in ascending pieces, each made of at most one and a half times `rows` entries.
 
-    Only keys that share a `high` come in one piece however many they are.
+    Only keys that share a `high` come in one piece however many they are. `together` may be something else than `fold`
+    that makes one segment of several, key by key.
     """
     sources = [segment for segment in segments if len(segment)]
     begins = [0] * len(sources)
@@ -272,14 +285,15 @@ def merge(segments: Sequence[Entries], rows: int) -> Iterator[Entries]:
         ends = [int(np.searchsorted(source.keys.high, border)) for source in sources]
         parts = [taken(source, slice(*ends_of)) for source, *ends_of in zip(sources, begins, ends, strict=True)]
         begins = ends
-        yield from _folded(parts)
-    yield from _folded([taken(source, slice(begin, None)) for source, begin in zip(sources, begins, strict=True)])
+        yield from _together(parts, together)
+    rest = [taken(source, slice(begin, None)) for source, begin in zip(sources, begins, strict=True)]
+    yield from _together(rest, together)
 
 
-def _folded(parts: Sequence[Entries]) -> Iterator[Entries]:
+def _together(parts: Sequence[Entries], together: Together) -> Iterator[Entries]:
     held = [part for part in parts if len(part)]
     if held:
-        yield fold(held)
+        yield together(held)
 
 
 def _borders(sources: Sequence[Entries], rows: int) -> Words:

@@ -4,7 +4,8 @@ They are read into the arrays that the fold takes.
 """
 
 import binascii
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,28 +93,27 @@ def _of_decimal_text(values: pa.Array, where: str) -> tuple[Words, Words]:
 
 
 def _of_hex(values: pa.Array, where: str) -> tuple[Words, Words]:
-    found = _of_whole_hex(values)
-    if found is None:
-        _refuse(values, pc.invert(pc.match_substring_regex(values, _HEX)), where, "a number of up to 32 hex digits")
-        found = _of_whole_hex(pc.utf8_lpad(_stripped(values), _DIGITS, "0"))
-    if found is None:
-        raise AssertionError(f"{where}: hex digits that are none")
-    return found
-
-
-def _of_whole_hex(values: pa.Array) -> tuple[Words, Words] | None:
-    """Of texts that are 32 hex digits each, taken together from where Arrow has them; None when some are not."""
-    _, places, data = values.buffers()
-    width = np.int64 if pa.types.is_large_string(values.type) else np.int32
-    offsets = np.frombuffer(places, dtype=width)[values.offset : values.offset + len(values) + 1]
-    if not (np.diff(offsets) == _DIGITS).all():
-        return None
+    expected = "a number of up to 32 hex digits"
+    if not (np.diff(_offsets(values)) == _DIGITS).all():  # all of ours have that many
+        _refuse(values, pc.invert(pc.match_substring_regex(values, _HEX)), where, expected)
+        values = pc.utf8_lpad(_stripped(values), _DIGITS, "0")
     try:
-        digits = binascii.a2b_hex(memoryview(data)[offsets[0] : offsets[-1]])
-    except binascii.Error:
-        return None
-    words = np.frombuffer(digits, dtype=">u8")
+        words = np.frombuffer(binascii.a2b_hex(_together(values)), dtype=">u8")
+    except binascii.Error as wrong:
+        place = pc.index(pc.match_substring_regex(values, _HEX), value=False).as_py()
+        raise _invalid(where, values[place].as_py(), expected) from wrong
     return words[::2].astype(np.uint64), words[1::2].astype(np.uint64)
+
+
+def _together(values: pa.Array) -> memoryview:
+    """The texts, one after the other, where Arrow has them."""
+    offsets = _offsets(values)
+    return memoryview(values.buffers()[2] or b"")[offsets[0] : offsets[-1]]
+
+
+def _offsets(values: pa.Array) -> npt.NDArray[Any]:
+    width = np.int64 if pa.types.is_large_string(values.type) else np.int32
+    return np.frombuffer(values.buffers()[1], dtype=width)[values.offset : values.offset + len(values) + 1]
 
 
 def _stripped(values: pa.Array) -> pa.Array:
@@ -164,16 +164,14 @@ def unchanged_of(
     column: pa.ChunkedArray | None,
     names: Sequence[str],
     where: str,
-    formerly: Mapping[str, str | None] | None = None,
     ignored: Collection[str] = (),
 ) -> npt.NDArray[np.bool_] | None:
     """Which values changes do not carry, as rows and `names`; None when they carry all.
 
     Args:
         column: list<string>; None when the changelog has none.
-        names: The changelog's columns for which it matters.
+        names: The changelog's columns for which it matters, as lists name them.
         where: Which changelog and column it is.
-        formerly: Names that columns once had → what they are called now; None: they are gone.
         ignored: Further columns of the changelog, for which it does not matter.
 
     Raises:
@@ -189,11 +187,8 @@ def unchanged_of(
     listed = lists.flatten().cast(_TEXT).dictionary_encode()
     if not len(listed):
         return None
-    places = {name: place for place, name in enumerate(names)}
-    nowhere = len(places)
-    places |= dict.fromkeys(ignored, nowhere)
-    for before, now in (formerly or {}).items():
-        places.setdefault(before, nowhere if now is None else places.get(now, nowhere))
+    nowhere = len(names)
+    places = dict.fromkeys(ignored, nowhere) | {name: place for place, name in enumerate(names)}
     words = listed.dictionary.to_pylist()
     strange = next((word for word in words if word not in places), None)
     if strange is not None or listed.null_count:

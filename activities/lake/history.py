@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntryStatus
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -61,18 +61,7 @@ def snapshots_after(table: Table, snapshot_id: int | None, sequence_number: int)
 @metadata_named()
 def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> SnapshotFacts:
     """What one snapshot added and removed, from the manifests that it wrote itself."""
-    added: list[DataFile] = []
-    removed: list[DataFile] = []
-    for manifest in snapshot.manifests(table.io):
-        if manifest.added_snapshot_id != snapshot.snapshot_id:
-            continue
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
-            if entry.snapshot_id != snapshot.snapshot_id or entry.data_file.content != DataFileContent.DATA:
-                continue
-            if entry.status == ManifestEntryStatus.ADDED:
-                added.append(entry.data_file)
-            elif entry.status == ManifestEntryStatus.DELETED:
-                removed.append(entry.data_file)
+    added, removed = own_changes(table, snapshot)
     gone = {index_of_file(table, rule, file) for file in removed}
     files = [(index_of_file(table, rule, file), file) for file in added]
     summary = snapshot.summary
@@ -90,3 +79,20 @@ def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> Sna
         ),
         removed=len(removed),
     )
+
+
+def own_changes(table: Table, snapshot: Snapshot) -> tuple[list[DataFile], list[DataFile]]:
+    """The data files that a snapshot added, and those that it removed."""
+    added: list[DataFile] = []
+    removed: list[DataFile] = []
+    for manifest in snapshot.manifests(table.io):
+        if manifest.added_snapshot_id != snapshot.snapshot_id or manifest.content != ManifestContent.DATA:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+            if entry.snapshot_id != snapshot.snapshot_id:
+                continue
+            if entry.status == ManifestEntryStatus.ADDED:
+                added.append(entry.data_file)
+            elif entry.status == ManifestEntryStatus.DELETED:
+                removed.append(entry.data_file)
+    return added, removed

@@ -183,7 +183,7 @@ class SegmentWriter:
         self._file.flush()
         high = _column(self._file.name, self._rows, _offsets(self._capacity)[0], self._constants[0])
         starts = starts_of(high)
-        sieve = sieve_of(high) if self._sieved else np.empty(0, np.bool_)
+        sieve = sieve_of(high) if self._sieved else np.empty(0, np.uint8)
         self._file.seek(_offsets(self._capacity)[-1])
         self._file.write(starts.data)
         self._file.write(sieve.data)
@@ -193,7 +193,7 @@ class SegmentWriter:
             "constants": self._constants,
             "sums": [total % _WORD for total in self._sums],
             "starts": [len(starts), _sum(starts)],
-            "sieve": [len(sieve), _sum(sieve.view(np.uint8))],
+            "sieve": [len(sieve), _sum(sieve)],
         }
         text = json.dumps(said, separators=(",", ":")).encode()
         self._file.seek(0)
@@ -231,9 +231,7 @@ def _mapped(path: Path, rows: int) -> Segment:
     if _sum(starts) != starts_sum or _sum(sieve) != sieve_sum:
         raise ValueError("the directory is damaged")
     high, low, sequence_high, sequence_low, file, row = columns
-    return Segment(
-        Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), starts, sieve.view(np.bool_)
-    )
+    return Segment(Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), starts, sieve)
 
 
 def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:

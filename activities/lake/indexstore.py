@@ -135,6 +135,19 @@ def open_index(
     return MirrorIndex(cache, head, files, segments)
 
 
+def paths_of(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> set[str]:
+    """The objects that an index consists of: its head, and those that hold its segments.
+
+    Raises:
+        IndexUnusable: the head is missing, damaged or of another version.
+        StoreUnavailable: the store does not answer.
+    """
+    if pointer.version != VERSION:
+        raise IndexUnusable(f"it is of version {pointer.version}, and this release reads {VERSION}")
+    head = _head(read, cache, pointer)
+    return {pointer.path, head.files.path, *(record.place.path for record in head.segments)}
+
+
 def _head(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> Head:
     footer = cache.content(pointer.sha256)
     if footer is None:

@@ -1,11 +1,4 @@
-"""Keys of rows, from Arrow columns.
-
-What stands for a key in its hash is of version 1, as `activities.core.keyhash` is: of each column in turn the length
-of its value in bytes (8 bytes, little-endian, signed; -1 for null), then the value. Whatever is a whole number in
-Iceberg (a flag, a date, a time in microseconds too) is 8 bytes, so that widening keeps it; floats are doubles, with
-one zero and one NaN; decimals their unscaled value in 16 bytes; all little-endian. Text is UTF-8 as it is, everything
-else its bytes.
-"""
+"""Keys of rows, from Arrow columns: docs/formats/mirror-keys.md has what stands for them, which is kept for ever."""
 
 import functools
 from collections.abc import Sequence
@@ -31,12 +24,16 @@ def keys_of(columns: Sequence[pa.ChunkedArray], where: str) -> Keys:
     """The keys of rows.
 
     Args:
-        columns: The key's columns, in the order that config has; at least one.
+        columns: The key's columns, in the order that config has.
         where: Which changelog or mirror it is, for messages.
 
     Raises:
-        BadConfig: a column is of a type that is no key.
+        BadConfig: there is no column, or one is of a type that is no key.
     """
+    if not columns:
+        raise BadConfig(
+            f"{where}: rows without a key cannot be told apart; name its columns as `primary_keys` in mirrors.yaml"
+        )
     if len(columns) == 1 and _is_whole(columns[0].type):
         keys = [_integer_keys(chunk) for chunk in columns[0].chunks]
     else:

@@ -1,33 +1,119 @@
-"""An index that many merges carried on says what a dict says; one that is damaged is never believed."""
+"""An index that many merges carried on says what a dict says; rounds of merging into the base go on beside merges."""
 
+import duckdb
 import numpy as np
 import pytest
 from pyiceberg.table.puffin import PuffinFile
 
+from activities.core import indexplan
+from activities.core.index import segment_of
+from activities.core.mirrors import Entries
+from activities.lake import indexstaging
 from activities.lake.indexcache import IndexCache
-from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstore import MirrorIndex
-from support.indexes import Carried, entries_of, found_of, keys_of, random_entries, rows_of
+from support.indexes import UUID, Carried, entries_of, found_of, keys_of, random_entries, rows_of
 
 
-def test_many_merges_leave_what_a_dict_would_hold_case_38(tmp_path):
-    rng = np.random.default_rng(7)
-    carried, expected = Carried(tmp_path), {}
-    carried.merge(entries_of({}), new=["a", "b", "c"])
-    universe = [(int(high), 0) for high in rng.integers(0, 2**64, 3000, dtype=np.uint64)]
-    for sequence in range(1, 150):
-        keys = {universe[place] for place in rng.integers(0, len(universe), 60)}
-        run = {key: (int(rng.integers(0, 4)), int(rng.integers(0, 1000)), (sequence, 5)) for key in keys}
-        expected |= run
-        carried.merge(entries_of(run))
-        keys = keys_of(universe)
-        assert found_of(keys, carried.index.find(keys)) == expected
-    kinds = [record.kind for record in carried.index.head.segments]
-    assert kinds.count("base") == 1
-    assert kinds.count("run") < 12
+@pytest.fixture
+def small(monkeypatch):
+    """Everything that takes millions of entries, with dozens."""
+    monkeypatch.setattr(indexplan, "FAN", 3)
+    monkeypatch.setattr(indexplan, "STEP", 40)
+    monkeypatch.setattr(indexplan, "AT_ONCE", 10)
+    monkeypatch.setattr(indexplan, "LARGEST_FOLD", 200)
+    monkeypatch.setattr(indexstaging, "PART", 30)
+    monkeypatch.setattr(indexstaging, "GROUP_ROWS", 7)
 
 
-def test_a_worker_with_an_empty_cache_finds_the_same(tmp_path):
+class Mirror:
+    """What an index must know, kept as a dict, beside the index itself."""
+
+    def __init__(self, directory, rng):
+        self.rng = rng
+        self.carried = Carried(directory)
+        self.known = {}
+        self.universe = sorted({(int(one), 0) for one in rng.integers(0, 2**64, 400, dtype=np.uint64)})
+        self.sequence = 0
+        self.forgotten = 0
+
+    def some_keys(self, most):
+        count = int(self.rng.integers(0, most))
+        return [self.universe[place] for place in self.rng.integers(0, len(self.universe), count)]
+
+    def merge(self, *, now, remembered):
+        """Changes of some keys, which all become rows of one new file, or tombstones."""
+        index, self.sequence = self.carried.index, self.sequence + 1
+        number = index.next_file
+        run = {
+            key: (number, row, (self.sequence, row)) if self.rng.random() < 0.7 else (0, now, (self.sequence, row))
+            for row, key in enumerate(set(self.some_keys(40)))
+        }
+        self.known |= run
+        self.carried.merge(entries_of(run), new=[f"file-{number}"], cut=now - remembered)
+        self.forget()
+
+    def compact(self):
+        """Rows of some files move into a new one, which keeps their numbers."""
+        index = self.carried.index
+        gone = {number for number in index.files if self.rng.random() < 0.5}
+        number = index.next_file
+        moved = [(key, value) for key, value in self.known.items() if value[0] in gone]
+        run = {key: (number, row, value[2]) for row, (key, value) in enumerate(moved)}
+        self.known |= run
+        self.carried.merge(entries_of(run), new=[f"file-{number}"], gone=gone)
+        self.forget()
+
+    def truncate(self):
+        """Everything goes, and files with it."""
+        self.sequence += 1
+        self.known = {}
+        files = set(self.carried.index.files)
+        self.carried.merge(entries_of({}), gone=files, truncated=f"{self.sequence:016x}{0:016x}")
+
+    def forget(self):
+        """What tombstones the index may have lost by now, by what it says itself."""
+        if horizon := self.carried.horizons[-1]:
+            self.forgotten = max(self.forgotten, int(horizon, 16))
+
+    def check(self):
+        keys = keys_of(self.universe)
+        found = found_of(keys, self.carried.index.find(keys))
+        lost = {key: value for key, value in self.known.items() if key not in found}
+        assert all(value[0] == 0 and (value[2][0] << 64) + value[2][1] <= self.forgotten for value in lost.values())
+        assert found == {key: value for key, value in self.known.items() if key not in lost}
+        return lost
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_says_case_38(seed, small, tmp_path):
+    rng = np.random.default_rng(seed)
+    mirror, kinds, lost = Mirror(tmp_path, rng), set(), {}
+    for now in range(1000, 1150):
+        happens = rng.random()
+        if happens < 0.02:
+            mirror.truncate()
+        elif happens < 0.1:
+            mirror.compact()
+        else:
+            mirror.merge(now=now, remembered=30)
+        lost |= mirror.check()
+        head = mirror.carried.index.head
+        kinds |= {(record.kind, record.level) for record in head.segments}
+        assert [one.kind for one in head.segments] == sorted((one.kind for one in head.segments), reverse=True)
+        kinds |= {"between two steps"} if head.merged else set()
+    assert {("run", 0), ("run", 1), ("merging", 0), ("base", 0), "between two steps"} <= kinds
+    assert lost, "tombstones are forgotten in time"
+
+
+def test_no_tombstone_is_forgotten_before_its_time(small, tmp_path):
+    mirror = Mirror(tmp_path, np.random.default_rng(1))
+    for now in range(1000, 1100):
+        mirror.merge(now=now, remembered=100)
+        assert mirror.check() == {}
+    assert not any(mirror.carried.horizons)
+
+
+def test_a_worker_with_an_empty_cache_finds_the_same_also_in_segments_of_several_row_groups_case_41(tmp_path):
     carried = Carried(tmp_path / "here")
     entries = random_entries(np.random.default_rng(1), 300_000, hashed=True)
     carried.merge(entries, new=[f"file-{number}" for number in range(9)])
@@ -35,22 +121,71 @@ def test_a_worker_with_an_empty_cache_finds_the_same(tmp_path):
     assert found_of(entries.keys, carried.index.find(entries.keys)) == rows_of(entries)
 
 
+def test_what_is_cached_is_not_read_from_the_store(tmp_path):
+    carried = Carried(tmp_path)
+    carried.merge(entries_of({(1, 0): (1, 5, (0, 1))}), new=["a"])
+    carried.merge(entries_of({(2, 0): (1, 6, (0, 1))}))
+    assert carried.store.asked == []
+
+
 def test_an_empty_index_knows_nothing(tmp_path):
-    found = MirrorIndex.empty(IndexCache(tmp_path), "uuid").find(keys_of([(1, 0), (2, 0)]))
+    found = MirrorIndex.empty(IndexCache(tmp_path), UUID).find(keys_of([(1, 0), (2, 0)]))
     assert found.known.tolist() == [False, False]
 
 
-def test_pyiceberg_reads_what_is_written(tmp_path):
+def test_a_run_in_any_order_is_sorted(tmp_path):
+    carried, entries = Carried(tmp_path), random_entries(np.random.default_rng(1), 1000)
+    order = np.random.default_rng(2).permutation(len(entries))
+    mixed = Entries(entries.keys.take(order), entries.file[order], entries.row[order], entries.sequences.take(order))
+    carried.merge(mixed, new=[f"file-{number}" for number in range(9)])
+    assert found_of(entries.keys, carried.index.find(entries.keys)) == rows_of(entries)
+
+
+def test_a_run_that_names_a_file_that_is_none_of_the_mirror_s_is_a_mistake(tmp_path):
     carried = Carried(tmp_path)
+    with pytest.raises(ValueError, match="live data files"):
+        carried.merge(entries_of({(1, 0): (2, 5, (0, 1))}), new=["a"])
     carried.merge(entries_of({(1, 0): (1, 5, (0, 1))}), new=["a"])
+    with pytest.raises(ValueError, match="live data files"):
+        carried.merge(entries_of({(1, 0): (1, 5, (0, 1))}), gone={1})
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_pyiceberg_finds_the_blobs_and_duckdb_looks_into_a_segment(tmp_path):
+    carried = Carried(tmp_path)
+    carried.merge(entries_of({(7, 8): (1, 5, (3, 4)), (2**64 - 1, 2**64 - 1): (0, 6, (1, 2))}), new=["a"])
     puffin = PuffinFile(carried.store.held[carried.pointer.path])
     assert [blob.type for blob in puffin.footer.blobs] == ["icefleet-mirror-index-v1", "icefleet-mirror-files-v1"]
-    assert puffin.get_blob_payload(puffin.footer.blobs[0])[:4] == b"PAR1"
+    for number, blob in enumerate(puffin.footer.blobs):
+        (tmp_path / f"{number}.parquet").write_bytes(puffin.get_blob_payload(blob))
+    rows = duckdb.sql(f"FROM '{tmp_path}/0.parquet' JOIN '{tmp_path}/1.parquet' USING (file)").fetchall()
+    assert rows == [(7, 8, 1, 5, 3, 4, "a")]
+    assert duckdb.sql(f"SELECT max(key_low) FROM '{tmp_path}/0.parquet'").fetchall() == [(2**64 - 1,)]
 
 
-@pytest.mark.parametrize("there", [["a"], ["a", "b", "c"], ["a", "x"]])
-def test_an_index_of_other_data_files_is_not_used_cases_36_and_37(tmp_path, there):
+def test_the_directory_is_bounded_and_what_is_used_stays(tmp_path):
     carried = Carried(tmp_path)
-    carried.merge(entries_of({(1, 0): (1, 5, (0, 1))}), new=["a", "b"])
-    with pytest.raises(IndexUnusable, match="data files"):
-        carried.reopen(there)
+    carried.cache = IndexCache(tmp_path, most_bytes=1)
+    carried.index = MirrorIndex.empty(carried.cache, UUID)
+    for number in range(80):
+        carried.merge(entries_of({(number, 0): (1, 5, (0, number))}), new=["a"] if not number else ())
+    assert len(list(tmp_path.glob("*.bytes"))) < 140
+    keys = keys_of([(number, 0) for number in range(80)])
+    assert carried.index.find(keys).known.all()
+
+
+def test_a_segment_is_the_same_in_memory_and_from_disk(tmp_path):
+    cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 5000)
+    with cache.writing(9000, sieved=True) as writer:
+        for begin in range(0, len(entries), 700):
+            writer.add(_part(entries, begin))
+        cache.keep(writer, "a" * 64)
+    held, made = cache.segment("a" * 64, len(entries)), segment_of(entries)
+    assert rows_of(held.entries) == rows_of(entries)
+    assert (held.starts == made.starts).all()
+    assert (held.sieve == made.sieve).all()
+
+
+def _part(entries, begin):
+    rows = slice(begin, begin + 700)
+    return Entries(entries.keys.take(rows), entries.file[rows], entries.row[rows], entries.sequences.take(rows))

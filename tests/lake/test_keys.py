@@ -47,7 +47,7 @@ def test_keys_have_the_words_that_they_have_always_had():
     assert pairs(*several) == ["970f67cc46fa90169b236fbbf1e14fad"]
 
 
-def test_a_key_is_hashed_as_the_page_on_indexes_says():
+def test_a_key_is_hashed_as_its_format_says():
     """By plain Python: of each column its length, then its bytes."""
     told = [part.to_bytes(8, "little", signed=True) for part in (8, 1, 5, -1, 16)]
     length_of_number, number, length_of_text, null, length_of_uuid = told
@@ -150,9 +150,17 @@ def test_rows_have_the_same_key_exactly_when_their_values_are_the_same(rows):
     "kind", [pa.list_(pa.int64()), pa.struct({"a": pa.int64()}), pa.map_(pa.string(), pa.string()), pa.null()]
 )
 def test_what_is_no_key_is_refused_with_what_to_do(kind):
-    """Case 19: so a table whose only columns are these is refused, and so is a key with one of them."""
+    """Case 19: alone and among others."""
     with pytest.raises(BadConfig, match=r"changelog cdc\.orders: a column of type .* cannot be part of a key; name"):
         pairs(pa.array([None], kind), pa.array([1]))
+    with pytest.raises(BadConfig, match=r"cannot be part of a key"):
+        pairs(pa.array([None], kind))
+
+
+def test_rows_without_a_key_are_refused_with_what_to_do():
+    """Case 19."""
+    with pytest.raises(BadConfig, match=r"changelog cdc\.orders: rows without a key .*`primary_keys` in mirrors\.yaml"):
+        pairs()
 
 
 def folded(*columns):

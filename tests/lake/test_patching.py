@@ -198,14 +198,16 @@ def known(count, number=0):
 
 def test_old_values_become_what_the_column_is_now_and_are_null_where_it_is_new():
     """Cases 49, 52: the mirror's file has narrower columns, and lacks one."""
-    table, changes, folded = small(a=pa.array([None, 5], pa.int64()), b=pa.array([None, "new"]), c=["x", "y"])
-    sources = resolve(changes, folded, np.array([[True, True], [False, False]]), known(2))
-    old = pa.table({"a": pa.array([7], pa.int32())})
-    rows = patched(table, folded, np.arange(2), sources, ["a", "b"], old, WHERE)
+    table, changes, folded = small(a=pa.array([None, 5, None]), b=pa.array([None, "new", "newer"]), c=["x", "y", "z"])
+    sources = resolve(changes, folded, np.array([[True, True], [False, False], [True, False]]), known(3))
+    old = {0: 7, 2: 8}
+    old_rows = pa.table({"a": pa.array([old[row] for row in folded.rows[sources.old_keys].tolist()], pa.int32())})
+    rows = patched(table, folded, np.arange(3), sources, ["a", "b"], old_rows, WHERE)
     assert rows.schema == table.schema
     assert sorted(rows.to_pylist(), key=lambda row: row["id"]) == [
         {"id": 0, "a": 7, "b": None, "c": "x"},
         {"id": 1, "a": 5, "b": "new", "c": "y"},
+        {"id": 2, "a": 8, "b": "newer", "c": "z"},
     ]
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -23,13 +24,14 @@ from pyiceberg.table import Table
 from temporalio.testing import ActivityEnvironment
 
 from activities.compacting import compact_mirror
-from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput
+from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput, TidyReport
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.index import fold
 from activities.core.mirrors import TOMBSTONE, MirrorConfig, Watermark
 from activities.core.mirrors import WATERMARK as SAID
 from activities.lake import changelog
 from activities.lake import mirror as mirrors
+from activities.lake.catalog import Lake
 from activities.lake.changecolumns import sequences_of
 from activities.lake.indexcache import cache_at
 from activities.lake.indexstore import open_index
@@ -40,10 +42,12 @@ from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import live_row_count
+from activities.tidying import tidy_mirror
 from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 from support.mirrorcontext import mirror_context
+from worker.lake import open_lake
 
 FIELDS = {"id": "long", "name": "string"}
 AT = datetime(2024, 3, 20, 12, tzinfo=UTC)
@@ -94,10 +98,15 @@ class Mirror:
     written: list[Row] = field(default_factory=list)
     lsn: int = 0x100
 
+    @cached_property
+    def lake(self) -> Lake:
+        """The catalog, past any proxy: a test that waits for it stops the proxies that it runs."""
+        return open_lake(replace_ports(self.fleet.settings().environment(self.fleet.name), self.fleet.stack))
+
     # --- the changelog ----------------------------------------------------------------------------------------
 
     def changelog(self) -> Table:
-        table = self.context.lake.load(self.config.changelog)
+        table = self.lake.load(self.config.changelog)
         assert table is not None
         return table
 
@@ -108,7 +117,7 @@ class Mirror:
         self.make_table(self.config.changelog, schema)
 
     def make_table(self, identifier: str, schema: Schema) -> None:
-        catalog = self.context.lake.catalog
+        catalog = self.lake.catalog
         catalog.create_namespace_if_not_exists(identifier.rpartition(".")[0])
         catalog.create_table(identifier, schema)
 
@@ -164,6 +173,11 @@ class Mirror:
         asked = MirrorInput(self.fleet.name, self.config.mirror, thorough)
         return await ActivityEnvironment().run(compact_mirror, self.context, asked)
 
+    async def tidy(self) -> TidyReport:
+        """One turn of tidying."""
+        asked = MirrorInput(self.fleet.name, self.config.mirror)
+        return await ActivityEnvironment().run(tidy_mirror, self.context, asked)
+
     async def drain(self) -> list[MergeReport]:
         """Turns until nothing is left to do."""
         reports = [await self.merge()]
@@ -173,7 +187,7 @@ class Mirror:
 
     def table(self) -> Table:
         """The PyIceberg table of the mirror."""
-        table = self.context.lake.load(self.config.mirror)
+        table = self.lake.load(self.config.mirror)
         assert table is not None
         return table
 
@@ -230,9 +244,9 @@ class Mirror:
 
     def check_index(self) -> None:
         """Every live row has exactly one entry, and every entry of a row points at one (I3)."""
-        mirror = mirrors.read(self.context.lake, self.config)
+        mirror = mirrors.read(self.lake, self.config)
         assert mirror is not None
-        live, files = live_files(mirror.table), self.context.lake.files()
+        live, files = live_files(mirror.table), self.lake.files()
         uuid = str(mirror.table.metadata.table_uuid)
         cache = cache_at(self.context.cache_directory)
         index = open_index(files.part, cache, mirror.index, uuid, live, live_row_count(live))

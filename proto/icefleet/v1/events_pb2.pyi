@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SnapshotCommitted(_message.Message):
-    __slots__ = ("environment", "table", "network", "source_table", "table_uuid", "snapshot_id", "parent_snapshot_id", "sequence_number", "operation", "committed_at", "partitions", "partitions_omitted", "added", "files_removed", "traceparent", "changelog")
+    __slots__ = ("environment", "table", "network", "source_table", "table_uuid", "snapshot_id", "parent_snapshot_id", "sequence_number", "operation", "committed_at", "partitions", "partitions_omitted", "added", "files_removed", "traceparent", "changelog", "mirror")
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class SnapshotCommitted(_message.Message):
     FILES_REMOVED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     CHANGELOG_FIELD_NUMBER: _ClassVar[int]
+    MIRROR_FIELD_NUMBER: _ClassVar[int]
     environment: str
     table: str
     network: str
@@ -43,7 +44,8 @@ class SnapshotCommitted(_message.Message):
     files_removed: int
     traceparent: str
     changelog: Changelog
-    def __init__(self, environment: _Optional[str] = ..., table: _Optional[str] = ..., network: _Optional[str] = ..., source_table: _Optional[str] = ..., table_uuid: _Optional[str] = ..., snapshot_id: _Optional[int] = ..., parent_snapshot_id: _Optional[int] = ..., sequence_number: _Optional[int] = ..., operation: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., partitions_omitted: _Optional[int] = ..., added: _Optional[_Union[Totals, _Mapping]] = ..., files_removed: _Optional[int] = ..., traceparent: _Optional[str] = ..., changelog: _Optional[_Union[Changelog, _Mapping]] = ...) -> None: ...
+    mirror: Mirror
+    def __init__(self, environment: _Optional[str] = ..., table: _Optional[str] = ..., network: _Optional[str] = ..., source_table: _Optional[str] = ..., table_uuid: _Optional[str] = ..., snapshot_id: _Optional[int] = ..., parent_snapshot_id: _Optional[int] = ..., sequence_number: _Optional[int] = ..., operation: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., partitions_omitted: _Optional[int] = ..., added: _Optional[_Union[Totals, _Mapping]] = ..., files_removed: _Optional[int] = ..., traceparent: _Optional[str] = ..., changelog: _Optional[_Union[Changelog, _Mapping]] = ..., mirror: _Optional[_Union[Mirror, _Mapping]] = ...) -> None: ...
 
 class Changelog(_message.Message):
     __slots__ = ("pipeline", "source_table", "first_sequence", "last_sequence", "events", "position")
@@ -60,6 +62,20 @@ class Changelog(_message.Message):
     events: int
     position: int
     def __init__(self, pipeline: _Optional[str] = ..., source_table: _Optional[str] = ..., first_sequence: _Optional[str] = ..., last_sequence: _Optional[str] = ..., events: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Mirror(_message.Message):
+    __slots__ = ("changelog", "changelog_snapshot_id", "last_sequence", "upserted", "deleted")
+    CHANGELOG_FIELD_NUMBER: _ClassVar[int]
+    CHANGELOG_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    UPSERTED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    changelog: str
+    changelog_snapshot_id: int
+    last_sequence: str
+    upserted: int
+    deleted: int
+    def __init__(self, changelog: _Optional[str] = ..., changelog_snapshot_id: _Optional[int] = ..., last_sequence: _Optional[str] = ..., upserted: _Optional[int] = ..., deleted: _Optional[int] = ...) -> None: ...
 
 class Partition(_message.Message):
     __slots__ = ("partition", "rows", "bytes", "object_key", "public_url", "replaced")

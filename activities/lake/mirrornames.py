@@ -1,0 +1,54 @@
+"""What the snapshots of a mirror name: data, deletes, segments of the index, manifests."""
+
+from collections.abc import Iterable
+
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from activities.core.mirrors import INDEX, IndexPointer
+from activities.lake.indexcache import IndexCache
+from activities.lake.indexhead import IndexUnusable
+from activities.lake.indexstore import ReadPart, paths_of
+from activities.lake.live import live_entries
+from activities.lake.storage import metadata_named
+
+
+class Unknown(Exception):  # noqa: N818 - named for what it says; it does not leave its room
+    """Something that names objects cannot be read, so nobody knows which of them are still needed."""
+
+
+@metadata_named()
+def named_by(table: Table, read: ReadPart, cache: IndexCache) -> set[str]:
+    """`<bucket>/<key>` of every object that a snapshot names which has not expired, whatever tag or branch holds it.
+
+    Raises:
+        Unknown: the head of an index cannot be read.
+        StoreUnavailable: a manifest cannot be read.
+    """
+    snapshots = table.snapshots()
+    manifests = {one.manifest_path: one for snapshot in snapshots for one in snapshot.manifests(table.io)}
+    named = {place_of(snapshot.manifest_list) for snapshot in snapshots} | {place_of(path) for path in manifests}
+    for entries in live_entries(table.io, manifests.values()):
+        named.update(place_of(entry.data_file.file_path) for entry in entries)
+    for pointer in _pointers(snapshots):
+        try:
+            named.update(place_of(path) for path in paths_of(read, cache, pointer))
+        except IndexUnusable as unusable:
+            raise Unknown(f"the index in {pointer.path}: {unusable}") from unusable
+    return named
+
+
+def _pointers(snapshots: Iterable[Snapshot]) -> list[IndexPointer]:
+    said = {str(one.summary[INDEX]) for one in snapshots if one.summary and one.summary[INDEX]}
+    return [found for text in said if (found := IndexPointer.load(text)) is not None]
+
+
+def place_of(path: str) -> str:
+    """`<bucket>/<key>` of a path, whichever of the schemes of S3 it was written with."""
+    return path.rpartition("://")[2]
+
+
+def metadata_place(table: Table) -> tuple[str, str]:
+    """Bucket and prefix of the table's metadata."""
+    bucket, _, key = place_of(table.location()).partition("/")
+    return bucket, f"{key.rstrip('/')}/metadata/"

@@ -1,0 +1,183 @@
+"""Tidying: announced, expired, deleted after a grace period, and never what somebody needs."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from activities import failpoints, sweeping
+from activities.core.faults import BusUnavailable
+from activities.core.mirrors import INDEX, CompactionRules, ExpiryRules, IndexPointer
+from activities.lake import changelogtag
+from activities.lake.changescan import tag_name
+from activities.lake.mirrornames import metadata_place
+from support.lakereaders import plain
+from support.mirrors import context_of, gone, opened, put, update
+
+AT_ONCE = ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0)
+LATER = replace(AT_ONCE, grace_seconds=3600)
+
+
+@pytest.fixture
+async def orders(fleet, monkeypatch):
+    monkeypatch.setattr(sweeping, "SKEW_SECONDS", -2)  # the store counts in whole seconds
+    async with opened(fleet, compaction=CompactionRules(small_files=3), expiry=AT_ONCE) as mirror:
+        yield mirror
+
+
+async def metadata(orders):
+    bucket, prefix = metadata_place(orders.table())
+    store = orders.context.store.bucket(bucket)
+    return {one.key async for page in store.objects(prefix) for one in page if one.key.endswith(".avro")}
+
+
+async def fill(orders, merges=3):
+    for number in range(merges):
+        await orders.write(*(put(key, name=f"n{key}") for key in range(number * 5, number * 5 + 5)), gone(number))
+        await orders.merge()
+
+
+async def test_every_snapshot_is_announced_once_with_what_it_merged(fleet, orders):
+    await fill(orders, 2)
+    assert (await orders.tidy()).announced == 2
+    await orders.compact(thorough=True)
+    assert (await orders.tidy()).announced == 1
+    assert (await orders.tidy()).announced == 0
+    first, second, third = await fleet.events(orders.config.mirror.rpartition(".")[2])
+    assert [one["operation"] for one in (first, second, third)] == ["append", "overwrite", "replace"]
+    last = orders.watermark()
+    assert second["mirror"] == {
+        "changelog": orders.config.changelog,
+        "changelogSnapshotId": str(last.snapshot_id),
+        "lastSequence": last.newest,
+        "upserted": "5",
+        "deleted": "1",
+    }
+    assert (second["sourceTable"], "mirror" in third, third["filesRemoved"]) == (orders.config.changelog, False, "2")
+    assert third["partitions"][0]["objectKey"].startswith("mirrors/")
+
+
+async def test_what_no_snapshot_names_goes_and_the_rest_is_read_as_before_case_40(orders):
+    await fill(orders, 4)
+    await orders.compact()
+    await orders.write(update(7, name="after"))
+    await orders.merge()
+    before, manifests = await orders.objects(), await metadata(orders)
+    report = await orders.tidy()
+    assert (report.expired, report.deleted, report.problem) == (5, 0, "")
+    [listed] = await orders.objects(sweeping.FOLDER)
+    assert await orders.objects() == before | {listed}
+    done = await orders.tidy()
+    left, kept = await orders.objects(), await metadata(orders)
+    assert done.deleted == len(before - left) + len(manifests - kept)
+    assert listed not in left
+    assert (len(orders.table().snapshots()), len({key for key in left if "/data/" in key})) == (1, 2)
+    assert len(kept) < len(manifests)
+    orders.check()
+    orders.by_all_readers()
+    # The index still has all that it needs, also on a worker that has cached nothing.
+    orders.context = replace(orders.context, cache_directory=orders.fleet.directory / "another")
+    await orders.write(gone(9), put(3, 1, name="late"))
+    assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+
+
+async def test_a_reader_in_flight_never_loses_a_file(orders):
+    """It began with a snapshot that has expired since; its files stay for the grace period, whatever else comes."""
+    orders.configure(expiry=LATER)
+    await fill(orders, 3)
+    begun = orders.table().scan()
+    rows = sorted(plain(begun.to_arrow()), key=repr)
+    await orders.compact()
+    for _ in range(3):
+        assert (await orders.tidy()).deleted == 0
+        await orders.write(update(7, name="again"))
+        await orders.merge()
+    assert len(orders.table().snapshots()) < 3
+    assert sorted(plain(begun.to_arrow()), key=repr) == rows
+
+
+async def test_what_is_stored_and_not_committed_yet_stays(orders):
+    """A merge between upload and commit, while everything else is tidied around it."""
+    await fill(orders, 3)
+    await orders.tidy()
+    await orders.write(update(7, name="slow"))
+
+    async def tidy_meanwhile():
+        failpoints.disarm()
+        await orders.tidy()
+        await orders.tidy()
+
+    sweeping.SKEW_SECONDS = 0
+    await asyncio.sleep(1)  # the store's clock shows whole seconds: what comes now is newer than the head
+    failpoints.arm("merge-before-commit", tidy_meanwhile)
+    await orders.merge()
+    orders.check()
+    orders.by_all_readers()
+
+
+async def test_what_an_attempt_that_died_left_goes_once_the_head_has_moved(orders):
+    await fill(orders, 2)
+    stray = f"{orders.context.prefix(orders.config)}data/stray.parquet"
+    await orders.context.store.create(stray, b"x" * 10, "nobody")
+    await fill(orders, 1)
+    await orders.tidy()
+    await orders.tidy()
+    assert stray not in await orders.objects()
+    orders.check()
+
+
+async def test_a_list_of_what_is_named_again_deletes_nothing_of_it(orders):
+    """Between the look and the deletion somebody tagged what was there; or a list is plainly wrong."""
+    await fill(orders, 3)
+    await orders.tidy()
+    named = [path for path in await orders.objects() if "/data/" in path]
+    body = ",".join(f'["{orders.context.store.name}/{path}",1]' for path in named)
+    prefix = orders.context.prefix(orders.config)
+    await orders.context.store.create(f"{prefix}{sweeping.FOLDER}wrong.json", f"[{body}]".encode(), "nobody")
+    await orders.tidy()
+    assert set(named) <= await orders.objects()
+    orders.check()
+
+
+async def test_an_index_that_cannot_be_read_keeps_everything_and_says_so(orders):
+    await fill(orders, 3)
+    await orders.tidy()
+    before = await orders.objects("data/")
+    pointer = IndexPointer.load(orders.snapshots()[-1][INDEX])
+    await orders.context.store.delete(orders.context.store.key(pointer.path))
+    orders.context = replace(orders.context, cache_directory=orders.fleet.directory / "another")
+    report = await orders.tidy()
+    assert (report.deleted, "Unknown: the index in" in report.problem) == (0, True)
+    assert await orders.objects("data/") == before
+
+
+async def test_the_changelogs_tag_follows_the_watermark_and_holds_it_against_expiry(orders, monkeypatch):
+    await fill(orders, 1)
+    await orders.tidy()
+
+    def tagged():
+        return orders.changelog().metadata.refs[tag_name(orders.config)].snapshot_id
+
+    first = orders.changelog().current_snapshot().snapshot_id
+    assert tagged() == first
+    await fill(orders, 1)
+    await orders.tidy()
+    assert tagged() == first  # a move is a commit to the changelog
+    monkeypatch.setattr(changelogtag, "ADVANCED_AFTER_MS", 0)
+    await orders.tidy()
+    assert tagged() == orders.watermark().snapshot_id != first
+
+
+async def test_nats_being_away_keeps_nothing_else_from_being_done(fleet, orders):
+    await fill(orders, 3)
+    await orders.compact()
+    await orders.tidy()
+    before = await orders.objects("data/")
+    fleet.point(nats=1)
+    async with context_of(fleet, orders.config) as away:
+        orders.context = replace(orders.context, bus=away.bus)
+        with pytest.raises(BusUnavailable):
+            await orders.tidy()
+    assert len(await orders.objects("data/")) == 1 < len(before)
+    assert tag_name(orders.config) in orders.changelog().metadata.refs
