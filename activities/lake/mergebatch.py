@@ -91,8 +91,13 @@ def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
 
 
 def _unchanged(config: MirrorConfig, taken: Taken, names: Sequence[str]) -> Flags | None:
+    """Which values are not carried. Reading has put today's names of columns there."""
     if config.unchanged_column not in taken.changes.column_names:
         return None
-    where = f"changelog {config.changelog}, column {config.unchanged_column}"
-    others = {field.name for field in taken.piece.table.schema().fields} - set(names)
-    return unchanged_of(taken.changes.column(config.unchanged_column), names, where, ignored=others)
+    every = {field.name for field in taken.piece.table.schema().fields}
+    return unchanged_of(
+        taken.changes.column(config.unchanged_column),
+        names,
+        f"changelog {config.changelog}, column {config.unchanged_column}",
+        ignored=every.difference(names),
+    )

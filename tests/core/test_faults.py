@@ -45,9 +45,9 @@ OURS_TO_MEND = {
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
     ("activities/lake/rowdelta.py", "HeadMoved"),
-    ("activities/lake/mirrornames.py", "Unknown"),
     ("activities/lake/changereading.py", "TooWide"),
     ("activities/lake/mirrorcheck.py", "Stopped"),
+    ("activities/lake/mirrornames.py", "Unknown"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/announcing_changelogs.py", "faults[0]"),
