@@ -21,6 +21,8 @@ from activities.lake import mirror as mirrors
 from activities.lake.changepieces import Taken, left_of
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
+from activities.lake.compaction import compaction_due
+from activities.lake.live import live_files
 from activities.lake.mergebatch import following_of
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
@@ -84,7 +86,7 @@ class _Turn:
             else:
                 self._lost = 0
                 work = self._work(await asyncio.to_thread(self._read), work.pending)
-        return self._told(work)
+        return self._told(work, await asyncio.to_thread(self._compaction_due, work.mirror))
 
     async def _look(self) -> MergeWork | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
@@ -162,7 +164,10 @@ class _Turn:
             **vars(self._counts),
         )
 
-    def _told(self, work: MergeWork) -> MergeReport:
+    def _compaction_due(self, mirror: Mirror) -> str:
+        return compaction_due(live_files(mirror.table), self._config)
+
+    def _told(self, work: MergeWork, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
         at, left = work.watermark, left_of(work.pending, work.watermark)
         oldest = next((one.committed_ms for one in left if one.files), 0)
@@ -174,4 +179,5 @@ class _Turn:
             watermark_time_ms=at.committed_ms,
             lag_events=sum(one.rows for one in left),
             lag_seconds=max(0.0, time.time() - oldest / 1000) if oldest else 0.0,
+            compaction_due=compaction,
         )
