@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from temporalio import activity
 
+from activities.bootstrapping import bootstrap_mirror
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import (
     CompactReport,
@@ -51,6 +52,12 @@ class Mirrors(MirrorActivities):
         """Make the mirror's index anew from the mirror and its changelog."""
         return await until_worker_stops(rebuild_index(self._context, asked), grace=PIECE_GRACE_SECONDS)
 
+    @activity.defn(name="bootstrap_mirror")
+    @faults_named
+    async def bootstrap_mirror(self, asked: MirrorInput) -> MergeReport:
+        """Begin again from the changelog as it is now; readers see the old rows until the new ones are there."""
+        return await until_worker_stops(bootstrap_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
+
     @activity.defn(name="tell_trouble")
     @faults_named
     async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
@@ -70,14 +77,14 @@ class Mirrors(MirrorActivities):
         """Rewrite files that are small or mostly deleted, in one commit."""
         return await until_worker_stops(compact_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
 
-    @activity.defn(name="tidy_mirror")
-    @faults_named
-    async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
-        """Announce new snapshots, let old ones expire, delete what none names any more, tag the changelog."""
-        return await until_worker_stops(tidy_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
-
     @activity.defn(name="verify_mirror")
     @faults_named
     async def verify_mirror(self, asked: VerifyMirrorInput) -> VerifyMirrorReport:
         """Compare the mirror with the fold of its changelog up to the watermark."""
         return await until_worker_stops(verify_mirror(self._context, asked), grace=0.0)
+
+    @activity.defn(name="tidy_mirror")
+    @faults_named
+    async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
+        """Announce new snapshots, let old ones expire, delete what none names any more, tag the changelog."""
+        return await until_worker_stops(tidy_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
