@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +17,14 @@ from activities.core.drift import AddField, RenameField, WidenField
 from activities.core.faults import BadConfig, ChangeInvalid, WatermarkLost
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.mirrors import Watermark
+from activities.core.publication import Shown
+from activities.lake import positiondeletes
 from activities.lake.changedeletes import Deletes
+from activities.lake.changelogtag import advance_tag
 from activities.lake.changereading import OpenFile
+from activities.lake.expiry import expire, old_snapshots
+from activities.lake.live import live_files
+from activities.lake.rowdelta import RowDelta, commit
 from support.changelogs import line, lines, opened
 from support.following import Follower, append, config_of, make_changelog, rewrite
 
@@ -305,6 +312,24 @@ async def test_a_mirror_that_begins_reads_what_is_there_though_history_has_expir
     assert mirror.pieces == [3, 3, 1, 2]
 
 
+async def test_a_mirror_does_not_begin_with_a_changelog_of_which_rows_are_deleted_by_delete_files(orders):
+    """It would show what a reader of the changelog does not see; one that goes on had merged them before."""
+    await orders.append(1, 2)
+    going_on, beginning = follower(orders), follower(orders)
+    going_on.ids()
+    table = going_on.table
+    [live] = live_files(table).values()
+    made = positiondeletes.write(live.path, np.array([0], np.uint32))
+    stored = f"s3://icefleet/{orders.identifier}/deletes.parquet"
+    with table.io.new_output(stored).create() as sink:
+        sink.write(made.body)
+    commit(beginning.lake, table, RowDelta({}, add_deletes=[positiondeletes.described(made, stored, live.data)]))
+    with pytest.raises(ChangeInvalid, match=r"rows of it are deleted by delete files.*rewrite_data_files"):
+        beginning.pending()
+    await orders.append(3)
+    assert going_on.ids() == [3]
+
+
 # --- what others do -------------------------------------------------------------------------------------------
 
 
@@ -399,10 +424,17 @@ async def test_a_mirror_that_is_tagged_survives_a_pause_in_which_everything_expi
     await orders.append(1, 2)
     mirror = follower(orders)
     mirror.ids()
-    mirror.tag()
+    assert advance_tag(mirror.lake, mirror.config, mirror.watermark)
     for number in range(3, 7):
         await orders.append(number)
-    assert mirror.let_expire() == 3
+
+    def as_pipelines_do(table):
+        """Announced, and old enough, as if an hour had passed."""
+        head = table.current_snapshot()
+        announced = head.snapshot_id, head.sequence_number
+        return old_snapshots(table, announced, Shown(), keep=1, before_ms=head.timestamp_ms + 1)
+
+    assert expire(mirror.lake, orders.identifier, as_pipelines_do) == 3
     found = mirror.pending()
     assert (len(found.snapshots), found.rows, found.oldest_ms) == (1, 4, mirror.watermark.committed_ms)
     await orders.append(7)
