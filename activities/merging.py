@@ -100,10 +100,7 @@ class _Turn:
             else:
                 self._lost = 0
                 looked = replace(looked, mirror=await asyncio.to_thread(self._read))
-        return replace(self._told(looked), compaction_due=await asyncio.to_thread(self._compaction_due, looked))
-
-    def _compaction_due(self, looked: _Looked) -> str:
-        return compaction_due(live_files(looked.mirror.table), self._config)
+        return self._told(looked, await asyncio.to_thread(self._compaction_due, looked.mirror))
 
     async def _look(self) -> _Looked | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
@@ -196,7 +193,10 @@ class _Turn:
             **vars(self._counts),
         )
 
-    def _told(self, looked: _Looked) -> MergeReport:
+    def _compaction_due(self, mirror: Mirror) -> str:
+        return compaction_due(live_files(mirror.table), self._config)
+
+    def _told(self, looked: _Looked, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
         at, left = looked.watermark, left_of(looked.pending, looked.watermark)
         oldest = next((one.committed_ms for one in left if one.files), 0)
@@ -208,4 +208,5 @@ class _Turn:
             watermark_time_ms=at.committed_ms,
             lag_events=sum(one.rows for one in left),
             lag_seconds=max(0.0, time.time() - oldest / 1000) if oldest else 0.0,
+            compaction_due=compaction,
         )

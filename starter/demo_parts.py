@@ -17,8 +17,8 @@ from activities.core.faults import Fault
 from starter.common import console, errors
 from starter.duck import Duck
 from starter.watch import line_of
+from worker.bus import open_bus
 from worker.config import Environment
-from worker.wiring import open_bus
 
 T = TypeVar("T")
 Found = tuple[list[str], list[tuple[Any, ...]]]

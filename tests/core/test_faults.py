@@ -45,9 +45,9 @@ OURS_TO_MEND = {
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
     ("activities/lake/rowdelta.py", "HeadMoved"),
-    ("activities/lake/mirrornames.py", "Unknown"),
     ("activities/lake/changereading.py", "TooWide"),
     ("activities/lake/mirrorcheck.py", "Stopped"),
+    ("activities/lake/mirrornames.py", "Unknown"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/announcing_changelogs.py", "faults[0]"),
@@ -126,6 +126,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "install_capture": policies.INSTALL,
         "uninstall_capture": policies.INSTALL,
         "capture_changes": policies.CAPTURE_TURN,
+        "watch_slot": policies.WATCH_SLOT,
         "ingest_batch": policies.INGEST_TURN,
         "copy_table": policies.COPY,
         "announce_changelogs": policies.ANNOUNCE,

@@ -30,7 +30,7 @@ async def orders(fleet):
 
 def forget_cache(mirror):
     """From now on it is a worker that has cached nothing."""
-    shutil.rmtree(mirror.context.cache_directory)
+    shutil.rmtree(mirror.context.cache_directory, ignore_errors=True)
     cold = mirror.context.cache_directory.with_name(f"cold-{uuid.uuid4().hex}")
     mirror.context = replace(mirror.context, cache_directory=cold)
 
@@ -177,5 +177,5 @@ async def test_deletes_that_neither_index_nor_changelog_know_any_more_have_older
     report = await orders.merge()
     assert (report.refused, report.upserted, report.superseded) == (2, 1, 1)
     assert orders.watermark().horizon == newest
-    assert orders.read("id") == [(1,), (3,), (4,), (6,), (7,), (78,), (9,)]
+    assert sorted(orders.read("id")) == [(1,), (3,), (4,), (6,), (7,), (9,), (78,)]
     orders.check_index()

@@ -47,7 +47,7 @@ from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 from support.mirrorcontext import mirror_context
-from worker.wiring import open_lake
+from worker.lake import open_lake
 
 FIELDS = {"id": "long", "name": "string"}
 AT = datetime(2024, 3, 20, 12, tzinfo=UTC)
