@@ -76,7 +76,7 @@ def changed(said: str) -> list[tuple[str, int]]:
 
 def mirrored(said: str) -> list[tuple[int, str, str, str]]:
     """What the demo shows of the mirror: id, customer, amount and status of rows that are PostgreSQL's own."""
-    found = re.findall(r"^(\d+) +(\S+) +(\S+) +(\S+) +equal +\2 +\3 +\4$", said, re.MULTILINE)
+    found = re.findall(r"^ *(\d+) +(\S+) +(\S+) +(\S+) +equal +\2 +\3 +\4 *$", said, re.MULTILINE)
     return [(int(number), customer, amount, status) for number, customer, amount, status in found]
 
 
