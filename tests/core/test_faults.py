@@ -41,6 +41,7 @@ OURS_TO_MEND = {
     # What makes a merge build the index anew.
     ("activities/lake/indexhead.py", "IndexUnusable"),
     ("activities/lake/indexstore.py", "IndexUnusable"),
+    ("activities/mirror_head.py", "IndexUnusable"),
     # What does not leave its room: a turn that is over, a slot that is given up.
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
@@ -52,6 +53,8 @@ OURS_TO_MEND = {
     ("activities/partitions.py", "faults[0]"),
     ("activities/announcing_changelogs.py", "faults[0]"),
     ("activities/abreast.py", "answer"),
+    ("activities/abreast.py", "first"),
+    ("activities/abreast.py", "second"),
     ("activities/tidying.py", "passing"),
     ("activities/ingesting.py", "failures[0]"),
 }
