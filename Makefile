@@ -8,7 +8,7 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill bench-ingest figures lint format \
+.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
 	proto lock up down clean
 
 help: ## list the targets
@@ -23,6 +23,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## set everything up and run the main job, ClickHouse to Iceberg, on this machine
 	@$(BIN)/icefleet demo
 
+# Tests start hundreds of commands and workers: without bytecode each would compile the project anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## set everything up and pass the tests; most of them wait, so some files run beside each other (AT_ONCE=1: none)
 	@$(BIN)/pytest -n $(AT_ONCE) --dist loadfile
 
@@ -60,6 +62,9 @@ bench-backfill: $(STAMP) ## measure a backfill of 10,000 partitions, and plannin
 
 bench-ingest: $(STAMP) ## measure changes from PostgreSQL to committed changelogs, beside a plain loop; SCALE=0.1 shrinks the run
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/ingest.py
+
+bench-merge: $(STAMP) ## measure merges into mirrors of 1 and 10 million rows, and reads of them; SCALE=0.1 shrinks, LARGE=1 adds 100 million
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/merge.py
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py

@@ -14,18 +14,21 @@ from opentelemetry import metrics
 from activities import failpoints
 from activities.abreast import first_of
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
+from activities.clients.capture_room import Held, held
 from activities.clients.capture_sink import Progress, Sink, open_sink
 from activities.clients.lineage import Known
 from activities.clients.replication import LogStream, open_log
 from activities.clients.slots import open_slots
 from activities.clients.waits import waiting_for
 from activities.contracts.cdc import CaptureInput, CaptureReport
+from activities.contracts.findings import RETAINED
 from activities.core.capture import SCHEMA_PREFIX, Shape, Transaction
 from activities.core.changelogs import lsn_text
-from activities.core.faults import BadRequest, SlotLost
+from activities.core.faults import PostgresUnavailable, SlotLost
 from activities.core.pgoutput import Begin, Commit, Delete, Insert, Message, Relation, Truncate, Update, decode
 from activities.following import Follower
-from activities.slotfindings import SlotFinding
+from activities.slotfindings import PipelineFindings
+from activities.slotwatching import watch_without_buffer
 from activities.watching import Watch
 
 TAKEN_AT_ONCE = 1000
@@ -59,34 +62,32 @@ async def capture_changes(context: CdcContext, capture: CaptureInput) -> Capture
         SlotLost: slot or publication are gone, and changes with them.
     """
     pipeline = context.pipeline(capture.environment, capture.pipeline)
-    source = pipeline.source
-    if source is None:
-        raise BadRequest(
-            f"pipeline {pipeline.name} has no `source` in environments.yaml: others fill its buffer, so there is "
-            "nothing to capture"
-        )
-    finding = SlotFinding(context, pipeline, source)
+    source = pipeline.captured_from()
+    findings = PipelineFindings(context, pipeline)
     try:
-        return await _capture(pipeline, source, finding, capture.seconds)
+        return await _capture(pipeline, source, findings, capture.seconds)
     except SlotLost as lost:
-        await finding.end(str(lost))
+        await findings.end(RETAINED, {source.slot: str(lost)})
+        raise
+    except PostgresUnavailable:
+        await watch_without_buffer(pipeline, source, findings)
         raise
     finally:
-        await finding.close()
+        await findings.close()
 
 
 async def _capture(
-    pipeline: PipelineConfig, source: CaptureFrom, finding: SlotFinding, seconds: float
+    pipeline: PipelineConfig, source: CaptureFrom, findings: PipelineFindings, seconds: float
 ) -> CaptureReport:
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         progress = await sink.progress()
         if progress.ended:
-            await finding.end(progress.ended)
+            await findings.end(RETAINED, {source.slot: progress.ended})
             return CaptureReport(0, 0, lsn_text(progress.captured_lsn or 0), 0, ended=progress.ended)
         beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))
-        watch = Watch(pipeline, source, slots, progress, finding)
+        watch = Watch(pipeline, source, slots, progress, findings)
         slot = await watch.check_start()
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
@@ -96,9 +97,7 @@ async def _capture(
             await turn.stream.start(source.slot, source.publication, turn.start)
             await first_of(turn.work(seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
-            await slots.drop(source.slot)
-            await sink.end(watch.danger)
-            await finding.end(watch.danger)
+            await watch.give_up(sink)
             turn.ended = watch.danger
         return turn.report(watch.retained_bytes)
 
@@ -141,6 +140,7 @@ class _Turn:
         self._room = 0
         """Events that may come before the buffer is looked at again."""
         self._room_until = 0.0
+        self._held = Held()
         self._no_room = asyncio.Event()
         self._waiting = ""
         self.ended = ""
@@ -294,8 +294,8 @@ class _Turn:
             return
         while not await self._has_room():
             self._waiting = (
-                f"room in the buffer: it holds {self._held[0]} events and {self._held[1]} bytes, and max_events is "
-                f"{self._pipeline.buffer_max_events}, max_bytes {self._pipeline.buffer_max_bytes}"
+                f"room in the buffer: it holds {self._held.events} events and {self._held.bytes} bytes, and "
+                f"max_events is {self._pipeline.buffer_max_events}, max_bytes {self._pipeline.buffer_max_bytes}"
             )
             if time.monotonic() >= self._until:
                 self._no_room.set()
@@ -304,11 +304,11 @@ class _Turn:
         self._waiting = ""
 
     async def _has_room(self) -> bool:
-        self._held = await self._beside.held()
-        events, size = self._held
-        self._room = (self._pipeline.buffer_max_events - events) // 10
+        """Whether tables that go on hold less than the limits; events of those that are stopped have their own."""
+        now = self._held = await held(self._beside)
+        self._room = (self._pipeline.buffer_max_events - now.events) // 10
         self._room_until = time.monotonic() + 1.0
-        return events < self._pipeline.buffer_max_events and size < self._pipeline.buffer_max_bytes
+        return now.events < self._pipeline.buffer_max_events and now.bytes < self._pipeline.buffer_max_bytes
 
 
 def _row_lines(shape: Shape, event: Insert | Update | Delete, transaction: Transaction) -> list[str]:

@@ -42,6 +42,7 @@ from activities.heartbeats import heartbeats
 from activities.ingesting import ingest_batch
 from activities.installing import install_capture, uninstall_capture
 from activities.letters import settle
+from activities.slotwatching import watch_slot
 
 BATCH_GRACE_SECONDS = 3.0
 """How long a batch may go on when its worker is told to stop: most end within it."""
@@ -73,6 +74,13 @@ class Cdc(CdcActivities):
         """Bring committed transactions of the source into the buffer, in order, each once."""
         async with heartbeats("capturing"):
             return await until_worker_stops(capture_changes(self._context, capture), grace=0)
+
+    @activity.defn(name="watch_slot")
+    @faults_named
+    async def watch_slot(self, capture: CaptureInput) -> CaptureReport:
+        """Look once at a slot that nobody reads from: warn when it holds back much, and give it up at the limit."""
+        async with heartbeats("watching a slot"):
+            return await watch_slot(self._context, capture)
 
     @activity.defn(name="ingest_batch")
     @faults_named

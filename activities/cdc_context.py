@@ -39,11 +39,28 @@ class PipelineConfig:
     batch_events: int
     batch_bytes: int
     parallel_tables: int
+    buffer_max_stopped_events: int = 5_000_000
+    buffer_max_stopped_bytes: int = 10 * 2**30
+    """Beyond these, events of tables that are stopped are let go."""
     commit_interval_seconds: float = 0
     """A batch that is not full begins no sooner than so long after the last one."""
+    keep_settled_letters_days: int = 30
     keep_snapshots: int = 20
     snapshot_age_seconds: float = 3600
     """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""
+
+    def captured_from(self) -> CaptureFrom:
+        """Its source.
+
+        Raises:
+            BadRequest: it has none.
+        """
+        if self.source is None:
+            raise BadRequest(
+                f"pipeline {self.name} has no `source` in environments.yaml: others fill its buffer, so there is "
+                "nothing to capture"
+            )
+        return self.source
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from activities.storing import store_file, undisturbed
 
 OF_THE_TABLE = (UnsupportedType, SchemaConflict, ChangelogForeign, BadConfig, BadRequest, PostgresRefused)
 """What keeps one table from being copied, until a person has done something about it."""
+EVENTS = changelog.PREFIX + "events"
 LAST_ORDINAL = 2**63 - 1
 
 
@@ -120,7 +121,11 @@ def _found(subject: _Subject, state: ChangelogState) -> _Copied | None:
     known, lsn = subject.followed, state.copied_lsn
     if state.rolled_back or state.buffer_id != known.buffer_id or lsn is None:
         return None
-    return _Copied(lsn, snapshot_id=state.snapshot_id) if known.sent_lsn and lsn >= known.sent_lsn else None
+    if not known.sent_lsn or lsn < known.sent_lsn:
+        return None
+    # Nothing but the copy is committed while the table waits for it.
+    rows, size = (int(state.last_summary.get(name, 0)) for name in (EVENTS, "added-files-size"))
+    return _Copied(lsn, rows, size, state.snapshot_id)
 
 
 def _check_owner(subject: _Subject, state: ChangelogState) -> None:
@@ -135,14 +140,16 @@ async def _copied(subject: _Subject) -> _Copied:
     known = subject.followed
     slot = f"icefleet_copy_{uuid.uuid4().hex[:16]}"
     async with AsyncExitStack() as unless_sent:
-        async with table_view(subject.source.database, known.schema, known.name, slot) as view:
+        async with table_view(
+            subject.source.database, known.schema, known.name, slot, subject.source.publication
+        ) as view:
             state = await undisturbed(_ready, subject, view)
             if landed := _found(subject, state):
                 return landed
             drift = _drift(state, view)
             files, rows = await _stored(subject, view, state, drift, unless_sent)
         await failpoints.reach("cdc-before-copy-commit")
-        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn)
+        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
     is_ours = state.buffer_id == known.buffer_id and state.position <= known.sent_id
@@ -216,7 +223,7 @@ async def _stored(
     with ChangelogFiles(schema, rules.system) as files:
         if state.holds_rows:
             files.add(_truncation(view), query.columns[: len(rules.system.names)])
-        async with aclosing(view.rows(query.sql)) as pieces:
+        async with aclosing(view.rows(query)) as pieces:
             async for piece in pieces:
                 rows += await undisturbed(files.add, piece, query.columns)
                 await keep(files.rolled())
@@ -246,6 +253,6 @@ def _summary(view: TableView, rows: int, files: list[StoredFile]) -> dict[str, s
         **snapshot_summary(len({file.day for file in files})),
         "icefleet.cdc.first-sequence": sequence_number(before, 0),
         "icefleet.cdc.last-sequence": sequence_number(before, rows),
-        "icefleet.cdc.events": str(rows),
+        EVENTS: str(rows),
         "icefleet.cdc.batch": f"copy at {lsn_text(view.lsn)}",
     }

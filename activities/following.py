@@ -23,6 +23,7 @@ from activities.core.capture import (
     read_message,
     schema_line,
     shape_of,
+    truncate_line,
 )
 from activities.core.pgoutput import Message, Relation
 
@@ -73,15 +74,12 @@ class Follower:
         self._renamed(relation.relid, name, transaction)
         if name not in self._tables:
             return []
+        lines = self._made_anew(name, relation.relid, transaction)
         known = self._known.get(name)
-        if known is not None and known.relid != relation.relid:
-            self._stop(name, transaction, f"{'.'.join(name)} was dropped and made anew")
-            known = None
-        lines = []
         if known is None or not agrees(known, relation):
             # No message told of this: the source may not make event triggers, or had them switched off.
             known = await self._found(relation, known)
-            lines = self._schema(known, transaction)
+            lines += self._schema(known, transaction)
         self.shapes[relation.relid] = shape_of(known, relation)
         return lines
 
@@ -97,7 +95,7 @@ class Follower:
         if name not in self._tables or self._known.get(name) == told:
             return []
         self.shapes.pop(told.relid, None)
-        lines = self._schema(told, transaction)
+        lines = [*self._made_anew(name, told.relid, transaction), *self._schema(told, transaction)]
         if (relation := self._relations.get(told.relid)) is not None and agrees(told, relation):
             self.shapes[told.relid] = shape_of(told, relation)
         return lines
@@ -124,6 +122,15 @@ class Follower:
             if table.captured is not None and table.told:
                 self._known[name] = table.captured
         return await self.relation(relation, transaction)
+
+    def _made_anew(self, name: Name, relid: int, transaction: Transaction) -> list[str]:
+        """Stop a table that was dropped and made anew: its rows have gone, which the line says that comes back."""
+        known = self._known.get(name)
+        if known is None or known.relid == relid:
+            return []
+        del self._known[name]
+        self._stop(name, transaction, f"{'.'.join(name)} was dropped and made anew")
+        return [truncate_line(known.table, transaction.place())]
 
     def _schema(self, table: Described, transaction: Transaction) -> list[str]:
         name = (table.table.schema, table.table.name)

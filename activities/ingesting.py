@@ -11,6 +11,7 @@ from activities.carrying import carry
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import Claim, ClaimedTable, claim, stop
+from activities.clients.buffer_letters import purge
 from activities.contracts.cdc import IngestInput, IngestReport, TableBatch
 from activities.core.changelogs import changelog_name, lsn_number, lsn_text
 from activities.core.faults import (
@@ -70,10 +71,14 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     pipeline = context.pipeline(ingest.environment, ingest.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
+        async with buffer.connected() as connection:
+            await purge(connection, buffer.schema, pipeline.keep_settled_letters_days)
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     if not ingest.at_once:
         await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
+        async with holder.transaction() as connection:
+            await purge(connection, buffer.schema, pipeline.keep_settled_letters_days)
         return await _Turn(Work(context, pipeline, holder)).run()
 
 

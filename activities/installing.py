@@ -30,11 +30,12 @@ from activities.contracts.cdc import (
     UninstallReport,
     UninstallRequest,
 )
+from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.capture import read_described
 from activities.core.changelogs import changelog_name
 from activities.core.drift import first_columns
 from activities.core.faults import BadConfig, BadRequest, PostgresRefused, SlotLost
-from activities.slotfindings import SlotFinding
+from activities.slotfindings import PipelineFindings
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,9 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
                 removed.append(f"slot {source.slot}")
             with faults_of(source.database.name):
                 removed += await Source(slots.connection, source.slot, source.publication).remove()
-        await SlotFinding(context, pipeline, source).end("")
+        findings = PipelineFindings(context, pipeline)
+        for kind in (RETAINED, LET_GO):
+            await findings.end(kind, {})
     if request.drop_buffer:
         await Buffer(pipeline.buffer, pipeline.buffer_schema).drop()
         removed.append(f"buffer {pipeline.buffer_schema}")

@@ -85,4 +85,5 @@ async def _resume(work: Work, schema: str, name: str) -> LettersReport:
         )
         note = f"; changelog {identifier} is taken as it is now"
     await resume(work.holder, schema, name, processed_id=processed_id, position=position, is_gone=is_gone)
-    return LettersReport("done", f"table {table} goes on{note}", changed=1)
+    goes_on = "is copied anew, and goes on then" if stopped.is_to_copy else "goes on"
+    return LettersReport("done", f"table {table} {goes_on}{note}", changed=1)

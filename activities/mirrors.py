@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from temporalio import activity
 
+from activities.bootstrapping import bootstrap_mirror
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import (
     CompactReport,
@@ -50,6 +51,12 @@ class Mirrors(MirrorActivities):
     async def rebuild_index(self, asked: MirrorInput) -> MergeReport:
         """Make the mirror's index anew from the mirror and its changelog."""
         return await until_worker_stops(rebuild_index(self._context, asked), grace=PIECE_GRACE_SECONDS)
+
+    @activity.defn(name="bootstrap_mirror")
+    @faults_named
+    async def bootstrap_mirror(self, asked: MirrorInput) -> MergeReport:
+        """Begin again from the changelog as it is now; readers see the old rows until the new ones are there."""
+        return await until_worker_stops(bootstrap_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
 
     @activity.defn(name="tell_trouble")
     @faults_named

@@ -37,6 +37,8 @@ from activities.shown import what_is_shown
 
 KEYS_AT_ONCE = 256
 """Public keys that are looked at together, and for which at most one line is drawn."""
+CLOCK_LOOKS, CLOCK_POLL_SECONDS = 20, 0.1
+"""How often, and how far apart, the store's clock is looked at until a second has begun."""
 
 
 async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
@@ -251,11 +253,22 @@ class _Refresh:
         made = [there.made for there in due.values() if there is not None and not is_copy(there.recipe)]
         if made:
             line = max(made) + 1
+            await self._begun(line)
             summary = {"icefleet.workflow-id": activity.info().workflow_id or "", PROPERTY: str(line)}
             await asyncio.to_thread(
                 draw_line, self.context.lake, self._identifier, self.config.partition, line, summary
             )
         await self.look()
+
+    async def _begun(self, second: int) -> None:
+        """Wait until a second has begun by the store's clock, unless that clock was set back.
+
+        Stores date by whole seconds: what is made once the line is drawn would seem to be older than a line ahead.
+        """
+        for _ in range(CLOCK_LOOKS):
+            if await self.context.store.now() >= second:
+                return
+            await asyncio.sleep(CLOCK_POLL_SECONDS)
 
     async def _copy(self, public: _Public) -> int | None:
         """Bytes that were copied; None when time was up."""

@@ -1,17 +1,20 @@
 """Watching a slot while it is read: what it keeps on the source's disk, and that nothing slips past it."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import structlog
 from opentelemetry import metrics
 
 from activities.cdc_context import CaptureFrom, PipelineConfig
+from activities.clients.capture_room import beyond, forget_needless, gone, held, let_go
 from activities.clients.capture_sink import Progress, Sink, Stop
 from activities.clients.slots import INSTALL, Slots, SlotState
+from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
-from activities.slotfindings import SlotFinding
+from activities.slotfindings import PipelineFindings
 
 WATCH_SECONDS = 5.0
 
@@ -38,8 +41,10 @@ class Watch:
     source: CaptureFrom
     slots: Slots
     progress: Progress
-    finding: SlotFinding
+    findings: PipelineFindings
     retained_bytes: int = 0
+    log_lsn: int = 0
+    """Where the source's log ended."""
     danger: str = ""
     """Why the slot is to be given up; empty while it is not."""
     warned: bool = False
@@ -84,16 +89,35 @@ class Watch:
             SlotLost: the slot, or the publication, is gone.
         """
         while True:
-            await self._look()
+            much = await self._look()
             if self.danger:
                 return
+            self.findings.tell(RETAINED, {self.source.slot: much} if much else {})
             await self._check_publication()
             await self._check_tables(buffer)
+            await self._let_go(buffer)
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _look(self) -> None:
+    async def look_aside(self) -> None:
+        """Look once, while nobody captures. What was found before is left to stand: a capture says when it has gone.
+
+        Raises:
+            SlotLost: the slot is gone.
+        """
+        much = await self._look()
+        if much and not self.danger:
+            await self.findings.end(RETAINED, {self.source.slot: much})
+
+    async def give_up(self, buffer: Sink) -> None:
+        """Drop the slot, and say so wherever it is looked for."""
+        await self.slots.drop(self.source.slot)
+        await buffer.end(self.danger)
+        await self.findings.end(RETAINED, {self.source.slot: self.danger})
+
+    async def _look(self) -> str:
+        """What is to be said of the slot; empty while it holds back little."""
         state = await self._state()
-        self.retained_bytes = state.retained_bytes
+        self.retained_bytes, self.log_lsn = state.retained_bytes, state.log_lsn
         about = {"pipeline": self.pipeline.name, "slot": self.source.slot}
         _RETAINED.set(state.retained_bytes, about)
         _BEHIND.set(max(0, state.log_lsn - state.confirmed_lsn), about)
@@ -104,15 +128,6 @@ class Watch:
                 f"disk fills; {INSTALL}"
             )
         high = state.retained_bytes >= self.source.warn_retained_wal_bytes
-        if not self.danger:
-            # Without the bytes, which are others at every look: it is said once.
-            self.finding.tell(
-                f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
-                f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
-                f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
-                if high
-                else ""
-            )
         _WARNED.set(int(high), about)
         if high and not self.warned:
             log.warning(
@@ -124,6 +139,13 @@ class Watch:
                 way_out="see what the capture waits for; at the maximum the slot is dropped",
             )
         self.warned = high
+        # Without the bytes, which are others at every look: it is said once.
+        much = (
+            f"slot {self.source.slot} holds back more than warn_retained_wal_bytes, "
+            f"{self.source.warn_retained_wal_bytes} bytes, of the source's log; see what the capture waits for: at "
+            f"max_retained_wal_bytes, {self.source.max_retained_wal_bytes}, the slot is dropped"
+        )
+        return much if high else ""
 
     async def _state(self) -> SlotState:
         state = await self.slots.state(self.source.slot)
@@ -144,21 +166,56 @@ class Watch:
             )
 
     async def _check_tables(self, buffer: Sink) -> None:
-        """Stop what was taken out of the publication: changes of it are not logged."""
+        """Stop what is not in the publication, or was not all the time: changes of it were not logged meanwhile."""
         followed = {
-            table.captured.relid: name
+            table.captured.relid: (name, table.memberships)
             for name, table in (await buffer.tables()).items()
             if table.captured is not None and table.state == "active"
         }
-        missing = list(followed.keys() - await self.slots.published(self.source.publication))
-        if not missing:
-            return
-        state = await self._state()
-        for relid in await self.slots.existing(missing):
-            name = ".".join(followed[relid])
+        published = await self.slots.published(self.source.publication)
+        for relid in await self.slots.existing(list(followed.keys() - published.keys())):
+            name = ".".join(followed[relid][0])
             cause = (
                 f"{name} is no longer in publication {self.source.publication}, so its changes are not captured; "
                 f"`icefleet cdc install --tables {name}` copies it anew and goes on"
             )
-            log.warning("a table is no longer followed", pipeline=self.pipeline.name, table=name, cause=cause)
-            await buffer.stop(Stop(*followed[relid], state.log_lsn, cause))
+            await self._stop(buffer, Stop(*followed[relid][0], self.log_lsn, cause))
+        for relid in followed.keys() & published.keys():
+            known, name = followed[relid][1], ".".join(followed[relid][0])
+            if known is None or known & published[relid]:
+                continue
+            cause = (
+                f"{name} was taken out of publication {self.source.publication} and put in again, or its row filter or "
+                "columns there were changed, so changes of it may be missing; "
+                f"`icefleet cdc install --tables {name} --again` copies it anew and goes on"
+            )
+            await self._stop(buffer, Stop(*followed[relid][0], self.log_lsn, cause, anew=True))
+
+    async def _stop(self, buffer: Sink, stop: Stop) -> None:
+        log.warning(
+            "a table is no longer followed",
+            pipeline=self.pipeline.name,
+            table=f"{stop.schema}.{stop.name}",
+            cause=stop.cause,
+        )
+        await buffer.stop(stop)
+
+    async def _let_go(self, buffer: Sink) -> None:
+        """Let go of events of stopped tables: where they are too many, and where a copy brings what they say."""
+        most_events, most_bytes = self.pipeline.buffer_max_stopped_events, self.pipeline.buffer_max_stopped_bytes
+        stopped = (await held(buffer)).stopped
+        for table in beyond(stopped, most_events, most_bytes):
+            name = ".".join(table)
+            why = (
+                f"its events in the buffer were let go, since those of stopped tables were more than "
+                f"max_stopped_events, {most_events}, or max_stopped_bytes, {most_bytes}; mend what stopped it, and "
+                f"`icefleet cdc resume --table {name}` copies it anew, after a truncate row. It was stopped by: "
+            )
+            if cause := await let_go(buffer, table, why):
+                log.warning(
+                    "finding: a table's events are let go", pipeline=self.pipeline.name, table=name, cause=cause
+                )
+        until = time.monotonic() + WATCH_SECONDS
+        while await forget_needless(buffer) and time.monotonic() < until:
+            pass
+        self.findings.tell(LET_GO, await gone(buffer))

@@ -29,7 +29,9 @@ from activities.core.commits import NewFile
 from activities.lake.commit import commit_files
 from activities.plan import plan_page
 from starter.backfill import start_backfill
-from worker.wiring import connect_temporal, open_export, open_lake
+from worker.lake import open_lake
+from worker.temporal import connect_temporal
+from worker.wiring import open_export
 
 COMMAND = "make bench-backfill"
 LONG, HALF, WIDE = "long", "half", "wide"

@@ -24,8 +24,9 @@ from activities.core.query import Query, export_query
 from activities.core.utf8 import REFUSED_TEXT
 from activities.source import read_facts
 from deploy.local.stack import Stack
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
-from worker.wiring import open_clickhouse, open_store
+from worker.wiring import open_store
 
 READY_SECONDS = 60
 GUARD = re.compile(rf"if\(throwIf\(.*?'{REFUSED_TEXT}'\) = 0, (.*?), \1\)(?= AS )")

@@ -14,7 +14,7 @@ from harness import timed
 from activities.contracts.export import ExportReport, ExportRequest
 from activities.core.query import Query
 from starter.export import start_request
-from worker.wiring import connect_temporal
+from worker.temporal import connect_temporal
 
 
 def icefleet(bench: Bench, table: str, **fields: Any) -> Callable[[], float]:

@@ -23,7 +23,7 @@ from activities.contracts.adopt import AdoptReport, AdoptRequest
 from activities.contracts.export import ADOPT_WORKFLOW
 from activities.contracts.inputs import write_input
 from activities.core.query import Query
-from worker.wiring import connect_temporal
+from worker.temporal import connect_temporal
 
 COMMAND = "make bench-export"
 RUNS = 3

@@ -45,7 +45,9 @@ from activities.contracts.cdc import (
 from activities.contracts.inputs import write_input
 from deploy.local.stack import Stack
 from worker.config import Environment, load_settings
-from worker.wiring import connect_temporal, open_lake, pipeline_config
+from worker.lake import open_lake
+from worker.temporal import connect_temporal
+from worker.wiring import pipeline_config
 
 COMMAND = "make bench-ingest"
 ENVIRONMENT = "local"

@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 
 from activities.core.changelogs import lsn_number, sequence_number
 from worker.config import load_settings
-from worker.wiring import open_lake
+from worker.lake import open_lake
 
 SYSTEM = {
     "cdc_operation": pa.string(),

@@ -33,7 +33,7 @@ from late import late
 
 from activities.contracts.export import ExportReport, ExportRequest, loop_id
 from starter.export import start_request
-from worker.wiring import connect_temporal
+from worker.temporal import connect_temporal
 
 LATE = "late"
 """The environment, its task queue, and the prefix of its objects."""

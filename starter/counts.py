@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from activities.core.tables import network_range
 from starter.duck import Duck
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings
+from worker.lake import open_lake
 from worker.overview import exported_rows, overview
-from worker.wiring import open_clickhouse, open_lake
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import typer
 from activities.core.faults import Fault
 from starter.common import console, errors
 from starter.watch import line_of
+from worker.bus import open_bus
 from worker.config import Environment
-from worker.wiring import open_bus
 
 EVENT_SECONDS = 10
 """How long the demo waits for events of what was committed: they follow the commit, and are on their way."""

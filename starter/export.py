@@ -44,7 +44,7 @@ from starter.common import (
     say_json,
 )
 from worker.config import Environment
-from worker.wiring import connect_temporal
+from worker.temporal import connect_temporal
 
 CODES = {"complete": 0, "nothing_to_do": 0, "dry_run": 0, "partial": PARTIAL, "cancelled": INTERRUPTED}
 POLL_SECONDS = 0.5

@@ -12,8 +12,8 @@ from activities.core.faults import BadRequest, SourceRefused
 from activities.core.query import Query
 from deploy.local.sample import COMMENT, TABLES, SampleTable, Statement, drops, mark, statements
 from starter.common import JsonOption, console, errors, load, run, say, say_json
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings
-from worker.wiring import open_clickhouse
 
 # A node that is the whole of its cluster: tables made here are made everywhere, and no row is read twice.
 _CLUSTER = """SELECT cluster FROM system.clusters

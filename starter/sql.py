@@ -10,7 +10,7 @@ from activities.core.faults import BadRequest
 from starter.common import FAILED, USAGE, EnvironmentOption, JsonOption, console, fail, load_environment, run, say_json
 from starter.duck import Duck, mentioned
 from worker.config import Environment
-from worker.wiring import open_lake
+from worker.lake import open_lake
 
 SHOWN_ROWS = 200
 AWAY = (duckdb.IOException, duckdb.HTTPException)

@@ -13,8 +13,8 @@ from activities.core.tables import network_range
 from starter.common import USAGE, EnvironmentOption, JsonOption, console, errors, fail, load, run, say, say_json
 from worker.comparison import Comparison, compare_all
 from worker.config import Settings
+from worker.lake import open_lake
 from worker.overview import TableOverview, overview, standing
-from worker.wiring import open_lake
 
 STATES = ("present", "missing", "stale", "shrunk", "empty", "open", "suspended")
 """What a partition may be, held against the source."""

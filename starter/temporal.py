@@ -4,7 +4,7 @@ import typer
 
 from starter.common import EnvironmentOption, load, run, say
 from worker.search_attributes import register_attributes
-from worker.wiring import connect_temporal
+from worker.temporal import connect_temporal
 
 app = typer.Typer(help="Prepare a Temporal namespace.", no_args_is_help=True)
 

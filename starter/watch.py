@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from starter.common import USAGE, EnvironmentOption, JsonOption, fail, load_environment, run, say
+from worker.bus import open_bus
 from worker.config import Environment
-from worker.wiring import open_bus
 
 SUBJECT = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 """What NATS takes as the end of a subject: words between dots."""
@@ -63,15 +63,15 @@ def line_of(event: dict[str, Any]) -> str:
     """One event as a line for people."""
     if "kind" in event:
         return _finding_line(event)
+    start = f"{event.get('committedAt', '')[:19]}  {event['table']}  {event['operation']} #{event['sequenceNumber']}  "
     partitions = event.get("partitions", [])
+    more = len(partitions) - 3 + int(event.get("partitionsOmitted", 0))
+    added, removed = event.get("added", {}), int(event.get("filesRemoved", 0))
+    if not partitions:
+        return start + (f"{removed} files removed" if removed else "no rows: columns or positions alone")
     names = ", ".join(partition["partition"] for partition in partitions[:3])
-    more = len(partitions) - 3
-    added = event.get("added", {})
     rest = f" and {more} more" if more > 0 else ""
-    return (
-        f"{event.get('committedAt', '')[:19]}  {event['table']}  {event['operation']} #{event['sequenceNumber']}  "
-        f"{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{rest}"
-    )
+    return f"{start}{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{rest}"
 
 
 def _finding_line(event: dict[str, Any]) -> str:

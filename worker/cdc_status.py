@@ -14,7 +14,8 @@ from activities.core.changelogs import changelog_name, lsn_text
 from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
 from worker.loop_status import LoopStatus, look_at_loop
-from worker.wiring import connect_temporal, pipeline_config
+from worker.temporal import connect_temporal
+from worker.wiring import pipeline_config
 
 STARTS = "`icefleet cdc install` or `icefleet cdc resume` starts it"
 RESUMES = "`icefleet cdc resume` starts it"

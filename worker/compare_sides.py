@@ -19,7 +19,8 @@ from activities.core.tables import TableConfig
 from activities.lake.content import Files, named, open_parquet
 from activities.lake.holdings import held_files
 from worker.config import Settings
-from worker.wiring import open_lake, open_store
+from worker.lake import open_lake
+from worker.wiring import open_store
 
 EVERYTHING = Span(0, 2**63)
 FORMS = (

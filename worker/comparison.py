@@ -20,8 +20,9 @@ from activities.lake.catalog import Lake
 from activities.lake.files import existing_files
 from activities.source import read_facts
 from activities.surveys import Source, next_window
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings
-from worker.wiring import open_clickhouse, open_lake
+from worker.lake import open_lake
 
 AT_ONCE = 4
 """Tables that are looked at together; each asks its source one question at a time."""

@@ -42,7 +42,10 @@ class Buffer(Postgres):
     """The PostgreSQL schema of the buffer's tables; one for each pipeline."""
     max_events: Positive = 5_000_000
     max_bytes: Positive = 10 * 2**30
-    """Capture waits while the buffer holds so much."""
+    """Capture waits while the buffer holds so much of tables that go on."""
+    max_stopped_events: Positive = 5_000_000
+    max_stopped_bytes: Positive = 10 * 2**30
+    """What it may hold besides of tables that are stopped: beyond it their events are let go, and they copied anew."""
 
 
 class SystemColumnNames(Part):
@@ -73,6 +76,8 @@ class Pipeline(Part):
     """Tables of a batch that are written at once."""
     commit_interval_ms: Count = 1000
     """A batch that is not full begins no sooner than so long after the last one: each makes snapshots."""
+    keep_settled_letters_days: Positive = 30
+    """How long dead letters are kept that were requeued or dropped."""
     keep_snapshots: Positive = 20
     """The newest so many snapshots of a changelog stay, whatever their age."""
     snapshot_age_seconds: Count = 3600

@@ -5,6 +5,7 @@ import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from activities.core.changelogs import LOWER
 from worker.config_cdc import Pipeline
 from worker.config_checks import bad_name
 from worker.config_files import Node, Problem
@@ -71,11 +72,15 @@ def _name_problems(pipeline: Pipeline, node: Node) -> Iterator[Problem]:
         yield template.problem(f"{pipeline.name!r} is no template: {wrong}; write {{schema}} and {{table}} alone")
         return
     fields = [field for _, field, _, _ in parts if field is not None]
-    odd = [field for _, field, spec, conversion in parts if field is not None and (spec or conversion)]
+    odd = [
+        field for _, field, spec, conversion in parts if field is not None and (spec not in {"", LOWER} or conversion)
+    ]
     unknown = [field for field in fields if field not in PLACES]
     if unknown or odd:
         shown = ", ".join(f"{{{field}}}" for field in [*unknown, *odd])
-        yield template.problem(f"{pipeline.name!r} has {shown}, and only {{schema}} and {{table}} are known, alone")
+        yield template.problem(
+            f"{pipeline.name!r} has {shown}, and only {{schema}} and {{table}} are known, alone or with :lower"
+        )
     elif "table" not in fields:
         yield template.problem(f"{pipeline.name!r} names every table alike: it needs {{table}}")
     literal = "".join(text for text, _, _, _ in parts)

@@ -17,8 +17,10 @@ from activities.lake.catalog import Lake
 from activities.lake.changepieces import left_of
 from activities.lake.changescan import pending
 from worker.config import Environment
+from worker.lake import open_lake
 from worker.loop_status import LoopStatus, look_at_loop
-from worker.wiring import connect_temporal, mirror_config, open_lake
+from worker.temporal import connect_temporal
+from worker.wiring import mirror_config
 
 LOOKED_AT_ONCE = 8
 STARTS = "`icefleet mirrors merge` or `icefleet mirrors resume` starts it, and so does a worker"

@@ -9,7 +9,8 @@ from activities.contracts.export import table_identifier
 from activities.core.tables import TableConfig
 from activities.orphans import TableOrphans
 from worker.config import Settings
-from worker.wiring import open_lake, open_store
+from worker.lake import open_lake
+from worker.wiring import open_store
 
 
 @dataclass(frozen=True)

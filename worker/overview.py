@@ -13,8 +13,8 @@ from activities.core.tables import NetworkRange, TableConfig
 from activities.findings import standing_findings
 from activities.lake.catalog import Lake
 from activities.lake.files import existing_files
+from worker.bus import open_bus
 from worker.config import Settings
-from worker.wiring import open_bus
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from activities.core.query import PINNED_SETTINGS, Query
 from activities.core.source_check import Finding, SourceTable, behind, check_source
 from activities.core.source_load import SERVER_FENCES, USER_FENCES, Allowed, Load, check_load
 from activities.core.tables import TableConfig
+from worker.clickhouse import named_collection, open_clickhouse, query_limits
 from worker.config import Environment, Settings
-from worker.wiring import named_collection, open_clickhouse, query_limits
 
 _TABLES = "SELECT database, name, engine, engine_full, sorting_key FROM system.tables WHERE database IN ({})"
 _COLUMNS = (

@@ -1,4 +1,4 @@
-"""The one place that knows how clients and activities are built from config."""
+"""How what activities work with is built from config; clients that commands open, too, have modules of their own."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -6,11 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
-from activities.clients.bus import Bus, BusSettings
-from activities.clients.clickhouse import ClickHouse, ClickHouseSettings
+from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.clients.postgres import PostgresSettings
 from activities.clients.purging import Purge
@@ -18,79 +16,13 @@ from activities.context import ExportContext
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.core.changelogs import ChangelogRules, SystemColumns
 from activities.core.mirrors import CompactionRules, ExpiryRules, MirrorConfig
-from activities.lake.catalog import Lake
 from activities.mirror_context import MirrorContext
-from worker.config import ClickHouseCluster, Environment, Settings
+from worker.bus import open_bus
+from worker.clickhouse import named_collection, open_clickhouse
+from worker.config import Environment, Settings
 from worker.config_cdc import Pipeline, Postgres
 from worker.config_mirrors import Mirror
-
-
-async def connect_temporal(environment: Environment) -> Client:
-    """A client of the environment's Temporal."""
-    temporal = environment.temporal
-    return await Client.connect(
-        temporal.address,
-        namespace=temporal.namespace,
-        tls=temporal.tls,
-        api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
-        interceptors=[TracingInterceptor()],
-    )
-
-
-def open_lake(environment: Environment) -> Lake:
-    """The environment's catalog, with the storage that holds metadata and data."""
-    catalog, storage = environment.catalog, environment.storage
-    properties = {
-        "type": "rest",
-        "uri": catalog.uri,
-        "warehouse": catalog.warehouse,
-        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
-        "s3.endpoint": storage.endpoint,
-        "s3.region": storage.region,
-        "s3.access-key-id": storage.access_key.get_secret_value(),
-        "s3.secret-access-key": storage.secret_key.get_secret_value(),
-        "s3.connect-timeout": "10",
-        "s3.request-timeout": "60",
-        **catalog.properties,
-    }
-    if catalog.credential:
-        properties["credential"] = catalog.credential.get_secret_value()
-    if catalog.token:
-        properties["token"] = catalog.token.get_secret_value()
-    if catalog.oauth2_server_uri:
-        properties["oauth2-server-uri"] = catalog.oauth2_server_uri
-    return Lake(properties)
-
-
-def open_clickhouse(settings: Settings, source: str, *, patient: bool = False) -> ClickHouse:
-    """The client of one cluster, `<environment>.<cluster>`; a patient one waits while the cluster is full."""
-    cluster = settings.cluster(source)
-    return ClickHouse(
-        ClickHouseSettings(
-            name=source,
-            host=cluster.host,
-            port=cluster.port,
-            secure=cluster.secure,
-            user=cluster.user,
-            password=cluster.password.get_secret_value(),
-            limits=query_limits(cluster),
-            export_slots=cluster.export_slots,
-            lookup_slots=cluster.lookup_slots,
-            patient=patient,
-        )
-    )
-
-
-def query_limits(cluster: ClickHouseCluster) -> dict[str, int]:
-    """The settings by which one query is limited; what is 0 is left to the user's profile."""
-    limits = {
-        "max_execution_time": cluster.max_execution_time,
-        "max_memory_usage": cluster.max_memory_usage,
-        "max_threads": cluster.max_threads,
-        "max_rows_to_read": cluster.max_rows_to_read,
-        "max_bytes_to_read": cluster.max_bytes_to_read,
-    }
-    return {name: limit for name, limit in limits.items() if limit}
+from worker.lake import open_lake
 
 
 def open_store(environment: Environment) -> ObjectStore:
@@ -115,25 +47,6 @@ def open_purge(environment: Environment) -> Purge | None:
     return Purge(storage.purge_url, storage.purge_token.get_secret_value() if storage.purge_token else "")
 
 
-def open_bus(environment: Environment) -> Bus:
-    """The environment's NATS; it connects when it is first used."""
-    return Bus(bus_settings(environment))
-
-
-def bus_settings(environment: Environment) -> BusSettings:
-    """How to reach the environment's NATS."""
-    nats = environment.nats
-    login: dict[str, str] = {}
-    if nats.user is not None:
-        login["user"] = nats.user
-    for name in ("password", "token"):
-        if secret := getattr(nats, name):
-            login[name] = secret.get_secret_value()
-    if nats.credentials:
-        login["credentials"] = nats.credentials.get_secret_value()
-    return BusSettings(url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login)
-
-
 def export_limits(environment: Environment) -> ExportLimits:
     """What config allows a loop."""
     export = environment.export
@@ -150,11 +63,6 @@ def export_limits(environment: Environment) -> ExportLimits:
         partitions_per_activity=export.partitions_per_activity,
         rows_per_commit=export.rows_per_commit,
     )
-
-
-def named_collection(environment: Environment) -> str:
-    """Under which name ClickHouse is to write files itself; empty when it is not to."""
-    return environment.storage.named_collection or "" if environment.export.transfer == "direct" else ""
 
 
 def orphan_age(environment: Environment) -> int:
@@ -238,6 +146,8 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         buffer_schema=pipeline.buffer.schema_,
         buffer_max_events=pipeline.buffer.max_events,
         buffer_max_bytes=pipeline.buffer.max_bytes,
+        buffer_max_stopped_events=pipeline.buffer.max_stopped_events,
+        buffer_max_stopped_bytes=pipeline.buffer.max_stopped_bytes,
         rules=ChangelogRules(
             namespace=pipeline.namespace,
             name=pipeline.name,
@@ -248,6 +158,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         batch_bytes=pipeline.batch_bytes,
         parallel_tables=pipeline.parallel_tables,
         commit_interval_seconds=pipeline.commit_interval_ms / 1000,
+        keep_settled_letters_days=pipeline.keep_settled_letters_days,
         keep_snapshots=pipeline.keep_snapshots,
         snapshot_age_seconds=pipeline.snapshot_age_seconds,
     )

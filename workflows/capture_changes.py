@@ -4,10 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.contracts.cdc import CAPTURE_WORKFLOW, CaptureInput, CaptureReport, CdcActivities, capture_id
 from workflows.cdc_loop import PipelineLoop
-from workflows.policies import CAPTURE_TURN
+from workflows.policies import CAPTURE_TURN, WATCH_SLOT
 from workflows.steered import Trouble
 
 TURN_SECONDS = 60.0
@@ -21,6 +22,7 @@ class CaptureChanges(PipelineLoop):
     """Capture for a minute at a time, for ever; when the slot is lost, say so and wait for people."""
 
     name = CAPTURE_WORKFLOW
+    looks_aside = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +52,27 @@ class CaptureChanges(PipelineLoop):
         self._transactions += report.transactions
         if report.ended:
             self._trouble = Trouble(LOST, report.ended, "operator", for_good=True)
+
+    async def _look_aside(self) -> None:
+        """Have the limits of the source's log watched, though nobody reads it."""
+        asked = self._asked
+        looking, _ = await self._until(
+            lambda: self._heard,
+            workflow.execute_activity_method(
+                CdcActivities.watch_slot, CaptureInput(asked.environment, asked.pipeline, 0), **WATCH_SLOT
+            ),
+        )
+        if looking.cancelled():
+            return
+        failure = looking.exception()
+        if failure is None:
+            if ended := looking.result().ended:
+                self._trouble = Trouble(LOST, ended, "operator", for_good=True)
+        elif not isinstance(failure, ActivityError):
+            raise failure
+        elif not is_cancelled_exception(failure):
+            # The next look may go well; what is away is told by the capture itself.
+            workflow.logger.warning("a slot could not be looked at: %s", failure.cause)
 
     def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
         return Trouble(cause, message, who, for_good=cause == LOST)

@@ -24,6 +24,7 @@
 | install_capture     | 5 times              | whatever was set up stays, and the next try goes on from there    |
 | uninstall_capture   | 5 times              | the same, of what was removed                                     |
 | capture_changes     | for ever             | the log waits, and grows, until somebody reads on                 |
+| watch_slot          | 5 times              | the next minute looks again                                       |
 | ingest_batch        | for ever             | events wait in the buffer; a table's own fault ends no batch      |
 | copy_table          | for ever             | the table's events wait for it                                    |
 | announce_changelogs | for ever             | an event is late, never lost; nothing waits for it                |
@@ -190,6 +191,7 @@ SETTLE: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     "priority": AT_ONCE,
 }
+WATCH_SLOT: dict[str, Any] = {**SETTLE}
 INSTALL: dict[str, Any] = {
     **SETTLE,
     # A publication waits for transactions that hold its tables.

@@ -14,6 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 from activities.contracts.cdc import PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import bad_request, read_only_input, write_input
+from workflows.door import told
 from workflows.failures import cause_of
 
 
@@ -38,6 +39,9 @@ AnyRequest = TypeVar("AnyRequest", bound=LoopRequest)
 
 TRY_AGAIN = timedelta(minutes=1)
 """How long a loop rests after a fault that its activity does not try again, unless somebody has mended it before."""
+
+BAD_REQUEST = "BadRequest"
+"""The fault of something that config does not have, or not so. What it had once may come back."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
     resumed_by: str
     """The command that has a loop go on."""
     grace = timedelta(0)
+    looks_aside = False
+    """Whether `_look_aside` is called every minute while the loop rests."""
 
     def __init__(self, unasked: AnyRequest) -> None:
         self._asked = unasked
@@ -75,6 +81,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         self._resumed = False
         self._trouble: Trouble | None = None
         self._turns = 0
+        self._accepted = False
+        """Whether a turn has ended in another way than that its request cannot be."""
 
     # --- what a loop says of itself -----------------------------------------------------------------------------
 
@@ -93,6 +101,9 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
     @abstractmethod
     def _lines(self) -> list[str]:
         """The state as Markdown lines."""
+
+    async def _look_aside(self) -> None:
+        """Look after what the work leaves alone while the loop rests."""
 
     async def _settle(self) -> None:
         """End what goes on beside the turns; the next run begins it again."""
@@ -136,20 +147,31 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         for_good = self._paused or (trouble is not None and trouble.for_good)
         self._show()
         try:
-            await workflow.wait_condition(lambda: self._heard, timeout=None if for_good else TRY_AGAIN)
+            timeout = TRY_AGAIN if self.looks_aside or not for_good else None
+            await workflow.wait_condition(lambda: self._heard, timeout=timeout)
         except TimeoutError:
-            return True
+            if self.looks_aside:
+                self._turns += 1
+                await self._look_aside()
+            return not for_good
         return False
 
     async def _interruptible(self, work: Awaitable[T]) -> T | None:
-        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered."""
+        """The work's answer; None when an order interrupted it, or when it ended in trouble, which is remembered.
+
+        Raises:
+            ApplicationError: `BadRequest`, of a loop that never did anything: whoever started it asks in vain.
+        """
         try:
             report = await self._unless_interrupted(work)
         except ActivityError as failure:
-            self._trouble = self._trouble_of(*cause_of(failure))
+            cause, message, who = cause_of(failure)
+            if cause == BAD_REQUEST and not self._accepted:
+                raise told(failure) from failure
+            self._trouble, self._accepted = self._trouble_of(cause, message, who), True
             return None
         if report is not None:
-            self._trouble = None
+            self._trouble, self._accepted = None, True
         return report
 
     async def _unless_interrupted(self, work: Awaitable[T]) -> T | None:
@@ -158,17 +180,7 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         Raises:
             ActivityError: it failed by itself.
         """
-        running = asyncio.ensure_future(work)
-        try:
-            await workflow.wait_condition(lambda: running.done() or self._interrupts)
-            if not running.done() and self.grace:
-                with contextlib.suppress(TimeoutError):
-                    await workflow.wait_condition(running.done, timeout=self.grace)
-        except asyncio.CancelledError:
-            await _ended(running)
-            raise
-        interrupted = not running.done()
-        await _ended(running)
+        running, interrupted = await self._until(lambda: self._interrupts, work)
         if running.cancelled():
             return None
         failure = running.exception()
@@ -178,6 +190,21 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         if isinstance(failure, ActivityError) and (interrupted or is_cancelled_exception(failure)):
             return None
         raise failure
+
+    async def _until(self, heard: Callable[[], bool], work: Awaitable[T]) -> tuple[asyncio.Future[T], bool]:
+        """The work when it has ended, and whether it was made to, since something was heard."""
+        running = asyncio.ensure_future(work)
+        try:
+            await workflow.wait_condition(lambda: running.done() or heard())
+            if not running.done() and self.grace:
+                with contextlib.suppress(TimeoutError):
+                    await workflow.wait_condition(running.done, timeout=self.grace)
+        except asyncio.CancelledError:
+            await _ended(running)
+            raise
+        interrupted = not running.done()
+        await _ended(running)
+        return running, interrupted
 
     async def _obey(self) -> None:
         """Carry out what people have asked for between two turns."""
@@ -195,6 +222,7 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
     def _open(self, payloads: tuple[Any, ...], identity: Callable[[str, str], str]) -> None:
         asked = read_only_input(type(self._asked), payloads)
         self._asked = asked
+        self._accepted = asked.carried is not None
         expected = identity(asked.environment, self._called)
         if workflow.info().workflow_id != expected:
             raise ApplicationError(

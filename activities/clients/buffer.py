@@ -209,16 +209,20 @@ class Buffer:
             (schema, name),
         )
 
-    async def set_copy_sent(self, schema: str, name: str, lsn: int) -> None:
-        """Remember that a copy at `lsn` may have landed from now on.
+    async def set_copy_sent(self, schema: str, name: str, lsn: int, memberships: Sequence[int] | None = None) -> None:
+        """Remember that a copy at `lsn` may have landed from now on, and how the table was published there.
+
+        Of several copies the first one's memberships count: whichever lands, they were left no earlier than that.
 
         Raises:
             LockTaken: the table does not wait for a copy any more.
         """
         await self._copy_step(
-            "UPDATE {schema}.tables SET copying_lsn = coalesce(nullif(copying_lsn, '0/0'), %(lsn)s::pg_lsn) "
+            "UPDATE {schema}.tables SET copying_lsn = coalesce(nullif(copying_lsn, '0/0'), %(lsn)s::pg_lsn), "
+            "memberships = CASE WHEN copying_lsn > '0/0' THEN memberships ELSE %(memberships)s::bigint[] END "
             "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' RETURNING 1",
             (schema, name, lsn),
+            memberships=None if memberships is None else list(memberships),
         )
 
     async def set_copied(self, schema: str, name: str, lsn: int) -> None:
@@ -229,8 +233,9 @@ class Buffer:
         """
         await self._copy_step(
             "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = %(lsn)s::pg_lsn, "
-            "copying_lsn = NULL, landed_id = 0 WHERE source_schema = %(schema)s AND source_table = %(name)s "
-            "AND state = 'copying' AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
+            "copying_lsn = NULL, let_go = false, landed_id = 0 "
+            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' "
+            "AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
             "came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
             "reason = 'came with the copy at ' || copied_lsn FROM copied WHERE state = 'waiting' "
             "AND source_schema = %(schema)s AND source_table = %(name)s AND commit_lsn < copied_lsn) "
@@ -246,10 +251,10 @@ class Buffer:
             (cause, schema, name),
         )
 
-    async def _copy_step(self, text: LiteralString, copy: tuple[str, str, int]) -> None:
+    async def _copy_step(self, text: LiteralString, copy: tuple[str, str, int], **more: object) -> None:
         schema, name, lsn = copy
         async with self.connected() as connection:
-            about = {"schema": schema, "name": name, "lsn": lsn_text(lsn)}
+            about = {"schema": schema, "name": name, "lsn": lsn_text(lsn), **more}
             done = await connection.execute(self._statement(text), about)
         if not done.rowcount:
             raise LockTaken(

@@ -30,18 +30,24 @@ CLAIM = """
     ), whole AS MATERIALIZED (
         SELECT count(*) AS events, sum(bytes) AS bytes, max(id) AS last_id FROM seen
     ), unfit AS MATERIALIZED (
-        SELECT id, commit_lsn FROM {schema}.events WHERE id = (
+        SELECT id, commit_lsn, operation, unchanged FROM {schema}.events WHERE id = (
             SELECT CASE WHEN bytes > %(bytes)s THEN (
                 SELECT min(id) FROM (SELECT id, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) FROM seen) s
                 WHERE sum > %(bytes)s
             ) WHEN events > %(events)s THEN last_id END FROM whole
         )
+    ), inside AS MATERIALIZED (
+        SELECT r.id FROM ready r WHERE r.id < coalesce(
+            (SELECT max(b.id) FROM ready b, unfit u
+                WHERE b.id < u.id AND u.operation = 'insert' AND cardinality(u.unchanged) > 0),
+            (SELECT id FROM unfit)
+        ) ORDER BY r.id DESC LIMIT 1
     ), cut AS MATERIALIZED (
         SELECT coalesce(
             (SELECT last_id FROM whole WHERE NOT EXISTS (SELECT FROM unfit)),
             (SELECT r.id FROM ready r WHERE r.id < (SELECT id FROM unfit)
                 AND r.commit_lsn <> (SELECT commit_lsn FROM unfit) ORDER BY r.id DESC LIMIT 1),
-            (SELECT r.id FROM ready r WHERE r.id < (SELECT id FROM unfit) ORDER BY r.id DESC LIMIT 1),
+            (SELECT id FROM inside),
             (SELECT id FROM unfit)
         ) AS last_id
     ), taken AS MATERIALIZED (
@@ -57,6 +63,7 @@ CLAIM = """
     FROM taken LEFT JOIN {schema}.tables t USING (source_schema, source_table) ORDER BY first_id
 """
 """`unfit` is the first event that is too many. The batch ends before its transaction, or before it if that is larger.
+A row whose key changes stays together: the insert may have values that only the row deleted just before it holds.
 
 Adding up takes long, so sizes are added event by event only where all together are too large.
 """

@@ -20,7 +20,8 @@ STATEMENTS = (
         captured_lsn pg_lsn,
         captured_at timestamptz,
         lineage text,
-        ended text
+        ended text,
+        purged_at timestamptz NOT NULL DEFAULT '-infinity'
     )
     """,
     """
@@ -55,6 +56,8 @@ STATEMENTS = (
         copied_lsn pg_lsn,
         copying_lsn pg_lsn,
         captured jsonb,
+        let_go boolean NOT NULL DEFAULT false,
+        memberships bigint[],
         processed_id bigint NOT NULL DEFAULT 0,
         sent_id bigint NOT NULL DEFAULT 0,
         landed_id bigint NOT NULL DEFAULT 0,
@@ -92,6 +95,7 @@ STATEMENTS = (
     CREATE INDEX IF NOT EXISTS dead_letters_waiting ON {schema}.dead_letters (source_schema, source_table, event_id)
         WHERE state = 'waiting'
     """,
+    "CREATE INDEX IF NOT EXISTS dead_letters_behind ON {schema}.dead_letters (behind)",
     """
     CREATE OR REPLACE FUNCTION {schema}.one_by_one() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

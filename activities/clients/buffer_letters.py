@@ -6,12 +6,14 @@ goes on is a new event of the buffer with the place in the log that it had, sinc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from activities.clients.buffer_claims import ClaimedTable
-from activities.clients.buffer_holder import Holder, number_of
+from activities.clients.buffer_holder import Holder, number_of, statement
 from activities.core.faults import BadRequest
 
 EVENT = """
@@ -78,7 +80,8 @@ RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
 """
 STOPPED = """
-    SELECT processed_id, sent_id, landed_id, copied_lsn IS NOT NULL AS is_copied FROM {schema}.tables
+    SELECT processed_id, sent_id, landed_id, copied_lsn IS NOT NULL AS is_copied, copying_lsn IS NOT NULL AS is_to_copy
+    FROM {schema}.tables
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
 RESUME = """
@@ -87,6 +90,20 @@ RESUME = """
         copied_lsn = CASE WHEN %(is_gone)s THEN NULL ELSE copied_lsn END
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
+PURGE_DUE = """
+    UPDATE {schema}.pipeline SET purged_at = clock_timestamp()
+    WHERE purged_at < clock_timestamp() - interval '1 hour' RETURNING 1
+"""
+PURGE = """
+    DELETE FROM {schema}.dead_letters d
+    WHERE state <> 'waiting' AND resolved_at < clock_timestamp() - make_interval(days => %s)
+        AND NOT EXISTS (SELECT FROM {schema}.dead_letters later WHERE later.behind = d.event_id)
+        AND coalesce(resolved_at < (
+            SELECT e.received_at FROM {schema}.events e
+            WHERE e.source_schema = d.source_schema AND e.source_table = d.source_table ORDER BY e.id LIMIT 1
+        ), true)
+"""
+"""One that was requeued stays until it is carried over. Those that others waited behind go an hour after these."""
 LAST = 2**63 - 1
 
 
@@ -120,6 +137,12 @@ async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
         if not (waiting or (False,))[0]:
             return 0
         return (await connection.execute(holder.statement(HOLD), about)).rowcount
+
+
+async def purge(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> None:
+    """Delete letters that were settled longer ago than so many days; once an hour, however often it is called."""
+    if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
+        await connection.execute(statement(PURGE, schema), (days,))
 
 
 @dataclass(frozen=True)
@@ -189,6 +212,8 @@ class StoppedTable:
     landed_id: int
     is_copied: bool
     """Whether its changelog began with a copy."""
+    is_to_copy: bool
+    """Whether it is copied before it goes on."""
 
 
 async def stopped_at(holder: Holder, schema: str, name: str) -> StoppedTable | None:

@@ -1,7 +1,7 @@
 """Where a capture writes: the events of a buffer, and how far it has come, in one transaction."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -15,7 +15,6 @@ from activities.core.capture import COLUMNS, Described, dump_described, read_des
 from activities.core.changelogs import lsn_number, lsn_text
 from activities.core.faults import LockTaken, PostgresRefused
 
-SAMPLED_PAGES = 1000
 SESSION = """
     SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
@@ -49,6 +48,8 @@ class FollowedTable:
     captured: Described | None
     told: bool = True
     """Whether the buffer has had a schema event of it since it was installed."""
+    memberships: frozenset[int] | None = None
+    """By what it belonged to the publication when it was copied (see `MEMBERSHIPS`); None: nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Stop:
     name: str
     lsn: int
     cause: str
+    anew: bool = False
+    """Whether it goes on only with another copy."""
 
 
 class Sink:
@@ -119,7 +122,10 @@ class Sink:
         """The tables that the pipeline knows, by schema and name."""
         with faults_of(self._name):
             found = await self._connection.execute(
-                self._sql("SELECT source_schema, source_table, state, copied_lsn::text, captured FROM {schema}.tables")
+                self._sql(
+                    "SELECT source_schema, source_table, state, copied_lsn::text, captured, memberships "
+                    "FROM {schema}.tables"
+                )
             )
             return {
                 (schema, name): FollowedTable(
@@ -127,25 +133,15 @@ class Sink:
                     lsn_number(lsn) if lsn else None,
                     read_described(captured) if captured else None,
                     (captured or {}).get("told", True),
+                    None if memberships is None else frozenset(memberships),
                 )
-                for schema, name, state, lsn, captured in await found.fetchall()
+                for schema, name, state, lsn, captured, memberships in await found.fetchall()
             }
 
-    async def held(self) -> tuple[int, int]:
-        """About how many events the buffer holds, and bytes: counted in a sample of its pages."""
+    async def ask(self, text: LiteralString, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """What one statement answers, in which `{schema}` stands for that of the buffer."""
         with faults_of(self._name):
-            row = await self._one(
-                """
-                SELECT count(*), coalesce(sum(pg_column_size(e.*)), 0),
-                    least(1.0, %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
-                FROM {schema}.events e TABLESAMPLE SYSTEM (
-                    least(100.0, 100.0 * %s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
-                )
-                """,
-                (SAMPLED_PAGES, SAMPLED_PAGES),
-            )
-        count, size, part = row or (0, 0, 1.0)
-        return int(count / part), int(size / part)
+            return await (await self._connection.execute(self._sql(text), values)).fetchall()
 
     async def write(self, lines: Iterable[str]) -> None:
         """Add events, in order; nobody sees them before `commit`. Other producers wait from now until then."""
@@ -256,10 +252,11 @@ class Sink:
         # What is to be copied, or was copied from later on, is not concerned.
         await self._connection.execute(
             self._sql(
-                "UPDATE {schema}.tables SET state = 'stopped', cause = %s WHERE source_schema = %s "
+                "UPDATE {schema}.tables SET state = 'stopped', cause = %s, "
+                "copying_lsn = CASE WHEN %s THEN '0/0' ELSE copying_lsn END WHERE source_schema = %s "
                 "AND source_table = %s AND state = 'active' AND (copied_lsn IS NULL OR copied_lsn <= %s::pg_lsn)"
             ),
-            (stop.cause, stop.schema, stop.name, lsn_text(stop.lsn)),
+            (stop.cause, stop.anew, stop.schema, stop.name, lsn_text(stop.lsn)),
         )
 
     async def _one(self, text: LiteralString, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors
@@ -15,6 +15,17 @@ from activities.core.faults import LockTaken, PostgresRefused, SlotLost
 
 OLDEST_SERVER = 150_000
 DROP_SECONDS = 10.0
+MEMBERSHIPS: LiteralString = """
+    ARRAY(
+        SELECT r.oid::bigint FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid
+        UNION ALL SELECT n.oid::bigint FROM pg_catalog.pg_publication_namespace n
+            WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace
+        UNION ALL SELECT p.oid::bigint WHERE p.puballtables
+    )
+"""
+"""By what a table `c` (of pg_class) belongs to a publication `p`: itself, its schema, or with all tables. What is taken
+out and put in again has another oid, and so has one whose row filter or columns were changed.
+"""
 INSTALL = "`icefleet cdc install --again` copies its tables anew and goes on from there"
 
 
@@ -134,15 +145,15 @@ class Slots:
             row = await asked.fetchone()
         return None if row is None else int(row[0])
 
-    async def published(self, publication: str) -> set[int]:
-        """The oids of the tables of a publication."""
+    async def published(self, publication: str) -> dict[int, set[int]]:
+        """The oids of the tables of a publication, and by which memberships each belongs to it."""
         with faults_of(self.name):
             asked = await self.connection.execute(
-                "SELECT t.relid::bigint FROM pg_publication p "
-                "CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) t WHERE p.pubname = %s",
+                "SELECT c.oid::bigint," + MEMBERSHIPS + "FROM pg_publication p CROSS JOIN LATERAL "
+                "pg_get_publication_tables(p.pubname) t JOIN pg_class c ON c.oid = t.relid WHERE p.pubname = %s",
                 (publication,),
             )
-            return {int(row[0]) for row in await asked.fetchall()}
+            return {relid: set(memberships) for relid, memberships in await asked.fetchall()}
 
     async def existing(self, relids: list[int]) -> set[int]:
         """Those of some tables that were not dropped."""

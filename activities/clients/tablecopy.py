@@ -1,6 +1,7 @@
 """A source's table as it is at one position of the log: the rows that the stream from there on does not bring."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,13 @@ from activities.clients.catalogue import described, no_table, relation_id, table
 from activities.clients.pieces import pieces
 from activities.clients.postgres import PostgresSettings, faults_of, text_of
 from activities.clients.replication import exported_snapshot
-from activities.core.eventquery import MISFIT_STATES
+from activities.clients.slots import MEMBERSHIPS
+from activities.core.eventquery import MISFIT_STATES, EventQuery
 from activities.core.faults import PostgresUnavailable, UnsupportedType
 from activities.core.sourcetables import SourceTable
 
+PROBE_SECONDS = 600
+LISTED_CAUSES = 10
 TRIES = 5
 """Times that a table may be altered just while its copy begins."""
 STORAGE = """
@@ -24,6 +28,11 @@ STORAGE = """
     )
     SELECT array_agg(c.relfilenode::bigint ORDER BY c.oid) FROM pg_catalog.pg_class c JOIN tree ON c.oid = tree.id
 """
+MEMBER = (
+    "SELECT" + MEMBERSHIPS + "FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c "
+    "WHERE p.pubname = %s AND c.oid = %s"
+)
+"""Of catalogues alone, and no function: those show what is there now, and not what the snapshot shows."""
 SETTINGS = """
     SELECT now()::text, set_config('row_security', 'off', true), set_config('jit', 'off', true), (
         SELECT count(set_config(name, '0', true)) FROM pg_catalog.pg_settings
@@ -44,33 +53,59 @@ class TableView:
     """What was committed before it is seen, and nothing else."""
     taken_at: str
     """The time of it at the source, as text of a timestamptz in UTC."""
+    memberships: list[int]
+    """By what it belonged to the publication at the position; see `MEMBERSHIPS`."""
     _name: str
     _connection: psycopg.AsyncConnection[Any]
 
-    async def rows(self, query: str) -> AsyncGenerator[bytes, None]:
+    async def rows(self, query: EventQuery) -> AsyncGenerator[bytes, None]:
         """What a `COPY … TO STDOUT` of text lines sends, in pieces of whole rows.
 
         Raises:
-            UnsupportedType: a value cannot be written; the message says which column's.
+            UnsupportedType: a value cannot be written; the message says which column's, and what else is wrong.
             PostgresRefused: PostgreSQL says no.
             PostgresUnavailable: the session is gone.
         """
         with faults_of(self._name):
             try:
-                async with aclosing(pieces(self._connection, query)) as found:
+                await self._connection.execute("SAVEPOINT rows")
+                async with aclosing(pieces(self._connection, query.sql)) as found:
                     async for piece in found:
                         yield piece
             except psycopg.Error as failed:
                 if (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    causes = "; ".join(await self._causes(text_of(failed), query.probes))
                     raise UnsupportedType(
-                        f"source table {self.table.identifier}: a row cannot be copied: {text_of(failed)}; mend the "
-                        "row, or set out_of_range of the pipeline, then resume the table"
+                        f"source table {self.table.identifier}: a row cannot be copied: {causes}; mend what is wrong "
+                        "in each of these columns, or set out_of_range of the pipeline, then resume the table"
                     ) from failed
                 raise
 
+    async def _causes(self, first: str, probes: Sequence[str]) -> list[str]:
+        """Why rows cannot be copied, of each column once, as far as that is found in time."""
+        causes, until = [first], time.monotonic() + PROBE_SECONDS
+        for probe in probes:
+            left = int((until - time.monotonic()) * 1000)
+            if left <= 0 or len(causes) >= LISTED_CAUSES:
+                break
+            await self._connection.execute("ROLLBACK TO SAVEPOINT rows")
+            await self._connection.execute(f"SET LOCAL statement_timeout = {left}".encode())
+            try:
+                await self._connection.execute(probe.encode())
+            except errors.QueryCanceled:
+                break
+            except psycopg.Error as failed:
+                if not (failed.sqlstate or "").startswith(MISFIT_STATES):
+                    raise
+                if (cause := text_of(failed)) not in causes:
+                    causes.append(cause)
+        return causes
+
 
 @asynccontextmanager
-async def table_view(settings: PostgresSettings, schema: str, name: str, slot: str) -> AsyncIterator[TableView]:
+async def table_view(
+    settings: PostgresSettings, schema: str, name: str, slot: str, publication: str
+) -> AsyncIterator[TableView]:
     """See a table as it is at one position of the log. `slot` is the name of a temporary slot, gone once it is seen.
 
     Raises:
@@ -81,7 +116,7 @@ async def table_view(settings: PostgresSettings, schema: str, name: str, slot: s
     for _ in range(TRIES):
         connection = await settings.connect()
         try:
-            view = await _view(settings, connection, schema, name, slot)
+            view = await _view(settings, connection, (schema, name), slot, publication)
             if view is not None:
                 yield view
                 return
@@ -93,12 +128,17 @@ async def table_view(settings: PostgresSettings, schema: str, name: str, slot: s
 
 
 async def _view(
-    settings: PostgresSettings, connection: psycopg.AsyncConnection[Any], schema: str, name: str, slot: str
+    settings: PostgresSettings,
+    connection: psycopg.AsyncConnection[Any],
+    wanted: tuple[str, str],
+    slot: str,
+    publication: str,
 ) -> TableView | None:
     """The table in a transaction of its own; None when it was altered after the snapshot, and before it was locked.
 
     PostgreSQL reads with an old snapshot from the table as it is now: one that was rewritten since seems to be empty.
     """
+    schema, name = wanted
     with faults_of(settings.name):
         async with exported_snapshot(settings, slot, temporary=True) as exported:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -114,9 +154,12 @@ async def _view(
         async with await settings.connect() as fresh:
             is_same = await _looks(connection, relid) == await _looks(fresh, relid)
         told = await described(connection, relid)
+        member = await (await connection.execute(MEMBER, (publication, relid))).fetchone()
     if told is None or not is_same:
         return None
-    return TableView(told_table(told), exported.lsn, taken_at[0], settings.name, connection)
+    return TableView(
+        told_table(told), exported.lsn, taken_at[0], member[0] if member else [], settings.name, connection
+    )
 
 
 async def _looks(connection: psycopg.AsyncConnection[Any], relid: int) -> tuple[Any, Any]:

@@ -334,6 +334,11 @@ class CdcActivities:
         """Bring committed transactions of the source into the buffer, in order, each once."""
         raise NotImplementedError
 
+    @activity.defn(name="watch_slot")
+    async def watch_slot(self, capture: CaptureInput) -> CaptureReport:
+        """Look once at a slot that nobody reads from: warn when it holds back much, and give it up at the limit."""
+        raise NotImplementedError
+
     @activity.defn(name="ingest_batch")
     async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
         """Bring a batch of the buffer, or some, into its changelogs, each event once."""

@@ -11,6 +11,8 @@ VALUES = "values"
 """A deep verification found values that are not the source's, which any other look cannot take back."""
 RETAINED = "retained-wal"
 """A pipeline's slot holds back much of its source's log, or was given up: the detail says which."""
+LET_GO = "let-go"
+"""Events of a pipeline's stopped tables were let go, since they were too many: each is copied anew to go on."""
 MERGE = "merge"
 """A mirror cannot go on until somebody has acted: the detail says why."""
 

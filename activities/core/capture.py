@@ -255,6 +255,11 @@ def schema_line(table: SourceTable, place: str) -> str:
     return shape.line(Change("schema", None, json.dumps(dump_table(table), ensure_ascii=False)), place)
 
 
+def truncate_line(table: SourceTable, place: str) -> str:
+    """A truncate event of a table, whatever its columns are, as a line for COPY."""
+    return Shape(table.schema, table.name, (), (), full=False).truncated(place)
+
+
 def array(texts: Sequence[str]) -> str:
     """PostgreSQL's text of an array of texts."""
     elements = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)

@@ -9,6 +9,8 @@ OutOfRange = Literal["refuse", "null", "clamp"]
 """What becomes of infinity, and of dates and times outside of the years 1 to 9999: the event is a dead letter, the
 value is null, or the first or last moment that every reader knows."""
 
+LOWER = "lower"
+"""What may stand behind the colon of a place in a name template."""
 OPERATIONS = ("insert", "update", "delete", "truncate")
 
 
@@ -39,6 +41,7 @@ class ChangelogRules:
 
     namespace: str = "cdc"
     name: str = "{schema}_{table}_changelog"
+    """`{schema}` and `{table}` stand for those of the source, `{table:lower}` for its name in lower case."""
     system: SystemColumns = SystemColumns()
     out_of_range: OutOfRange = "refuse"
 
@@ -49,7 +52,7 @@ def changelog_name(rules: ChangelogRules, source_schema: str, source_table: str)
     Raises:
         BadConfig: the name template gives what is no name of a table.
     """
-    name = rules.name.format(schema=source_schema, table=source_table)
+    name = rules.name.format(schema=_Name(source_schema), table=_Name(source_table))
     if not name or any(sign in "./\\*>\x00" or sign.isspace() for sign in name):  # catalogs, paths, NATS subjects
         raise BadConfig(
             f"source table {source_schema}.{source_table}: the template {rules.name!r} makes {name!r} of it, which is "
@@ -57,6 +60,15 @@ def changelog_name(rules: ChangelogRules, source_schema: str, source_table: str)
             "or, if these are in the template, change `name` of the pipeline"
         )
     return f"{rules.namespace}.{name}"
+
+
+class _Name(str):
+    """A name that `{…:lower}` writes in lower case: there are catalogs that know no other letters."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return self.lower() if spec == LOWER else super().__format__(spec)
 
 
 def sequence_number(lsn: int, ordinal: int) -> str:

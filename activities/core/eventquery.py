@@ -1,7 +1,7 @@
 """The SQL that reads a changelog's rows: PostgreSQL converts and checks every value, and writes CSV."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from activities.core.changelogs import ChangelogRules, lsn_text
 from activities.core.drift import ChangelogColumns, ColumnState
@@ -86,6 +86,8 @@ class EventQuery:
 
     sql: str
     columns: tuple[CsvColumn, ...]
+    probes: tuple[str, ...] = ()
+    """Of a copy: queries that fail as it does, each for one column that may have a value that cannot be written."""
 
 
 def segment_query(
@@ -156,17 +158,31 @@ def copy_query(
     message that names its column.
     """
     before, converter = lsn - 1, Converter(rules.out_of_range, refuse_by_cast, typed=True)
+    lenient = replace(converter, refuse=lambda *_: "NULL")
+
+    def converted(by: Converter) -> list[str]:
+        return [by.column(one, f"t.{identifier(one.source.name)}", types[one.field]) for one in columns.live]
+
+    theirs = converted(converter)
     values = [
         "'insert'",
         f"'{before:016x}' || encode(int8send(row_number() OVER ()), 'hex')",
         f"'{lsn_text(before)}'",
         f"{literal(committed_at)}::timestamptz",
         "NULL",
-        *(converter.column(one, f"t.{identifier(one.source.name)}", types[one.field]) for one in columns.live),
+        *theirs,
     ]
     name = f"{identifier(table.schema)}.{identifier(table.name)}"
-    select = _TABLE.format(values=",\n  ".join(values), name=name, named=literal(name))
-    return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+
+    def select(values: str) -> str:
+        return _TABLE.format(values=values, name=name, named=literal(name))
+
+    refusing = [value for value, harmless in zip(theirs, converted(lenient), strict=True) if value != harmless]
+    return EventQuery(
+        _COPY.format(select=select(",\n  ".join(values))),
+        _csv_columns(columns, types, rules),
+        tuple(select(f"count({value})") for value in refusing),
+    )
 
 
 def _csv_columns(

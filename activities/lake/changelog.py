@@ -74,6 +74,8 @@ class ChangelogState:
     schema_id: int
     last_field_id: int
     holds_rows: bool
+    last_summary: Mapping[str, str]
+    """Of the pipeline's last snapshot; empty when there is none, or it has expired."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def state_of(table: Table) -> ChangelogState:
             schema_id=metadata.current_schema_id,
             last_field_id=metadata.last_column_id,
             holds_rows=_holds_rows(head),
+            last_summary=_summary_of(metadata, said.get(SNAPSHOT)),
         )
     except (KeyError, ValueError) as wrong:
         raise ChangelogForeign(
@@ -190,6 +193,11 @@ def _holds_rows(head: Snapshot | None) -> bool:
     """Whether a reader of the head would see rows; when nobody says, yes."""
     total = head.summary["total-records"] if head and head.summary else None
     return head is not None and total != "0"
+
+
+def _summary_of(metadata: TableMetadata, snapshot_id: str | None) -> Mapping[str, str]:
+    last = None if snapshot_id is None else metadata.snapshot_by_id(int(snapshot_id))
+    return {} if last is None or last.summary is None else last.summary.additional_properties
 
 
 def _is_rolled_back(metadata: TableMetadata, last: str | None) -> bool:

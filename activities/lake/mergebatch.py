@@ -15,7 +15,7 @@ from activities.core.sequences import greatest
 from activities.lake.changecolumns import operations_of, sequences_of, unchanged_of
 from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
-from activities.lake.keys import keys_of
+from activities.lake.keys import check_twins, keys_of
 from activities.lake.mirror import Mirror, merged_columns
 from activities.lake.schema import shape_of, to_pure
 
@@ -66,6 +66,15 @@ def following_of(config: MirrorConfig, changelog: Table, mirror: Mirror) -> Foll
     return follow(config, live_fields(config, changelog), mirror.columns, shape_of(mirror.table).types, until=until)
 
 
+def following_anew(config: MirrorConfig, changelog: Table, mirror: Mirror) -> Following:
+    """The same for a mirror that begins again: its columns are known by their names.
+
+    Raises:
+        SchemaConflict: a column has a type that the mirror's cannot become.
+    """
+    return follow(config, live_fields(config, changelog), None, shape_of(mirror.table).types)
+
+
 def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
     """The changes that were taken; `truncated` is the sequence number of the newest truncate before them.
 
@@ -78,19 +87,26 @@ def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
     ours = {operation, config.unchanged_column} - {*config.primary_keys, sequence}
     names = [name for name in table.column_names if name not in ours]
     sequences = sequences_of(table.column(sequence), config.sequence_format, where + sequence)
+    keys = [table.column(name) for name in config.primary_keys]
     changes = Changes(
-        keys_of([table.column(name) for name in config.primary_keys], f"changelog {config.changelog}"),
+        keys_of(keys, f"changelog {config.changelog}"),
         sequences,
         operations_of(table.column(operation), where + operation),
     )
     unchanged = _unchanged(config, taken, names)
     folded = fold(changes, truncated)
+    check_twins(keys, folded.twins, f"changelog {config.changelog}")
     return Batch(taken.piece, table.select(names), changes, folded, unchanged, greatest(sequences))
 
 
 def _unchanged(config: MirrorConfig, taken: Taken, names: Sequence[str]) -> Flags | None:
+    """Which values are not carried. Reading has put today's names of columns there."""
     if config.unchanged_column not in taken.changes.column_names:
         return None
-    where = f"changelog {config.changelog}, column {config.unchanged_column}"
-    others = {field.name for field in taken.piece.table.schema().fields} - set(names)
-    return unchanged_of(taken.changes.column(config.unchanged_column), names, where, ignored=others)
+    every = {field.name for field in taken.piece.table.schema().fields}
+    return unchanged_of(
+        taken.changes.column(config.unchanged_column),
+        names,
+        f"changelog {config.changelog}, column {config.unchanged_column}",
+        ignored=every.difference(names),
+    )

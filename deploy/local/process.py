@@ -92,6 +92,12 @@ class Child:
         if self.exit_code is None:
             os.killpg(self.pid, number)
 
+    def pause(self) -> None:
+        """Stop the process's clock, and return when it stands still: a signal takes a moment to be heard."""
+        self.send(signal.SIGSTOP)
+        if sys.platform == "linux" and self.exit_code is None:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def wait(self, seconds: float) -> bool:
         """Whether the process has ended, after waiting at most so long."""
         try:

@@ -98,7 +98,7 @@ class Stack:
 
     def pause(self, part: str) -> None:
         """Stop a part's clock (SIGSTOP): its port stays open, and nobody answers."""
-        self.children[part].send(signal.SIGSTOP)
+        self.children[part].pause()
 
     def resume(self, part: str) -> None:
         """Let a paused part go on."""

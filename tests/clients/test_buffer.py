@@ -173,6 +173,15 @@ async def test_a_transaction_that_is_larger_than_a_batch_is_cut_in_order_case_59
     assert seen == [(1, 4, True), (5, 8, True), (9, 11, False)]
 
 
+async def test_a_cut_never_parts_a_row_whose_key_changes_from_what_it_does_not_carry_case_52(buffer, producer):
+    moved = replace(insert(9), unchanged=("note",))
+    await producer.transaction(insert(1), insert(2), delete(3), moved, insert(4))
+    assert await claimed(buffer, 3) == [("orders", 1, 2)]
+    assert await claimed(buffer, 4) == [("orders", 1, 4)]
+    await producer.own.run(f"DELETE FROM {SCHEMA}.events WHERE id < 3")
+    assert await claimed(buffer, 1) == [("orders", 3, 4)]
+
+
 async def test_batches_are_bounded_by_bytes_as_by_events_and_one_huge_event_is_a_batch(buffer, producer):
     await producer.transaction(insert(1, random.randbytes(2_000).hex()))
     await producer.transaction(insert(2))

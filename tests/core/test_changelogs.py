@@ -9,6 +9,8 @@ from activities.core.faults import BadConfig
 def test_a_changelog_is_called_as_the_template_says():
     assert changelog_name(ChangelogRules(), "public", "orders") == "cdc.public_orders_changelog"
     assert changelog_name(ChangelogRules("lake", "{table}_log"), "public", "orders") == "lake.orders_log"
+    lower = ChangelogRules("lake", "{schema}_{table:lower}")
+    assert changelog_name(lower, "Shop", "OrderÄ") == "lake.Shop_orderä"
 
 
 @pytest.mark.parametrize("table", ["a.b", "Order Details", "a/b", "a\\b", "a*", "a>"])

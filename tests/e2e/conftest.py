@@ -14,8 +14,9 @@ from activities.contracts.export import REQUEST_WORKFLOW, ExportReport
 from activities.core.query import Query
 from deploy.local.stack import Stack
 from support.fleet import eventually
+from worker.clickhouse import open_clickhouse
 from worker.config import Environment, load_settings
-from worker.wiring import connect_temporal, open_clickhouse
+from worker.temporal import connect_temporal
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = "beacon_api_eth_v1_events_block"

@@ -1,13 +1,16 @@
 """What stops a capture, or holds it up, is said with the way out."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
-from activities.contracts.cdc import UninstallRequest
-from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, SlotLost
+from activities.contracts.cdc import CaptureInput, UninstallRequest
+from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, PostgresUnavailable, SlotLost
 from activities.installing import uninstall_capture
+from activities.slotwatching import watch_slot
 from support.captures import StreamInMemory, captures
 from support.findings import findings_of
 from support.fleet import eventually
@@ -42,6 +45,69 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
     await shop.source_run("INSERT INTO t VALUES (12)")
     report = await shop.capture()
     assert (report.events, report.waiting_for[:18]) == (0, "room in the buffer")
+
+
+async def test_a_stopped_table_holds_up_no_other_and_beyond_a_limit_its_events_are_let_go(shop, capsys, monkeypatch):
+    """Case 61, in the buffer: tables that are stopped have a room of their own, and the one that holds most leaves."""
+
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+
+    async def held():
+        found = await shop.rows("SELECT source_table, count(*) FROM icefleet_cdc.events GROUP BY 1 ORDER BY 1")
+        return dict(found)
+
+    async def is_held(**wanted):
+        async def seen():
+            return await held() == wanted
+
+        async with shop.capturing():
+            await eventually(seen)
+
+    async def state(table):
+        (found,) = await shop.rows(
+            "SELECT state, copying_lsn::text, let_go FROM icefleet_cdc.tables WHERE source_table = %s", table
+        )
+        return found
+
+    await shop.source_run(*(f"CREATE TABLE {name} (id int PRIMARY KEY)" for name in ("u", "v")))
+    await shop.install("t", "u", "v")
+    await shop.rows(
+        "UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL, copied_lsn = '0/1' RETURNING 1"
+    )
+    await shop.source_run("INSERT INTO t SELECT generate_series(1, 30)", "INSERT INTO v VALUES (1)")
+    await shop.capture(1)
+    await shop.rows(
+        "UPDATE icefleet_cdc.tables SET state = 'stopped', cause = 'SchemaConflict: no' WHERE source_table <> 'u' "
+        "RETURNING 1"
+    )
+    # One schema event of each table besides.
+    assert await held() == {"t": 31, "u": 1, "v": 2}
+    shop.limit(buffer_max_events=5, buffer_max_stopped_events=40)
+    await shop.source_run("INSERT INTO t VALUES (31)", "INSERT INTO u VALUES (1)")
+    assert (await shop.capture(1)).waiting_for == ""
+    assert (await held(), await state("t")) == ({"t": 32, "u": 2, "v": 2}, ("stopped", None, False))
+    assert shop.bus.said == []
+    shop.limit(buffer_max_stopped_events=20)
+    await is_held(u=2, v=2)
+    assert await state("t") == ("stopped", "0/0", True)
+    assert await state("v") == ("stopped", None, False)
+    ((cause,),) = await shop.rows("SELECT cause FROM icefleet_cdc.tables WHERE source_table = 't'")
+    assert "its events in the buffer were let go" in cause
+    assert "more than max_stopped_events, 20," in cause
+    assert "`icefleet cdc resume --table public.t` copies it anew" in cause
+    assert cause.endswith("It was stopped by: SchemaConflict: no")
+    assert capsys.readouterr().out.count("finding: a table's events are let go") == 1
+    (found,) = shop.bus.said
+    assert (found["kind"], found["partitions"]) == ("let-go", [{"partition": "public.t", "detail": cause}])
+    # What comes of it afterwards takes no room either, until it waits for its copy; then all is kept.
+    await shop.source_run("INSERT INTO t VALUES (32)", "INSERT INTO u VALUES (2)")
+    await is_held(u=3, v=2)
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'copying' WHERE source_table = 't' RETURNING 1")
+    await shop.source_run("INSERT INTO t VALUES (33)")
+    async with shop.capturing():
+        await eventually(lambda: len(shop.bus.said) == 2)
+        await shop.until(lambda events: any(row[0] == "public.t" for row in events))
+    assert (await held(), details(shop.bus.said)[1:]) == ({"t": 1, "u": 3, "v": 2}, [[]])
 
 
 async def test_a_slot_that_holds_back_too_much_is_given_up_and_made_anew_with_copies(shop):
@@ -125,6 +191,61 @@ async def test_what_a_slot_holds_back_is_a_finding_once_until_it_has_caught_up_o
     assert [one["partition"] for one in found["partitions"]] == [shop.slot]
     assert "holds back more than warn_retained_wal_bytes, 20000000 bytes" in found["partitions"][0]["detail"]
     assert details(await said())[3:] == [[]]
+
+
+async def test_a_slot_that_nobody_reads_is_warned_of_and_given_up_too(shop):
+    asked = CaptureInput(shop.environment, "shop", 0)
+    assert not (await shop.install()).slot
+    assert (await watch_slot(shop.context, asked)).ended == ""  # nothing is installed
+    await shop.install("t")
+    await shop.capture()
+    assert (await watch_slot(shop.context, asked)).retained_wal_bytes > 0
+    assert shop.bus.said == []
+    shop.limit(warn_retained_wal_bytes=1)
+    for _ in range(2):
+        assert (await watch_slot(shop.context, asked)).ended == ""
+    shop.limit(warn_retained_wal_bytes=2**40)
+    assert (await watch_slot(shop.context, asked)).ended == ""
+    # Only a capture says that it has gone, since a slot that was lost holds nothing back either.
+    ((much,),) = details(shop.bus.said)
+    assert "holds back more than warn_retained_wal_bytes" in much
+    shop.limit(max_retained_wal_bytes=1)
+    ended = (await watch_slot(shop.context, asked)).ended
+    assert "max_retained_wal_bytes is 1: it was dropped" in ended
+    assert await shop.rows("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", shop.slot) == []
+    assert (await watch_slot(shop.context, asked)).ended == ended
+    assert (await shop.capture()).ended == ended
+    assert details(shop.bus.said)[1:] == [[ended]]
+
+
+async def test_a_slot_is_guarded_while_the_buffer_is_away_if_it_is_the_pipelines(shop):
+    """Who must be protected is the source, whose log grows as long as nobody can take it."""
+    await shop.install("t")
+    await shop.capture()
+    shop.config = replace(shop.config, buffer=replace(shop.config.buffer, port=1))
+    slot = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s"
+
+    async def attempts():
+        for attempt in (capture_changes, watch_slot):
+            with pytest.raises(PostgresUnavailable):
+                await attempt(shop.context, CaptureInput(shop.environment, "shop", 0))
+
+    shop.limit(warn_retained_wal_bytes=1)
+    await attempts()
+    ((much,),) = details(shop.bus.said)
+    assert "holds back more than warn_retained_wal_bytes" in much
+    own = shop.config
+    shop.config = replace(own, source=replace(own.source, publication="of_nobody", max_retained_wal_bytes=1))
+    await attempts()
+    assert await shop.rows(slot, shop.slot) == [(1,)]
+    shop.config = own
+    shop.limit(max_retained_wal_bytes=1)
+    await attempts()
+    assert await shop.rows(slot, shop.slot) == []
+    assert "max_retained_wal_bytes is 1: it was dropped" in details(shop.bus.said)[1][0]
+    shop.config = replace(shop.config, buffer=shop.buffer)
+    with pytest.raises(SlotLost, match=r"there is no slot .*install --again"):
+        await shop.capture()
 
 
 class BusAway(StreamInMemory):
@@ -241,6 +362,55 @@ async def test_a_table_taken_out_of_the_publication_is_stopped(shop):
     assert state == "stopped"
     assert "no longer in publication" in cause
     assert "icefleet cdc install --tables public.t" in cause
+
+
+async def test_a_table_that_was_out_of_the_publication_between_two_looks_is_stopped_and_copied_anew(shop):
+    """Its changes were not logged meanwhile, and nobody has seen it missing."""
+    await shop.source_run(
+        *(f"CREATE TABLE {name} (id int PRIMARY KEY)" for name in ("u", "v")),
+        "CREATE SCHEMA warehouse",
+        "CREATE TABLE warehouse.w (id int PRIMARY KEY)",
+        f"CREATE PUBLICATION {shop.slot} FOR TABLE u, TABLES IN SCHEMA warehouse",
+    )
+    await shop.install("t", "u", "v", "warehouse.w")
+    copied = """
+        UPDATE icefleet_cdc.tables t SET state = 'active', copying_lsn = NULL, copied_lsn = '0/1', memberships = m.ids
+        FROM (
+            SELECT c.relname, array_agg(coalesce(r.oid, n.oid)) AS ids FROM pg_class c
+            LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid
+            LEFT JOIN pg_publication_namespace n ON n.pnnspid = c.relnamespace GROUP BY c.relname
+        ) m WHERE m.relname = t.source_table RETURNING memberships[1]
+    """
+    assert all(member for (member,) in await shop.rows(copied))
+    states = "SELECT source_table, state, copying_lsn::text FROM icefleet_cdc.tables ORDER BY 1"
+    publication = f"ALTER PUBLICATION {shop.slot}"
+    # Another membership that came and went changes nothing, and does not take the place of one that was left: nobody
+    # can tell when it came.
+    await shop.source_run(f"{publication} ADD TABLES IN SCHEMA public", f"{publication} DROP TABLE u")
+    await shop.source_run(f"{publication} ADD TABLE u", f"{publication} DROP TABLES IN SCHEMA public")
+    await shop.capture(1)
+    assert {row[0]: row[1] for row in await shop.rows(states)} == {
+        **dict.fromkeys("tvw", "active"),
+        "u": "stopped",
+    }
+    await shop.source_run(
+        f"{publication} DROP TABLE t",
+        f"{publication} ADD TABLE t",
+        f"{publication} DROP TABLES IN SCHEMA warehouse",
+        f"{publication} ADD TABLES IN SCHEMA warehouse",
+    )
+    await shop.capture(1)
+    assert await shop.rows(states) == [
+        ("t", "stopped", "0/0"),
+        ("u", "stopped", "0/0"),
+        ("v", "active", None),
+        ("w", "stopped", "0/0"),
+    ]
+    ((cause,),) = await shop.rows("SELECT cause FROM icefleet_cdc.tables WHERE source_table = 't'")
+    assert "taken out of publication" in cause
+    assert "icefleet cdc install --tables public.t --again" in cause
+    again = await shop.install("t", again=True)
+    assert [(table.table, table.state) for table in again.tables] == [("public.t", "copying")]
 
 
 async def test_nothing_installed_and_nothing_to_capture_are_told(shop):

@@ -159,6 +159,22 @@ async def test_a_table_dropped_and_made_anew_is_copied_anew(shop):
     assert await shop.rows("SELECT state FROM icefleet_cdc.tables") == [("copying",)]
 
 
+async def test_a_table_made_anew_is_emptied_in_its_place_for_those_who_let_it_go_on(shop):
+    """Whoever resumes it, as it is published all the time, has all of its events: the old rows do not stay."""
+    await shop.source_run("CREATE TABLE t (id int PRIMARY KEY)", f"CREATE PUBLICATION {shop.slot} FOR ALL TABLES")
+    await shop.install("t")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.source_run("INSERT INTO t VALUES (1)")
+    await shop.capture()
+    await shop.source_run("DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (2)")
+    await shop.capture()
+    ((state, cause),) = await shop.rows("SELECT state, cause FROM icefleet_cdc.tables WHERE source_table = 't'")
+    assert (state, "dropped and made anew" in cause) == ("stopped", True)
+    assert [row[1] for row in await shop.events() if row[0] == "public.t"] == [
+        *("schema", "insert", "truncate", "schema", "insert"),
+    ]
+
+
 async def test_without_the_trigger_rows_tell_of_changed_columns_with_identities_while_they_are_known(shop):
     await shop.source_run("CREATE TABLE t (id int PRIMARY KEY, a text)")
     await shop.install("t")

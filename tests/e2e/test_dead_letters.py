@@ -112,6 +112,32 @@ async def test_one_that_is_still_poison_waits_again_with_all_that_is_behind_it_c
         assert names(ingest) == ["a"]
 
 
+async def test_settled_letters_go_after_their_days_once_what_was_requeued_is_carried_over(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+
+        async def known_after_an_hour():
+            await postgres.run(f"UPDATE {SCHEMA}.pipeline SET purged_at = '-infinity'")
+            await ingest.batch()
+            return [letter.event_id for letter in await letters(ingest.buffer, every=True)]
+
+        await poisoned(ingest)
+        await ingest.settle("requeue", table="orders")
+        await ingest.batch()
+        assert await known_after_an_hour() == [4, 6, 8, 9]
+        age = f"UPDATE {SCHEMA}.dead_letters SET resolved_at = resolved_at - interval '%s days'"
+        await postgres.run(age % 29)
+        assert await known_after_an_hour() == [4, 6, 8, 9]
+        await postgres.run(age % 2, f"UPDATE {SCHEMA}.tables SET state = 'stopped'")
+        await ingest.producer.transaction(insert(9))
+        await postgres.run(f"UPDATE {SCHEMA}.events SET received_at = received_at - interval '40 days'")
+        assert await known_after_an_hour() == [4, 6, 8, 9]
+        await postgres.run(f"UPDATE {SCHEMA}.tables SET state = 'active'")
+        await ingest.batch()
+        assert await known_after_an_hour() == [4, 8, 9]
+        assert await known_after_an_hour() == [8, 9]
+        assert [number for number, *_ in await waiting(ingest)] == [8, 9]
+
+
 async def test_two_poison_events_of_one_key_wait_one_behind_the_other_case_63(fleet, postgres):
     async with opened(fleet, postgres) as ingest:
         await ingest.producer.transaction(schema_event(), insert(1, "x", TOO_WIDE), insert(1, "y", "NaN"), insert(2))

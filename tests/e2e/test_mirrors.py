@@ -129,5 +129,5 @@ async def test_what_cannot_be_is_said_and_nothing_is_started(fleet, command):
     assert [code for code, _ in (many, none, both, every)] == [2, 2, 2, 2]
     assert "has 2 mirrors: name one, or say --all" in many[1]
     assert "no mirror 'shop.order'" in none[1]
-    assert "did you mean `shop.orders`?" in none[1]
+    assert "did you mean `shop.orders` or `shop.others`?" in none[1]
     assert waiting["trouble"] == waiting["problem"] == "changelog shop.changes is not in the catalog"

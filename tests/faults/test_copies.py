@@ -6,9 +6,12 @@ import random
 from dataclasses import replace
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from activities import failpoints
 from activities.clients import tablecopy
+from activities.clients.capture_room import gone, let_go
+from activities.clients.capture_sink import open_sink
 from activities.contracts.cdc import LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
 from activities.core.faults import CatalogUnavailable, CommitConflict, LockTaken
@@ -138,6 +141,8 @@ async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_m
     state = await asyncio.to_thread(shop.changelog)
     assert [row[2] for row in await asyncio.to_thread(shop.rows)] == [1]
     assert (report.snapshot_id, lsn_number(report.copied_lsn)) == (str(state.snapshot_id), state.copied_lsn)
+    size = sum(file["file_size_in_bytes"] for file in shop.fleet.load(shop.identifier).inspect.files().to_pylist())
+    assert (report.rows, report.bytes) == (1, size)
     assert await shop.state() == ("active", "", state.copied_lsn)
 
 
@@ -230,19 +235,78 @@ async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows
     assert [field.name for field in state.schema.fields[5:]] == ["id", "version", "remark", "tags"]
 
 
+async def test_a_table_whose_events_were_let_go_is_copied_anew_when_it_is_resumed(shop, postgres):
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    await shop.copy()
+    await postgres.run("INSERT INTO orders VALUES (2, 0, 'in events that were let go')")
+    captured = "UPDATE icefleet_cdc.tables SET captured = %s, state = 'stopped', cause = 'why' RETURNING 1"
+    described = {"schema": "public", "table": "orders", "relid": 1, "types": [], "columns": [], "key": []}
+    await postgres.rows(captured, Jsonb(described))
+    async with open_sink(postgres.settings, "icefleet_cdc") as sink:
+        assert await let_go(sink, ("public", "orders"), "let go; ") == "let go; why"
+        assert await gone(sink) == {"public.orders": "let go; why"}
+        resumed = await settle(
+            shop.context, LettersRequest("shop", "resume-table", "orders", environment=shop.fleet.name)
+        )
+        assert resumed.message == "table public.orders is copied anew, and goes on then"
+        assert await let_go(sink, ("public", "orders"), "too late; ") == ""
+        assert (await shop.state())[:2] == ("copying", "")
+        await shop.copy()
+        assert (await gone(sink), (await shop.state())[:2]) == ({}, ("active", ""))
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [
+        ("insert", 1),
+        ("truncate", None),
+        ("insert", 1),
+        ("insert", 2),
+    ]
+    assert await postgres.rows("SELECT let_go FROM icefleet_cdc.tables") == [(False,)]
+
+
+async def test_a_copy_remembers_how_its_table_was_published_at_its_position(shop, postgres):
+    """Also when it was taken out and put in again before the copy was sent: changes between are in neither."""
+    known = "SELECT memberships FROM icefleet_cdc.tables"
+    table = "SELECT oid::bigint FROM pg_publication_rel"
+    await postgres.run("CREATE PUBLICATION publication FOR TABLE orders")
+    first = await postgres.rows(table)
+
+    async def take_out_and_put_in():
+        await postgres.run("ALTER PUBLICATION publication DROP TABLE orders")
+        await postgres.run("ALTER PUBLICATION publication ADD TABLE orders, TABLES IN SCHEMA public")
+
+    failpoints.arm("cdc-before-copy-commit", take_out_and_put_in)
+    await shop.copy()
+    failpoints.disarm()
+    assert await postgres.rows(known) == [([first[0][0]],)]
+    assert await postgres.rows(table) != first
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    schema = await postgres.rows("SELECT oid::bigint FROM pg_publication_namespace")
+    assert await postgres.rows(known) == [([*[one for (one,) in await postgres.rows(table)], schema[0][0]],)]
+    await postgres.run("DROP PUBLICATION publication", "CREATE PUBLICATION publication FOR ALL TABLES")
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    assert await postgres.rows(known) == [
+        ([one],) for (one,) in await postgres.rows("SELECT oid::bigint FROM pg_publication")
+    ]
+
+
 async def test_a_value_that_cannot_be_written_stops_the_table_with_its_cause_and_copies_nothing(shop, postgres):
     await postgres.run(
-        "ALTER TABLE orders ADD due date",
+        "ALTER TABLE orders ADD due date, ADD paid timestamptz, ADD tags text[], ADD fine date",
         "INSERT INTO orders SELECT n, 0, 'a', '2024-03-20' FROM generate_series(1, 1000) n",
         "UPDATE orders SET due = 'infinity' WHERE id = 777",
+        "UPDATE orders SET paid = '-infinity', tags = '{{a},{b}}' WHERE id = 888",
     )
     report = await shop.copy()
     assert report.failed.startswith("UnsupportedType: source table public.orders: a row cannot be copied: ")
-    assert "column due" in report.failed
+    # All that is wrong is told at once, of each column.
+    assert [name for name in ("due", "paid", "tags", "fine", "note") if f"column {name}" in report.failed] == [
+        *("due", "paid", "tags"),
+    ]
     assert await shop.state() == ("stopped", report.failed, None)
     assert (await shop.objects(), await asyncio.to_thread(shop.rows)) == ([], [])
     # A person who mends the row and resumes the table has it copied, not followed without its rows.
-    await postgres.run("UPDATE orders SET due = NULL WHERE id = 777")
+    await postgres.run("UPDATE orders SET due = NULL, paid = NULL, tags = NULL")
     resumed = await settle(shop.context, LettersRequest("shop", "resume-table", "orders", environment=shop.fleet.name))
     assert (resumed.status, await shop.state()) == ("done", ("copying", "", None))
     assert (await shop.copy()).rows == 1000

@@ -27,6 +27,8 @@ LETHAL = [
 ]
 ROWS = 8_000
 """Rows of a day, of which one does not fit into one part of an upload."""
+PATIENCE = 120
+"""Seconds that only keep a test from hanging: seven workers start at once, on a machine that may have more to do."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ async def crash(stack: Any, directory: Path, failpoint: str) -> Aftermath:
         table = await make_bulky(fleet, days=2, rows=ROWS)
         with fleet.worker_process(failpoint=failpoint) as process:
             request = await fleet.start(table)
-            exit_code = await asyncio.wait_for(asyncio.to_thread(process.wait), 60)
+            exit_code = await asyncio.wait_for(asyncio.to_thread(process.wait), PATIENCE)
         objects_left, uploads_left = objects(fleet), open_uploads(fleet)
         async with fleet.worker():
-            report = await asyncio.wait_for(request.result(), 60)
+            report = await asyncio.wait_for(request.result(), PATIENCE)
             await fleet.loop_ended(table)
         return Aftermath(
             exit_code=exit_code,

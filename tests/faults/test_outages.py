@@ -4,14 +4,14 @@ import asyncio
 from datetime import timedelta
 
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.contracts.export import ExportActivities
 from activities.export import Export
 from support.evidence import make_slow, retried, running_exports, source_rows, table_rows
 from support.faultproxy import Hold, HttpFaults, TcpFaults
 from support.fleet import eventually
-from worker.main import activities_of
+from worker.main import SANDBOX, activities_of
 from workflows import door
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
@@ -119,7 +119,7 @@ async def test_a_terminated_loop_is_brought_back_by_the_request_that_waits_for_i
     table = await make_slow(fleet)
     async with fleet.context() as context:
         # The sandbox would load the module anew, with a reminder that no test can wait for.
-        ours = SandboxRestrictions.default.with_passthrough_modules("workflows.request_export", "workflows.door")
+        ours = SANDBOX.restrictions.with_passthrough_modules("workflows.request_export", "workflows.door")
         async with Worker(
             fleet.temporal,
             task_queue=fleet.queue,

@@ -19,8 +19,9 @@ from support.direct import Hands, metadata_files
 from support.evidence import source_rows, table_rows
 from support.fleet import eventually
 from support.gate import gate_at
+from worker.lake import open_lake
 from worker.main import export_worker
-from worker.wiring import open_export, open_lake
+from worker.wiring import open_export
 
 DAYS = 4
 ROWS = 20

@@ -204,6 +204,17 @@ async def test_what_others_put_at_a_public_key_is_left_alone_unless_it_is_to_be_
     assert read_object(fleet, PUBLIC) == read_object(fleet, name)
 
 
+async def test_what_is_made_after_an_object_of_the_same_second_was_overwritten_is_committed(fleet, hands):
+    put_object(fleet, PUBLIC, b"theirs")
+    await hands.run()
+    begun = await next_second(hands.context)
+    put_object(fleet, PUBLIC, b"theirs, a moment ago")
+    assert (await refresh(fleet, hands.context, take_over=True)).refreshed == 1
+    await append_the_18th(fleet, hands)
+    assert line_of(fleet.table().properties) > begun
+    assert table_rows(fleet) == await source_rows(fleet)
+
+
 async def test_a_large_object_is_copied_in_parts_over_what_is_there(fleet, hands, monkeypatch):
     monkeypatch.setattr(objectstore, "LARGEST_COPY", 5 * 2**20)
     store, where = hands.context.store, prefix_of_table(fleet)

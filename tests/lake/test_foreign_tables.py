@@ -16,7 +16,7 @@ from support.direct import Hands
 from support.evidence import objects
 from support.fleet import replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
-from worker.wiring import open_lake
+from worker.lake import open_lake
 
 MAPPING = "schema.name-mapping.default"
 AT, NUMBER = 2, 4

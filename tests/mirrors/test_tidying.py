@@ -100,18 +100,18 @@ async def test_a_reader_in_flight_never_loses_a_file(orders):
 async def test_what_is_stored_and_not_committed_yet_stays(orders):
     """A merge between upload and commit, while everything else is tidied around it."""
     await fill(orders, 3)
-    await orders.tidy()
     await orders.write(update(7, name="slow"))
+    swept = []
 
     async def tidy_meanwhile():
         failpoints.disarm()
-        await orders.tidy()
-        await orders.tidy()
+        swept.extend([await orders.tidy(), await orders.tidy()])
 
     sweeping.SKEW_SECONDS = 0
     await asyncio.sleep(1)  # the store's clock shows whole seconds: what comes now is newer than the head
     failpoints.arm("merge-before-commit", tidy_meanwhile)
     await orders.merge()
+    assert (swept[0].expired, swept[1].deleted > 0) == (2, True)
     orders.check()
     orders.by_all_readers()
 

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import Replayer
 
-from worker.main import CDC_WORKFLOWS, MERGE_WORKFLOWS, WORKFLOWS
+from worker.main import CDC_WORKFLOWS, MERGE_WORKFLOWS, SANDBOX, WORKFLOWS
 
 EVERY = [*WORKFLOWS, *CDC_WORKFLOWS, *MERGE_WORKFLOWS]
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -52,7 +52,8 @@ async def test_a_recorded_history_replays_with_the_code_of_today(file):
     started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
     history = WorkflowHistory.from_json(started["workflowId"], text)
     # Workers trace, so replays do as well: what an interceptor adds must not matter either.
-    await Replayer(workflows=EVERY, interceptors=[TracingInterceptor()]).replay_workflow(history)
+    replayer = Replayer(workflows=EVERY, workflow_runner=SANDBOX, interceptors=[TracingInterceptor()])
+    await replayer.replay_workflow(history)
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)

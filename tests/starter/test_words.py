@@ -53,6 +53,18 @@ def test_an_event_is_one_line():
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "append #7  no rows: columns or positions alone"),
+        ({"operation": "delete", "filesRemoved": "3"}, "delete #7  3 files removed"),
+    ],
+)
+def test_a_snapshot_without_rows_says_so(more, said):
+    event = {"table": "cdc.orders", "operation": "append", "sequenceNumber": "7", "committedAt": "2026-01-02T03:04:05Z"}
+    assert line_of(event | more) == f"2026-01-02T03:04:05  cdc.orders  {said}"
+
+
 def test_a_finding_is_one_line_with_what_is_counted_on_either_side():
     event = {"table": "mainnet.blocks", "kind": "shrunk", "foundAt": "2026-01-02T03:04:05.678Z"}
     partitions = [{"partition": "2024-03-20", "rows": "12345", "sourceRows": "0"}]

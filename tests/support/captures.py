@@ -36,13 +36,16 @@ class StreamInMemory:
 
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
+        self._last: dict[str, LastMessage] = {}
 
-    async def last(self, _: str) -> LastMessage | None:
-        return LastMessage(len(self.said), json.dumps(self.said[-1]).encode()) if self.said else None
+    async def last(self, subject: str) -> LastMessage | None:
+        return self._last.get(subject)
 
-    async def publish(self, _: str, body: bytes, *__: Any, after: int, **___: Any) -> int:
-        assert after == len(self.said)
+    async def publish(self, subject: str, body: bytes, *_: Any, after: int, **__: Any) -> int:
+        last = self._last.get(subject)
+        assert after == (last.sequence if last else 0)
         self.said.append(json.loads(body))
+        self._last[subject] = LastMessage(len(self.said), body)
         return len(self.said)
 
 

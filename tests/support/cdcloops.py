@@ -9,7 +9,6 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.cdc import Cdc
 from activities.clients.waits import waiting_for
@@ -44,7 +43,7 @@ from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from support.fleet import Fleet, eventually
-from worker.main import CDC_WORKFLOWS, activities_of
+from worker.main import CDC_WORKFLOWS, SANDBOX, activities_of
 from worker.wiring import open_cdc
 
 NOWHERE = {"host": "127.0.0.1", "port": 1, "database": "nowhere", "user": "nobody"}
@@ -79,6 +78,8 @@ class Rooms(Cdc):
         super().__init__(context)
         self.ingests: list[IngestReport | Fault] = []
         self.captures: list[CaptureReport | Fault] = []
+        self.watched: list[CaptureReport | Fault] = [captured(0)]
+        self.looks: list[CaptureInput] = []
         self.installed = InstallReport(slot="icefleet_shop", publication="icefleet_shop")
         self.settled: Callable[[LettersRequest], LettersReport | Fault] = lambda _: LettersReport("done", "done", 1)
         self.copied: dict[str, CopyReport | Fault | None] = {}
@@ -120,6 +121,13 @@ class Rooms(Cdc):
     async def capture_changes(self, capture: CaptureInput) -> CaptureReport:
         """Answer as the test says."""
         return await self._next("capture", capture, self.captures)
+
+    @activity.defn(name="watch_slot")
+    @faults_named
+    async def watch_slot(self, capture: CaptureInput) -> CaptureReport:
+        """Answer as the test says, the last of it again and again."""
+        self.looks.append(capture)
+        return _told(self.watched.pop(0) if len(self.watched) > 1 else self.watched[0])
 
     @activity.defn(name="ingest_batch")
     @faults_named
@@ -238,7 +246,7 @@ async def loops(fleet: Fleet, *, source: bool = True, sandboxed: bool = False) -
             task_queue=fleet.cdc_queue,
             workflows=CDC_WORKFLOWS,
             activities=activities_of(answering, CdcActivities),
-            workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
+            workflow_runner=SANDBOX if sandboxed else UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=timedelta(seconds=10),
             max_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),
             default_heartbeat_throttle_interval=timedelta(seconds=BEAT_SECONDS),

@@ -26,9 +26,12 @@ from activities.contracts.export import REQUEST_WORKFLOW, ExportReport, loop_id
 from activities.core.query import Query
 from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
+from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
+from worker.lake import open_lake
 from worker.main import cdc_worker, export_worker, merge_worker
-from worker.wiring import connect_temporal, open_cdc, open_clickhouse, open_export, open_lake, open_mirrors
+from worker.temporal import connect_temporal
+from worker.wiring import open_cdc, open_export, open_mirrors
 
 DAY = "2024-03-20"
 COLUMNS = {

@@ -7,8 +7,10 @@ from typing import Any
 
 from activities.core.mirrors import MirrorConfig
 from activities.mirror_context import MirrorContext
+from worker.bus import open_bus
 from worker.config import Settings
-from worker.wiring import open_bus, open_lake, open_store
+from worker.lake import open_lake
+from worker.wiring import open_store
 
 
 @asynccontextmanager

@@ -42,9 +42,12 @@ def test_a_pipeline_needs_two_databases_and_the_rest_has_defaults(shop, whole_co
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("{schema}_{tabel}", "'{schema}_{tabel}' has {tabel}, and only {schema} and {table} are known, alone"),
-        ("{table:>10}", "'{table:>10}' has {table}, and only {schema} and {table} are known, alone"),
-        ("{}", "'{}' has {}, and only {schema} and {table} are known, alone"),
+        (
+            "{schema}_{tabel}",
+            "'{schema}_{tabel}' has {tabel}, and only {schema} and {table} are known, alone or with :lower",
+        ),
+        ("{table:>10}", "'{table:>10}' has {table}, and only {schema} and {table} are known, alone or with :lower"),
+        ("{}", "'{}' has {}, and only {schema} and {table} are known, alone or with :lower"),
         ("all", "'all' names every table alike: it needs {table}"),
         ("{table", "'{table' is no template: expected '}' before end of string; write {schema} and {table} alone"),
         ("{schema}.{table}", "'{schema}.{table}' has '.', which no name of a table may have"),

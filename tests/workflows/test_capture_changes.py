@@ -5,7 +5,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from activities.contracts.cdc import PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL, CaptureInput
-from activities.core.faults import PostgresRefused, SlotLost
+from activities.core.faults import BadRequest, PostgresRefused, SlotLost
 from support.backfills import details
 from support.cdcloops import PIPELINE, captured, loops, progress_of
 from support.fleet import eventually
@@ -67,6 +67,23 @@ async def test_case_62_a_paused_capture_lets_go_of_the_slot_and_goes_on_when_it_
         await progress_of(loop, state="running", events=4)
 
 
+async def test_a_slot_is_watched_also_while_its_capture_is_paused_and_given_up_at_the_limit(fleet, monkeypatch):
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
+    async with loops(fleet) as own:
+        loop = await own.capture(turns_per_run=3)
+        await eventually(lambda: own.rooms.running == ["capture"])
+        own.rooms.watched = [PostgresRefused("wrong password"), captured(0), captured(0, ended="given up at 50 GiB")]
+        await loop.signal(PAUSE_SIGNAL)
+        # What cannot be looked at is looked at again; and the loop, which looks for ever, continues as new.
+        await eventually(lambda: len(own.rooms.looks) > 3)
+        progress = await progress_of(loop, state="paused")
+        assert (progress["trouble"]["cause"], progress["trouble"]["message"]) == ("SlotLost", "given up at 50 GiB")
+        assert len(own.rooms.called(CaptureInput)) == 1
+        own.rooms.captures, own.rooms.watched = [captured(4)], [captured(0)]
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", events=4, trouble=None)
+
+
 async def test_how_an_interrupted_turn_ends_is_no_trouble_of_the_loop(fleet):
     async with loops(fleet) as own:
         own.rooms.last_words = PostgresRefused("wrong password")
@@ -104,6 +121,29 @@ async def test_under_another_id_a_loop_fails_at_once_and_names_the_door(fleet):
     assert isinstance(cause, ApplicationError)
     assert cause.type == "WrongDoor"
     assert f"CaptureChanges runs only as 'cdc/capture/{fleet.name}/shop'" in cause.message
+
+
+async def test_a_pipeline_that_config_does_not_have_fails_its_loops_at_once(fleet):
+    missing = BadRequest("no pipeline 'shpo' under `cdc` of environment 'test'; did you mean `shop`?")
+    async with loops(fleet) as own:
+        own.rooms.captures, own.rooms.ingests = [missing], [missing]
+        for loop in (await own.capture(), await own.ingest()):
+            with pytest.raises(WorkflowFailureError) as failed:
+                await loop.result()
+            cause = failed.value.cause
+            assert isinstance(cause, ApplicationError)
+            assert (cause.type, cause.message, cause.details) == (
+                *("BadRequest", str(missing)),
+                ({"who must act": "user"},),
+            )
+
+
+async def test_a_pipeline_that_config_has_lost_waits_for_it_to_come_back(fleet, monkeypatch):
+    monkeypatch.setattr(steered, "TRY_AGAIN", steered.timedelta(seconds=0.2))
+    async with loops(fleet) as own:
+        own.rooms.captures = [captured(1), BadRequest("no pipeline"), BadRequest("no pipeline"), captured(2)]
+        loop = await own.capture(turns_per_run=1)
+        await progress_of(loop, events=3, state="running")
 
 
 async def test_a_worker_that_stops_hands_its_capture_over_before_its_grace_is_over(fleet):

@@ -12,8 +12,8 @@ from support.fleet import eventually
 from support.mirrorloops import entry, mirror_loops
 from support.ownnats import own_nats
 from support.tcpproxy import TcpFaults
+from worker.bus import open_bus
 from worker.mirror_wakes import MirrorWakes, durable_name
-from worker.wiring import open_bus
 
 _numbers = itertools.count(1)
 

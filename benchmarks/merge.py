@@ -1,0 +1,73 @@
+"""`make bench-merge`: changes merged into mirrors of 1 and 10 million rows, and the mirrors read afterwards.
+
+The engine merges batches of 1,000 and of 100,000 changes from a changelog, beside DuckDB, a full rewrite and
+PyIceberg's upsert, which are given the same batches and tables of the same rows in the same catalog. Our seconds are
+means over merges with everything that belongs to them: index runs folded and merged into the base, and the compaction
+that these merges bring about. Then a worker's `MergeMirror` does the same; single rows are followed from COMMIT at a
+PostgreSQL to the mirror; and DuckDB and ClickHouse read a mirror after 1, 10 and 50 merges that nothing compacted, and
+after a compaction, beside a table that was written at once.
+
+`LARGE=1` adds mirrors of 100 million rows, which take half an hour and 20 GB.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from harness import Figure, report
+from mirrorlatency import latency_figures
+from mirrorread import read_figures
+from mirrorspeed import speed_figures
+from mirrorworld import World, opened
+
+COMMAND = "make bench-merge"
+PARTS = ("speed", "reads", "latency")
+AIMS = {
+    "merge.10m.100k.speedup_vs_duckdb_merge": 3,
+    "merge.10m.100k.speedup_vs_upsert": 100,
+    "merge.10m.100k.speedup_vs_rewrite": 20,
+    "merge.growth_1m_to_10m": 1.5,
+    "merge.growth_1m_to_100m": 1.5,
+    "mirror.read_ratio_after_50_merges.duckdb": 2,
+    "mirror.read_ratio_after_50_merges.clickhouse": 2,
+    "mirror.read_ratio_after_compaction.duckdb": 1.1,
+    "mirror.read_ratio_after_compaction.clickhouse": 1.1,
+    "cdc.latency_p50_seconds": 3,
+}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory, opened(Path(directory)) as world:
+        figures = measure(world, chosen)
+    report("merge", figures, whole=len(chosen) == len(PARTS))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def measure(world: World, chosen: Sequence[str]) -> list[Figure]:
+    """Every chosen part in turn."""
+    figures = []
+    if "speed" in chosen:
+        figures += [figure(*one) for one in speed_figures(world)]
+    if "reads" in chosen:
+        figures += [figure(*one) for one in read_figures(world)]
+    if "latency" in chosen:
+        figures += [figure(*one) for one in latency_figures(world)]
+    return figures
+
+
+def figure(name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> Figure:
+    print(f"  {name}: {value:.4f} {unit}", flush=True)
+    return Figure(name, round(value, 4), unit, better, AIMS.get(name), COMMAND)
+
+
+if __name__ == "__main__":
+    main()

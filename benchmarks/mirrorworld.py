@@ -1,0 +1,174 @@
+"""The stack without ClickHouse, a worker, and mirrors of changelogs that this process writes."""
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import yaml
+from bench import worker_of
+from mirrorchanges import CHANGE, Rows
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
+
+from activities.compacting import compact_mirror
+from activities.contracts.inputs import write_input
+from activities.contracts.mirrors import (
+    MERGE_ONCE_WORKFLOW,
+    CompactReport,
+    MergeInput,
+    MergeOnceRequest,
+    MergeReport,
+    MirrorInput,
+    OrderReport,
+)
+from activities.merging import merge_mirror
+from activities.mirror_context import MirrorContext
+from deploy.local.stack import Stack
+from worker.config import Environment, load_settings
+from worker.temporal import connect_temporal
+from worker.wiring import open_mirrors
+
+ENVIRONMENT = "local"
+MIRRORS = ("m1m", "m10m", "m100m", "reads")
+LATENCY = "ticks"
+PHASES = "merger.merge.duration_seconds"
+FIRST_BATCH_ROWS = 1_000_000
+
+
+@dataclass
+class World:
+    """What contenders use."""
+
+    environment: Environment
+    directory: Path
+    worker_pid: int
+    context: MirrorContext
+    temporal: Client
+    catalog: Catalog
+    reader: InMemoryMetricReader
+    loop: asyncio.AbstractEventLoop
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+        return self.loop.run_until_complete(work)
+
+    def changelog(self, name: str) -> Table:
+        """A changelog of one mirror, made anew."""
+        self.catalog.create_namespace_if_not_exists("cdc")
+        return self.catalog.create_table(f"cdc.{name}", CHANGE)
+
+    def filled(self, name: str, count: int) -> tuple[Table, Rows]:
+        """A changelog with `count` rows, and its mirror, which holds them."""
+        changelog, rows = self.changelog(name), Rows(count)
+        started = time.perf_counter()
+        for piece in rows.first():
+            changelog.append(rows.numbered(piece, pa.array(["insert"] * piece.num_rows)))
+            self.merge(name)
+        files = self.table(name).inspect.data_files().num_rows
+        print(f"mirror.{name}: {count:,} rows in {files} files, {time.perf_counter() - started:.0f} s", flush=True)
+        return changelog, rows
+
+    def merge(self, name: str) -> MergeReport:
+        """Turns of the engine until nothing is left to merge; answers the last one's report."""
+        while True:
+            asked = MergeInput(ENVIRONMENT, f"mirror.{name}", 600)
+            report: MergeReport = self.wait(ActivityEnvironment().run(merge_mirror, self.context, asked))
+            if not report.more:
+                return report
+
+    def compact(self, name: str) -> CompactReport:
+        """One compaction."""
+        asked = MirrorInput(ENVIRONMENT, f"mirror.{name}")
+        report: CompactReport = self.wait(ActivityEnvironment().run(compact_mirror, self.context, asked))
+        return report
+
+    def merge_by_workflow(self, name: str) -> None:
+        """The same by the mirror's loop, in the worker."""
+        request = write_input(MergeOnceRequest(f"mirror.{name}", ENVIRONMENT))
+        report: OrderReport = self.wait(
+            self.temporal.execute_workflow(
+                MERGE_ONCE_WORKFLOW,
+                request,
+                id=f"bench-{name}-{time.time_ns()}",
+                task_queue=self.environment.temporal.merge_task_queue,
+                result_type=OrderReport,
+            )
+        )
+        if report.status != "done":
+            raise RuntimeError(f"mirror.{name}: {report.message}")
+
+    def table(self, name: str) -> Table:
+        """The mirror, as it is now."""
+        return self.catalog.load_table(f"mirror.{name}")
+
+    def phases(self) -> Mapping[str, float]:
+        """Seconds that the engine has spent in each phase so far."""
+        found = self.reader.get_metrics_data()
+        points = [
+            point
+            for resource in (found.resource_metrics if found else [])
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == PHASES
+            for point in metric.data.data_points
+        ]
+        seconds: dict[str, float] = {}
+        for point in points:
+            phase = str((point.attributes or {}).get("phase", ""))
+            seconds[phase] = seconds.get(phase, 0.0) + float(getattr(point, "sum", 0.0))
+        return seconds
+
+
+def moved() -> int:
+    """Bytes that went over this machine's loopback so far: what was read and written, and what was said beside it."""
+    return int(psutil.net_io_counters(pernic=True)["lo"].bytes_sent)
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[World]:
+    """The world; the worker serves the same mirrors as this process, which is to write to none at the same time."""
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    config = directory / "config"
+    config.mkdir()
+    local = yaml.safe_load(Path("config/environments.yaml").read_text())["environments"][ENVIRONMENT]
+    shipped = next(iter(local.pop("cdc").values()))
+    local.pop("tables", None)
+    local["cdc"] = {LATENCY: {"source": shipped["source"], "buffer": {**shipped["buffer"], "schema": "bench_latency"}}}
+    (config / "environments.yaml").write_text(yaml.safe_dump({"environments": {ENVIRONMENT: local}}))
+    (config / "tables.yaml").write_text("groups: {}\n")
+    (config / "mirrors.yaml").write_text(yaml.safe_dump({"mirrors": {ENVIRONMENT: entries()}}))
+    os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
+    os.environ["ICEFLEET_CONFIG_DIR"] = str(config)
+    with (
+        Stack(directory / "local", parts=("temporal", "nats", "s3", "postgres")),
+        worker_of(ENVIRONMENT, directory) as worker,
+    ):
+        settings = load_settings()
+        environment = settings.environment(ENVIRONMENT)
+        loop = asyncio.new_event_loop()
+        temporal = loop.run_until_complete(connect_temporal(environment))
+        opening = open_mirrors(settings, ENVIRONMENT, temporal)
+        context = loop.run_until_complete(opening.__aenter__())
+        yield World(environment, directory, worker.pid, context, temporal, context.lake.catalog, reader, loop)
+        loop.run_until_complete(opening.__aexit__(None, None, None))
+
+
+def entries() -> list[dict[str, Any]]:
+    """What mirrors.yaml has: the one to be read is compacted when it is told to, and never by itself."""
+    shape = {"primary_keys": ["id"], "batch_size": FIRST_BATCH_ROWS}
+    made = [{**shape, "changelog_table": f"cdc.{name}", "mirror_table": f"mirror.{name}"} for name in MIRRORS]
+    ticks = {**shape, "changelog_table": f"cdc.public_{LATENCY}_changelog", "mirror_table": f"mirror.{LATENCY}"}
+    return [{"namespace": "mirror", **one} for one in (*made, ticks)]
