@@ -39,8 +39,6 @@ class Segment:
     each bucket begins, and behind the last one the number of entries."""
     sieve: Bits
     """The same for many more slots: a bit for each that says whether there is any key. Empty: there is no sieve."""
-    first: int = 0
-    """Entries with a smaller `high` do not count."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -139,7 +137,7 @@ def _unordered(found: Found, order: Rows) -> Found:
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
     entries = segment.entries
-    first = int(np.searchsorted(keys.high, max(entries.keys.high[0], np.uint64(segment.first)), "left"))
+    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
     stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):

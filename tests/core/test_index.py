@@ -54,6 +54,13 @@ def test_neighbours_may_be_folded_in_any_grouping_case_38(segments, data):
     assert rows_of(fold(held)) == known
 
 
+def test_thousands_of_keys_that_two_segments_share_are_the_newer_one_s_case_38():
+    old = random_entries(np.random.default_rng(8), 20_000, sequence=1)
+    new = Entries(old.keys, old.file, old.row + np.uint32(1), old.sequences)
+    assert (fold([new, old]).row == new.row).all()
+    assert (find([segment_of(new), segment_of(old)], old.keys).row == new.row).all()
+
+
 def test_probes_in_any_order_get_their_own_answers():
     entries = random_entries(np.random.default_rng(3), 5000)
     order = np.random.default_rng(4).permutation(len(entries))
