@@ -283,8 +283,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         report: MergeReport | None = await self._unless_interrupted(self._shown(doing, work))
         if report is not None:
             self._take(report)
-        if report is not None and again:
-            self._trouble, self._woken = None, True
+            self._woken = True  # a merge tells how far the mirror is now
+            self._trouble = None if again else self._trouble
         return report
 
     # --- state --------------------------------------------------------------------------------------------------
