@@ -244,7 +244,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return OrderReport("failed", f"{self._asked.mirror} is paused; {self.resumed_by} has it go on", who="user")
         if self._trouble is not None:
             trouble = self._trouble
-            return OrderReport("failed", self._words(trouble), cause=trouble.cause, who=trouble.who)
+            rest = f"; when that is mended, {self.resumed_by} has it go on" if trouble.for_good else ""
+            return OrderReport("failed", f"{trouble.message}{rest}", cause=trouble.cause, who=trouble.who)
         return None
 
     async def _carry_out(self, what: str) -> OrderReport:

@@ -70,11 +70,20 @@ async def announced(fleet, mirror):
     await bus.close()
 
 
-def again(mirror):
-    """Make the changelog anew, under its name."""
+async def begun_again(command, mirror):
+    """Case 34: somebody makes the changelog anew. Nothing goes on until a person says that it may begin again."""
     mirror.context.lake.catalog.drop_table(mirror.config.changelog)
     mirror.make(FIELDS)
     mirror.written.clear()
+    await mirror.write(put(7, name="g"), put(8, name="h"))
+    name = mirror.config.mirror
+    code, lost = await command("merge", name, "--once")
+    assert (code, f"error: WatermarkLost: mirror {name}: its changelog" in lost) == (1, True), lost
+    await listed(command, name, state="waiting", rows=5)
+    code, began = await command("merge", name, "--bootstrap")
+    assert (code, began) == (0, f"bootstrap of {name} is done\n")
+    mirror.check()
+    await listed(command, name, state="running", trouble="")
 
 
 async def announcements(fleet, mirror):
@@ -106,7 +115,7 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             assert (code, "1 rows upserted" in merged) == (0, True), merged
             orders.check()
             code, failed = await command(*CRON["args"][1:-1], fleet.name)
-            assert (code, "error: BadConfig: BadConfig: mirror" in failed) == (3, True), failed
+            assert (code, "error: BadConfig: mirror" in failed) == (3, True), failed
 
             assert (await command("pause", name))[0] == 0
             await orders.write(put(5, name="e"))
@@ -128,16 +137,7 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             seen = await listed(command, name, lag_events=0)
             events = await eventually(lambda: announcements(fleet, orders))
 
-            # Case 34: somebody makes the changelog anew. Nothing goes on until a person says that it may begin again.
-            again(orders)
-            await orders.write(put(7, name="g"), put(8, name="h"))
-            code, lost = await command("merge", name, "--once")
-            assert (code, "error: WatermarkLost: WatermarkLost: changelog" in lost) == (1, True), lost
-            await listed(command, name, state="waiting", rows=5)
-            code, began = await command("merge", name, "--bootstrap")
-            assert (code, began) == (0, f"bootstrap of {name} is done\n")
-            orders.check()
-            await listed(command, name, state="running", trouble="")
+            await begun_again(command, orders)
         after = await listed(command, name, lag_events=0)
     assert (before["watermark"], before["lag_events"], before["last_merge"]) == ("", 2, "")
     assert first["watermark"]
