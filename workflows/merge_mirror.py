@@ -152,17 +152,6 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._tidying.look()
         return report
 
-    async def _compact_all(self) -> CompactReport | None:
-        """Whatever can be better, turn by turn until nothing is left."""
-        done = CompactReport(more=True)
-        while done.more:
-            report = await self._compact("ordered", thorough=True)
-            if report is None:
-                return None
-            before, after = done.files_before + report.files_before, done.files_after + report.files_after
-            done = replace(report, files_before=before, files_after=after)
-        return done
-
     async def _shown(self, doing: str, work: Awaitable[T]) -> T:
         """What goes on, for as long as it does, is what the loop says of itself."""
         self._doing = doing
@@ -272,6 +261,15 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if isinstance(done, CompactReport):
             return OrderReport("done", f"{done.files_before:,} files became {done.files_after:,}")
         return OrderReport("done", f"{what} of {self._asked.mirror} is done")
+
+    async def _compact_all(self) -> CompactReport | None:
+        """Whatever can be better, however many turns that takes."""
+        before = after = 0
+        while (report := await self._compact("ordered", thorough=True)) is not None:
+            before, after = before + report.files_before, after + report.files_after
+            if not report.more:
+                return replace(report, files_before=before, files_after=after)
+        return None
 
     async def _remake(self, what: str) -> MergeReport | None:
         again = what == BOOTSTRAP_SIGNAL

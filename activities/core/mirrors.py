@@ -200,7 +200,9 @@ class IndexPointer:
     path: str
     """Of the head Puffin."""
     size: int
+    """Bytes of the file."""
     sha256: str
+    """Of the file's footer, which holds the digests of all that the index is made of."""
     version: int = 1
 
     def dump(self) -> str:

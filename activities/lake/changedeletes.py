@@ -33,14 +33,18 @@ class Deletes:
         self._watermark = watermark
         self._wanted = Projection(changelog, (*config.primary_keys, config.sequence_column, config.operation_column))
         self._where = f"changelog {'.'.join(changelog.name())}, column "
+        self._merged = max(watermark.sequence_number, watermark.partial_sequence_number)
         self._smallest: tuple[int, int] | None = None
+        """Of what is merged: a late change that is not says nothing of what went before it came."""
 
     @property
     def horizon(self) -> str:
         """Deletes up to this sequence number (32 hex digits) may be missing; empty: none is. Known at the end."""
         known = self._watermark.horizon
-        if self._smallest in (None, (0, 0)) or self._is_whole():
+        if self._smallest == (0, 0) or self._is_whole():
             return known
+        if self._smallest is None:
+            return max(known, self._watermark.newest)  # nothing is left of it
         return max(known, sequence_text(*predecessor(*self._smallest)))
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -53,21 +57,23 @@ class Deletes:
         for file in self._live():
             with self._files.open_most(file.path, file.size) as parquet:
                 source = OpenFile(file, parquet, self._wanted)
-                for table in source.batches(self._groups(source)):
-                    yield self._deletes(table)
+                is_merged = file.sequence_number <= self._merged
+                for table in source.batches(self._groups(source, is_merged=is_merged)):
+                    yield self._deletes(table, is_merged=is_merged)
 
     @metadata_named()
     def _live(self) -> list[ChangelogFile]:
         head = self._table.current_snapshot()
         return [] if head is None else ChangelogFiles(self._table, self._config.sequence_column).live(head)
 
-    def _deletes(self, table: pa.Table) -> pa.Table:
+    def _deletes(self, table: pa.Table, *, is_merged: bool) -> pa.Table:
         config = self._config
         sequences = sequences_of(
             table.column(config.sequence_column), config.sequence_format, self._where + config.sequence_column
         )
         operations = operations_of(table.column(config.operation_column), self._where + config.operation_column)
-        self._see(sequences)
+        if is_merged:
+            self._see(sequences)
         counts = operations == fold.DELETE
         counts &= ~older_than(sequences, max(self._watermark.truncated, _successor(self._watermark.horizon)))
         return table.drop_columns([config.operation_column]).filter(pa.array(counts))
@@ -80,7 +86,7 @@ class Deletes:
     def _see_one(self, high: int, low: int) -> None:
         self._smallest = (high, low) if self._smallest is None else min(self._smallest, (high, low))
 
-    def _groups(self, source: OpenFile) -> list[int]:
+    def _groups(self, source: OpenFile, *, is_merged: bool) -> list[int]:
         """Row groups that may hold deletes: of our own changelogs, statistics say where there are none."""
         groups = range(source.parquet.metadata.num_row_groups)
         if PIPELINE not in self._table.properties:
@@ -91,7 +97,8 @@ class Deletes:
             sequences = source.statistics(self._config.sequence_column, group)
             if operations is not None and sequences is not None and operations.min > _DELETE:
                 idle.add(group)
-                self._see_one(*map(int, sequence_words(sequences.min)))
+                if is_merged:
+                    self._see_one(*map(int, sequence_words(sequences.min)))
         return [group for group in groups if group not in idle]
 
     def _is_whole(self) -> bool:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, find, without_older
-from activities.core.mirrors import IndexPointer, Keys
+from activities.core.index import Found, Segment, between, find, fold, nothing, taken, without_older
+from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries
 from activities.lake.indexhead import (
@@ -78,6 +78,14 @@ class MirrorIndex:
         if len(lost):
             raise IndexUnusable(f"{len(lost)} of its entries name data files that are gone, such as number {lost[0]}")
         return found
+
+    def entries(self, first: int, stop: int | None) -> Entries:
+        """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
+        parts = [between(one.entries, max(first, one.first), stop) for one in self._counting()]
+        found = fold(parts or [nothing()])
+        high, low = pair(self.head.truncated)
+        sequences = found.sequences
+        return taken(found, ~((sequences.high < high) | ((sequences.high == high) & (sequences.low < low))))
 
     def _counting(self) -> Iterator[Segment]:
         """What counts of each segment."""

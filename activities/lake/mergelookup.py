@@ -12,10 +12,10 @@ from pyiceberg.schema import Schema
 
 from activities.core.deciding import Decision, decide
 from activities.core.index import Found
-from activities.core.mirrors import MirrorConfig, Sequences, Watermark
+from activities.core.mirrors import MirrorConfig, Watermark
 from activities.core.sequences import older_than
-from activities.lake.changecolumns import sequences_of
 from activities.lake.content import Files
+from activities.lake.indexsources import mirror_sequences
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.live import LiveFile
 from activities.lake.mergebatch import Batch
@@ -86,7 +86,7 @@ def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[s
             rows += file.rows - len(deleted_rows(files, file))
             continue
         parts = [
-            part.positions[older_than(_sequences(config, part.rows.column(0)), below)]
+            part.positions[older_than(mirror_sequences(config, part.rows.column(0)), below)]
             for part in live_rows(files, schema, file, [config.sequence_column])
         ]
         positions = np.concatenate([np.empty(0, np.uint32), *parts])
@@ -105,9 +105,4 @@ def _all_below(config: MirrorConfig, schema: Schema, file: LiveFile, below: str)
         return False
     upper = from_bytes(field.field_type, raw)  # type: ignore[arg-type]  # a primitive, as all columns with bounds
     column = pa.chunked_array([pa.array([upper], schema_to_pyarrow(field.field_type, include_field_ids=False))])
-    return bool(older_than(_sequences(config, column), below)[0])
-
-
-def _sequences(config: MirrorConfig, column: pa.ChunkedArray | pa.Array) -> Sequences:
-    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-    return sequences_of(chunked, config.sequence_format, f"mirror {config.mirror}, column {config.sequence_column}")
+    return bool(older_than(mirror_sequences(config, column), below)[0])

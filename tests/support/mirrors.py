@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.io.pyarrow import _dataframe_to_data_files, schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from temporalio.testing import ActivityEnvironment
@@ -276,6 +276,18 @@ class Mirror:
         """The rows, which PyIceberg, DuckDB and ClickHouse all find (case 46)."""
         [rows] = same_by_all_readers(self.fleet, [self.config.mirror])
         return rows
+
+
+def compact(table: Table) -> None:
+    """What another engine's compaction does: all rows in one new file, in one snapshot."""
+    rows = table.scan().to_arrow()
+    with table.transaction() as transaction:
+        [made] = _dataframe_to_data_files(table.metadata, rows, table.io)
+        producer = transaction.update_snapshot().overwrite()
+        for task in table.scan().plan_files():
+            producer.delete_data_file(task.file)
+        producer.append_data_file(made)
+        producer.commit()
 
 
 def same_by_all_readers(fleet: Fleet, tables: Sequence[str]) -> list[list[tuple[Any, ...]]]:
