@@ -216,6 +216,17 @@ async def test_many_bytes_make_a_piece_of_fewer_changes(orders):
     assert max(mirror.pieces) <= 50
 
 
+@pytest.mark.parametrize("group_bytes", [0, 2**30], ids=["bit by bit", "by row groups"])
+async def test_files_that_are_too_large_to_be_fetched_at_once_hold_the_same(orders, monkeypatch, group_bytes):
+    """Case 58."""
+    monkeypatch.setattr("activities.lake.content.WHOLE_BYTES", 0)
+    monkeypatch.setattr("activities.lake.content.GROUP_BYTES", group_bytes)
+    await orders.append(*range(1, 10))
+    mirror = follower(orders, batch_rows=4)
+    assert mirror.all("id", "name") == [(number, f"n{number}") for number in range(1, 10)]
+    assert mirror.pieces == [4, 4, 1]
+
+
 async def test_pieces_of_a_large_snapshot_do_not_read_the_whole_of_it(orders, monkeypatch):
     """Case 59: the cost of a piece follows the piece, since statistics say which row groups hold it."""
     monkeypatch.setattr("activities.lake.rows.GROUP_BYTES", 100_000)
