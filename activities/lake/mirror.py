@@ -1,7 +1,7 @@
 """Mirror tables: making them, and what their head says of how far they have merged."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,8 +175,11 @@ def state_of(config: MirrorConfig, table: Table) -> Mirror:
     where, said = f"mirror {config.mirror}", table.properties
     ours = _newest_of_ours(where, table)
     if ours is None or ours.summary is None:
-        return Mirror(table, None, None, None, _columns(where, said.get(COLUMNS, "")))
+        columns = _columns(where, said.get(COLUMNS, ""))
+        _check_columns(where, table, columns)
+        return Mirror(table, None, None, None, columns)
     watermark = Watermark.load(str(ours.summary[WATERMARK]), config.mirror)
+    _check_columns(where, table, watermark.columns)
     pointer = ours.summary[INDEX]
     index = IndexPointer.load(str(pointer)) if pointer else None
     return Mirror(table, watermark, index, ours.snapshot_id, watermark.columns)
@@ -213,6 +216,21 @@ def _check_ours(config: MirrorConfig, table: Table) -> None:
         raise BadConfig(
             f"{where} is that of {said[CHANGELOG]}, and mirrors.yaml makes it from {config.changelog}; give the new "
             "mirror another name, or drop the table"
+        )
+
+
+def _check_columns(where: str, table: Table, merged: Iterable[str]) -> None:
+    """See that the columns are there that merges brought, and that none must have values."""
+    fields = table.schema().fields
+    if lost := sorted(set(merged) - {field.name for field in fields}):
+        raise MirrorForeign(
+            f"{where} lacks {', '.join(lost)}, which merges brought: somebody dropped or renamed them in the mirror; "
+            "undo that with an Iceberg client, or drop the table and have it made anew"
+        )
+    if required := [field.name for field in fields if field.required]:
+        raise MirrorForeign(
+            f"{where}: somebody made {', '.join(required)} required, and a row may lack any value; make them optional "
+            "again with an Iceberg client"
         )
 
 

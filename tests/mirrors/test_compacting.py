@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from activities import failpoints
+from activities import compacting, failpoints
+from activities.core.faults import CommitConflict
 from activities.core.mirrors import INDEX, WATERMARK, CompactionRules
 from support.mirrors import gone, opened, put, update
 
@@ -121,6 +122,44 @@ async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_4
         orders.check()
         assert len({file["spec_id"] for file in files(orders)}) <= 2
         orders.by_all_readers()
+
+
+class DiedError(Exception):
+    """Stands for the end of the worker: nothing of what it knew is left."""
+
+
+@pytest.mark.parametrize("point", ["compact-after-write", "compact-before-commit", "compact-after-commit"])
+async def test_a_worker_that_dies_leaves_the_old_files_or_the_new_ones_cases_21_23(orders, point):
+    await fill(orders)
+
+    async def die():
+        raise DiedError
+
+    failpoints.arm(point, die)
+    with pytest.raises(DiedError):
+        await orders.compact()
+    failpoints.disarm()
+    landed = point == "compact-after-commit"
+    assert len(files(orders)) == (1 if landed else 8)
+    assert (await orders.compact()).files_after == (0 if landed else 1)
+    await orders.write(update(20, name="after"), gone(41))
+    assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+
+
+async def test_a_writer_that_never_stops_has_the_compaction_given_up_with_a_clear_cause_case_33(orders, monkeypatch):
+    monkeypatch.setattr(compacting, "TRIES", 2)
+    await fill(orders)
+    held = orders.table().scan(limit=1).to_arrow()
+
+    async def append():
+        await asyncio.to_thread(orders.table().append, held.set_column(1, "id", [[1000 + len(orders.snapshots())]]))
+
+    failpoints.arm("compact-before-commit", append)
+    with pytest.raises(CommitConflict, match="2 compactions in a row lost against other writers"):
+        await orders.compact()
+    failpoints.disarm()
+    assert (await orders.compact()).files_after == 1
 
 
 async def test_lists_move_with_their_rows(fleet):
