@@ -1,6 +1,7 @@
 """A mirror begins again from its changelog as it is now; readers see old rows until all of the new ones are there."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +9,12 @@ from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
-from activities.core.faults import BadConfig, CommitConflict
+from activities.core.faults import BadConfig, CatalogRefused, CommitConflict
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
+from activities.lake.changelogtag import advance_tag
+from activities.lake.changes import Pending
 from activities.lake.changescan import pending
 from activities.lake.indexcache import cache_at
 from activities.lake.indexstore import MirrorIndex
@@ -72,7 +75,15 @@ async def _begin(context: MirrorContext, config: MirrorConfig) -> MergeWork:
         raise CommitConflict(f"mirror {config.mirror} was dropped just after it was made; ask again")
     larger = replace(config, batch_rows=max(config.batch_rows, PIECE_ROWS))
     left = await asyncio.to_thread(pending, changelog, None, larger)
+    await asyncio.to_thread(_hold, context, config, left)
     return MergeWork(context, config, mirror, left, following_anew(config, changelog, mirror))
+
+
+def _hold(context: MirrorContext, config: MirrorConfig, left: Pending) -> None:
+    """Keep what is to be merged from expiring meanwhile: from then on nobody could tell what came since."""
+    if left.snapshots:
+        with contextlib.suppress(CatalogRefused):  # somebody else's changelog, which tidying says
+            advance_tag(context.lake, config, replace(left.before, partial_snapshot=left.snapshots[-1].id))
 
 
 async def _gather(work: MergeWork) -> Gathering:

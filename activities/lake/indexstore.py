@@ -6,15 +6,15 @@ and the caller makes the index anew (`indexrebuild`).
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, between, find, fold, nothing, taken, without_older
+from activities.core.index import Found, between, find, fold, without_older, without_truncated
+from activities.core.indexsegments import Segment
 from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries
@@ -71,8 +71,7 @@ class MirrorIndex:
         Raises:
             IndexUnusable: an entry names a data file that the mirror has no more.
         """
-        found = find(self._counting(), keys)
-        found = without_older(found, pair(self.head.truncated))
+        found = without_older(find(self.segments, keys), pair(self.head.truncated))
         numbers = found.file[found.live]
         lost = numbers[~self._is_live[np.minimum(numbers, len(self._is_live) - 1)] | (numbers >= self.next_file)]
         if len(lost):
@@ -81,19 +80,8 @@ class MirrorIndex:
 
     def entries(self, first: int, stop: int | None) -> Entries:
         """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
-        parts = [between(one.entries, max(first, one.first), stop) for one in self._counting()]
-        found = fold(parts or [nothing()])
-        high, low = pair(self.head.truncated)
-        sequences = found.sequences
-        return taken(found, ~((sequences.high < high) | ((sequences.high == high) & (sequences.low < low))))
-
-    def _counting(self) -> Iterator[Segment]:
-        """What counts of each segment."""
-        for record, segment in zip(self.head.segments, self.segments, strict=True):
-            if record.kind == "merging":
-                yield replace(segment, first=self.head.merged)
-            else:
-                yield segment
+        parts = [between(one.entries, first, stop) for one in self.segments]
+        return without_truncated(fold(parts), pair(self.head.truncated))
 
 
 def open_index(

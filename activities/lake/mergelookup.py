@@ -23,6 +23,7 @@ from activities.lake.mirrorrows import live_rows
 from activities.lake.positiondeletes import Positions, deleted_rows
 
 Flags = npt.NDArray[np.bool_]
+_ROW_BITS, _ROW = np.uint64(32), np.uint64(2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ def look_up(index: MirrorIndex, batch: Batch, before: Watermark) -> Lookup:
 
 def _by_path(index: MirrorIndex, found: Found, chosen: Flags) -> dict[str, Positions]:
     """Positions of some keys' rows by the path of their file, each ascending."""
-    files, rows = found.file[chosen], found.row[chosen]
-    order = np.lexsort((rows, files))
-    files, rows = files[order], rows[order]
-    numbers, starts = np.unique(files, return_index=True)
+    files, rows = found.file[chosen].astype(np.uint64), found.row[chosen]
+    places = np.sort(files << _ROW_BITS | rows)
+    files, rows = places >> _ROW_BITS, (places & _ROW).astype(np.uint32)
+    starts = np.flatnonzero(np.diff(files, prepend=np.uint64(0)))  # files are numbered from 1
     parts = np.split(rows, starts[1:]) if len(rows) else []
-    return {index.files[int(number)]: part for number, part in zip(numbers, parts, strict=True)}
+    return {index.files[int(number)]: part for number, part in zip(files[starts], parts, strict=True)}
 
 
 def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[str, LiveFile], below: str) -> Truncated:

@@ -99,11 +99,9 @@ def delete_rows(
     files: Files, live: Mapping[str, LiveFile], gone: Mapping[str, Positions], truncated: Truncated
 ) -> Deleted:
     """Put what goes together with what is deleted already."""
-    together = {
-        path: np.union1d(gone.get(path, positiondeletes.NONE), truncated.gone.get(path, positiondeletes.NONE))
-        for path in gone.keys() | truncated.gone.keys()
-        if path not in truncated.files
-    }
+    together = {path: rows for path, rows in gone.items() if path not in truncated.files}
+    for path, rows in truncated.gone.items():
+        together[path] = np.union1d(together[path], rows) if path in together else rows
     every = positiondeletes.touch(files, live, together)
     touched = [one for one in every if one.live.path not in truncated.files]
     left = [one for one in touched if not one.is_gone]

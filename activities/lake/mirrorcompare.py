@@ -106,10 +106,12 @@ class _Range:
         expected = self._expected(there, at)
         differing = _unequal(expected, self._rows.take(pa.array(at[there])), self._terms.types)
         lost = self._changes.take(pa.array(folded.rows[missing])).select(self._names)
+        mirror, wrong = self._sum(self._rows), len(again) + len(missing) + len(extra) + len(differing)
         result = RangeFound(
-            self._sum(self._rows),
-            self._sum(expected) + self._sum(lost),
-            len(again) + len(missing) + len(extra) + len(differing),
+            mirror,
+            # Where every row is, byte by byte, what is expected, so is the sum.
+            self._sum(expected) + self._sum(lost) if wrong else mirror,
+            wrong,
             len(refused),
             tuple(self._told(again, missing, extra, there[differing], at)),
         )

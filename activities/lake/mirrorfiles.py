@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
@@ -27,6 +28,8 @@ GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 GROUP_ROWS = 128 * 1024
 """The most rows of a row group: old rows are read back by groups."""
+SAMPLE_ROWS = 4096
+"""Rows that tell whether a column's values repeat."""
 MOST_OPEN = 64
 """Files that are written at once; rows of more partitions end files early."""
 FILE_ROWS = 4 * 2**20
@@ -155,9 +158,8 @@ class _PartFile:
         self._partition = partition
         self._tables: list[pa.Table] = []
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(
-            self._file, schema, compression="zstd", store_decimal_as_integer=True, store_schema=False
-        )
+        self._schema = schema
+        self._writer: pq.ParquetWriter | None = None
 
     def add(self, table: pa.Table) -> int:
         """Answers the file's bytes so far."""
@@ -169,17 +171,46 @@ class _PartFile:
     def write(self) -> int:
         """Make row groups of what waits; answers the file's bytes so far."""
         if self._tables:
-            self._writer.write_table(pa.concat_tables(self._tables), row_group_size=GROUP_ROWS)
+            rows = pa.concat_tables(self._tables)
+            self._opened(rows).write_table(rows, row_group_size=GROUP_ROWS)
             self._tables, self.waiting = [], 0
         return int(self._file.tell())
 
+    def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=_repeating(rows),
+                store_decimal_as_integer=True,
+                store_schema=False,
+            )
+        return self._writer
+
     def close(self) -> MadeMirrorFile:
         self.write()
-        self._writer.close()
+        writer = self._opened(self._schema.empty_table())
+        writer.close()
         self._file.close()
-        metadata: Any = self._writer.writer.metadata
+        metadata: Any = writer.writer.metadata
         size = self._path.stat().st_size
         return MadeMirrorFile(self.ordinal, self._path, self._partition, self.rows, size, metadata)
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """Columns whose values repeat: for the others a dictionary takes as long as all the rest, and more room."""
+    sample = rows.slice(0, SAMPLE_ROWS)
+    return [
+        name
+        for name, column in zip(sample.column_names, sample.columns, strict=True)
+        if not pa.types.is_nested(column.type) and pc.count_distinct(_plain(column)).as_py() * 2 <= len(column)
+    ]
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_extension = isinstance(column.type, pa.BaseExtensionType)
+    return column.cast(column.type.storage_type) if is_extension else column
 
 
 def described(metadata: TableMetadata, made: MadeMirrorFile, stored: str) -> DataFile:

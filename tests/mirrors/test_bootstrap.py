@@ -8,6 +8,7 @@ from activities import bootstrapping, failpoints
 from activities.bootstrapping import bootstrap_mirror
 from activities.contracts.mirrors import MirrorInput
 from activities.core.faults import MirrorForeign, WatermarkLost
+from support.following import Follower
 from support.lakereaders import ALWAYS_TRUE
 from support.mirrors import Row, compact, gone, opened, put, truncated, update
 
@@ -126,6 +127,24 @@ async def test_a_watermark_that_has_expired_is_said_and_the_mirror_begins_again_
     await orders.write(put(32, name="z"))
     await orders.merge()
     orders.check()
+
+
+async def test_what_a_mirror_begins_with_is_held_against_expiry_until_it_is_there_case_47(orders):
+    """It may take longer than the changelog's snapshots are kept."""
+    follower = Follower(orders.context.lake, orders.config)
+
+    async def meanwhile():
+        await orders.write(put(20, name="meanwhile"))
+        await orders.write(put(21, name="and more"))
+        assert follower.let_expire() == 2
+
+    failpoints.arm("merge-before-commit", meanwhile)
+    await bootstrap(orders)
+    failpoints.disarm()
+    follower.let_expire()
+    await orders.merge()
+    orders.check()
+    assert {20, 21} < {key for (key,) in orders.read("id")}
 
 
 async def test_a_changelog_that_was_compacted_is_not_merged_again_case_48(orders):
