@@ -12,7 +12,8 @@ from activities.lake import changelogtag
 from activities.lake.changescan import tag_name
 from activities.lake.mirrornames import metadata_place
 from support.lakereaders import plain
-from support.mirrors import context_of, gone, opened, put, update
+from support.mirrorcontext import mirror_context
+from support.mirrors import gone, opened, put, update
 
 AT_ONCE = ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0)
 LATER = replace(AT_ONCE, grace_seconds=3600)
@@ -175,7 +176,8 @@ async def test_nats_being_away_keeps_nothing_else_from_being_done(fleet, orders)
     await orders.tidy()
     before = await orders.objects("data/")
     fleet.point(nats=1)
-    async with context_of(fleet, orders.config) as away:
+    settings = fleet.settings()
+    async with mirror_context(settings, fleet.name, fleet.temporal, fleet.directory / "away", orders.config) as away:
         orders.context = replace(orders.context, bus=away.bus)
         with pytest.raises(BusUnavailable):
             await orders.tidy()
