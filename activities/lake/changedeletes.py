@@ -58,8 +58,9 @@ class Deletes:
             with self._files.open_most(file.path, file.size) as parquet:
                 source = OpenFile(file, parquet, self._wanted)
                 is_merged = file.sequence_number <= self._merged
-                for table in source.batches(self._groups(source, is_merged=is_merged)):
-                    yield self._deletes(table, is_merged=is_merged)
+                for group in self._groups(source, is_merged=is_merged):
+                    for table in source.batches([group]):
+                        yield self._deletes(table, is_merged=is_merged)
 
     @metadata_named()
     def _live(self) -> list[ChangelogFile]:

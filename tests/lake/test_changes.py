@@ -1,6 +1,7 @@
 """What is new in a changelog since a watermark: each change once, whatever became of old snapshots, or a clear stop."""
 
 import itertools
+import random
 import time
 
 import numpy as np
@@ -214,6 +215,17 @@ async def test_many_bytes_make_a_piece_of_fewer_changes(orders):
     assert [value for value, _ in mirror.all("id", "name")] == list(range(1, 201))
     assert len(mirror.pieces) > 4
     assert max(mirror.pieces) <= 50
+
+
+@pytest.mark.parametrize("group_bytes", [0, 2**30], ids=["bit by bit", "by row groups"])
+async def test_files_that_are_too_large_to_be_fetched_at_once_hold_the_same(orders, monkeypatch, group_bytes):
+    """Case 58."""
+    monkeypatch.setattr("activities.lake.content.WHOLE_BYTES", 0)
+    monkeypatch.setattr("activities.lake.content.GROUP_BYTES", group_bytes)
+    await orders.append(*range(1, 10))
+    mirror = follower(orders, batch_rows=4)
+    assert mirror.all("id", "name") == [(number, f"n{number}") for number in range(1, 10)]
+    assert mirror.pieces == [4, 4, 1]
 
 
 async def test_pieces_of_a_large_snapshot_do_not_read_the_whole_of_it(orders, monkeypatch):
@@ -567,3 +579,37 @@ async def test_a_batch_of_100_000_changes_is_read_quickly(orders, record_propert
     record_property("seconds", seconds)
     assert taken.changes.num_rows == 100_000
     assert seconds < 2
+
+
+async def something_happens(orders, mirror, dice, written):
+    """Answers how many changes were written by then: their ids are 1 to that."""
+    match dice.choice(["append", "append", "rewrite", "tag", "expire"]):
+        case "append":
+            more = dice.choice([1, 2, 5])
+            await orders.append(*range(written + 1, written + more + 1))
+            return written + more
+        case "rewrite" if written:
+            await rewritten(orders, list(range(1, written + 1)))
+        case "tag" if mirror.watermark is not None:
+            advance_tag(mirror.lake, mirror.config, mirror.watermark)
+        case "expire":
+            mirror.let_expire(keep=dice.choice([1, 2, 3]))
+    return written
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+async def test_whatever_happens_to_a_changelog_no_change_is_skipped(orders, seed):
+    """Cases 47, 48 and 58 in any order: everything comes, or the mirror says that it is lost and begins again."""
+    dice, mirror = random.Random(seed), follower(orders, batch_rows=3)
+    written, seen, lost = 0, list[int](), 0
+    for turn in range(24):
+        if turn < 23:
+            written = await something_happens(orders, mirror, dice, written)
+        try:
+            while (turn == 23 or dice.random() < 0.5) and (taken := mirror.one(["id"])) is not None:
+                seen += taken.changes.column("id").to_pylist()
+        except WatermarkLost:
+            mirror.watermark, seen, lost = None, [], lost + 1  # as a bootstrap does
+    while (taken := mirror.one(["id"])) is not None:
+        seen += taken.changes.column("id").to_pylist()
+    assert set(seen) == set(range(1, written + 1)), f"seed {seed}, lost {lost} times"
