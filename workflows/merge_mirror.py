@@ -244,7 +244,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return OrderReport("failed", f"{self._asked.mirror} is paused; {self.resumed_by} has it go on", who="user")
         if self._trouble is not None:
             trouble = self._trouble
-            return OrderReport("failed", self._words(trouble), cause=trouble.cause, who=trouble.who)
+            rest = f"; when that is mended, {self.resumed_by} has it go on" if trouble.for_good else ""
+            return OrderReport("failed", f"{trouble.message}{rest}", cause=trouble.cause, who=trouble.who)
         return None
 
     async def _carry_out(self, what: str) -> OrderReport:
@@ -283,8 +284,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         report: MergeReport | None = await self._unless_interrupted(self._shown(doing, work))
         if report is not None:
             self._take(report)
-        if report is not None and again:
-            self._trouble, self._woken = None, True
+            self._woken = True  # a merge tells how far the mirror is now
+            self._trouble = None if again else self._trouble
         return report
 
     # --- state --------------------------------------------------------------------------------------------------

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from activities.announcing_changelogs import changelog_subject
 from starter.main import build
 from support.fleet import eventually
-from support.mirrors import gone, opened, put
+from support.mirrors import FIELDS, gone, opened, put
 from worker.wiring import open_bus
+
+JOB = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "k8s" / "merge-cronjob.yaml").read_text())
+[CRON] = JOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
 
 
 @pytest.fixture
@@ -65,6 +70,29 @@ async def announced(fleet, mirror):
     await bus.close()
 
 
+async def begun_again(command, mirror):
+    """Case 34: somebody makes the changelog anew. Nothing goes on until a person says that it may begin again."""
+    mirror.context.lake.catalog.drop_table(mirror.config.changelog)
+    mirror.make(FIELDS)
+    mirror.written.clear()
+    await mirror.write(put(7, name="g"), put(8, name="h"))
+    name = mirror.config.mirror
+    code, lost = await command("merge", name, "--once")
+    assert (code, f"error: WatermarkLost: mirror {name}: its changelog" in lost) == (1, True), lost
+    await listed(command, name, state="waiting", rows=5)
+    code, began = await command("merge", name, "--bootstrap")
+    assert (code, began) == (0, f"bootstrap of {name} is done\n")
+    mirror.check()
+    await listed(command, name, state="running", trouble="")
+
+
+async def announcements(fleet, mirror):
+    """The events of the mirror, once its newest snapshot has one."""
+    events = await fleet.events(mirror.config.mirror.partition(".")[2])
+    head = str(mirror.table().current_snapshot().snapshot_id)
+    return events if events and events[-1]["snapshotId"] == head else None
+
+
 async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
     """Cases 61 and 62: a mirror that fails keeps the other from nothing, and a pause holds one until it is resumed."""
     async with opened(fleet) as orders, opened(fleet) as customers:
@@ -86,8 +114,8 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             code, merged = await command("merge", name, "--once")
             assert (code, "1 rows upserted" in merged) == (0, True), merged
             orders.check()
-            code, failed = await command("merge", "--once", "--all")
-            assert (code, "error: BadConfig: BadConfig: mirror" in failed) == (3, True), failed
+            code, failed = await command(*CRON["args"][1:-1], fleet.name)
+            assert (code, "error: BadConfig: mirror" in failed) == (3, True), failed
 
             assert (await command("pause", name))[0] == 0
             await orders.write(put(5, name="e"))
@@ -104,12 +132,21 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             await orders.write(put(1, 1, name="too late"), put(6, name="f"))
             assert (await command("merge", name, "--once"))[0] == 0
             orders.check()
+            compared = await told(command, "verify", name)
             code, watched = await command("show", name)
+            seen = await listed(command, name, lag_events=0)
+            events = await eventually(lambda: announcements(fleet, orders))
+
+            await begun_again(command, orders)
+        after = await listed(command, name, lag_events=0)
     assert (before["watermark"], before["lag_events"], before["last_merge"]) == ("", 2, "")
     assert first["watermark"]
     assert first["last_merge"]
     assert f"{customers.config.mirror} is waiting: BadConfig: mirror {customers.config.mirror}" in shown
     assert paused["lag_seconds"] > 0
+    assert (compared["status"], compared["rows"], compared["index"]) == ("equal", 5, "whole")
+    assert (seen["rows"], seen["watermark"]) == (5, events[-1]["mirror"]["changelogSnapshotId"])
+    assert (after["rows"], after["watermark"]) == (2, str(orders.changelog().current_snapshot().snapshot_id))
     assert (code, "lag       0 events, none" in watched) == (0, True)
     assert "rows upserted" in watched
 
