@@ -24,8 +24,8 @@ _DELETE = "delete"
 class Deletes:
     """The deletes of a changelog as it is now that count for a mirror, to be gone through once.
 
-    Those that the mirror has not merged yet are among them: they will win against what is older anyway, and nothing
-    that the mirror holds may give way to them.
+    What is newer than anything that the mirror has merged is left out: to the merge that brings it, it would be merged
+    already, and the key update that it may be half of could take no values from the row before it.
     """
 
     def __init__(self, changelog: Table, config: MirrorConfig, watermark: Watermark, files: Files) -> None:
@@ -75,7 +75,7 @@ class Deletes:
         operations = operations_of(table.column(config.operation_column), self._where + config.operation_column)
         if is_merged:
             self._see(sequences)
-        counts = operations == fold.DELETE
+        counts = (operations == fold.DELETE) & older_than(sequences, _successor(self._watermark.newest))
         counts &= ~older_than(sequences, max(self._watermark.truncated, _successor(self._watermark.horizon)))
         return table.drop_columns([config.operation_column]).filter(pa.array(counts))
 
@@ -115,4 +115,5 @@ class Deletes:
 
 
 def _successor(text: str) -> str:
+    """The next number; of nothing nothing, than which none is older."""
     return f"{int(text, 16) + 1:032x}" if text else ""

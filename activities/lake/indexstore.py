@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, between, find, fold, without_older, without_truncated
+from activities.core.index import Found, between, find, fold, without_older, without_truncated
+from activities.core.indexsegments import Segment
 from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries

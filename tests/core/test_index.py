@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.core import index
-from activities.core.index import find, fold, forgetful, merge, nothing, segment_of, without_older, without_truncated
+from activities.core.index import find, fold, forgetful, merge, nothing, without_older, without_truncated
+from activities.core.indexsegments import segment_of
 from activities.core.indexsort import Ordering, rows_of_file, tombstones
 from activities.core.mirrors import Entries, Keys, Sequences
 from support.indexes import entries_of, found_of, keys_of, random_entries, rows_of

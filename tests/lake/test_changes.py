@@ -524,7 +524,7 @@ async def written(changelog, *events):
 
 def deletes_of(mirror, **more):
     table = mirror.table
-    watermark = Watermark(str(table.metadata.table_uuid), 1, 1, 1, **more)
+    watermark = Watermark(str(table.metadata.table_uuid), 1, 1, 1, **{"newest": text_of(99), **more})
     found = Deletes(table, mirror.config, watermark, mirror.lake.files())
     rows = [row for one in found for row in one.to_pylist()]
     return [(row["id"], int(row["cdc_sequence_number"][:16], 16)) for row in rows], found.horizon
@@ -544,6 +544,9 @@ async def test_the_deletes_of_a_changelog_are_found_with_their_numbers(orders):
     assert deletes_of(mirror, truncated=text_of(6)) == ([(2, 7)], "")
     assert deletes_of(mirror, horizon=text_of(5)) == ([(2, 7)], text_of(5))
     assert deletes_of(mirror, horizon=text_of(4)) == ([(1, 5), (2, 7)], text_of(4))
+    # What is not merged yet still has a row to delete.
+    assert deletes_of(mirror, newest=text_of(6)) == ([(1, 5)], "")
+    assert deletes_of(mirror, newest="") == ([], "")
 
 
 async def test_of_a_changelog_whose_history_has_expired_deletes_are_known_from_its_oldest_change_on(orders):

@@ -6,7 +6,7 @@ import pytest
 from pyiceberg.table.puffin import PuffinFile
 
 from activities.core import indexplan
-from activities.core.index import segment_of
+from activities.core.indexsegments import segment_of
 from activities.core.mirrors import Entries
 from activities.lake import indexstaging
 from activities.lake.indexcache import IndexCache

@@ -160,3 +160,15 @@ async def test_a_writer_that_never_stops_has_the_compaction_given_up_with_a_clea
         await orders.compact()
     failpoints.disarm()
     assert (await orders.compact()).files_after == 1
+
+
+async def test_lists_move_with_their_rows(fleet):
+    async with opened(fleet, {"id": "long", "tags": "list<string>"}, compaction=RULES) as tagged:
+        for key in range(4):
+            await tagged.write(put(key, tags=[f"t{key}", None]), put(key + 10, tags=None))
+            await tagged.merge()
+        assert (await tagged.compact()).files_after == 1
+        await tagged.write(put(1, unchanged=("tags",)), gone(2))
+        await tagged.merge()
+        tagged.check()
+        tagged.check_index()

@@ -11,7 +11,7 @@ from activities.contracts.mirrors import MirrorInput
 from activities.core.mirrors import INDEX, IndexPointer
 from activities.mirror_index import rebuild_index
 from support.lakereaders import ALWAYS_TRUE
-from support.mirrors import gone, opened, put, truncated, update
+from support.mirrors import Row, gone, opened, put, truncated, update
 
 
 @pytest.fixture
@@ -86,6 +86,16 @@ async def test_a_worker_that_has_cached_nothing_fetches_the_index_and_rebuilds_n
     report = await merge_late_events(orders)
     assert (report.index_rebuilt, report.upserted, report.superseded) == ("", 2, 3)
     orders.check()
+    orders.check_index()
+
+
+async def test_a_key_update_that_waits_while_the_index_is_lost_takes_values_from_its_old_row_cases_13_35_52(orders):
+    await spoil(orders, "missing")
+    number = orders.lsn + 16
+    moved = Row("insert", {"id": 70}, number, 1, ("name",))
+    await orders.write(put(71, number - 1, name="n71"), gone(71, number), moved)
+    assert (await orders.merge()).index_rebuilt
+    assert [row for row in orders.read("id", "name") if row[0] >= 70] == [(70, "n71")]
     orders.check_index()
 
 
