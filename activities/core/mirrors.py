@@ -85,6 +85,12 @@ class MirrorConfig:
     compaction: CompactionRules = CompactionRules()
     expiry: ExpiryRules = ExpiryRules()
 
+    @property
+    def unique_columns(self) -> tuple[str, ...]:
+        """Columns of which hardly a value comes twice in the mirror."""
+        key = self.primary_keys if len(self.primary_keys) == 1 else ()
+        return (*key, self.sequence_column)
+
 
 @dataclass(frozen=True)
 class Keys:

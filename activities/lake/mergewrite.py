@@ -57,7 +57,7 @@ def write_rows(
     if not count:
         return NewRows((), ordinals, rows)
     target = config.compaction.target_file_bytes
-    with MirrorWriter(metadata.schema(), metadata.spec(), target, directory) as writer:
+    with MirrorWriter(metadata.schema(), metadata.spec(), target, directory, config.unique_columns) as writer:
         for part in upserts:
             placed = writer.add(part.rows)
             ordinals[part.order], rows[part.order] = placed.files, placed.rows
@@ -100,7 +100,9 @@ def delete_rows(
 ) -> Deleted:
     """Put what goes together with what is deleted already."""
     together = {
-        path: np.union1d(gone.get(path, positiondeletes.NONE), truncated.gone.get(path, positiondeletes.NONE))
+        path: positiondeletes.union(
+            [gone.get(path, positiondeletes.NONE), truncated.gone.get(path, positiondeletes.NONE)]
+        )
         for path in gone.keys() | truncated.gone.keys()
         if path not in truncated.files
     }

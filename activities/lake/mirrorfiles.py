@@ -1,7 +1,7 @@
 """New rows of a mirror, from Arrow to Parquet files on this machine's disk, each of one partition."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,12 +62,16 @@ class MadeMirrorFile:
 class MirrorWriter:
     """Files of one commit with the fields and field ids of `schema`, cut by `spec`, in `directory`.
 
-    A file that has grown to `target_bytes` is followed by another one. In memory is a table that is added, and
+    Columns in `unique` have another value in almost each row, and so no use for a dictionary. A file that has grown to
+    `target_bytes` is followed by another one. In memory is a table that is added, and
     GROUP_BYTES. Whoever made the directory deletes it. Use as a context manager; methods block; call one at a time.
     """
 
-    def __init__(self, schema: Schema, spec: PartitionSpec, target_bytes: int, directory: Path) -> None:
+    def __init__(
+        self, schema: Schema, spec: PartitionSpec, target_bytes: int, directory: Path, unique: Collection[str] = ()
+    ) -> None:
         self._schema = schema
+        self._unique = unique
         self._arrow: pa.Schema = schema_to_pyarrow(schema)
         self._spec = spec
         self._target = target_bytes
@@ -135,7 +139,7 @@ class MirrorWriter:
                 self._close(next(iter(self._open)))
             # A name of its own, so that it can be that of the object, too.
             path = self._directory / f"{uuid.uuid4()}.parquet"
-            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record)
+            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record, self._unique)
             self._files += 1
         return self._open[part.values]
 
@@ -146,7 +150,7 @@ class MirrorWriter:
 class _PartFile:
     """One file while it is written."""
 
-    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record) -> None:
+    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record, unique: Collection[str]) -> None:
         self.ordinal = ordinal
         self.rows = 0
         self.waiting = 0
@@ -156,7 +160,12 @@ class _PartFile:
         self._tables: list[pa.Table] = []
         self._file = path.open("wb")
         self._writer = pq.ParquetWriter(
-            self._file, schema, compression="zstd", store_decimal_as_integer=True, store_schema=False
+            self._file,
+            schema,
+            compression="zstd",
+            use_dictionary=_with_dictionary(schema, unique),
+            store_decimal_as_integer=True,
+            store_schema=False,
         )
 
     def add(self, table: pa.Table) -> int:
@@ -191,3 +200,9 @@ def described(metadata: TableMetadata, made: MadeMirrorFile, stored: str) -> Dat
 def all_described(metadata: TableMetadata, made: Sequence[MadeMirrorFile], stored: Mapping[int, str]) -> list[DataFile]:
     """The same of several; `stored` is ordinal → path."""
     return [described(metadata, one, stored[one.ordinal]) for one in made]
+
+
+def _with_dictionary(schema: pa.Schema, unique: Collection[str]) -> list[str] | bool:
+    """What Parquet's writer is to be told: paths of columns of plain types, or all."""
+    plain = not any(pa.types.is_nested(field.type) for field in schema)
+    return [name for name in schema.names if name not in unique] if plain else True

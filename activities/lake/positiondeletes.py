@@ -136,7 +136,7 @@ def _read(files: Files, file: DataFile) -> dict[str, Positions]:
 
 def deleted_rows(files: Files, live: LiveFile) -> Positions:
     """The rows of one data file that are deleted."""
-    return _union([read(files, one).get(live.path, NONE) for one in live.deletes])
+    return union([read(files, one).get(live.path, NONE) for one in live.deletes])
 
 
 def touch(files: Files, live: Mapping[str, LiveFile], deleted: Mapping[str, Positions]) -> list[Touched]:
@@ -156,7 +156,7 @@ def touch(files: Files, live: Mapping[str, LiveFile], deleted: Mapping[str, Posi
         waiting = {path for one in unread for path in known[one] if path in live} - seen
     for path in sorted(seen):
         before = [known[one.file_path].get(path, NONE) for one in live[path].deletes]
-        found.append(Touched(live[path], _union([*before, deleted.get(path, NONE)])))
+        found.append(Touched(live[path], union([*before, deleted.get(path, NONE)])))
     return [one for one in found if len(one.positions)]
 
 
@@ -176,11 +176,16 @@ def _ascending(column: pa.ChunkedArray) -> Positions:
 
 
 def _unique(rows: npt.NDArray[np.integer]) -> Positions:
-    return np.unique(rows).astype(np.uint32)
+    """Each once, ascending. What is sorted in pieces already is merged, in linear time; `np.unique` would hash it."""
+    ordered = np.sort(rows, kind="stable").astype(np.uint32, copy=False)
+    kept = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=kept[1:])
+    return ordered[kept]
 
 
-def _union(parts: Sequence[Positions]) -> Positions:
+def union(parts: Sequence[Positions]) -> Positions:
+    """Rows of one data file that are in any of `parts`."""
     filled = [part for part in parts if len(part)]
     if len(filled) < 2:  # noqa: PLR2004 - nothing to be put together
         return filled[0] if filled else NONE
-    return np.unique(np.concatenate(filled))
+    return _unique(np.concatenate(filled))
