@@ -82,7 +82,7 @@ class _Turn:
             return replace(self._report, waiting_for=f"changelog {self._config.changelog} is not in the catalog yet")
         while self._may_go_on() and (taken := await self._take(looked)):
             try:
-                await self._merge(looked, taken)
+                mirror = await self._merge(looked, taken)
             except HeadMoved as moved:
                 self._lost += 1
                 if self._lost > TRIES:
@@ -95,7 +95,7 @@ class _Turn:
                     return self._report
             else:
                 self._lost = 0
-                looked = replace(looked, mirror=await asyncio.to_thread(self._read))
+                looked = replace(looked, mirror=mirror)
         return self._told(looked)
 
     async def _look(self) -> _Looked | None:
@@ -138,8 +138,8 @@ class _Turn:
         columns = wanted_columns(self._config, changelog)
         return await asyncio.to_thread(take, looked.pending, looked.watermark, self._context.lake.files(), columns)
 
-    async def _merge(self, looked: _Looked, taken: Taken) -> None:
-        """Bring one piece into the mirror.
+    async def _merge(self, looked: _Looked, taken: Taken) -> Mirror:
+        """Bring one piece into the mirror; answers what it is then.
 
         Raises:
             HeadMoved: somebody else was faster; nothing of the piece is there, or all of it.
@@ -160,6 +160,7 @@ class _Turn:
         await failpoints.reach("merge-after-commit")
         timings.told(self._config.mirror)
         self._count(prepared, done, head)
+        return mirrors.state_of(self._config, done.table)
 
     def _batch(self, looked: _Looked, taken: Taken) -> Batch:
         return batch_of(self._config, taken, looked.watermark.truncated)
