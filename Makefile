@@ -8,7 +8,7 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
+.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
 	proto lock up down clean
 
 help: ## list the targets
@@ -33,6 +33,9 @@ test-chaos: $(STAMP) ## everything goes wrong for some minutes: make test-chaos 
 
 test-cdc-random: $(STAMP) ## people write at random while everything goes wrong: make test-cdc-random SEED=7 repeats it
 	@CDC_SEED="$(SEED)" CDC_SIZE="$(SIZE)" $(BIN)/pytest -m cdcrandom -s --tb=short tests/cdcrandom
+
+test-merge-random: $(STAMP) ## the same with mirrors, which must be PostgreSQL's tables: make test-merge-random SEED=7 repeats it
+	@MERGE_SEED="$(SEED)" MERGE_SIZE="$(SIZE)" $(BIN)/pytest -m mergerandom -s --tb=short tests/mergerandom
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

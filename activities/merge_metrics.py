@@ -37,7 +37,7 @@ _MERGE_SECONDS = _meter.create_histogram(
 _HITS = _meter.create_counter("merger.index.hits", description="Keys of batches that the index knew")
 _MISSES = _meter.create_counter("merger.index.misses", description="Keys of batches that the index did not know")
 _INDEX_BYTES = _meter.create_gauge("merger.index.bytes", unit="By", description="Size of the index in the store")
-_REBUILDS = _meter.create_counter("merger.index.rebuilds", description="Indexes that were made anew, with the `cause`")
+_REBUILDS = _meter.create_counter("merger.index.rebuilds", description="Indexes that were made anew")
 _LAG_SECONDS = _meter.create_gauge(
     "merger.watermark.lag_seconds", description="How long the oldest change that is not merged has been waiting"
 )
@@ -126,6 +126,6 @@ def index_told(mirror: str, size: int) -> None:
     _INDEX_BYTES.set(size, {"table": mirror})
 
 
-def rebuild_told(mirror: str, cause: str) -> None:
-    """Report that an index was made anew; `cause` is one of few words."""
-    _REBUILDS.add(1, {"table": mirror, "cause": cause})
+def rebuild_told(mirror: str) -> None:
+    """Report that an index was made anew."""
+    _REBUILDS.add(1, {"table": mirror})

@@ -51,6 +51,7 @@ class Prepared:
 
     delta: RowDelta
     watermark: Watermark
+    index: IndexPointer | None
     counts: Counts
 
 
@@ -117,7 +118,7 @@ class PieceMerge:
         known = looked.lookup.found.known
         lookup_told(self._config.mirror, len(known), int(known.sum()))
         if looked.changes_nothing:
-            return self._prepared(looked, _Index(self._head.mirror.index))
+            return self._prepared(looked, _Index(self._head.pointer))
         return await self._written(looked, directory)
 
     def _look_up(self, batch: Batch) -> Looked:
@@ -125,8 +126,8 @@ class PieceMerge:
         lookup = look_up(self._head.index, batch, before)
         if truncated == before.truncated:
             return Looked(batch, lookup, Truncated())
-        table = self._head.mirror.table
-        return Looked(batch, lookup, truncate(self._config, self._files, table.schema(), self._head.live, truncated))
+        schema = self._metadata.schema()
+        return Looked(batch, lookup, truncate(self._config, self._files, schema, self._head.live, truncated))
 
     async def _written(self, looked: Looked, directory: Path) -> Prepared:
         with self._timings.phase("write"):
@@ -200,7 +201,7 @@ class PieceMerge:
             **{f"{PREFIX}{name}": str(count) for name, count in vars(counts).items()},
             **origin(),
         }
-        return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, counts)
+        return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, index.pointer, counts)
 
     def _key(self, kind: str, ending: str = "parquet") -> str:
         return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"

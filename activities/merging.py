@@ -7,30 +7,32 @@ have been of the very same piece.
 """
 
 import asyncio
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
 from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
-from activities.core.mirrors import MirrorConfig, Watermark
+from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.changepieces import Taken, left_of, take
+from activities.lake.changepieces import Taken, left_of
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
-from activities.lake.mergebatch import Batch, batch_of, following_of, wanted_columns
+from activities.lake.compaction import compaction_due
+from activities.lake.live import live_files
+from activities.lake.mergebatch import following_of
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
+from activities.merge_gathering import Gathering
 from activities.merge_metrics import MergeTimings, turn_told
-from activities.merge_piece import Counts, PieceMerge, Prepared
+from activities.merge_piece import Counts, Prepared
+from activities.merge_work import MergeWork
 from activities.mirror_context import MirrorContext
-from activities.mirror_head import Head, head_of
+from activities.mirror_head import Head
 
 
 async def merge_mirror(context: MirrorContext, merge: MergeInput) -> MergeReport:
@@ -50,18 +52,6 @@ async def merge_mirror(context: MirrorContext, merge: MergeInput) -> MergeReport
     return reports[0]
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """The mirror as it is, and what it lacks."""
-
-    mirror: Mirror
-    pending: Pending
-
-    @property
-    def watermark(self) -> Watermark:
-        return self.mirror.watermark or self.pending.before
-
-
 class _Turn:
     """One turn of a mirror."""
 
@@ -77,12 +67,12 @@ class _Turn:
 
     async def run(self) -> MergeReport:
         await failpoints.reach("merge-before-read")
-        looked = await self._look()
-        if looked is None:
+        work = await self._look()
+        if work is None:
             return replace(self._report, waiting_for=f"changelog {self._config.changelog} is not in the catalog yet")
-        while self._may_go_on() and (taken := await self._take(looked)):
+        while self._may_go_on() and (taken := await work.take(work.watermark)):
             try:
-                mirror = await self._merge(looked, taken)
+                mirror = await self._merge(work, taken)
             except HeadMoved as moved:
                 self._lost += 1
                 if self._lost > TRIES:
@@ -90,15 +80,15 @@ class _Turn:
                         f"mirror {self._config.mirror}: {TRIES} commits in a row lost against other writers; look for "
                         "who else writes to it, and have only its loop do so"
                     ) from moved
-                looked = await self._look()
-                if looked is None:
+                work = await self._look()
+                if work is None:
                     return self._report
             else:
                 self._lost = 0
-                looked = replace(looked, mirror=mirror)
-        return self._told(looked)
+                work = self._work(mirror, work.pending)
+        return self._told(work, await asyncio.to_thread(self._compaction_due, work.mirror))
 
-    async def _look(self) -> _Looked | None:
+    async def _look(self) -> MergeWork | None:
         """Load both tables; the mirror is made when there is none. None while there is no changelog to begin with."""
         mirror, changelog = await both(
             asyncio.to_thread(self._read_or_none), asyncio.to_thread(self._context.lake.load, self._config.changelog)
@@ -113,8 +103,13 @@ class _Turn:
         if mirror is None:
             await asyncio.to_thread(mirrors.create, self._context.lake, self._config, changelog)
             mirror = await asyncio.to_thread(self._read)
-        await asyncio.to_thread(mirrors.check_keys, self._config, mirror, changelog.schema())
-        return _Looked(mirror, await asyncio.to_thread(pending, changelog, mirror.watermark, self._config))
+        left = await asyncio.to_thread(pending, changelog, mirror.watermark, self._config)
+        mirrors.check_keys(self._config, mirror, changelog.schema())
+        return self._work(mirror, left)
+
+    def _work(self, mirror: Mirror, left: Pending) -> MergeWork:
+        following = following_of(self._config, left.table, mirror)
+        return MergeWork(self._context, self._config, mirror, left, following)
 
     def _read_or_none(self) -> Mirror | None:
         return mirrors.read(self._context.lake, self._config)
@@ -132,41 +127,36 @@ class _Turn:
             return False
         return self._report.commits == 0 or time.monotonic() < self._until
 
-    async def _take(self, looked: _Looked) -> Taken | None:
-        """The next piece, read."""
-        changelog = looked.pending.table
-        columns = wanted_columns(self._config, changelog)
-        return await asyncio.to_thread(take, looked.pending, looked.watermark, self._context.lake.files(), columns)
-
-    async def _merge(self, looked: _Looked, taken: Taken) -> Mirror:
+    async def _merge(self, work: MergeWork, taken: Taken) -> Mirror:
         """Bring one piece into the mirror; answers what it is then.
 
         Raises:
             HeadMoved: somebody else was faster; nothing of the piece is there, or all of it.
         """
         timings = MergeTimings()
-        with timings.phase("read"):
-            batch, head = await both(
-                asyncio.to_thread(self._batch, looked, taken),
-                head_of(self._context, looked.mirror, looked.watermark),
-            )
-        following = following_of(self._config, looked.pending.table, looked.mirror)
-        work = PieceMerge(self._context, self._config, head, following, timings)
-        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
-            prepared = await work.prepare(batch, Path(directory))
+        prepared, head = await work.first(taken, timings)
+        delta, counts = prepared.delta, prepared.counts
+        if taken.piece.until and prepared.watermark.truncated > head.watermark.truncated:
+            gathered = await self._gather(work, head, prepared, timings)
+            delta, counts = await asyncio.to_thread(gathered.delta, head.mirror.table), gathered.counts
         await failpoints.reach("merge-before-commit")
         with timings.phase("commit"):
-            done = await to_its_end(commit, self._context.lake, looked.mirror.table, prepared.delta)
+            done = await to_its_end(commit, self._context.lake, work.mirror.table, delta)
         await failpoints.reach("merge-after-commit")
         timings.told(self._config.mirror)
-        self._count(prepared, done, head)
+        self._count(counts, done, head)
         return mirrors.state_of(self._config, done.table)
 
-    def _batch(self, looked: _Looked, taken: Taken) -> Batch:
-        return batch_of(self._config, taken, looked.watermark.truncated)
+    async def _gather(self, work: MergeWork, head: Head, prepared: Prepared, timings: MergeTimings) -> Gathering:
+        """Everything of a snapshot behind its truncate: readers see the old rows until all that follows is there."""
+        gathered = Gathering(self._context, head)
+        await asyncio.to_thread(gathered.add, prepared)
+        while gathered.head.watermark.partial and (taken := await work.take(gathered.head.watermark)):
+            await asyncio.to_thread(gathered.add, await work.next(taken, gathered.head, timings))
+        return gathered
 
-    def _count(self, prepared: Prepared, done: Committed, head: Head) -> None:
-        self._counts += prepared.counts
+    def _count(self, counts: Counts, done: Committed, head: Head) -> None:
+        self._counts += counts
         self._report = replace(
             self._report,
             snapshot_id=str(done.snapshot_id),
@@ -175,9 +165,12 @@ class _Turn:
             **vars(self._counts),
         )
 
-    def _told(self, looked: _Looked) -> MergeReport:
+    def _compaction_due(self, mirror: Mirror) -> str:
+        return compaction_due(live_files(mirror.table), self._config)
+
+    def _told(self, work: MergeWork, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
-        at, left = looked.watermark, left_of(looked.pending, looked.watermark)
+        at, left = work.watermark, left_of(work.pending, work.watermark)
         oldest = next((one.committed_ms for one in left if one.files), 0)
         return replace(
             self._report,
@@ -187,4 +180,5 @@ class _Turn:
             watermark_time_ms=at.committed_ms,
             lag_events=sum(one.rows for one in left),
             lag_seconds=max(0.0, time.time() - oldest / 1000) if oldest else 0.0,
+            compaction_due=compaction,
         )

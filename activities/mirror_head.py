@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from activities.core.mirrors import Watermark
+from activities.core.mirrors import IndexPointer, Watermark
 from activities.lake.indexcache import cache_at
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstore import MirrorIndex, open_index
@@ -23,6 +23,8 @@ class Head:
     live: Mapping[str, LiveFile]
     """Path → data file."""
     index: MirrorIndex
+    pointer: IndexPointer | None
+    """Where that is; None: it is empty, and nowhere."""
     rebuilt: str = ""
     """Why the index had to be made anew; empty: it had not."""
 
@@ -40,11 +42,22 @@ def _open(context: MirrorContext, mirror: Mirror, watermark: Watermark) -> Head:
     live = live_files(mirror.table)
     cache, uuid = cache_at(context.cache_directory), str(mirror.table.metadata.table_uuid)
     if mirror.head is None:
-        return Head(mirror, watermark, live, MirrorIndex.empty(cache, uuid))
+        return Head(mirror, watermark, live, MirrorIndex.empty(cache, uuid), None)
     if mirror.foreign_since:
         raise IndexUnusable("others wrote to the mirror after its last merge")
-    read = context.lake.files().part
-    return Head(mirror, watermark, live, open_index(read, cache, mirror.index, uuid, live, live_row_count(live)))
+    return Head(mirror, watermark, live, opened_index(context, mirror, mirror.index, live), mirror.index)
+
+
+def opened_index(
+    context: MirrorContext, mirror: Mirror, pointer: IndexPointer | None, live: Mapping[str, LiveFile]
+) -> MirrorIndex:
+    """Open the index of some live files of a mirror. Blocks.
+
+    Raises:
+        IndexUnusable: it is not there, is damaged, or does not belong to these files.
+    """
+    cache, uuid = cache_at(context.cache_directory), str(mirror.table.metadata.table_uuid)
+    return open_index(context.lake.files().part, cache, pointer, uuid, live, live_row_count(live))
 
 
 def live_row_count(live: Mapping[str, LiveFile]) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from temporalio import activity
 
+from activities.bootstrapping import bootstrap_mirror
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import (
     CompactReport,
@@ -14,14 +15,18 @@ from activities.contracts.mirrors import (
     MirrorInput,
     MirrorTrouble,
     TidyReport,
+    VerifyMirrorInput,
+    VerifyMirrorReport,
 )
 from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
+from activities.mirror_index import rebuild_index
 from activities.steering_mirrors import signal_mirror, tell_trouble
 from activities.tidying import tidy_mirror
+from activities.verifymirror import verify_mirror
 
 PIECE_GRACE_SECONDS = 3.0
 """How long a merge may go on when its worker is told to stop: most end within it."""
@@ -41,6 +46,18 @@ class Mirrors(MirrorActivities):
         report = await until_worker_stops(merge_mirror(self._context, merge), grace=PIECE_GRACE_SECONDS)
         return replace(report, interval_seconds=config.merge_interval_seconds)
 
+    @activity.defn(name="rebuild_index")
+    @faults_named
+    async def rebuild_index(self, asked: MirrorInput) -> MergeReport:
+        """Make the mirror's index anew from the mirror and its changelog."""
+        return await until_worker_stops(rebuild_index(self._context, asked), grace=PIECE_GRACE_SECONDS)
+
+    @activity.defn(name="bootstrap_mirror")
+    @faults_named
+    async def bootstrap_mirror(self, asked: MirrorInput) -> MergeReport:
+        """Begin again from the changelog as it is now; readers see the old rows until the new ones are there."""
+        return await until_worker_stops(bootstrap_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
+
     @activity.defn(name="tell_trouble")
     @faults_named
     async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
@@ -59,6 +76,12 @@ class Mirrors(MirrorActivities):
     async def compact_mirror(self, asked: MirrorInput) -> CompactReport:
         """Rewrite files that are small or mostly deleted, in one commit."""
         return await until_worker_stops(compact_mirror(self._context, asked), grace=PIECE_GRACE_SECONDS)
+
+    @activity.defn(name="verify_mirror")
+    @faults_named
+    async def verify_mirror(self, asked: VerifyMirrorInput) -> VerifyMirrorReport:
+        """Compare the mirror with the fold of its changelog up to the watermark."""
+        return await until_worker_stops(verify_mirror(self._context, asked), grace=0.0)
 
     @activity.defn(name="tidy_mirror")
     @faults_named

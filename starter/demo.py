@@ -16,6 +16,7 @@ from activities.core.publication import place_of
 from starter.common import FAILED, console, load, load_environment, run, say
 from starter.counts import count_both
 from starter.demo_changes import create_and_install, show_changes
+from starter.demo_mirror import show_mirror
 from starter.demo_parts import command, hear, print_events, title
 from starter.duck import Duck
 from starter.export import Ended, Shown, connect, follow, start_request
@@ -34,7 +35,7 @@ GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"""
 
 
 def demo() -> None:
-    """Start the stack, make sample data, export three tables of two networks, and follow a fourth as it changes.
+    """Start the stack, make sample data, export three tables of two networks, and follow and mirror a fourth.
 
     Example: make demo
     """
@@ -55,8 +56,10 @@ def demo() -> None:
     title("5", "The changes: what SQL does to a table of PostgreSQL, in its changelog")
     create_and_install(environment)
     arrived = run(show_changes(environment))
+    title("6", "The mirror: the latest row of every key, as PostgreSQL has it now")
+    followed = run(show_mirror(environment))
     _closing(ended, environment, settings)
-    if not agreed or not arrived or any(one.code for one in ended):
+    if not agreed or not arrived or not followed or any(one.code for one in ended):
         raise typer.Exit(FAILED)
 
 
@@ -118,7 +121,7 @@ def _closing(ended: list[Ended], environment: Environment, settings: Settings) -
     addresses: dict[str, Any] = {}
     for part in status["parts"].values():
         addresses |= part["addresses"]
-    title("6", "Yours now")
+    title("7", "Yours now")
     if all(one.report is not None and one.report.status == "nothing_to_do" for one in ended):
         say("Nothing was left to do: every closed partition had been exported before.\n")
     else:
@@ -135,5 +138,6 @@ def _closing(ended: list[Ended], environment: Environment, settings: Settings) -
     say(f'Ask              icefleet sql "FROM {EXAMPLE} LIMIT 3"')
     say("Watch            icefleet watch --all")
     say("By the clock     icefleet schedules list")
+    say("Mirrors          icefleet mirrors verify shop.orders")
     say("Stop             make down          (icefleet local down; the data stay in .local)")
     say("Forget           .venv/bin/icefleet local reset")

@@ -2,26 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
-import duckdb
+from typing import Any
 
 from starter.common import console, errors, run, say
-from starter.demo_parts import command, hear, print_events
-from starter.duck import Duck
+from starter.demo_parts import HEAD, SECONDS, ask, command, hear, print_events, until
 from starter.sql import table_of
 from worker.config import Environment
 from worker.config_cdc import CaptureSource
 from worker.wiring import postgres_settings
 
-T = TypeVar("T")
-Found = tuple[list[str], list[tuple[Any, ...]]]
-"""Column names and rows."""
-
 PIPELINE, TABLE, CHANGELOG = "demo", "public.orders", "cdc.public_orders_changelog"
-SECONDS = 60
-"""How long a first copy, and then the changes, may take to arrive."""
 CREATE = """CREATE TABLE IF NOT EXISTS public.orders (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer text NOT NULL, amount numeric(10, 2), status text
 )"""
@@ -32,7 +22,6 @@ DELETE = "DELETE FROM public.orders WHERE id = {1}"
 ARRIVED = ["insert", "insert", "update", "delete"]
 QUESTION = """SELECT cdc_sequence_number, cdc_operation, id, customer, amount, status
 FROM lake.cdc.public_orders_changelog WHERE id IN ({0}, {1}) ORDER BY 1"""
-HEAD = "SELECT CAST(arg_max(snapshot_id, sequence_number) AS VARCHAR) FROM iceberg_snapshots(lake.{changelog})"
 
 
 class Shop:
@@ -80,12 +69,12 @@ async def show_changes(environment: Environment) -> bool:
     heard: set[str] = set()
     subject = f"icefleet.{environment.name}.snapshot.{CHANGELOG}"
     listening = asyncio.create_task(print_events(environment, subject, heard))
-    await _until(shop.is_followed, bool)
+    await until(shop.is_followed, bool)
     question = QUESTION.format(*await shop.change())
     started = time.monotonic()
-    columns, rows = await _until(lambda: _ask(environment, question), lambda found: len(found[1]) >= len(ARRIVED))
+    columns, rows = await until(lambda: ask(environment, question), lambda found: len(found[1]) >= len(ARRIVED))
     seconds = time.monotonic() - started
-    _, head = await _ask(environment, HEAD.format(changelog=CHANGELOG))
+    _, head = await ask(environment, HEAD.format(table=CHANGELOG))
     await hear(heard, {str(row[0]) for row in head}, listening)
     say(f"\n{question}")
     console.print(table_of(columns, rows))
@@ -94,25 +83,3 @@ async def show_changes(environment: Environment) -> bool:
         return False
     say(f"{seconds:.1f} s after the last COMMIT")
     return True
-
-
-async def _ask(environment: Environment, query: str) -> Found:
-    return await asyncio.to_thread(_ask_anew, environment, query)
-
-
-def _ask_anew(environment: Environment, query: str) -> Found:
-    with Duck(environment) as duck:  # an open one does not see namespaces that are made later
-        try:
-            return duck.query(query)
-        except duckdb.CatalogException:  # no changelog yet
-            return [], []
-
-
-async def _until(ask: Callable[[], Awaitable[T]], enough: Callable[[T], bool]) -> T:
-    """The first answer that is enough, or the last one before time is up."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        answer = await ask()
-        if enough(answer) or time.monotonic() > deadline:
-            return answer
-        await asyncio.sleep(0.1)

@@ -6,16 +6,27 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
+import duckdb
 import typer
 
 from activities.core.faults import Fault
 from starter.common import console, errors
+from starter.duck import Duck
 from starter.watch import line_of
 from worker.bus import open_bus
 from worker.config import Environment
 
+T = TypeVar("T")
+Found = tuple[list[str], list[tuple[Any, ...]]]
+"""Column names and rows."""
+
+HEAD = "SELECT CAST(arg_max(snapshot_id, sequence_number) AS VARCHAR) FROM iceberg_snapshots(lake.{table})"
+SECONDS = 60
+"""How long a first copy, and then changes, may take to arrive."""
 EVENT_SECONDS = 10
 """How long the demo waits for events of what was committed: they follow the commit, and are on their way."""
 
@@ -55,3 +66,26 @@ async def hear(heard: set[str], committed: set[str], listening: "asyncio.Task[No
     if missing := len(committed - heard):
         why = f" ({failure})" if isinstance(failure, Fault) else ""
         errors.print(f"{missing} events have not come yet{why}: they follow by themselves", style="yellow")
+
+
+async def ask(environment: Environment, query: str) -> Found:
+    """What DuckDB finds now; nothing while there is no such table."""
+    return await asyncio.to_thread(_ask_anew, environment, query)
+
+
+def _ask_anew(environment: Environment, query: str) -> Found:
+    with Duck(environment) as duck:  # an open one does not see namespaces that are made later
+        try:
+            return duck.query(query)
+        except duckdb.CatalogException:
+            return [], []
+
+
+async def until(ask: Callable[[], Awaitable[T]], enough: Callable[[T], bool]) -> T:
+    """The first answer that is enough, or the last one before time is up."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        answer = await ask()
+        if enough(answer) or time.monotonic() > deadline:
+            return answer
+        await asyncio.sleep(0.1)

@@ -69,9 +69,11 @@ def line_of(event: dict[str, Any]) -> str:
     added, removed = event.get("added", {}), int(event.get("filesRemoved", 0))
     if not partitions:
         return start + (f"{removed} files removed" if removed else "no rows: columns or positions alone")
-    names = ", ".join(partition["partition"] for partition in partitions[:3])
+    brought = f"{start}{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows"
+    # A mirror may be cut by nothing.
+    names = ", ".join(name for partition in partitions[:3] if (name := partition.get("partition")))
     rest = f" and {more} more" if more > 0 else ""
-    return f"{start}{added.get('files', 0)} files, {int(added.get('rows', 0)):,} rows: {names}{rest}"
+    return f"{brought}: {names}{rest}" if names else brought
 
 
 def _finding_line(event: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The durable loop that keeps a mirror at its changelog's end: the only writer that the mirror has."""
 
 from collections.abc import Awaitable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -143,10 +143,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         rows = f"{done['upserted']:,} rows upserted and {done['deleted']:,} deleted in {done['commits']:,} commits"
         return f"{self._asked.mirror} has everything{up_to}: {rows if done['commits'] else 'nothing was left to merge'}"
 
-    async def _compact(self, why: str) -> CompactReport | None:
-        work = workflow.execute_activity_method(
-            MirrorActivities.compact_mirror, self._mirror(), summary=why[:150], **COMPACT
-        )
+    async def _compact(self, why: str, *, thorough: bool = False) -> CompactReport | None:
+        asked = replace(self._mirror(), thorough=thorough)
+        work = workflow.execute_activity_method(MirrorActivities.compact_mirror, asked, summary=why[:150], **COMPACT)
         report: CompactReport | None = await self._unless_interrupted(self._shown("compacting", work))
         if report is not None:
             self._compaction.ended(report)
@@ -245,7 +244,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return OrderReport("failed", f"{self._asked.mirror} is paused; {self.resumed_by} has it go on", who="user")
         if self._trouble is not None:
             trouble = self._trouble
-            return OrderReport("failed", self._words(trouble), cause=trouble.cause, who=trouble.who)
+            rest = f"; when that is mended, {self.resumed_by} has it go on" if trouble.for_good else ""
+            return OrderReport("failed", f"{trouble.message}{rest}", cause=trouble.cause, who=trouble.who)
         return None
 
     async def _carry_out(self, what: str) -> OrderReport:
@@ -253,7 +253,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if self._paused and (refusal := self._refusal()) is not None:
             return refusal
         try:
-            done = await (self._compact("ordered") if what == COMPACT_SIGNAL else self._remake(what))
+            done = await (self._compact_all() if what == COMPACT_SIGNAL else self._remake(what))
         except ActivityError as failure:
             cause, message, who = cause_of(failure)
             return OrderReport("failed", message, cause=cause, who=who)
@@ -262,6 +262,15 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if isinstance(done, CompactReport):
             return OrderReport("done", f"{done.files_before:,} files became {done.files_after:,}")
         return OrderReport("done", f"{what} of {self._asked.mirror} is done")
+
+    async def _compact_all(self) -> CompactReport | None:
+        """Whatever can be better, however many turns that takes."""
+        before = after = 0
+        while (report := await self._compact("ordered", thorough=True)) is not None:
+            before, after = before + report.files_before, after + report.files_after
+            if not report.more:
+                return replace(report, files_before=before, files_after=after)
+        return None
 
     async def _remake(self, what: str) -> MergeReport | None:
         again = what == BOOTSTRAP_SIGNAL
@@ -275,8 +284,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         report: MergeReport | None = await self._unless_interrupted(self._shown(doing, work))
         if report is not None:
             self._take(report)
-        if report is not None and again:
-            self._trouble, self._woken = None, True
+            self._woken = True  # a merge tells how far the mirror is now
+            self._trouble = None if again else self._trouble
         return report
 
     # --- state --------------------------------------------------------------------------------------------------

@@ -65,12 +65,13 @@ def choose(files: Sequence[FileFacts], rules: CompactionRules, *, thorough: bool
 
 
 def _by_rules(files: Sequence[FileFacts], rules: CompactionRules) -> tuple[list[FileFacts], list[FileFacts]]:
-    """The small ones and the mostly deleted ones.
+    """The small ones and, of the others, the mostly deleted ones.
 
     Small files are put together by about `small_files` of a size at once: so a row is rewritten a few times until it
-    lies in a large file, and not each time when some more rows have come.
+    lies in a large file, and not each time when some more rows have come. What is deleted of small files costs readers
+    little, and would otherwise have them rewritten after every merge.
     """
-    deleted = [file for file in files if file.deleted > rules.deleted_ratio * file.rows]
+    deleted = [file for file in files if not _is_small(file, rules) and file.deleted > rules.deleted_ratio * file.rows]
     small: list[FileFacts] = []
     for group in _small(files, rules).values():
         tiers = defaultdict[int, list[FileFacts]](list)
@@ -90,9 +91,13 @@ def _all(files: Sequence[FileFacts], rules: CompactionRules) -> tuple[list[FileF
 def _small(files: Sequence[FileFacts], rules: CompactionRules) -> dict[Hashable, list[FileFacts]]:
     groups = defaultdict[Hashable, list[FileFacts]](list)
     for file in files:
-        if file.size < min(rules.small_file_bytes, rules.target_file_bytes) and file.rows < ROWS_PER_TURN // 2:
+        if _is_small(file, rules):
             groups[file.partition].append(file)
     return groups
+
+
+def _is_small(file: FileFacts, rules: CompactionRules) -> bool:
+    return file.size < min(rules.small_file_bytes, rules.target_file_bytes) and file.rows < ROWS_PER_TURN // 2
 
 
 def _tier(file: FileFacts, rules: CompactionRules) -> int:

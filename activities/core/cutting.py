@@ -30,6 +30,14 @@ class Mark:
     ties: int = 0
     """Of those with this number the first so many, in the changelog's order; 0: all."""
 
+    def equals(self, sequences: Sequences) -> npt.NDArray[np.bool_]:
+        """Which have this number."""
+        return _is(sequences, self.sequence)
+
+    def is_after(self, sequences: Sequences) -> npt.NDArray[np.bool_]:
+        """Which have a smaller one."""
+        return ~_above(sequences, self.sequence) & ~_is(sequences, self.sequence)
+
 
 @dataclass(frozen=True)
 class Span:
@@ -119,7 +127,7 @@ class Smallest:
                 counts |= equal & (self._ties + np.cumsum(equal) > self._after.ties)
                 self._ties += int(equal.sum())
         if self._limit is not None:
-            counts &= ~_above(sequences, self._limit) & ~_is(sequences, self._limit)
+            counts &= Mark(self._limit).is_after(sequences)
         return counts
 
     def _settle(self) -> None:

@@ -11,86 +11,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from activities.core.indexsegments import Flags, Rows, Segment, passes, slots
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
-Starts = npt.NDArray[np.uint32]
-Bits = npt.NDArray[np.uint8]
-
-SIEVE_SLOTS = 16
-"""For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
-LARGEST_SIEVE = 2**26
-_PIECE = 2**17
-_BITS = np.array([1, 2, 4, 8, 16, 32, 64, 128], np.uint8)
 _STEPS = 8
 """Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
 few buckets have more."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
-
-    entries: Entries
-    starts: Starts
-    """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
-    each bucket begins, and behind the last one the number of entries."""
-    sieve: Bits
-    """The same for many more slots: a bit for each that says whether there is any key. Empty: there is no sieve."""
-    first: int = 0
-    """Entries with a smaller `high` do not count."""
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-
-def segment_of(entries: Entries) -> Segment:
-    """Entries that are in memory, with a directory and a sieve."""
-    high = entries.keys.high
-    return Segment(entries, starts_of(high), sieve_of(high))
-
-
-def starts_of(high: Words) -> Starts:
-    """The directory of keys that ascend."""
-    starts = np.zeros(_power(len(high)) + 1, np.uint32)
-    for piece in _pieces(high):
-        places = _slots(high, piece, len(starts) - 1) + 1
-        counted = np.bincount(places - places[0])
-        starts[places[0] : places[0] + len(counted)] += counted.astype(np.uint32)
-    return np.cumsum(starts, out=starts)
-
-
-def sieve_of(high: Words) -> Bits:
-    """The sieve of keys that ascend."""
-    sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE) // 8, np.uint8)
-    for piece in _pieces(high):
-        slots = _slots(high, piece, len(sieve) * 8)
-        np.bitwise_or.at(sieve, slots >> 3, _BITS[slots & 7])
-    return sieve
-
-
-def _passes(segment: Segment, high: Words) -> Flags:
-    """Which keys are not told by the sieve to be none of the segment's."""
-    slots = _slots(segment.entries.keys.high, high, len(segment.sieve) * 8)
-    passing: Flags = (segment.sieve[slots >> 3] & _BITS[slots & 7]) != 0
-    return passing
-
-
-def _pieces(high: Words) -> Iterator[Words]:
-    return (high[begin : begin + _PIECE] for begin in range(0, len(high), _PIECE))
-
-
-def _power(count: int) -> int:
-    return 1 << max(count - 1, 1).bit_length()
-
-
-def _slots(keys: Words, high: Words, count: int) -> Rows:
-    """Where words lie that are not less than the first of `keys` and not more than the last, among `count` slots."""
-    first, last = int(keys[0]), int(keys[-1])
-    shift = max(0, (last - first).bit_length() - (count.bit_length() - 1))
-    return ((high - np.uint64(first)) >> np.uint64(shift)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -139,11 +65,11 @@ def _unordered(found: Found, order: Rows) -> Found:
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
     entries = segment.entries
-    first = int(np.searchsorted(keys.high, max(entries.keys.high[0], np.uint64(segment.first)), "left"))
+    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
     stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
-        maybe &= _passes(segment, keys.high[first:stop])
+        maybe &= passes(segment, keys.high[first:stop])
     asked = np.flatnonzero(maybe) + first
     at = _positions(segment, keys.high[asked], keys.low[asked])
     hits = at >= 0
@@ -170,7 +96,7 @@ def _positions(segment: Segment, high: Words, low: Words) -> Rows:
 def _first_positions(segment: Segment, high: Words) -> Rows:
     """Where the first key with each `high` is, -1 where none has it."""
     keys = segment.entries.keys.high
-    bucket = _slots(keys, high, len(segment.starts) - 1)
+    bucket = slots(keys, high, len(segment.starts) - 1)
     at, stop = segment.starts[bucket].astype(np.int64), segment.starts[1:][bucket]
     found = np.full(len(high), -1)
     asked = np.flatnonzero(at < stop)

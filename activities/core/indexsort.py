@@ -4,7 +4,8 @@ several of a kind the one with the greatest sequence number.
 
 import numpy as np
 
-from activities.core.index import Flags, Rows, joined, taken
+from activities.core.index import joined, taken
+from activities.core.indexsegments import Flags, Rows
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences
 
 

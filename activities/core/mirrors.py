@@ -85,12 +85,6 @@ class MirrorConfig:
     compaction: CompactionRules = CompactionRules()
     expiry: ExpiryRules = ExpiryRules()
 
-    @property
-    def unique_columns(self) -> tuple[str, ...]:
-        """Columns of which hardly a value comes twice in the mirror."""
-        key = self.primary_keys if len(self.primary_keys) == 1 else ()
-        return (*key, self.sequence_column)
-
 
 @dataclass(frozen=True)
 class Keys:
@@ -206,7 +200,9 @@ class IndexPointer:
     path: str
     """Of the head Puffin."""
     size: int
+    """Bytes of the file."""
     sha256: str
+    """Of the file's footer, which holds the digests of all that the index is made of."""
     version: int = 1
 
     def dump(self) -> str:

@@ -24,8 +24,8 @@ _DELETE = "delete"
 class Deletes:
     """The deletes of a changelog as it is now that count for a mirror, to be gone through once.
 
-    Those that the mirror has not merged yet are among them: they will win against what is older anyway, and nothing
-    that the mirror holds may give way to them.
+    What is newer than anything that the mirror has merged is left out: to the merge that brings it, it would be merged
+    already, and the key update that it may be half of could take no values from the row before it.
     """
 
     def __init__(self, changelog: Table, config: MirrorConfig, watermark: Watermark, files: Files) -> None:
@@ -33,14 +33,18 @@ class Deletes:
         self._watermark = watermark
         self._wanted = Projection(changelog, (*config.primary_keys, config.sequence_column, config.operation_column))
         self._where = f"changelog {'.'.join(changelog.name())}, column "
+        self._merged = max(watermark.sequence_number, watermark.partial_sequence_number)
         self._smallest: tuple[int, int] | None = None
+        """Of what is merged: a late change that is not says nothing of what went before it came."""
 
     @property
     def horizon(self) -> str:
         """Deletes up to this sequence number (32 hex digits) may be missing; empty: none is. Known at the end."""
         known = self._watermark.horizon
-        if self._smallest in (None, (0, 0)) or self._is_whole():
+        if self._smallest == (0, 0) or self._is_whole():
             return known
+        if self._smallest is None:
+            return max(known, self._watermark.newest)  # nothing is left of it
         return max(known, sequence_text(*predecessor(*self._smallest)))
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -53,22 +57,25 @@ class Deletes:
         for file in self._live():
             with self._files.open_most(file.path, file.size) as parquet:
                 source = OpenFile(file, parquet, self._wanted)
-                for table in source.batches(self._groups(source)):
-                    yield self._deletes(table)
+                is_merged = file.sequence_number <= self._merged
+                for group in self._groups(source, is_merged=is_merged):
+                    for table in source.batches([group]):
+                        yield self._deletes(table, is_merged=is_merged)
 
     @metadata_named()
     def _live(self) -> list[ChangelogFile]:
         head = self._table.current_snapshot()
         return [] if head is None else ChangelogFiles(self._table, self._config.sequence_column).live(head)
 
-    def _deletes(self, table: pa.Table) -> pa.Table:
+    def _deletes(self, table: pa.Table, *, is_merged: bool) -> pa.Table:
         config = self._config
         sequences = sequences_of(
             table.column(config.sequence_column), config.sequence_format, self._where + config.sequence_column
         )
         operations = operations_of(table.column(config.operation_column), self._where + config.operation_column)
-        self._see(sequences)
-        counts = operations == fold.DELETE
+        if is_merged:
+            self._see(sequences)
+        counts = (operations == fold.DELETE) & older_than(sequences, _successor(self._watermark.newest))
         counts &= ~older_than(sequences, max(self._watermark.truncated, _successor(self._watermark.horizon)))
         return table.drop_columns([config.operation_column]).filter(pa.array(counts))
 
@@ -80,7 +87,7 @@ class Deletes:
     def _see_one(self, high: int, low: int) -> None:
         self._smallest = (high, low) if self._smallest is None else min(self._smallest, (high, low))
 
-    def _groups(self, source: OpenFile) -> list[int]:
+    def _groups(self, source: OpenFile, *, is_merged: bool) -> list[int]:
         """Row groups that may hold deletes: of our own changelogs, statistics say where there are none."""
         groups = range(source.parquet.metadata.num_row_groups)
         if PIPELINE not in self._table.properties:
@@ -91,7 +98,8 @@ class Deletes:
             sequences = source.statistics(self._config.sequence_column, group)
             if operations is not None and sequences is not None and operations.min > _DELETE:
                 idle.add(group)
-                self._see_one(*map(int, sequence_words(sequences.min)))
+                if is_merged:
+                    self._see_one(*map(int, sequence_words(sequences.min)))
         return [group for group in groups if group not in idle]
 
     def _is_whole(self) -> bool:
@@ -107,4 +115,5 @@ class Deletes:
 
 
 def _successor(text: str) -> str:
+    """The next number; of nothing nothing, than which none is older."""
     return f"{int(text, 16) + 1:032x}" if text else ""

@@ -136,21 +136,21 @@ class OpenFile:
             projected_missing_fields=self.constants,
             allow_timestamp_tz_mismatch=True,
         )
-        columns = [_as(column, field.type) for column, field in zip(shown.columns, wanted.arrow, strict=True)]
+        columns = [as_type(column, field.type) for column, field in zip(shown.columns, wanted.arrow, strict=True)]
         if self.renamed and wanted.naming in wanted.columns:
             place = wanted.columns.index(wanted.naming)
             columns[place] = _renamed(columns[place], self.renamed)
         return pa.Table.from_arrays(columns, schema=wanted.arrow)
 
 
-def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """Widened, and of the types that PyIceberg has: large texts, UUIDs of their own."""
     if column.type == kind:
         return column
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, _as(column, kind.storage_type))
+        return pa.ExtensionArray.from_storage(kind, as_type(column, kind.storage_type))
     if isinstance(column, pa.ExtensionArray):
-        return _as(column.storage, kind)
+        return as_type(column.storage, kind)
     return column.cast(kind)
 
 

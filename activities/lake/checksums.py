@@ -98,14 +98,7 @@ def _pieces(batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
 
 
 def _checksum_of(piece: pa.RecordBatch, types: Mapping[str, IcebergType]) -> Checksum:
-    columns = [pa.repeat(pa.scalar(b"", _LARGE), piece.num_rows)]
-    for name, kind in types.items():
-        column = piece.column(name)
-        try:
-            columns.append(_written(column, kind))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnsupportedType) as wrong:
-            raise UnsupportedType(f"column {name} ({column.type}) cannot be read as {kind}: {wrong}") from wrong
-    rows = _joined(*columns)
+    rows = written_rows(piece, types)
     # One after the other: sums of hashes of whole rows are what nothing can cancel, and Arrow has no such hash.
     offsets = _offsets(rows).to_pylist()
     data = memoryview(_data(rows))
@@ -113,6 +106,22 @@ def _checksum_of(piece: pa.RecordBatch, types: Mapping[str, IcebergType]) -> Che
     for begin, end in itertools.pairwise(offsets):
         total += int.from_bytes(hashlib.blake2b(data[begin:end], digest_size=_BITS // 8).digest())
     return Checksum(piece.num_rows, total % _MODULUS)
+
+
+def written_rows(piece: pa.RecordBatch, types: Mapping[str, IcebergType]) -> pa.Array:
+    """Each row as bytes, equal for equal values of the columns that `types` names.
+
+    Raises:
+        UnsupportedType: a column's values cannot be read as its type; the message names the column.
+    """
+    columns = [pa.repeat(pa.scalar(b"", _LARGE), piece.num_rows)]
+    for name, kind in types.items():
+        column = piece.column(name)
+        try:
+            columns.append(_written(column, kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnsupportedType) as wrong:
+            raise UnsupportedType(f"column {name} ({column.type}) cannot be read as {kind}: {wrong}") from wrong
+    return _joined(*columns)
 
 
 def _written(array: pa.Array, kind: IcebergType) -> pa.Array:

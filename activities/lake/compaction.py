@@ -86,8 +86,7 @@ def rewrite(
             "primary_keys and sequence_column in mirrors.yaml"
         )
     parts: list[_Part] = []
-    target = config.compaction.target_file_bytes
-    with MirrorWriter(schema, spec, target, directory, config.unique_columns) as writer:
+    with MirrorWriter(schema, spec, config.compaction.target_file_bytes, directory) as writer:
         for live in chosen:
             for found in live_rows(files, schema, live):
                 rows = pa.Table.from_batches([found.rows])

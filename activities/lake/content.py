@@ -17,6 +17,8 @@ BUFFER_BYTES = 2**20
 """Read at once of each column; a file is never held whole, nor is one of its row groups."""
 WHOLE_BYTES = 16 * 2**20
 """An object up to this size is fetched with one request, when somebody wants most of it."""
+GROUP_BYTES = 256 * 2**20
+"""Bytes of a row group, not compressed, of which columns are fetched at once."""
 _OF_THE_STORE = "AWS Error"
 """What the library below PyArrow puts before everything that the store, and not the file, did wrong."""
 
@@ -43,13 +45,19 @@ class Files:
     def open_most(self, path: str, size: int) -> Iterator[pq.ParquetFile]:
         """The same for a file of `size` bytes of which most will be read: with few requests, and more memory.
 
-        An object of up to WHOLE_BYTES is fetched at once, of a larger one the row groups that are read.
+        An object of up to WHOLE_BYTES is fetched at once, of a larger one the columns of a row group that are read. Row
+        groups of more than GROUP_BYTES are read bit by bit.
         """
         with named(path), self._io.new_input(path).open() as source:
-            body: Any = source
             if size <= WHOLE_BYTES:
-                body = pa.BufferReader(body.read_buffer())
-            with pq.ParquetFile(body, pre_buffer=True, page_checksum_verification=True) as file:
+                whole: Any = source
+                with _prefetched(pa.BufferReader(whole.read_buffer())) as file:
+                    yield file
+                return
+            footer = pq.read_metadata(source)
+            groups = [footer.row_group(number).total_byte_size for number in range(footer.num_row_groups)]
+            is_wide = max(groups, default=0) > GROUP_BYTES
+            with open_parquet(source, footer) if is_wide else _prefetched(source, footer) as file:
                 yield file
 
     def part(self, path: str, offset: int, length: int) -> bytes:
@@ -81,9 +89,18 @@ class Files:
 
 
 @contextlib.contextmanager
-def open_parquet(source: Any) -> Iterator[pq.ParquetFile]:
-    """A Parquet file read through a file object of Python's or Arrow's own kind."""
-    with pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
+def open_parquet(source: Any, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """A Parquet file read through a file object of Python's or Arrow's own kind; `footer` if it was read already."""
+    with pq.ParquetFile(
+        source, metadata=footer, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+    ) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _prefetched(source: Any, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """The same with all that is read of a row group fetched at once."""
+    with pq.ParquetFile(source, metadata=footer, pre_buffer=True, page_checksum_verification=True) as file:
         yield file
 
 

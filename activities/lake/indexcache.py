@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.index import Segment, sieve_of, starts_of
+from activities.core.indexsegments import Segment, sieve_of, starts_of
 from activities.core.mirrors import Entries, Keys, Sequences
 
 MOST_BYTES = 32 * 2**30

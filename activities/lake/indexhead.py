@@ -76,7 +76,7 @@ class Head:
     truncated: str = ""
     """32 hex digits: entries with a smaller sequence number do not count; empty: all do."""
     merged: int = 0
-    """Of segments that are being merged, keys with a smaller `high` are in the base already."""
+    """Of segments that are being merged, what has a smaller `high` is in the base already."""
     owed: int = 0
     """Entries of the base that are to be merged by now."""
     segments: tuple[SegmentRecord, ...] = ()

@@ -6,16 +6,16 @@ and the caller makes the index anew (`indexrebuild`).
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
-from activities.core.index import Found, Segment, find, without_older
-from activities.core.mirrors import IndexPointer, Keys
+from activities.core.index import Found, between, find, fold, without_older, without_truncated
+from activities.core.indexsegments import Segment
+from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import read_entries
 from activities.lake.indexhead import (
@@ -71,21 +71,17 @@ class MirrorIndex:
         Raises:
             IndexUnusable: an entry names a data file that the mirror has no more.
         """
-        found = find(self._counting(), keys)
-        found = without_older(found, pair(self.head.truncated))
+        found = without_older(find(self.segments, keys), pair(self.head.truncated))
         numbers = found.file[found.live]
         lost = numbers[~self._is_live[np.minimum(numbers, len(self._is_live) - 1)] | (numbers >= self.next_file)]
         if len(lost):
             raise IndexUnusable(f"{len(lost)} of its entries name data files that are gone, such as number {lost[0]}")
         return found
 
-    def _counting(self) -> Iterator[Segment]:
-        """What counts of each segment."""
-        for record, segment in zip(self.head.segments, self.segments, strict=True):
-            if record.kind == "merging":
-                yield replace(segment, first=self.head.merged)
-            else:
-                yield segment
+    def entries(self, first: int, stop: int | None) -> Entries:
+        """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
+        parts = [between(one.entries, first, stop) for one in self.segments]
+        return without_truncated(fold(parts), pair(self.head.truncated))
 
 
 def open_index(

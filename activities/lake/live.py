@@ -87,6 +87,30 @@ def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFil
     return [file for file in files if (path := only_path(file)) is not None and path not in live]
 
 
+@dataclass(frozen=True)
+class Held:
+    """Every file that a head names, by path."""
+
+    data: dict[str, DataFile]
+    deletes: dict[str, DataFile]
+    """Of whatever kind."""
+
+
+@metadata_named()
+def held_files(table: Table) -> Held:
+    """What the head holds, whoever wrote it.
+
+    Raises:
+        StoreUnavailable: a manifest cannot be read.
+    """
+    head, held = table.current_snapshot(), Held({}, {})
+    manifests = [] if head is None else head.manifests(table.io)
+    for manifest, entries in zip(manifests, live_entries(table.io, manifests), strict=True):
+        into = held.data if manifest.content == ManifestContent.DATA else held.deletes
+        into.update((entry.data_file.file_path, entry.data_file) for entry in entries)
+    return held
+
+
 def only_path(file: DataFile) -> str | None:
     """The one data file that a delete file is about, if its bounds say so."""
     lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)

@@ -66,6 +66,15 @@ def following_of(config: MirrorConfig, changelog: Table, mirror: Mirror) -> Foll
     return follow(config, live_fields(config, changelog), mirror.columns, shape_of(mirror.table).types, until=until)
 
 
+def following_anew(config: MirrorConfig, changelog: Table, mirror: Mirror) -> Following:
+    """The same for a mirror that begins again: its columns are known by their names.
+
+    Raises:
+        SchemaConflict: a column has a type that the mirror's cannot become.
+    """
+    return follow(config, live_fields(config, changelog), None, shape_of(mirror.table).types)
+
+
 def batch_of(config: MirrorConfig, taken: Taken, truncated: str) -> Batch:
     """The changes that were taken; `truncated` is the sequence number of the newest truncate before them.
 

@@ -1,6 +1,6 @@
 """The files of one merge: its new rows, what is deleted of files that are there, and its run for the index."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated
 from activities.lake.mergerows import Upserts
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places
-from activities.lake.positiondeletes import MadeDeletes, Positions, Touched
+from activities.lake.positiondeletes import MadeDeletes, Positions, own_deletes
 from activities.lake.schema import changed
 
 
@@ -57,7 +57,7 @@ def write_rows(
     if not count:
         return NewRows((), ordinals, rows)
     target = config.compaction.target_file_bytes
-    with MirrorWriter(metadata.schema(), metadata.spec(), target, directory, config.unique_columns) as writer:
+    with MirrorWriter(metadata.schema(), metadata.spec(), target, directory) as writer:
         for part in upserts:
             placed = writer.add(part.rows)
             ordinals[part.order], rows[part.order] = placed.files, placed.rows
@@ -99,26 +99,16 @@ def delete_rows(
     files: Files, live: Mapping[str, LiveFile], gone: Mapping[str, Positions], truncated: Truncated
 ) -> Deleted:
     """Put what goes together with what is deleted already."""
-    together = {
-        path: positiondeletes.union(
-            [gone.get(path, positiondeletes.NONE), truncated.gone.get(path, positiondeletes.NONE)]
-        )
-        for path in gone.keys() | truncated.gone.keys()
-        if path not in truncated.files
-    }
-    touched = positiondeletes.touch(files, live, together)
-    dropped = [live[path] for path in truncated.files]
-    touched = [one for one in touched if one.live.path not in truncated.files]
+    together = {path: rows for path, rows in gone.items() if path not in truncated.files}
+    for path, rows in truncated.gone.items():
+        together[path] = np.union1d(together[path], rows) if path in together else rows
+    every = positiondeletes.touch(files, live, together)
+    touched = [one for one in every if one.live.path not in truncated.files]
     left = [one for one in touched if not one.is_gone]
+    dropped = [live[path] for path in sorted(truncated.files)]
+    superseded = [*positiondeletes.superseded(every), *(one for file in dropped for one in own_deletes(file))]
     return Deleted(
         gone=(*dropped, *(one.live for one in touched if one.is_gone)),
         made=tuple((positiondeletes.write(one.live.path, one.positions), one.live) for one in left),
-        superseded=tuple(_superseded(touched, dropped)),
+        superseded=tuple({one.file_path: one for one in superseded}.values()),
     )
-
-
-def _superseded(touched: Sequence[Touched], dropped: Sequence[LiveFile]) -> list[DataFile]:
-    """Delete files that are about nothing any more."""
-    # What another writer deleted of several files at once still counts for those that are left.
-    own = {one.file_path: one for each in dropped for one in positiondeletes.own_deletes(each)}
-    return list((own | {one.file_path: one for one in positiondeletes.superseded(touched)}).values())

@@ -1,7 +1,7 @@
 """Mirror tables: making them, and what their head says of how far they have merged."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,16 +104,20 @@ def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     """
     columns = merged_columns(config, changelog.schema())
     schema = fields_schema({column.name: to_pure(column.field_type) for column in columns})
-    ids = {column.name: str(column.field_id) for column in columns}
-    properties = {
-        **table_properties(),
+    properties = {**table_properties(), **identity(config, changelog.schema())}
+    lake.make(config.mirror, schema, partition_spec(config, schema), properties)
+
+
+def identity(config: MirrorConfig, changelog: Schema) -> dict[str, str]:
+    """The properties that say whose mirror a table is, and by which of the changelog's columns."""
+    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
+    return {
         # A merge reads old rows by file and row; the sequence number tells how new a file is.
         f"write.metadata.metrics.column.{config.sequence_column}": "full",
         CHANGELOG: config.changelog,
         KEYS: json.dumps([ids[name] for name in config.primary_keys]),
         COLUMNS: json.dumps(ids, ensure_ascii=False),
     }
-    lake.make(config.mirror, schema, partition_spec(config, schema), properties)
 
 
 def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
@@ -167,6 +171,36 @@ def read(lake: Lake, config: MirrorConfig) -> Mirror | None:
 
 def state_of(config: MirrorConfig, table: Table) -> Mirror:
     """The same of a table that was loaded."""
+    _check_ours(config, table)
+    where, said = f"mirror {config.mirror}", table.properties
+    ours = _newest_of_ours(where, table)
+    if ours is None or ours.summary is None:
+        columns = _columns(where, said.get(COLUMNS, ""))
+        _check_columns(where, table, columns)
+        return Mirror(table, None, None, None, columns)
+    watermark = Watermark.load(str(ours.summary[WATERMARK]), config.mirror)
+    _check_columns(where, table, watermark.columns)
+    pointer = ours.summary[INDEX]
+    index = IndexPointer.load(str(pointer)) if pointer else None
+    return Mirror(table, watermark, index, ours.snapshot_id, watermark.columns)
+
+
+@metadata_named()
+def read_anew(lake: Lake, config: MirrorConfig) -> Mirror | None:
+    """The mirror as if nothing had ever been merged, whatever became of it since; None when there is no such table.
+
+    Raises:
+        MirrorForeign: the table is none of ours, or of another format.
+        BadConfig: it is the mirror of another changelog.
+    """
+    table = lake.load(config.mirror)
+    if table is None:
+        return None
+    _check_ours(config, table)
+    return Mirror(table, None, None, None, {})
+
+
+def _check_ours(config: MirrorConfig, table: Table) -> None:
     where, said = f"mirror {config.mirror}", table.properties
     if table.format_version != FORMAT:
         raise MirrorForeign(
@@ -183,13 +217,21 @@ def state_of(config: MirrorConfig, table: Table) -> Mirror:
             f"{where} is that of {said[CHANGELOG]}, and mirrors.yaml makes it from {config.changelog}; give the new "
             "mirror another name, or drop the table"
         )
-    ours = _newest_of_ours(where, table)
-    if ours is None or ours.summary is None:
-        return Mirror(table, None, None, None, _columns(where, said.get(COLUMNS, "")))
-    watermark = Watermark.load(str(ours.summary[WATERMARK]), config.mirror)
-    pointer = ours.summary[INDEX]
-    index = IndexPointer.load(str(pointer)) if pointer else None
-    return Mirror(table, watermark, index, ours.snapshot_id, watermark.columns)
+
+
+def _check_columns(where: str, table: Table, merged: Iterable[str]) -> None:
+    """See that the columns are there that merges brought, and that none must have values."""
+    fields = table.schema().fields
+    if lost := sorted(set(merged) - {field.name for field in fields}):
+        raise MirrorForeign(
+            f"{where} lacks {', '.join(lost)}, which merges brought: somebody dropped or renamed them in the mirror; "
+            "undo that with an Iceberg client, or drop the table and have it made anew"
+        )
+    if required := [field.name for field in fields if field.required]:
+        raise MirrorForeign(
+            f"{where}: somebody made {', '.join(required)} required, and a row may lack any value; make them optional "
+            "again with an Iceberg client"
+        )
 
 
 def check_keys(config: MirrorConfig, mirror: Mirror, changelog: Schema) -> None:

@@ -1,7 +1,7 @@
 """New rows of a mirror, from Arrow to Parquet files on this machine's disk, each of one partition."""
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
@@ -27,6 +28,8 @@ GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
 GROUP_ROWS = 128 * 1024
 """The most rows of a row group: old rows are read back by groups."""
+SAMPLE_ROWS = 4096
+"""Rows that tell whether a column's values repeat."""
 MOST_OPEN = 64
 """Files that are written at once; rows of more partitions end files early."""
 FILE_ROWS = 4 * 2**20
@@ -62,16 +65,12 @@ class MadeMirrorFile:
 class MirrorWriter:
     """Files of one commit with the fields and field ids of `schema`, cut by `spec`, in `directory`.
 
-    Columns in `unique` have another value in almost each row, and so no use for a dictionary. A file that has grown to
-    `target_bytes` is followed by another one. In memory is a table that is added, and
+    A file that has grown to `target_bytes` is followed by another one. In memory is a table that is added, and
     GROUP_BYTES. Whoever made the directory deletes it. Use as a context manager; methods block; call one at a time.
     """
 
-    def __init__(
-        self, schema: Schema, spec: PartitionSpec, target_bytes: int, directory: Path, unique: Collection[str] = ()
-    ) -> None:
+    def __init__(self, schema: Schema, spec: PartitionSpec, target_bytes: int, directory: Path) -> None:
         self._schema = schema
-        self._unique = unique
         self._arrow: pa.Schema = schema_to_pyarrow(schema)
         self._spec = spec
         self._target = target_bytes
@@ -139,7 +138,7 @@ class MirrorWriter:
                 self._close(next(iter(self._open)))
             # A name of its own, so that it can be that of the object, too.
             path = self._directory / f"{uuid.uuid4()}.parquet"
-            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record, self._unique)
+            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record)
             self._files += 1
         return self._open[part.values]
 
@@ -150,7 +149,7 @@ class MirrorWriter:
 class _PartFile:
     """One file while it is written."""
 
-    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record, unique: Collection[str]) -> None:
+    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record) -> None:
         self.ordinal = ordinal
         self.rows = 0
         self.waiting = 0
@@ -159,14 +158,8 @@ class _PartFile:
         self._partition = partition
         self._tables: list[pa.Table] = []
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(
-            self._file,
-            schema,
-            compression="zstd",
-            use_dictionary=_with_dictionary(schema, unique),
-            store_decimal_as_integer=True,
-            store_schema=False,
-        )
+        self._schema = schema
+        self._writer: pq.ParquetWriter | None = None
 
     def add(self, table: pa.Table) -> int:
         """Answers the file's bytes so far."""
@@ -178,17 +171,46 @@ class _PartFile:
     def write(self) -> int:
         """Make row groups of what waits; answers the file's bytes so far."""
         if self._tables:
-            self._writer.write_table(pa.concat_tables(self._tables), row_group_size=GROUP_ROWS)
+            rows = pa.concat_tables(self._tables)
+            self._opened(rows).write_table(rows, row_group_size=GROUP_ROWS)
             self._tables, self.waiting = [], 0
         return int(self._file.tell())
 
+    def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=_repeating(rows),
+                store_decimal_as_integer=True,
+                store_schema=False,
+            )
+        return self._writer
+
     def close(self) -> MadeMirrorFile:
         self.write()
-        self._writer.close()
+        writer = self._opened(self._schema.empty_table())
+        writer.close()
         self._file.close()
-        metadata: Any = self._writer.writer.metadata
+        metadata: Any = writer.writer.metadata
         size = self._path.stat().st_size
         return MadeMirrorFile(self.ordinal, self._path, self._partition, self.rows, size, metadata)
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """Columns whose values repeat: for the others a dictionary takes as long as all the rest, and more room."""
+    sample = rows.slice(0, SAMPLE_ROWS)
+    return [
+        name
+        for name, column in zip(sample.column_names, sample.columns, strict=True)
+        if not pa.types.is_nested(column.type) and pc.count_distinct(_plain(column)).as_py() * 2 <= len(column)
+    ]
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_extension = isinstance(column.type, pa.BaseExtensionType)
+    return column.cast(column.type.storage_type) if is_extension else column
 
 
 def described(metadata: TableMetadata, made: MadeMirrorFile, stored: str) -> DataFile:
@@ -200,9 +222,3 @@ def described(metadata: TableMetadata, made: MadeMirrorFile, stored: str) -> Dat
 def all_described(metadata: TableMetadata, made: Sequence[MadeMirrorFile], stored: Mapping[int, str]) -> list[DataFile]:
     """The same of several; `stored` is ordinal → path."""
     return [described(metadata, one, stored[one.ordinal]) for one in made]
-
-
-def _with_dictionary(schema: pa.Schema, unique: Collection[str]) -> list[str] | bool:
-    """What Parquet's writer is to be told: paths of columns of plain types, or all."""
-    plain = not any(pa.types.is_nested(field.type) for field in schema)
-    return [name for name in schema.names if name not in unique] if plain else True

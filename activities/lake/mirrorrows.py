@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import _to_requested_schema, pyarrow_to_schema, schema_to_pyarrow
-from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.schema import Schema
 
 from activities.core.faults import MirrorForeign
 from activities.lake.content import BATCH_ROWS, Files, named
@@ -65,9 +65,7 @@ def rows_at(files: Files, schema: Schema, path: str, positions: Positions, names
                 chosen = table.take(pa.array(positions[first:last].astype(np.int64) - start)).combine_chunks()
                 found += [projected.fit(batch) for batch in chosen.to_batches()]
             start = stop
-    return pa.Table.from_batches(
-        found, schema=found[0].schema if found else schema_to_pyarrow(wanted, include_field_ids=False)
-    )
+    return pa.Table.from_batches(found, schema=projected.arrow)
 
 
 class _Projection:
@@ -82,10 +80,13 @@ class _Projection:
                 "table with an engine that knows its columns by name, or roll it back to the snapshot before"
             ) from wrong
         self._wanted = wanted
-        self._held = prune_columns(held, set(wanted.field_ids), select_full_types=False)
+        self.arrow: pa.Schema = schema_to_pyarrow(wanted, include_field_ids=False)
+        ids = {field.field_id for field in wanted.fields}
+        self._held = Schema(*(field for field in held.fields if field.field_id in ids))
         # Without any column the number of rows would not be known.
         self.columns = [field.name for field in self._held.fields] or opened.schema_arrow.names[:1]
 
     def fit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """A batch of `columns` as it is wanted."""
-        return _to_requested_schema(self._wanted, self._held, batch, downcast_ns_timestamp_to_us=True)
+        """A batch of `columns` as it is wanted, in the very types of Arrow that the library has for Iceberg's."""
+        fitted = _to_requested_schema(self._wanted, self._held, batch, downcast_ns_timestamp_to_us=True)
+        return fitted.cast(self.arrow)

@@ -12,6 +12,7 @@ from pyiceberg.table.update import (
     AddSchemaUpdate,
     AssertLastAssignedFieldId,
     SetCurrentSchemaUpdate,
+    TableUpdate,
     update_table_metadata,
 )
 
@@ -108,9 +109,15 @@ def _gone(identifier: str) -> MirrorForeign:
 
 def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
     """The table's metadata once it has a schema: what files of a delta are described with."""
-    if schema is None:
-        return table.metadata
-    return update_table_metadata(table.metadata, (AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()))
+    return table.metadata if schema is None else update_table_metadata(table.metadata, _schema_updates(table, schema))
+
+
+def _schema_updates(table: Table, schema: Schema) -> tuple[TableUpdate, ...]:
+    """What makes a schema the table's: one that it had before gets no second id, which catalogs would not give it."""
+    known = next((one for one in table.metadata.schemas if one == schema), None)
+    if known is not None:
+        return (SetCurrentSchemaUpdate.model_validate({"schema-id": known.schema_id}),)
+    return AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()
 
 
 def _check_unmoved(identifier: str, planned: Table, now: Table) -> None:
@@ -131,12 +138,10 @@ class _Staged(Attempt):
         super().__init__(table)
         if delta.schema is not None:
             assigned = {"last-assigned-field-id": table.metadata.last_column_id}
-            self.change(
-                [AddSchemaUpdate(schema=delta.schema), SetCurrentSchemaUpdate()],
-                [AssertLastAssignedFieldId.model_validate(assigned)],
-            )
+            self.change(_schema_updates(table, delta.schema), [AssertLastAssignedFieldId.model_validate(assigned)])
         self.made = table.metadata.new_snapshot_id()
-        metadata = self.metadata
+        # Not what is staged so far: to PyIceberg that is a copy of everything, each time.
+        metadata = metadata_after(table, delta.schema)
         manifests = SnapshotManifests(table, metadata, self.made)
         path, held = manifests.write(
             FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)

@@ -136,8 +136,7 @@ class Attempt:
 
     def follow(self, snapshot: Snapshot, tag: str, clean: Callable[[], None]) -> None:
         """Stage a snapshot whose manifests are written already, as the head and under a tag; `clean` deletes them."""
-        before = self.metadata.current_snapshot()
-        head = {"ref": MAIN_BRANCH, "snapshot-id": before.snapshot_id if before else None}
+        head = {"ref": MAIN_BRANCH, "snapshot-id": self._table.metadata.current_snapshot_id}
         updates: list[TableUpdate] = [AddSnapshotUpdate(snapshot=snapshot)]
         for name, kind in ((MAIN_BRANCH, SnapshotRefType.BRANCH), (tag, SnapshotRefType.TAG)):
             named = {"ref-name": name, "type": kind, "snapshot-id": snapshot.snapshot_id}

@@ -8,6 +8,7 @@ import secrets
 import pytest
 from temporalio.runtime import Runtime, TelemetryConfig
 
+from cdcrandom.plan import Plan
 from cdcrandom.run import Run, run_at_random
 
 SEED = os.environ.get("CDC_SEED") or str(secrets.randbelow(10**6))
@@ -23,7 +24,7 @@ async def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ICEFLEET_LOCAL_DIR", str(directory / "stack"))
         try:
-            done = await run_at_random(directory, request.param, SIZE)
+            done = await run_at_random(directory, request.param, SIZE, Plan())
         except BaseException as failed:
             failed.add_note(f"to repeat it: make test-cdc-random SEED={SEED} SIZE={SIZE:g}; logs are in {directory}")
             raise

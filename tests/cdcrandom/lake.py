@@ -1,6 +1,6 @@
 """A changelog as three engines read it, and what its metadata says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from support.fleet import Fleet, replace_ports
 from support.lakereaders import Rows, ask_clickhouse, by_duckdb, by_pyiceberg
 
 SYSTEM = SystemColumns()
+Values = dict[str, Any]
+"""Field → value."""
 
 
 class Row(NamedTuple):
@@ -50,22 +52,31 @@ def look_at(fleet: Fleet, identifiers: Sequence[str]) -> dict[str, Changelog]:
     """Each of these changelogs; call it in a thread."""
     tables = {identifier: fleet.load(identifier) for identifier in identifiers}
     found = {identifier: _metadata(identifier, table) for identifier, table in tables.items()}
+    for reader, answered in read_by_all(fleet, tables).items():
+        for identifier, rows in answered.items():
+            found[identifier].rows[reader] = sorted(map(_row, rows), key=lambda row: row.sequence)
+    return found
+
+
+def read_by_all(fleet: Fleet, tables: Mapping[str, Any]) -> dict[str, dict[str, list[Values]]]:
+    """Reader → identifier → the rows of a table in any order, each field → value; call it in a thread."""
     direct = replace_ports(fleet.settings().environment(fleet.name), fleet.stack)
     kinds = {
         identifier: {one.name: one.field_type for one in table.schema().fields} for identifier, table in tables.items()
     }
-    quoted = [".".join(f'"{part}"' for part in identifier.split(".")) for identifier in identifiers]
+    quoted = [".".join(f'"{part}"' for part in identifier.split(".")) for identifier in tables]
     readers: dict[str, Callable[[], list[Rows]]] = {
-        "PyIceberg": lambda: by_pyiceberg(direct, identifiers),
+        "PyIceberg": lambda: by_pyiceberg(direct, list(tables)),
         "DuckDB": lambda: by_duckdb(direct, quoted),
-        "ClickHouse": lambda: ask_clickhouse(direct, [_for_clickhouse(one, kinds[one]) for one in identifiers]),
+        "ClickHouse": lambda: ask_clickhouse(direct, [_for_clickhouse(one, kinds[one]) for one in tables]),
     }
-    for reader, read in readers.items():
-        for identifier, rows in zip(identifiers, read(), strict=True):
-            found[identifier].rows[reader] = sorted(
-                (_row(kinds[identifier], row) for row in rows), key=lambda row: row.sequence
-            )
-    return found
+    return {
+        reader: {
+            identifier: [_values(kinds[identifier], row) for row in rows]
+            for identifier, rows in zip(tables, read(), strict=True)
+        }
+        for reader, read in readers.items()
+    }
 
 
 def _metadata(identifier: str, table: Any) -> Changelog:
@@ -100,8 +111,11 @@ def _for_clickhouse(identifier: str, kinds: dict[str, IcebergType]) -> str:
     return f"SELECT {', '.join(columns)} FROM lake.`{identifier}`"
 
 
-def _row(kinds: dict[str, IcebergType], row: Sequence[Any]) -> Row:
-    values = {name: _plain(kind, value) for (name, kind), value in zip(kinds.items(), row, strict=True)}
+def _values(kinds: dict[str, IcebergType], row: Sequence[Any]) -> Values:
+    return {name: _plain(kind, value) for (name, kind), value in zip(kinds.items(), row, strict=True)}
+
+
+def _row(values: Values) -> Row:
     operation, sequence, lsn, at, unchanged = (values.pop(name) for name in SYSTEM.names)
     there = {name: value for name, value in values.items() if value is not None}
     return Row(sequence, lsn, at[1], operation, tuple(sorted(unchanged or ())), there)

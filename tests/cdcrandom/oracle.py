@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cdcrandom.tables import PREPARE, TABLES, Table, quoted
+from cdcrandom.tables import PREPARE, Table, quoted
 from support.ownpostgres import OwnPostgres
 
 SLOT = "oracle"
@@ -99,10 +99,10 @@ def sql_name(table: Table) -> str:
     return f"{quoted(table.schema)}.{quoted(table.name)}"
 
 
-async def set_up(source: OwnPostgres) -> None:
+async def set_up(source: OwnPostgres, tables: Sequence[Table]) -> None:
     """Make the tables, with triggers that log whatever happens to them from the first row on."""
     await source.run(*SETUP, *PREPARE)
-    for table in TABLES:
+    for table in tables:
         name = sql_name(table)
         await source.run(f"CREATE TABLE {name} ({', '.join(table.columns)})")
         note = "EXECUTE FUNCTION oracle.note()"

@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 from activities.core.changelogs import lsn_text
-from activities.failpoints import ALL_NAMES
 from cdcrandom.deaths import tell_of_deaths
 from cdcrandom.expected import Expected, expect
 from cdcrandom.lake import Changelog, look_at
 from cdcrandom.letters import Letter, settle_letters
 from cdcrandom.oracle import SLOT, Shape, Transaction, final_rows, last_commit, read_log
+from cdcrandom.plan import Plan
 from cdcrandom.tables import TABLES, Table
 from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts, pause
 from cdcrandom.world import World, open_world
@@ -25,21 +25,12 @@ from support.troubles import conduct
 from support.workerpool import Pool
 
 WORKERS = 2
-CHAOS_SECONDS = 240
-"""After so long a run of size 1 calms down, whatever has not happened yet."""
 CALM_SECONDS = 300
 """How long it may take then until everything has been carried over."""
 APART_SECONDS = 12
 """Between two installations."""
 MOVE_SECONDS = 10
 POISON = 6
-POINTS = frozenset(name for name in ALL_NAMES if name.startswith("cdc-"))
-"""Where workers die."""
-LATEST = {
-    **dict.fromkeys(("cdc-before-upload", "cdc-after-upload", "cdc-before-commit", "cdc-after-commit"), 6),
-    **dict.fromkeys((name for name in POINTS if "copy" in name), 1),
-}
-"""A worker dies at the n-th time at most that it reaches a point: 3, unless it comes by often."""
 
 
 @dataclass
@@ -48,6 +39,7 @@ class Run:
 
     seed: str
     size: float
+    title: str
     expected_troubles: list[str] = field(default_factory=list)
     troubles: Counter[str] = field(default_factory=Counter)
     """Name → how often it struck."""
@@ -83,6 +75,8 @@ class Run:
     left: list[str] = field(default_factory=list)
     """Processes that outlived the run."""
     story: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """What is to be said of what goes beyond changelogs."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Phase → how long it took."""
 
@@ -92,10 +86,11 @@ class Run:
         copied = sum(len(one.copied) for one in self.expected.values())
         snapshots = sum(len(one.snapshots) for one in self.changelogs.values())
         lines = [
-            f"change data capture at random, seed {self.seed}, size {self.size:g}",
+            f"{self.title} at random, seed {self.seed}, size {self.size:g}",
             f"  {self.transactions} transactions, {self.rolled_back} rolled back; refused: {_counts(self.refused)}",
             f"  {len(self.changelogs)} changelogs, {copied} rows copied, {events} events, {snapshots} snapshots",
             f"  dead letters: {len(self.letters)}",
+            *self.lines,
             f"  steps: {_counts(self.steps)}",
             f"  activities tried again: {_counts(Counter({name: len(said) for name, said in self.failures.items()}))}",
             f"  workers killed: {_counts(self.kills)}; otherwise ended: {_counts(self.exits)}",
@@ -110,24 +105,26 @@ def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
 
 
-async def run_at_random(directory: Path, seed: str, size: float) -> Run:
+async def run_at_random(directory: Path, seed: str, size: float, plan: Plan) -> Run:
     """The whole run."""
-    run = Run(seed, size)
+    run = Run(seed, size, plan.title)
     clock = _Clock(run)
     async with open_world(directory, seed) as world:
         run.story, run.lost = world.story, world.lost
         writing = world.writing
         run.steps, run.refused = writing.committed, writing.refused
         world.say(f"seed {seed}, size {size:g}")
-        pool = Pool(world.fleet, _deaths(Random(f"{seed} deaths"), size), size=WORKERS, say=world.say)
+        plan.prepare(world)
+        pool = Pool(world.fleet, plan.deaths(Random(f"{seed} deaths"), size), size=WORKERS, say=world.say)
         calm = Pool(world.fleet, (), size=WORKERS, say=world.say)
         run.kills, run.exits, run.last_exits = pool.kills, pool.exits, calm.exits
         world.begin_writing()
-        telling = asyncio.create_task(tell_of_deaths(world, pool))
+        telling = asyncio.create_task(tell_of_deaths(world, pool.dead))
         try:
-            await _rage(run, world, pool, calm, clock)
-            await _calm(run, world, clock)
+            await _rage(run, world, pool, calm, clock, plan)
+            await _calm(run, world, clock, plan)
             await _look(run, world)
+            await plan.look(world)
             clock.note("evidence")
         finally:
             await world.end_writing()
@@ -136,6 +133,7 @@ async def run_at_random(directory: Path, seed: str, size: float) -> Run:
             await asyncio.gather(telling, return_exceptions=True)
         run.transactions, run.rolled_back = writing.transactions, writing.rolled_back
     run.left = processes_of(directory)
+    run.lines = plan.lines()
     return run
 
 
@@ -151,26 +149,19 @@ class _Clock:
         self._run.seconds[phase], self._last = now - self._last, now
 
 
-def _deaths(rng: Random, size: float) -> list[str]:
-    """Every failpoint, each at another time that it is reached."""
-    points = sorted(POINTS) * max(1, round(size))
-    rng.shuffle(points)
-    points.sort(key=lambda point: "copy" not in point)  # there are most copies at first
-    return [f"{point}:{rng.randint(1, LATEST.get(point, 3))}" for point in points]
-
-
-async def _rage(run: Run, world: World, pool: Pool, calm: Pool, clock: _Clock) -> None:
+async def _rage(run: Run, world: World, pool: Pool, calm: Pool, clock: _Clock, plan: Plan) -> None:
     """Everything goes wrong, four things at a time, until everything has; then other workers take over."""
     await pool.start()
     clock.note("start")
     try:
-        deadline = time.monotonic() + CHAOS_SECONDS * max(1, run.size)
+        deadline = time.monotonic() + plan.chaos_seconds * max(1, run.size)
         times = max(1, round(run.size))
         rows = {"parts": parts(pool) * times, "store": STORE * times, "catalog": CATALOG * times, "patience": PATIENT}
+        rows |= {name: list(row) * times for name, row in plan.troubles().items()}
         run.expected_troubles = sorted({trouble.name for row in rows.values() for trouble in row})
         await asyncio.gather(
-            _install(world),
-            _poison(world),
+            _install(world, plan),
+            _poison(world, plan),
             *(conduct(world, Random(f"{run.seed} {name}"), row, deadline, run.troubles) for name, row in rows.items()),
         )
         await _died(world, pool, deadline)
@@ -191,26 +182,26 @@ async def _died(world: World, pool: Pool, deadline: float) -> None:
         await pause(world, rng)
 
 
-async def _install(world: World) -> None:
+async def _install(world: World, plan: Plan) -> None:
     """First most tables, then one after the other, while their columns change, what comes later."""
     await world.install([table for table in TABLES if not table.later])
     for table in [table for table in TABLES if table.later]:
         world.writing.favourites = (table.identifier,)
         await asyncio.sleep(APART_SECONDS)
         await world.install([table])
-    await world.copied(table.identifier, CHAOS_SECONDS)
+    await world.copied(table.identifier, plan.chaos_seconds)
     world.writing.favourites = ()
 
 
-async def _poison(world: World) -> None:
+async def _poison(world: World, plan: Plan) -> None:
     """Rows that no table can hold, once the first copy is there, which they would stop."""
     [table] = [table for table in TABLES if table.poisoned]
-    await eventually(lambda: table.identifier in world.installed, seconds=CHAOS_SECONDS)
-    await world.copied(table.identifier, CHAOS_SECONDS)
+    await eventually(lambda: table.identifier in world.installed, seconds=plan.chaos_seconds)
+    await world.copied(table.identifier, plan.chaos_seconds)
     world.writing.poison = POISON
 
 
-async def _calm(run: Run, world: World, clock: _Clock) -> None:
+async def _calm(run: Run, world: World, clock: _Clock, plan: Plan) -> None:
     """No trouble any more: everything is carried over, what cannot be is settled, and everything is announced."""
     world.say("calm")
     await asyncio.sleep(1)
@@ -220,6 +211,7 @@ async def _calm(run: Run, world: World, clock: _Clock) -> None:
         await world.carried(last, CALM_SECONDS * max(1, run.size))
         world.say("everything is carried over")
         run.letters = await settle_letters(world, last)
+        await plan.calm(world, CALM_SECONDS * max(1, run.size))
     except AssertionError as never:
         run.lost.append(f"in the calm: {never}")
         world.say(run.lost[-1])
@@ -258,7 +250,8 @@ async def _look(run: Run, world: World) -> None:
     for table in TABLES:
         changelog = run.changelogs[table.identifier]
         changelog.events = await _announced(world, table, len(changelog.snapshots))
-    run.failures = await activity_failures(world.fleet.temporal, world.fleet.queue, world.fleet.cdc_queue)
+    queues = (world.fleet.queue, world.fleet.cdc_queue, world.fleet.merge_queue)
+    run.failures = await activity_failures(world.fleet.temporal, *queues)
     run.expected = {
         table.identifier: expect(table, run.log[table.identifier], copied_lsn(run.changelogs[table.identifier]))
         for table in TABLES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from cdcrandom.oracle import Column, sql_name
-from cdcrandom.tables import TABLES, Table, quoted
+from cdcrandom.tables import Table, quoted
 from cdcrandom.values import POISON, key_for, value_for
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Hand:
 
     async def truncate(self, table: Table) -> None:
         """Empty a table, or two at once, and fill it again a little."""
-        other = [self.rng.choice(TABLES)] if self.rng.random() < 0.3 else []
+        other = [self.rng.choice(self._writing.tables)] if self.rng.random() < 0.3 else []
         names = sorted({sql_name(one) for one in (table, *other)})
         await self.run(f"TRUNCATE {', '.join(names)}")
         if self.rng.random() < 0.8:

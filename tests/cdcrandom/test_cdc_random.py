@@ -27,7 +27,8 @@ from cdcrandom.comparing import (
 from cdcrandom.deaths import DIED
 from cdcrandom.expected import Event, fold, rows_of
 from cdcrandom.pgtext import parse_row, value_of
-from cdcrandom.run import POINTS, WORKERS, copied_lsn
+from cdcrandom.plan import POINTS
+from cdcrandom.run import WORKERS, copied_lsn
 from cdcrandom.tables import TABLES
 from cdcrandom.world import BATCH_EVENTS
 from cdcrandom.writers import STEPS

@@ -18,8 +18,9 @@ from cdcrandom.tables import TABLES, Table
 from cdcrandom.writers import Writer, Writing, fill
 from deploy.local.stack import Stack
 from support.faultproxy import HttpFaults, TcpFaults
-from support.fleet import Fleet, eventually
+from support.fleet import Fleet, eventually, replace_ports
 from support.ownpostgres import OwnPostgres, fresh_database
+from worker.config import Environment
 
 PIPELINE = "shop"
 WRITERS = 4
@@ -35,20 +36,50 @@ TRIES = 20
 class World:
     """One environment, everything of it behind a proxy, and what is written to its source."""
 
-    def __init__(self, stack: Stack, fleet: Fleet, source: OwnPostgres, buffer: OwnPostgres, seed: str) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        fleet: Fleet,
+        source: OwnPostgres,
+        buffer: OwnPostgres,
+        seed: str,
+        *,
+        tables: Sequence[Table] = TABLES,
+    ) -> None:
         self.stack = stack
         self.fleet = fleet
         self.source = source
         self.buffer = buffer
         self.seed = seed
         self.proxies: dict[str, HttpFaults | TcpFaults] = {}
-        self.writing = Writing(source, churn=BATCH_EVENTS + 50)
+        self.writing = Writing(source, tables, churn=BATCH_EVENTS + 50)
         self.story: list[str] = []
         self.installed: list[str] = []
         self.lost: list[str] = []
         """Commands that never succeeded."""
         self._began = time.monotonic()
         self._writers: list[asyncio.Task[None]] = []
+
+    @property
+    def direct(self) -> Environment:
+        """The environment past every proxy, for whoever looks at what there is."""
+        return replace_ports(self.fleet.settings().environment(self.fleet.name), self.stack)
+
+    async def settle(self) -> None:
+        """Say in config what is carried over, through the proxies that there are, and make and fill the tables."""
+        ports = {part: proxy.port for part, proxy in self.proxies.items()}
+        parts = {"store": "s3", "catalog": "catalog", "nats": "nats"}
+        self.fleet.point(**{name: ports[part] for part, name in parts.items() if part in ports})
+        direct = self.stack.ports["postgres"]
+        pipeline = {
+            "source": self.source.config(port=ports.get("source", direct)),
+            "buffer": self.buffer.config(port=ports.get("buffer", direct)),
+            "batch_events": BATCH_EVENTS,
+            "commit_interval_ms": 200,
+        }
+        self.fleet.set_cdc(**{PIPELINE: pipeline})
+        await set_up(self.source, self.writing.tables)
+        await fill(self.writing, Random(f"{self.seed} rows"))
 
     def say(self, text: str) -> None:
         """Put a line into the story of the run, and show it."""
@@ -102,25 +133,25 @@ class World:
         self.installed += names
         self.say(f"installed {', '.join(names)}")
 
-    async def insist(self, *words: str) -> str:
+    async def insist(self, *words: str, of: str = "cdc") -> str:
         """`icefleet cdc …`, said again while something is in the way; answers what it says."""
         complaint = ""
         for _ in range(TRIES):
-            code, answer, complaint = await self.command(*words)
+            code, answer, complaint = await self.command(*words, of=of)
             if not code:
                 return answer
-            self.say(f"icefleet cdc {words[0]} ended with {code}: {complaint.strip()[-150:]}")
+            self.say(f"icefleet {of} {words[0]} ended with {code}: {complaint.strip()[-150:]}")
             await asyncio.sleep(1)
-        self.lost.append(f"icefleet cdc {' '.join(words)}: {complaint}")
+        self.lost.append(f"icefleet {of} {' '.join(words)}: {complaint}")
         raise AssertionError(self.lost[-1])
 
-    async def command(self, *words: str) -> tuple[int, str, str]:
+    async def command(self, *words: str, of: str = "cdc") -> tuple[int, str, str]:
         """`icefleet cdc …`: exit code, output, errors."""
-        return await self.fleet.command("cdc", *words, seconds=120)
+        return await self.fleet.command(of, *words, seconds=120)
 
-    async def told(self, *words: str) -> Any:
+    async def told(self, *words: str, of: str = "cdc") -> Any:
         """What a command says as JSON."""
-        return json.loads(await self.insist(*words, "--json"))
+        return json.loads(await self.insist(*words, "--json", of=of))
 
     async def ask(self, database: OwnPostgres, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What a query answers; the server may be away for a while."""
@@ -183,15 +214,5 @@ async def open_world(directory: Path, seed: str) -> AsyncIterator[World]:
             world.proxies[part] = await opened.enter_async_context(HttpFaults(stack.ports[port]))
         for part, port in (("nats", "nats"), ("source", "postgres"), ("buffer", "postgres")):
             world.proxies[part] = await opened.enter_async_context(TcpFaults(stack.ports[port]))
-        ports = {part: proxy.port for part, proxy in world.proxies.items()}
-        fleet.point(s3=ports["store"], catalog=ports["catalog"], nats=ports["nats"])
-        pipeline = {
-            "source": source.config(port=ports["source"]),
-            "buffer": buffer.config(port=ports["buffer"]),
-            "batch_events": BATCH_EVENTS,
-            "commit_interval_ms": 200,
-        }
-        fleet.set_cdc(**{PIPELINE: pipeline})
-        await set_up(source)
-        await fill(world.writing, Random(f"{seed} rows"), TABLES)
+        await world.settle()
         yield world

@@ -45,6 +45,7 @@ class Writing:
     """What all writers share: what they may do just now, and what they have done."""
 
     source: OwnPostgres
+    tables: Sequence[Table] = TABLES
     poison: int = 0
     """How many more rows may be written that no Iceberg table can hold."""
     favourites: tuple[str, ...] = ()
@@ -59,16 +60,16 @@ class Writing:
     """Why PostgreSQL refused a transaction: deadlocks, keys that were there, connections that were cut."""
 
 
-async def fill(writing: Writing, rng: Random, tables: Sequence[Table]) -> None:
+async def fill(writing: Writing, rng: Random) -> None:
     """The rows that tables have at first."""
     async with await writing.source.settings.connect() as connection, connection.transaction():
         hand = Hand(connection, rng, writing)
-        for table in tables:
+        for table in writing.tables:
             await hand.insert(table, table.rows)
 
 
 class Writer:
-    """One of them; `write` goes on until it is cancelled."""
+    """One of them."""
 
     def __init__(self, writing: Writing, rng: Random) -> None:
         self._writing = writing
@@ -76,11 +77,19 @@ class Writer:
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def write(self) -> None:
-        """One transaction after the other."""
+        """One transaction after the other, until cancelled."""
         try:
             while True:
                 await self._try()
                 await asyncio.sleep(self._rng.uniform(*REST_SECONDS))
+        finally:
+            await self._hang_up()
+
+    async def write_some(self, transactions: int) -> None:
+        """So many tries of a transaction, without a rest."""
+        try:
+            for _ in range(transactions):
+                await self._try()
         finally:
             await self._hang_up()
 
@@ -141,8 +150,9 @@ class Writer:
             done["refused behind a savepoint"] += 1
 
     def _choose(self) -> tuple[Table, str, Step]:
-        favoured = [table for table in TABLES if table.identifier in self._writing.favourites]
-        table = self._rng.choice(favoured if favoured and self._rng.random() < 0.4 else TABLES)
+        tables = self._writing.tables
+        favoured = [table for table in tables if table.identifier in self._writing.favourites]
+        table = self._rng.choice(favoured if favoured and self._rng.random() < 0.4 else tables)
         names = [
             name
             for name in STEPS

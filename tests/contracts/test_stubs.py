@@ -11,13 +11,17 @@ from temporalio.worker import Worker
 from activities.cdc import Cdc
 from activities.contracts import cdc as cdc_contract
 from activities.contracts import export as contract
+from activities.contracts import mirrors as mirror_contract
 from activities.contracts.cdc import CdcActivities
 from activities.contracts.export import ExportActivities
+from activities.contracts.mirrors import MirrorActivities
 from activities.contracts.verify import VERIFY_WORKFLOW, VerifyActivities
 from activities.export import Export
+from activities.mirrors import Mirrors
 from activities.verify import Verify
 from worker import main as worker_main
 from worker.config_cdc import Pipeline
+from worker.config_mirrors import Mirror
 from worker.main import open_workers
 from workflows.adopt_files import AdoptFiles
 from workflows.backfill import Backfill
@@ -28,8 +32,9 @@ from workflows.request_export import RequestExport
 from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
 
-ROOMS = {ExportActivities: Export, VerifyActivities: Verify, CdcActivities: Cdc}
+ROOMS = {ExportActivities: Export, VerifyActivities: Verify, CdcActivities: Cdc, MirrorActivities: Mirrors}
 CDC = {name for name in vars(CdcActivities) if name[0] != "_"}
+MIRRORS = {name for name in vars(MirrorActivities) if name[0] != "_"}
 STUBS = {
     name: (stub, room)
     for seam, room in ROOMS.items()
@@ -75,7 +80,9 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
     monkeypatch.setattr(worker_main, "Worker", Recorder)
     async with fleet.worker():
         pass
-    assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(set(STUBS) - CDC)
+    assert sorted(str(activity_name(method)) for method in registered["activities"]) == sorted(
+        set(STUBS) - CDC - MIRRORS
+    )
     assert all(type(method.__self__) is STUBS[method.__name__][1] for method in registered["activities"])
     assert list(registered["workflows"]) == [
         RequestExport,
@@ -110,6 +117,26 @@ async def test_a_process_serves_the_pipelines_of_its_environment_on_a_queue_of_t
     assert config["max_concurrent_activities"] == 14
 
 
+async def test_a_process_serves_the_mirrors_of_its_environment_on_a_queue_of_their_own(fleet):
+    settings = fleet.settings()
+    environment = settings.environment(fleet.name)
+    pair = {"changelog_table": "shop.changes", "mirror_table": "shop.orders", "primary_keys": ["id"]}
+    mirrors = {"shop.orders": Mirror.model_validate(pair)}
+    with_mirrors = replace(settings, environments={fleet.name: environment.model_copy(update={"mirrors": mirrors})})
+    async with open_workers(with_mirrors, fleet.name, fleet.temporal) as workers:
+        assert [worker.task_queue for worker in workers] == [fleet.queue, fleet.merge_queue]
+        config = workers[1].config()
+    assert (
+        type(environment.temporal).model_fields["merge_task_queue"].default
+        == mirror_contract.MERGE_TASK_QUEUE
+        == "icefleet-merge"
+    )
+    assert {activity_name(method) for method in config["activities"]} == MIRRORS
+    assert all(type(method.__self__) is Mirrors for method in config["activities"])
+    assert list(config["workflows"]) == list(worker_main.MERGE_WORKFLOWS)
+    assert config["max_concurrent_activities"] == 4
+
+
 def test_workflows_are_known_by_the_names_that_people_type():
     assert RequestExport.__temporal_workflow_definition.name == contract.REQUEST_WORKFLOW == "RequestExport"  # type: ignore[attr-defined]
     assert ExportTable.__temporal_workflow_definition.name == contract.LOOP_WORKFLOW == "ExportTable"  # type: ignore[attr-defined]
@@ -118,6 +145,9 @@ def test_workflows_are_known_by_the_names_that_people_type():
     assert names == [
         *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters")
     ]
+    names = [found.__temporal_workflow_definition.name for found in worker_main.MERGE_WORKFLOWS]  # type: ignore[attr-defined]
+    assert names == ["MergeMirror", "MergeOnce", "VerifyMirror"]
+    assert mirror_contract.mirror_id("local", "shop.orders") == "merge/local/shop.orders"
     assert cdc_contract.ingest_id("local", "shop") == "cdc/ingest/local/shop"
     assert cdc_contract.capture_id("local", "shop") == "cdc/capture/local/shop"
     assert contract.TASK_QUEUE == "icefleet-export"

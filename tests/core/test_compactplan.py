@@ -40,6 +40,8 @@ def test_a_file_of_which_much_is_deleted_is_rewritten_alone():
     mostly = FileFacts("x", "", 900, 10, 4)
     assert due([mostly], RULES) == "of 1 files more than 30% is deleted"
     assert paths(choose([mostly, FileFacts("y", "", 900, 10, 3)], RULES)) == ["x"]
+    # A small one waits for others of its size: each merge leaves some.
+    assert due([FileFacts("z", "", 50, 10, 9)], RULES) == ""
 
 
 def test_what_a_person_asks_for_is_whatever_can_be_better():

@@ -54,6 +54,7 @@ def all_pieces(groups, rows):
         if after is None:
             return found
         assert chosen, "a piece that brings nothing would come for ever"
+        assert len(found) <= sum(len(group.changes) for group in groups), "the same changes come again and again"
 
 
 def sequence_of(groups, place):

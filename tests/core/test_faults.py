@@ -41,15 +41,20 @@ OURS_TO_MEND = {
     # What makes a merge build the index anew.
     ("activities/lake/indexhead.py", "IndexUnusable"),
     ("activities/lake/indexstore.py", "IndexUnusable"),
+    ("activities/mirror_head.py", "IndexUnusable"),
     # What does not leave its room: a turn that is over, a slot that is given up.
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
     ("activities/lake/rowdelta.py", "HeadMoved"),
+    ("activities/lake/changereading.py", "TooWide"),
+    ("activities/lake/mirrorcheck.py", "Stopped"),
     ("activities/lake/mirrornames.py", "Unknown"),
     # A fault that was collected, and is raised once nothing else is left to do.
     ("activities/partitions.py", "faults[0]"),
     ("activities/announcing_changelogs.py", "faults[0]"),
     ("activities/abreast.py", "answer"),
+    ("activities/abreast.py", "first"),
+    ("activities/abreast.py", "second"),
     ("activities/tidying.py", "passing"),
     ("activities/ingesting.py", "failures[0]"),
 }

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.core import index
-from activities.core.index import find, fold, forgetful, merge, nothing, segment_of, without_older, without_truncated
+from activities.core.index import find, fold, forgetful, merge, nothing, without_older, without_truncated
+from activities.core.indexsegments import segment_of
 from activities.core.indexsort import Ordering, rows_of_file, tombstones
 from activities.core.mirrors import Entries, Keys, Sequences
 from support.indexes import entries_of, found_of, keys_of, random_entries, rows_of
@@ -52,6 +53,13 @@ def test_neighbours_may_be_folded_in_any_grouping_case_38(segments, data):
         last = data.draw(st.integers(first + 2, len(held)))
         held[first:last] = [fold(held[first:last])]
     assert rows_of(fold(held)) == known
+
+
+def test_thousands_of_keys_that_two_segments_share_are_the_newer_one_s_case_38():
+    old = random_entries(np.random.default_rng(8), 20_000, sequence=1)
+    new = Entries(old.keys, old.file, old.row + np.uint32(1), old.sequences)
+    assert (fold([new, old]).row == new.row).all()
+    assert (find([segment_of(new), segment_of(old)], old.keys).row == new.row).all()
 
 
 def test_probes_in_any_order_get_their_own_answers():

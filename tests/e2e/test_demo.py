@@ -74,6 +74,12 @@ def changed(said: str) -> list[tuple[str, int]]:
     return [(operation, int(number)) for operation, number in found]
 
 
+def mirrored(said: str) -> list[tuple[int, str, str, str]]:
+    """What the demo shows of the mirror: id, customer, amount and status of rows that are PostgreSQL's own."""
+    found = re.findall(r"^ *(\d+) +(\S+) +(\S+) +(\S+) +equal +\2 +\3 +\4 *$", said, re.MULTILINE)
+    return [(int(number), customer, amount, status) for number, customer, amount, status in found]
+
+
 @pytest.mark.timeout(600)
 async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home):
     try:
@@ -91,6 +97,11 @@ async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home)
         assert re.search(r"^client +blocks", said, re.MULTILINE), "an answer of DuckDB's"
         assert changed(said) == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
         assert re.search(r"^event \S+  cdc\.public_orders_changelog  append #\d+  ", said, re.MULTILINE)
+        assert mirrored(said) == [(1, "Ada", "130.00", "shipped"), (3, "Edsger", "12.50", "new")]
+        assert re.search(r"^event \S+  shop\.orders  (append|overwrite) #\d+  ", said, re.MULTILINE)
+        assert re.search(
+            r"^shop\.orders +cdc\.public_orders_changelog +running +\d+ +20\S+ +2 +0 +none$", said, re.MULTILINE
+        )
         addresses = dict(re.findall(r"^(Temporal UI|Iceberg catalog) +(http://127\.0\.0\.1:\d+)", said, re.MULTILINE))
         assert set(addresses) == {"Temporal UI", "Iceberg catalog"}
         assert "icefleet local down" in said
@@ -102,7 +113,8 @@ async def test_the_demo_runs_from_nothing_again_and_leaves_nothing_running(home)
         assert code == 0, said + errors
         assert counts(said) == first
         assert "Nothing was left to do" in said
-        assert changed(said) == [("insert", 3), ("insert", 4), ("update", 3), ("delete", 4)]
+        assert changed(said) == [("insert", 4), ("insert", 5), ("update", 4), ("delete", 5)]
+        assert [row[:2] for row in mirrored(said)] == [(1, "Ada"), (3, "Edsger"), (4, "Ada"), (6, "Edsger")]
         assert said.count("nothing to do: ") == len(TABLES)
         assert "event " not in said.partition("The exports")[2].partition("The result")[0].replace("events", "")
 

@@ -1,8 +1,10 @@
 """What is new in a changelog since a watermark: each change once, whatever became of old snapshots, or a clear stop."""
 
 import itertools
+import random
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +18,14 @@ from activities.core.drift import AddField, RenameField, WidenField
 from activities.core.faults import BadConfig, ChangeInvalid, WatermarkLost
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.mirrors import Watermark
+from activities.core.publication import Shown
+from activities.lake import positiondeletes
 from activities.lake.changedeletes import Deletes
+from activities.lake.changelogtag import advance_tag
 from activities.lake.changereading import OpenFile
+from activities.lake.expiry import expire, old_snapshots
+from activities.lake.live import live_files
+from activities.lake.rowdelta import RowDelta, commit
 from support.changelogs import line, lines, opened
 from support.following import Follower, append, config_of, make_changelog, rewrite
 
@@ -209,6 +217,17 @@ async def test_many_bytes_make_a_piece_of_fewer_changes(orders):
     assert max(mirror.pieces) <= 50
 
 
+@pytest.mark.parametrize("group_bytes", [0, 2**30], ids=["bit by bit", "by row groups"])
+async def test_files_that_are_too_large_to_be_fetched_at_once_hold_the_same(orders, monkeypatch, group_bytes):
+    """Case 58."""
+    monkeypatch.setattr("activities.lake.content.WHOLE_BYTES", 0)
+    monkeypatch.setattr("activities.lake.content.GROUP_BYTES", group_bytes)
+    await orders.append(*range(1, 10))
+    mirror = follower(orders, batch_rows=4)
+    assert mirror.all("id", "name") == [(number, f"n{number}") for number in range(1, 10)]
+    assert mirror.pieces == [4, 4, 1]
+
+
 async def test_pieces_of_a_large_snapshot_do_not_read_the_whole_of_it(orders, monkeypatch):
     """Case 59: the cost of a piece follows the piece, since statistics say which row groups hold it."""
     monkeypatch.setattr("activities.lake.rows.GROUP_BYTES", 100_000)
@@ -305,6 +324,24 @@ async def test_a_mirror_that_begins_reads_what_is_there_though_history_has_expir
     assert mirror.pieces == [3, 3, 1, 2]
 
 
+async def test_a_mirror_does_not_begin_with_a_changelog_of_which_rows_are_deleted_by_delete_files(orders):
+    """It would show what a reader of the changelog does not see; one that goes on had merged them before."""
+    await orders.append(1, 2)
+    going_on, beginning = follower(orders), follower(orders)
+    going_on.ids()
+    table = going_on.table
+    [live] = live_files(table).values()
+    made = positiondeletes.write(live.path, np.array([0], np.uint32))
+    stored = f"s3://icefleet/{orders.identifier}/deletes.parquet"
+    with table.io.new_output(stored).create() as sink:
+        sink.write(made.body)
+    commit(beginning.lake, table, RowDelta({}, add_deletes=[positiondeletes.described(made, stored, live.data)]))
+    with pytest.raises(ChangeInvalid, match=r"rows of it are deleted by delete files.*rewrite_data_files"):
+        beginning.pending()
+    await orders.append(3)
+    assert going_on.ids() == [3]
+
+
 # --- what others do -------------------------------------------------------------------------------------------
 
 
@@ -399,10 +436,17 @@ async def test_a_mirror_that_is_tagged_survives_a_pause_in_which_everything_expi
     await orders.append(1, 2)
     mirror = follower(orders)
     mirror.ids()
-    mirror.tag()
+    assert advance_tag(mirror.lake, mirror.config, mirror.watermark)
     for number in range(3, 7):
         await orders.append(number)
-    assert mirror.let_expire() == 3
+
+    def as_pipelines_do(table):
+        """Announced, and old enough, as if an hour had passed."""
+        head = table.current_snapshot()
+        announced = head.snapshot_id, head.sequence_number
+        return old_snapshots(table, announced, Shown(), keep=1, before_ms=head.timestamp_ms + 1)
+
+    assert expire(mirror.lake, orders.identifier, as_pipelines_do) == 3
     found = mirror.pending()
     assert (len(found.snapshots), found.rows, found.oldest_ms) == (1, 4, mirror.watermark.committed_ms)
     await orders.append(7)
@@ -480,7 +524,7 @@ async def written(changelog, *events):
 
 def deletes_of(mirror, **more):
     table = mirror.table
-    watermark = Watermark(str(table.metadata.table_uuid), 1, 1, 1, **more)
+    watermark = Watermark(str(table.metadata.table_uuid), 1, 1, 1, **{"newest": text_of(99), **more})
     found = Deletes(table, mirror.config, watermark, mirror.lake.files())
     rows = [row for one in found for row in one.to_pylist()]
     return [(row["id"], int(row["cdc_sequence_number"][:16], 16)) for row in rows], found.horizon
@@ -500,6 +544,9 @@ async def test_the_deletes_of_a_changelog_are_found_with_their_numbers(orders):
     assert deletes_of(mirror, truncated=text_of(6)) == ([(2, 7)], "")
     assert deletes_of(mirror, horizon=text_of(5)) == ([(2, 7)], text_of(5))
     assert deletes_of(mirror, horizon=text_of(4)) == ([(1, 5), (2, 7)], text_of(4))
+    # What is not merged yet still has a row to delete.
+    assert deletes_of(mirror, newest=text_of(6)) == ([(1, 5)], "")
+    assert deletes_of(mirror, newest="") == ([], "")
 
 
 async def test_of_a_changelog_whose_history_has_expired_deletes_are_known_from_its_oldest_change_on(orders):
@@ -535,3 +582,37 @@ async def test_a_batch_of_100_000_changes_is_read_quickly(orders, record_propert
     record_property("seconds", seconds)
     assert taken.changes.num_rows == 100_000
     assert seconds < 2
+
+
+async def something_happens(orders, mirror, dice, written):
+    """Answers how many changes were written by then: their ids are 1 to that."""
+    match dice.choice(["append", "append", "rewrite", "tag", "expire"]):
+        case "append":
+            more = dice.choice([1, 2, 5])
+            await orders.append(*range(written + 1, written + more + 1))
+            return written + more
+        case "rewrite" if written:
+            await rewritten(orders, list(range(1, written + 1)))
+        case "tag" if mirror.watermark is not None:
+            advance_tag(mirror.lake, mirror.config, mirror.watermark)
+        case "expire":
+            mirror.let_expire(keep=dice.choice([1, 2, 3]))
+    return written
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+async def test_whatever_happens_to_a_changelog_no_change_is_skipped(orders, seed):
+    """Cases 47, 48 and 58 in any order: everything comes, or the mirror says that it is lost and begins again."""
+    dice, mirror = random.Random(seed), follower(orders, batch_rows=3)
+    written, seen, lost = 0, list[int](), 0
+    for turn in range(24):
+        if turn < 23:
+            written = await something_happens(orders, mirror, dice, written)
+        try:
+            while (turn == 23 or dice.random() < 0.5) and (taken := mirror.one(["id"])) is not None:
+                seen += taken.changes.column("id").to_pylist()
+        except WatermarkLost:
+            mirror.watermark, seen, lost = None, [], lost + 1  # as a bootstrap does
+    while (taken := mirror.one(["id"])) is not None:
+        seen += taken.changes.column("id").to_pylist()
+    assert set(seen) == set(range(1, written + 1)), f"seed {seed}, lost {lost} times"

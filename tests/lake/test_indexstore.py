@@ -6,7 +6,7 @@ import pytest
 from pyiceberg.table.puffin import PuffinFile
 
 from activities.core import indexplan
-from activities.core.index import segment_of
+from activities.core.indexsegments import segment_of
 from activities.core.mirrors import Entries
 from activities.lake import indexstaging
 from activities.lake.indexcache import IndexCache
@@ -64,11 +64,11 @@ class Mirror:
         self.forget()
 
     def truncate(self):
-        """Everything goes, and files with it."""
-        self.sequence += 1
-        self.known = {}
-        files = set(self.carried.index.files)
-        self.carried.merge(entries_of({}), gone=files, truncated=f"{self.sequence:016x}{0:016x}")
+        """What is older than some number goes, and the files of which nothing is left."""
+        since = self.sequence - int(self.rng.integers(0, 4))
+        self.known = {key: value for key, value in self.known.items() if value[2] >= (since, 3)}
+        gone = set(self.carried.index.files) - {value[0] for value in self.known.values()}
+        self.carried.merge(entries_of({}), gone=gone, truncated=f"{since:016x}{3:016x}")
 
     def forget(self):
         """What tombstones the index may have lost by now, by what it says itself."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pyiceberg.types import LongType
 
 from activities.core.faults import BadConfig, MirrorForeign
 from activities.core.mirrors import INDEX, TAG, IndexPointer
@@ -130,3 +131,17 @@ async def test_a_table_of_another_format_is_refused(orders):
     orders.lake.catalog.create_table(other.mirror, orders.read().table.schema(), properties={"format-version": "1"})
     with pytest.raises(MirrorForeign, match="format version 1"):
         mirror.read(orders.lake, other)
+
+
+async def test_columns_that_others_took_away_or_made_required_are_noticed(orders):
+    said = {"icefleet.mirror.watermark": watermark(columns=orders.read().columns).dump()}
+    await orders.apply(rows_of([1]), summary=said)
+    with snapshots(orders).update_schema() as update:
+        update.rename_column("name", "label")
+    with pytest.raises(MirrorForeign, match="lacks name, which merges brought"):
+        orders.read()
+    with snapshots(orders).update_schema(allow_incompatible_changes=True) as update:
+        update.rename_column("label", "name")
+        update.add_column("must", LongType(), required=True)
+    with pytest.raises(MirrorForeign, match="made must required"):
+        orders.read()

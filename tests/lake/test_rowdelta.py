@@ -1,9 +1,19 @@
 """Row deltas: new rows, deletes, watermark and tag in one commit, and every reader sees the same rows."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.manifest import DataFileContent
 
+from activities.core.drift import RenameField
+from activities.core.faults import MirrorForeign
 from activities.core.mirrors import TAG, WATERMARK
+from activities.lake import manifests, positiondeletes, rowdelta
 from activities.lake.positiondeletes import deleted_rows
+from activities.lake.remembered import Remembered
+from activities.lake.rowdelta import RowDelta
+from activities.lake.schema import changed
 from support.mirrortables import hand_mirror, rows_of, watermark
 
 
@@ -22,7 +32,6 @@ async def test_readers_see_what_is_left_after_deletes(orders):
     await orders.apply(rows_of(range(6)))
     [path] = orders.live()
     await orders.apply(rows_of([7]), {path: [1, 4]})
-    assert ids(orders.rows()) == [(0, "n0"), (2, "n2"), (3, "n3"), (5, "n5"), (7, "n7")]
     last = await orders.apply(None, {path: [0]}, summary={"icefleet.mirror.deleted": "1"})
     assert ids(orders.rows()) == [(2, "n2"), (3, "n3"), (5, "n5"), (7, "n7")]
     held = orders.live()
@@ -54,4 +63,74 @@ async def test_a_file_of_which_everything_is_deleted_leaves_with_its_deletes(ord
     assert (list(held), held[other].deletes) == ([other], ())
     said = orders.read().table.current_snapshot().summary.additional_properties
     assert (said["total-delete-files"], said["total-data-files"], said["total-records"]) == ("0", "1", "1")
-    assert ids(orders.rows()) == [(3, "n3")]
+    await orders.apply(None, {other: [0]})
+    await orders.apply()
+    assert (orders.rows(), orders.live()) == ([], {})
+    await orders.apply(rows_of([5]))
+    assert ids(orders.rows()) == [(5, "n5")]
+
+
+async def test_a_schema_that_comes_back_is_the_one_that_was_there(orders):
+    """Case 49: a column is renamed and gets its old name again; every snapshot names a schema that the table has."""
+    await orders.apply(rows_of([1]))
+    for number, names in enumerate([("name", "label"), ("label", "name"), ("name", "label")], 2):
+        now = orders.read().table.schema()
+        renamed = changed(now, [RenameField(*names)], last_id=now.highest_field_id, schema_id=number)
+        rows = rows_of([number]).rename_columns(["cdc_sequence_number", "id", names[1]])
+        await orders.apply(rows, schema=renamed)
+    assert ids(orders.rows()) == [(one, f"n{one}") for one in range(1, 5)]
+    table = orders.read().table
+    known = {one.schema_id for one in table.metadata.schemas}
+    assert len(known) == 2
+    first, second = sorted(known)
+    assert [one.schema_id for one in table.snapshots()] == [first, second, first, second]
+    assert table.schema().column_names[-1] == "label"
+
+
+async def test_what_other_writers_delete_counts_and_is_folded_into_ours(orders):
+    """Case 31: a delete file of another engine about two of our data files."""
+    await orders.apply(rows_of(range(5)))
+    await orders.apply(rows_of(range(5, 10)))
+    first, second = sorted(orders.live(), key=lambda one: orders.live()[one].sequence)
+    body = pa.BufferOutputStream()
+    pq.write_table(pa.table({"file_path": sorted([first, second]), "pos": [1, 1]}), body)
+    stored = await orders.put({0: body.getvalue().to_pybytes()}, "deletes/", ".parquet")
+    made = positiondeletes.write(first, np.array([1], np.uint32))
+    theirs = positiondeletes.described(made, stored[0], orders.live()[first].data)
+    theirs[4], theirs[5], theirs[10], theirs[11] = 2, body.getvalue().size, None, None
+    positiondeletes._known = Remembered(0, len)
+    rowdelta.commit(orders.lake, orders.read().table, RowDelta({WATERMARK: watermark().dump()}, add_deletes=[theirs]))
+    await orders.apply(None, {first: [0]})
+    assert [row[1] for row in orders.rows()] == [2, 3, 4, 5, 7, 8, 9]
+    assert [len(file.deletes) for file in orders.live().values()] == [1, 1]
+    assert orders.read().table.current_snapshot().summary["total-delete-files"] == "2"
+
+
+async def test_deletes_by_value_are_refused(orders):
+    await orders.apply(rows_of(range(5)))
+    [path] = orders.live()
+    made = positiondeletes.write(path, np.array([1], np.uint32))
+    stored = await orders.put({0: made.body}, "deletes/", ".parquet")
+    theirs = positiondeletes.described(made, stored[0], orders.live()[path].data)
+    theirs[0], theirs[14] = DataFileContent.EQUALITY_DELETES, [2]
+    rowdelta.commit(orders.lake, orders.read().table, RowDelta({WATERMARK: watermark().dump()}, add_deletes=[theirs]))
+    with pytest.raises(MirrorForeign, match="deleted rows by their values"):
+        orders.live()
+
+
+async def test_manifests_stay_few_and_small(orders, monkeypatch):
+    """A commit writes one manifest of data and one of deletes, and puts small ones together now and then."""
+    for name, value in (("MERGE_AT", 4), ("SMALL", 6), ("LARGEST", 5)):
+        monkeypatch.setattr(manifests, name, value)
+    orders.target_bytes = 1
+    for number in range(14):
+        rows = pa.concat_tables([rows_of([number * 10 + at]) for at in range(2)])
+        touched = {path: [0] for path in sorted(orders.live())[:1]} if number == 13 else None
+        await orders.apply(rows, touched)
+        table = orders.read().table
+        held = table.current_snapshot().manifests(table.io)
+        assert len(held) < 12
+        assert all((one.added_files_count or 0) + (one.existing_files_count or 0) <= 5 for one in held)
+    assert len(orders.rows()) == 27
+    assert {one.data.file_path for one in orders.live().values()} == set(orders.live())
+    assert [file.sequence for file in orders.live().values()].count(1) in {1, 2}

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from activities import failpoints
+from activities import compacting, failpoints
+from activities.core.faults import CommitConflict
 from activities.core.mirrors import INDEX, WATERMARK, CompactionRules
 from support.mirrors import gone, opened, put, update
 
@@ -27,11 +28,11 @@ async def fill(orders):
         await orders.write(*(put(key, name=f"n{key}") for key in range(start, start + 10)))
         await orders.merge()
     await orders.write(*(gone(key) for key in range(10)), update(20, name="again"), gone(33))
-    await orders.merge()
+    return await orders.merge()
 
 
 async def test_rows_are_the_same_and_later_merges_find_them_where_they_went_cases_32_42_46(orders):
-    await fill(orders)
+    assert (await fill(orders)).compaction_due == "6 files are small"
     before, rows = orders.watermark(), orders.by_all_readers()
     report = await orders.compact()
     head = orders.table().current_snapshot()
@@ -121,3 +122,53 @@ async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_4
         orders.check()
         assert len({file["spec_id"] for file in files(orders)}) <= 2
         orders.by_all_readers()
+
+
+class DiedError(Exception):
+    """Stands for the end of the worker: nothing of what it knew is left."""
+
+
+@pytest.mark.parametrize("point", ["compact-after-write", "compact-before-commit", "compact-after-commit"])
+async def test_a_worker_that_dies_leaves_the_old_files_or_the_new_ones_cases_21_23(orders, point):
+    await fill(orders)
+
+    async def die():
+        raise DiedError
+
+    failpoints.arm(point, die)
+    with pytest.raises(DiedError):
+        await orders.compact()
+    failpoints.disarm()
+    landed = point == "compact-after-commit"
+    assert len(files(orders)) == (1 if landed else 8)
+    assert (await orders.compact()).files_after == (0 if landed else 1)
+    await orders.write(update(20, name="after"), gone(41))
+    assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+
+
+async def test_a_writer_that_never_stops_has_the_compaction_given_up_with_a_clear_cause_case_33(orders, monkeypatch):
+    monkeypatch.setattr(compacting, "TRIES", 2)
+    await fill(orders)
+    held = orders.table().scan(limit=1).to_arrow()
+
+    async def append():
+        await asyncio.to_thread(orders.table().append, held.set_column(1, "id", [[1000 + len(orders.snapshots())]]))
+
+    failpoints.arm("compact-before-commit", append)
+    with pytest.raises(CommitConflict, match="2 compactions in a row lost against other writers"):
+        await orders.compact()
+    failpoints.disarm()
+    assert (await orders.compact()).files_after == 1
+
+
+async def test_lists_move_with_their_rows(fleet):
+    async with opened(fleet, {"id": "long", "tags": "list<string>"}, compaction=RULES) as tagged:
+        for key in range(4):
+            await tagged.write(put(key, tags=[f"t{key}", None]), put(key + 10, tags=None))
+            await tagged.merge()
+        assert (await tagged.compact()).files_after == 1
+        await tagged.write(put(1, unchanged=("tags",)), gone(2))
+        await tagged.merge()
+        tagged.check()
+        tagged.check_index()

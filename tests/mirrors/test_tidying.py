@@ -12,7 +12,8 @@ from activities.lake import changelogtag
 from activities.lake.changescan import tag_name
 from activities.lake.mirrornames import metadata_place
 from support.lakereaders import plain
-from support.mirrors import context_of, gone, opened, put, update
+from support.mirrorcontext import mirror_context
+from support.mirrors import gone, opened, put, update
 
 AT_ONCE = ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0)
 LATER = replace(AT_ONCE, grace_seconds=3600)
@@ -100,18 +101,18 @@ async def test_a_reader_in_flight_never_loses_a_file(orders):
 async def test_what_is_stored_and_not_committed_yet_stays(orders):
     """A merge between upload and commit, while everything else is tidied around it."""
     await fill(orders, 3)
-    await orders.tidy()
     await orders.write(update(7, name="slow"))
+    swept = []
 
     async def tidy_meanwhile():
         failpoints.disarm()
-        await orders.tidy()
-        await orders.tidy()
+        swept.extend([await orders.tidy(), await orders.tidy()])
 
     sweeping.SKEW_SECONDS = 0
     await asyncio.sleep(1)  # the store's clock shows whole seconds: what comes now is newer than the head
     failpoints.arm("merge-before-commit", tidy_meanwhile)
     await orders.merge()
+    assert (swept[0].expired, swept[1].deleted > 0) == (2, True)
     orders.check()
     orders.by_all_readers()
 
@@ -175,7 +176,8 @@ async def test_nats_being_away_keeps_nothing_else_from_being_done(fleet, orders)
     await orders.tidy()
     before = await orders.objects("data/")
     fleet.point(nats=1)
-    async with context_of(fleet, orders.config) as away:
+    settings = fleet.settings()
+    async with mirror_context(settings, fleet.name, fleet.temporal, fleet.directory / "away", orders.config) as away:
         orders.context = replace(orders.context, bus=away.bus)
         with pytest.raises(BusUnavailable):
             await orders.tidy()

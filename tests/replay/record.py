@@ -44,14 +44,30 @@ from activities.contracts.cdc import (  # noqa: E402
 )
 from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
+from activities.contracts.mirrors import (  # noqa: E402
+    BOOTSTRAP_SIGNAL,
+    COMPACT_SIGNAL,
+    MERGE_ONCE_WORKFLOW,
+    MERGE_WORKFLOW,
+    REBUILD_SIGNAL,
+    CompactReport,
+    MergeInput,
+)
 from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
-from activities.core.faults import CatalogRefused, CatalogUnavailable, StoreUnavailable, UnsupportedType  # noqa: E402
+from activities.core.faults import (  # noqa: E402
+    CatalogRefused,
+    CatalogUnavailable,
+    StoreUnavailable,
+    UnsupportedType,
+    WatermarkLost,
+)
 from deploy.local.stack import Stack  # noqa: E402
 from support.backfills import progress_when, start_backfill  # noqa: E402
 from support.cdcloops import batch, captured, ingested, loops, progress_of  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402 - found by the line above
 from support.gate import failing_at, gate_at  # noqa: E402
 from support.leftovers import NOON, next_second, start_deletion  # noqa: E402
+from support.mirrorloops import MIRROR, merged, mirror_loops  # noqa: E402
 from support.published import day_table, parquet, publish, start_adoption  # noqa: E402
 from support.upkeep import start_upkeep  # noqa: E402
 
@@ -343,6 +359,55 @@ async def pipeline_continued(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def mirror(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """A mirror: merges, a compaction that is due and one that fails, orders, a lost watermark, a pause, and its end."""
+    async with mirror_loops(fleet, sandboxed=True) as own:
+        rooms = own.rooms
+        rooms.merges[MIRROR] = [merged(5, more=True), merged(3, compaction_due="17 small files", index_rebuilt="lost")]
+        rooms.compacted = [CompactReport("8", 17, 1), UnsupportedType("no such file")]
+        loop = await own.start()
+        await eventually(lambda: rooms.done("compact"))
+        await (await own.order(1)).result()
+        for number, order in enumerate((REBUILD_SIGNAL, COMPACT_SIGNAL), 2):
+            door = await own.order(number, order)
+            await (ended(door) if order == COMPACT_SIGNAL else door.result())
+        rooms.merges[MIRROR] = [WatermarkLost("expired")]
+        await ended(await own.order(4))
+        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        await (await own.order(5, BOOTSTRAP_SIGNAL)).result()
+        await progress_of(loop, state="running", told="", woken=False, doing="")
+        rooms.held.add(MIRROR)
+        await loop.signal("merge")
+        await eventually(lambda: rooms.running)
+        await loop.signal(PAUSE_SIGNAL)
+        await progress_of(loop, state="paused", doing="")
+        rooms.held.clear()
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", woken=False, doing="")
+        request = await own.verify()
+        await request.result()
+        await loop.signal(STOP_SIGNAL)
+        await loop.result()
+    return request
+
+
+async def mirror_continued(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """Every turn of a mirror's loop is a run of its own; orders and events come meanwhile."""
+    async with mirror_loops(fleet, sandboxed=True) as own:
+        own.rooms.merges[MIRROR] = [merged(5, more=True), merged(3), CatalogRefused("no such warehouse")]
+        loop = await own.start(turns_per_run=1)
+        request = await own.order(1)
+        await request.result()
+        await loop.signal("merge")
+        await progress_of(loop, state="waiting")
+        await loop.signal(RESUME_SIGNAL)
+        await progress_of(loop, state="running", woken=False, doing="")
+        assert own.rooms.called(MergeInput)
+        await loop.signal(STOP_SIGNAL)
+        await loop.result()
+    return request
+
+
 async def start_due(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """Start what a Schedule starts."""
     return await fleet.temporal.start_workflow(
@@ -373,8 +438,13 @@ CASES: tuple[Case, ...] = (
     shrunk,
     pipeline,
     pipeline_continued,
+    mirror,
+    mirror_continued,
 )
-NUMBERED = {LOOP_WORKFLOW, BACKFILL_WORKFLOW, CAPTURE_WORKFLOW, INGEST_WORKFLOW, COPY_WORKFLOW, LETTERS_WORKFLOW}
+NUMBERED = {
+    *(LOOP_WORKFLOW, BACKFILL_WORKFLOW, CAPTURE_WORKFLOW, INGEST_WORKFLOW, COPY_WORKFLOW, LETTERS_WORKFLOW),
+    *(MERGE_WORKFLOW, MERGE_ONCE_WORKFLOW),
+}
 """What has several runs in one case."""
 
 
@@ -415,8 +485,8 @@ async def histories_of(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[
 
 
 async def pipeline_histories(fleet: Fleet, request: WorkflowHandle[Any, Any]) -> list[tuple[str, str]]:
-    """The same of whatever else ran for the fleet's pipelines."""
-    query = f"TaskQueue = '{fleet.cdc_queue}'"
+    """The same of whatever else ran for the fleet's pipelines and mirrors."""
+    query = f"TaskQueue IN ('{fleet.cdc_queue}', '{fleet.merge_queue}')"
 
     async def closed() -> tuple[list[Any]] | None:
         runs = [run async for run in fleet.temporal.list_workflows(query) if run.id != request.id]

@@ -53,6 +53,12 @@ def test_an_event_is_one_line():
     )
 
 
+def test_an_event_of_a_mirror_that_is_not_partitioned_names_no_partition():
+    event = {"table": "shop.orders", "operation": "overwrite", "sequenceNumber": "7"}
+    files = {"partitions": [{"rows": "2"}], "added": {"files": "1", "rows": "2"}}
+    assert line_of(event | files) == "  shop.orders  overwrite #7  1 files, 2 rows"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -335,7 +335,12 @@ class Fleet:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await asyncio.wait_for(process.communicate(), seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                output, errors = await process.communicate()
+        except BaseException:
+            process.kill()  # nobody waits for it any more
+            raise
         return process.returncode or 0, output.decode(), errors.decode()
 
     async def start(self, table: str = "events", **fields: Any) -> WorkflowHandle[Any, ExportReport]:

@@ -77,8 +77,9 @@ class Objects:
 class Carried:
     """An index that every merge continues, as commits carry it: written, put into the store, opened again."""
 
-    def __init__(self, directory, store=None):
-        self.store = store or Objects()
+    def __init__(self, directory, prefix="s3://bucket/index/"):
+        self.store = Objects()
+        self.prefix = prefix
         self.cache = IndexCache(directory)
         self.pointer: IndexPointer | None = None
         self.index = MirrorIndex.empty(self.cache, UUID)
@@ -97,7 +98,7 @@ class Carried:
             live_rows=live_rows,
         )
         with staged:
-            path = f"s3://bucket/index/{len(self.store.held)}.puffin"
+            path = f"{self.prefix}{len(self.store.held)}.puffin"
             self.store.held[path] = staged.path.read_bytes()
             self.pointer = staged.pointer(path)
             self.horizons.append(staged.horizon)

@@ -14,6 +14,7 @@ from activities.contracts.mirrors import (
     MERGE_ONCE_WORKFLOW,
     MERGE_SIGNAL,
     MERGE_WORKFLOW,
+    VERIFY_MIRROR_WORKFLOW,
     CompactReport,
     MergeInput,
     MergeOnceRequest,
@@ -180,6 +181,15 @@ class MirrorLoops:
             MERGE_ONCE_WORKFLOW,
             {"environment": self._fleet.name, "mirror": mirror, "order": order},
             id=f"order-{self._fleet.name}-{number}",
+            task_queue=self._fleet.merge_queue,
+        )
+
+    async def verify(self, mirror: str = MIRROR, **fields: Any) -> WorkflowHandle[Any, Any]:
+        """Start a comparison."""
+        return await self._fleet.temporal.start_workflow(
+            VERIFY_MIRROR_WORKFLOW,
+            {"environment": self._fleet.name, "mirror": mirror, **fields},
+            id=f"verify-{self._fleet.name}",
             task_queue=self._fleet.merge_queue,
         )
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.io.pyarrow import _dataframe_to_data_files, schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from temporalio.testing import ActivityEnvironment
@@ -26,27 +26,20 @@ from temporalio.testing import ActivityEnvironment
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import CompactReport, MergeInput, MergeReport, MirrorInput, TidyReport
 from activities.core.iceberg_types import parse_iceberg
-from activities.core.index import fold
-from activities.core.mirrors import TOMBSTONE, MirrorConfig, Watermark
 from activities.core.mirrors import WATERMARK as SAID
+from activities.core.mirrors import MirrorConfig, Watermark
 from activities.lake import changelog
 from activities.lake import mirror as mirrors
 from activities.lake.catalog import Lake
-from activities.lake.changecolumns import sequences_of
-from activities.lake.indexcache import cache_at
-from activities.lake.indexstore import open_index
-from activities.lake.keys import keys_of
-from activities.lake.live import live_files
-from activities.lake.mirrorrows import live_rows
 from activities.lake.schema import fields_schema
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
-from activities.mirror_head import live_row_count
 from activities.tidying import tidy_mirror
 from support.changelogs import SYSTEM
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 from support.mirrorcontext import mirror_context
+from support.mirrorentries import entries_said, entries_there
 from worker.lake import open_lake
 
 FIELDS = {"id": "long", "name": "string"}
@@ -246,36 +239,25 @@ class Mirror:
         """Every live row has exactly one entry, and every entry of a row points at one (I3)."""
         mirror = mirrors.read(self.lake, self.config)
         assert mirror is not None
-        live, files = live_files(mirror.table), self.lake.files()
-        uuid = str(mirror.table.metadata.table_uuid)
-        cache = cache_at(self.context.cache_directory)
-        index = open_index(files.part, cache, mirror.index, uuid, live, live_row_count(live))
-        entries = fold([segment.entries for segment in index.segments])
-        rows = entries.file != TOMBSTONE
-        keys, numbers = entries.keys.take(rows), entries.sequences.take(rows)
-        said = zip(
-            *(keys.high.tolist(), keys.low.tolist(), numbers.high.tolist(), numbers.low.tolist()),
-            *([index.files[number] for number in entries.file[rows].tolist()], entries.row[rows].tolist()),
-            strict=True,
-        )
-        config, there = self.config, list[Any]()
-        for path, file in live.items():
-            names = [*config.primary_keys, config.sequence_column]
-            for part in live_rows(files, mirror.table.schema(), file, names):
-                columns = [pa.chunked_array([part.rows.column(name)]) for name in names]
-                keys = keys_of(columns[:-1], "")
-                ages = sequences_of(columns[-1], config.sequence_format, "")
-                there += zip(
-                    *(keys.high.tolist(), keys.low.tolist(), ages.high.tolist(), ages.low.tolist()),
-                    *([path] * len(keys), part.positions.tolist()),
-                    strict=True,
-                )
-        assert sorted(said) == sorted(there)
+        said = entries_said(self.lake, mirror, self.context.cache_directory)
+        assert said == entries_there(self.lake, self.config, mirror)
 
     def by_all_readers(self) -> list[tuple[Any, ...]]:
         """The rows, which PyIceberg, DuckDB and ClickHouse all find (case 46)."""
         [rows] = same_by_all_readers(self.fleet, [self.config.mirror])
         return rows
+
+
+def compact(table: Table) -> None:
+    """What another engine's compaction does: all rows in one new file, in one snapshot."""
+    rows = table.scan().to_arrow()
+    with table.transaction() as transaction:
+        [made] = _dataframe_to_data_files(table.metadata, rows, table.io)
+        producer = transaction.update_snapshot().overwrite()
+        for task in table.scan().plan_files():
+            producer.delete_data_file(task.file)
+        producer.append_data_file(made)
+        producer.commit()
 
 
 def same_by_all_readers(fleet: Fleet, tables: Sequence[str]) -> list[list[tuple[Any, ...]]]:

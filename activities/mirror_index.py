@@ -1,0 +1,120 @@
+"""Making the index of a mirror anew: in the middle of a merge that cannot use it, or because somebody asks."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from activities.abreast import both
+from activities.committing import to_its_end
+from activities.contracts.mirrors import MergeReport, MirrorInput
+from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.mirrors import INDEX, WATERMARK, MirrorConfig, Watermark
+from activities.heartbeats import heartbeats
+from activities.lake import mirror as mirrors
+from activities.lake.changedeletes import Deletes
+from activities.lake.indexcache import cache_at
+from activities.lake.indexrebuild import Rebuilt, rebuild
+from activities.lake.indexsources import delete_entries, row_entries
+from activities.lake.live import LiveFile, live_files
+from activities.lake.mirror import WAY_OUT, Mirror
+from activities.lake.rowdelta import HeadMoved, RowDelta, commit
+from activities.lake.sending import TRIES
+from activities.merge_metrics import rebuild_told
+from activities.merge_piece import origin
+from activities.mirror_context import MirrorContext
+from activities.mirror_head import Head, live_row_count, opened_index
+from activities.mirror_objects import store_object
+from activities.storing import undisturbed
+
+log = structlog.get_logger("icefleet.merge")
+
+
+async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeReport:
+    """Make a mirror's index anew, in a commit that changes nothing else.
+
+    Raises:
+        MirrorForeign: the mirror is not as merges left it, or holds several rows of a key.
+        WatermarkLost: its changelog is gone, or another one.
+        CommitConflict: other writers won every try.
+    """
+    config = context.mirror(asked.environment, asked.mirror)
+    async with heartbeats({"mirror": config.mirror, "doing": "index"}):
+        for _ in range(TRIES):
+            mirror, changelog = await both(
+                asyncio.to_thread(mirrors.read, context.lake, config),
+                asyncio.to_thread(context.lake.load, config.changelog),
+            )
+            if mirror is None or mirror.watermark is None:
+                return MergeReport()
+            head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
+            pointer = {INDEX: head.pointer.dump()} if head.pointer else {}
+            delta = RowDelta({WATERMARK: head.watermark.dump(), **pointer, **origin()}, is_rewrite=True)
+            try:
+                done = await to_its_end(commit, context.lake, mirror.table, delta)
+            except HeadMoved:
+                continue
+            return MergeReport(snapshot_id=str(done.snapshot_id), commits=1, index_rebuilt=head.rebuilt)
+    raise CommitConflict(
+        f"mirror {config.mirror}: {TRIES} commits in a row lost against other writers; look for who else writes to it"
+    )
+
+
+async def rebuilt_head(
+    context: MirrorContext, config: MirrorConfig, mirror: Mirror, watermark: Watermark, changelog: Any, why: str
+) -> Head:
+    """A mirror's head with an index that is made anew and stored, from its rows and its changelog's deletes.
+
+    Its watermark says up to where deletes may be forgotten now.
+    """
+    if changelog is None or str(changelog.metadata.table_uuid) != watermark.changelog_uuid:
+        raise WatermarkLost(
+            f"mirror {config.mirror}: its changelog {config.changelog} is gone or another one, and with it the deletes "
+            f"that its index has to know; {WAY_OUT}"
+        )
+    log.warning("index is made anew", mirror=config.mirror, why=why)
+    live = await asyncio.to_thread(live_files, mirror.table)
+    deletes = Deletes(changelog, config, watermark, context.lake.files())
+    made = await undisturbed(_rebuild, context, config, mirror, watermark, live, deletes)
+    with made.staged as staged:
+        if made.doubled:
+            raise MirrorForeign(
+                f"mirror {config.mirror}: {made.doubled} rows have the key of another row, so somebody else wrote to "
+                f"it; delete them with an Iceberg client, or {WAY_OUT}"
+            )
+        key = f"{context.prefix(config)}index/{uuid.uuid4()}.puffin"
+        pointer = staged.pointer(await store_object(context.store, key, staged.path))
+    rebuild_told(config.mirror)
+    known = replace(watermark, horizon=max(watermark.horizon, deletes.horizon, staged.horizon))
+    index = await asyncio.to_thread(opened_index, context, mirror, pointer, live)
+    return Head(mirror, known, live, index, pointer, why)
+
+
+def _rebuild(
+    context: MirrorContext,
+    config: MirrorConfig,
+    mirror: Mirror,
+    watermark: Watermark,
+    live: dict[str, LiveFile],
+    deletes: Deletes,
+) -> Rebuilt:
+    numbered, now = dict(enumerate(sorted(live), 1)), int(time.time())
+    schema, truncated = mirror.table.schema(), watermark.truncated
+
+    def entries() -> Any:
+        files = {number: live[path] for number, path in numbered.items()}
+        yield from row_entries(config, context.lake.files(), schema, files, truncated)
+        yield from delete_entries(config, deletes, now)
+
+    return rebuild(
+        cache_at(context.cache_directory),
+        str(mirror.table.metadata.table_uuid),
+        numbered,
+        entries(),
+        tombstone_cut=now - int(config.late_event_horizon_seconds),
+        truncated=truncated,
+        live_rows=live_row_count(live),
+    )

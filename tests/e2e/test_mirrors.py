@@ -1,0 +1,170 @@
+"""`icefleet mirrors`: mirrors are merged, woken, watched and steered by a worker, events and commands alone."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from activities.announcing_changelogs import changelog_subject
+from starter.main import build
+from support.fleet import eventually
+from support.mirrors import FIELDS, gone, opened, put
+from worker.wiring import open_bus
+
+JOB = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "k8s" / "merge-cronjob.yaml").read_text())
+[CRON] = JOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+
+
+@pytest.fixture
+def command(fleet, stack, monkeypatch):
+    """Run `icefleet mirrors …`: exit code and output, with errors if it failed."""
+    monkeypatch.setenv("ICEFLEET_CONFIG_DIR", str(fleet.directory))
+    monkeypatch.setenv("ICEFLEET_ENVIRONMENT", fleet.name)
+
+    async def run(*words):
+        told = ["mirrors", *words]
+        said = await asyncio.to_thread(lambda: CliRunner().invoke(build(told), told, env={"COLUMNS": "250"}))
+        if said.exception is not None and not isinstance(said.exception, SystemExit):
+            raise said.exception
+        return said.exit_code, said.stdout if said.exit_code == 0 else said.output
+
+    return run
+
+
+async def told(command, *words):
+    """What a command prints as JSON."""
+    code, output = await command(*words, "--json")
+    assert code == 0, output
+    return json.loads(output)
+
+
+async def listed(command, mirror, **wanted):
+    """What `list` says of a mirror, once its tables and its loop are as wanted."""
+
+    async def seen():
+        found = {one["mirror"]: one for one in await told(command, "list")}[mirror]
+        every = {**found["tables"], "state": found["loop"]["state"], "trouble": found["trouble"]}
+        return every if all(every[name] == value for name, value in wanted.items()) else None
+
+    return await eventually(seen, seconds=60)
+
+
+def entry(mirror):
+    return {
+        "changelog_table": mirror.config.changelog,
+        "mirror_table": mirror.config.mirror,
+        "primary_keys": list(mirror.config.primary_keys),
+    }
+
+
+async def announced(fleet, mirror):
+    """The event that follows a commit of the changelog."""
+    bus = open_bus(fleet.settings().environment(fleet.name))
+    subject = changelog_subject(fleet.name, mirror.config.changelog)
+    last = await bus.last(subject)
+    snapshot = str(mirror.changelog().current_snapshot().snapshot_id)
+    await bus.publish(subject, b"{}", {}, message_id=f"{subject}{snapshot}", after=last.sequence if last else 0)
+    await bus.close()
+
+
+async def begun_again(command, mirror):
+    """Case 34: somebody makes the changelog anew. Nothing goes on until a person says that it may begin again."""
+    mirror.context.lake.catalog.drop_table(mirror.config.changelog)
+    mirror.make(FIELDS)
+    mirror.written.clear()
+    await mirror.write(put(7, name="g"), put(8, name="h"))
+    name = mirror.config.mirror
+    code, lost = await command("merge", name, "--once")
+    assert (code, f"error: WatermarkLost: mirror {name}: its changelog" in lost) == (1, True), lost
+    await listed(command, name, state="waiting", rows=5)
+    code, began = await command("merge", name, "--bootstrap")
+    assert (code, began) == (0, f"bootstrap of {name} is done\n")
+    mirror.check()
+    await listed(command, name, state="running", trouble="")
+
+
+async def announcements(fleet, mirror):
+    """The events of the mirror, once its newest snapshot has one."""
+    events = await fleet.events(mirror.config.mirror.partition(".")[2])
+    head = str(mirror.table().current_snapshot().snapshot_id)
+    return events if events and events[-1]["snapshotId"] == head else None
+
+
+async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
+    """Cases 61 and 62: a mirror that fails keeps the other from nothing, and a pause holds one until it is resumed."""
+    async with opened(fleet) as orders, opened(fleet) as customers:
+        name = orders.config.mirror
+        fleet.set_mirrors(entry(orders), {**entry(customers), "primary_keys": ["no_such_column"]})
+        await orders.write(put(1, name="a"), put(2, name="b"))
+        before = await listed(command, name, state="absent")
+        with fleet.worker_process():
+            first = await listed(command, name, state="running", lag_events=0, rows=2)
+            await listed(command, customers.config.mirror, state="waiting")
+            _, shown = await command("list")
+
+            # An event is enough, and so is a command, which waits.
+            await orders.write(put(3, name="c"), gone(1))
+            await announced(fleet, orders)
+            await listed(command, name, lag_events=0, rows=2)
+            orders.check()
+            await orders.write(put(4, name="d"))
+            code, merged = await command("merge", name, "--once")
+            assert (code, "1 rows upserted" in merged) == (0, True), merged
+            orders.check()
+            code, failed = await command(*CRON["args"][1:-1], fleet.name)
+            assert (code, "error: BadConfig: mirror" in failed) == (3, True), failed
+
+            assert (await command("pause", name))[0] == 0
+            await orders.write(put(5, name="e"))
+            code, refused = await command("merge", name, "--once")
+            assert (code, f"{name} is paused; icefleet mirrors resume has it go on" in refused) == (1, True)
+            paused = await listed(command, name, state="paused", lag_events=1)
+            assert (await command("resume", name))[0] == 0
+            await listed(command, name, state="running", lag_events=0, rows=4)
+
+            reports = await told(command, "compact", name)
+            assert reports[name]["status"] == "done"
+            orders.check()
+            assert (await command("rebuild-index", name))[0] == 0
+            await orders.write(put(1, 1, name="too late"), put(6, name="f"))
+            assert (await command("merge", name, "--once"))[0] == 0
+            orders.check()
+            compared = await told(command, "verify", name)
+            code, watched = await command("show", name)
+            seen = await listed(command, name, lag_events=0)
+            events = await eventually(lambda: announcements(fleet, orders))
+
+            await begun_again(command, orders)
+        after = await listed(command, name, lag_events=0)
+    assert (before["watermark"], before["lag_events"], before["last_merge"]) == ("", 2, "")
+    assert first["watermark"]
+    assert first["last_merge"]
+    assert f"{customers.config.mirror} is waiting: BadConfig: mirror {customers.config.mirror}" in shown
+    assert paused["lag_seconds"] > 0
+    assert (compared["status"], compared["rows"], compared["index"]) == ("equal", 5, "whole")
+    assert (seen["rows"], seen["watermark"]) == (5, events[-1]["mirror"]["changelogSnapshotId"])
+    assert (after["rows"], after["watermark"]) == (2, str(orders.changelog().current_snapshot().snapshot_id))
+    assert (code, "lag       0 events, none" in watched) == (0, True)
+    assert "rows upserted" in watched
+
+
+async def test_what_cannot_be_is_said_and_nothing_is_started(fleet, command):
+    assert await command("list") == (
+        0,
+        f"environment '{fleet.name}' has no mirror; docs/guides/mirrors.md says how to write one\n",
+    )
+    pair = {"changelog_table": "shop.changes", "primary_keys": ["id"]}
+    fleet.set_mirrors({**pair, "mirror_table": "shop.orders"}, {**pair, "mirror_table": "shop.others"})
+    many = await command("merge")
+    none = await command("show", "shop.order")
+    both = await command("merge", "shop.orders", "--all")
+    every = await command("merge", "--all", "--bootstrap")
+    waiting = await listed(command, "shop.orders", state="absent")
+    assert [code for code, _ in (many, none, both, every)] == [2, 2, 2, 2]
+    assert "has 2 mirrors: name one, or say --all" in many[1]
+    assert "no mirror 'shop.order'" in none[1]
+    assert "did you mean `shop.orders` or `shop.others`?" in none[1]
+    assert waiting["trouble"] == waiting["problem"] == "changelog shop.changes is not in the catalog"

@@ -1,0 +1,105 @@
+"""Much at once: cut into pieces that fit into memory, each of them whole."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from activities import failpoints
+from support.mirrors import AT, Row, gone, opened, put, update
+
+TRANSACTION = 120_000
+
+
+@pytest.fixture(autouse=True)
+def disarmed():
+    yield
+    failpoints.disarm()
+
+
+def changes(mirror, rows, *, number=0x5000, keys=None):
+    """Many changes of one transaction, as a table: inserts, whose ordinals say their order."""
+    table = mirror.changelog()
+    keys = np.arange(rows) if keys is None else keys
+    columns = {
+        "cdc_operation": pa.array(["insert"] * rows),
+        "cdc_sequence_number": pa.array([f"{number:016x}{ordinal:016x}" for ordinal in range(rows)]),
+        "cdc_timestamp": pa.array([AT] * rows, pa.timestamp("us", "UTC")),
+        "id": pa.array(keys, pa.int64()),
+        "name": pa.array([f"name {ordinal}" for ordinal in range(rows)]),
+    }
+    shape = table.schema().as_arrow()
+    return pa.Table.from_arrays(
+        [columns[one.name].cast(one.type) if one.name in columns else pa.nulls(rows, one.type) for one in shape],
+        schema=shape,
+    )
+
+
+async def test_one_transaction_that_is_larger_than_a_batch_is_merged_in_pieces_in_flat_memory_cases_58_59(fleet):
+    async with opened(fleet, batch_rows=20_000) as mirror:
+        mirror.changelog().append(changes(mirror, TRANSACTION))
+        held = []
+
+        async def weigh():
+            held.append(pa.total_allocated_bytes())
+
+        failpoints.arm("merge-before-commit", weigh)
+        before = pa.total_allocated_bytes()
+        reports = await mirror.drain()
+        assert sum(one.scanned for one in reports) == TRANSACTION
+        assert sum(one.commits for one in reports) == TRANSACTION // 20_000
+        assert max(held) - before < 40 * 2**20
+        assert mirror.table().scan().count() == TRANSACTION
+        mirror.check_index()
+        # A piece that was merged in part is known to be: the next turn of another worker goes on there.
+        mirror.changelog().append(changes(mirror, 50_000, number=0x6000))
+        assert (await mirror.merge(pieces=1)).more
+        assert mirror.watermark().partial
+        while (await mirror.merge(pieces=1)).more:
+            pass
+        assert mirror.watermark().partial == ""
+        names = {row["name"] for row in mirror.table().scan(limit=10).to_arrow().to_pylist()}
+        assert all(name.startswith("name ") for name in names)
+        mirror.check_index()
+
+
+async def test_a_batch_is_cut_by_its_bytes_when_rows_are_wide_case_58(fleet):
+    async with opened(fleet, batch_bytes=2**20) as mirror:
+        await mirror.write(*(put(key, name=f"{key} " * 20_000) for key in range(60)))
+        reports = await mirror.drain()
+        assert sum(one.commits for one in reports) > 3
+        mirror.check()
+        mirror.check_index()
+
+
+async def test_a_hundred_thousand_changes_of_ten_keys_leave_ten_rows_case_60(fleet):
+    async with opened(fleet) as mirror:
+        rows = 100_000
+        mirror.changelog().append(changes(mirror, rows, keys=np.arange(rows) % 10))
+        report = await mirror.merge()
+        assert (report.scanned, report.upserted, report.superseded) == (rows, 10, rows - 10)
+        assert sorted(mirror.read("name")) == [(f"name {ordinal}",) for ordinal in range(rows - 10, rows)]
+
+
+async def test_a_delete_and_the_insert_that_belongs_to_it_are_never_parted(fleet):
+    """A key update whose new row lives of the old one's values, wherever the pieces are cut."""
+    async with opened(fleet, batch_rows=1) as mirror:
+        await mirror.write(put(1, name="long"))
+        await mirror.merge()
+        number = 0x7000
+        await mirror.write(
+            *(gone(1, number, ordinal=0), Row("insert", {"id": 2}, number, 1, ("name",))),
+            *(gone(2, number, ordinal=2), Row("insert", {"id": 3}, number, 3, ("name",))),
+            update(9, number, ordinal=4, name="other"),
+        )
+        await mirror.drain()
+        assert mirror.read("id", "name") == [(3, "long"), (9, "other")]
+
+
+async def test_one_turn_stops_when_its_time_is_up_and_says_what_is_left(fleet):
+    async with opened(fleet, batch_rows=2) as mirror:
+        await mirror.write(*(put(key, name="x") for key in range(10)))
+        report = await mirror.merge(seconds=0)
+        assert (report.commits, report.more, report.lag_events) == (1, True, 10)
+        assert report.lag_seconds > 0
+        assert (await mirror.drain())[-1].lag_events == 0
+        mirror.check()
