@@ -74,5 +74,4 @@ async def test_mirrors_are_the_tables_of_postgresql_though_a_worker_died_and_an_
     assert lost
     for reader in ("PyIceberg", "DuckDB", "ClickHouse"):
         assert comparing.unlike_postgresql(mirrors, final, reader) == {}
-    print(comparing.all_that_is_wrong(mirrors))
     assert comparing.all_that_is_wrong(mirrors) == {}
