@@ -68,12 +68,11 @@ async def test_a_mirror_that_is_in_the_midst_of_a_large_snapshot_is_compared_up_
     monkeypatch.setattr("activities.lake.spilling.RUN_BYTES", 1000)
     monkeypatch.setattr("activities.lake.mirrorcheck.RANGE_BYTES", 50)
     async with opened(fleet, batch_rows=30) as orders:
-        await orders.write(*(put(key, name=f"n{key}") for key in range(20)))
+        await orders.write(*(put(key, name=f"n{key}") for key in range(20)), truncated(), put(3, name="new"))
         await orders.merge()
         await orders.write(
-            *(update(key, name=f"m{key}") for key in range(20)),
-            truncated(),
             *(put(key, name=f"k{key}") for key in range(60)),
+            *(update(key, name=f"m{key}") for key in range(20)),
             update(3, name="last"),
         )
         await orders.merge(pieces=1)
