@@ -12,7 +12,6 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 from activities.core.faults import MirrorForeign
 from activities.lake.remembered import Remembered
 from activities.lake.storage import metadata_named
-from activities.lake.storeio import lasting
 
 PATH_ID = 2147483546
 """Field id of the path in delete files."""
@@ -66,7 +65,7 @@ def live_files(table: Table) -> dict[str, LiveFile]:
     head = table.current_snapshot()
     if head is None:
         return {}
-    io = lasting(table.io)
+    io = table.io
     manifests = [one for one in head.manifests(io) if one.has_added_files() or one.has_existing_files()]
     data = [one for one in manifests if one.content == ManifestContent.DATA]
     deletes = _deletes(table, [one for one in manifests if one.content == ManifestContent.DELETES])
@@ -83,7 +82,7 @@ def live_files(table: Table) -> dict[str, LiveFile]:
 def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFile]:
     """Delete files about data files that the head does not have any more: other writers may leave them behind."""
     head = table.current_snapshot()
-    io = lasting(table.io)
+    io = table.io
     manifests = head.manifests(io) if head is not None else []
     deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
     files = [entry.data_file for entries in live_entries(io, deletes) for entry in entries]
@@ -124,7 +123,7 @@ def _deletes(table: Table, manifests: Sequence[ManifestFile]) -> DeleteFileIndex
     if not manifests:
         return None
     index = DeleteFileIndex()
-    for entries in live_entries(lasting(table.io), manifests):
+    for entries in live_entries(table.io, manifests):
         for entry in entries:
             if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
                 raise MirrorForeign(

@@ -23,7 +23,6 @@ from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
 from activities.lake.live import live_entries
-from activities.lake.storeio import lasting
 
 MERGE_AT = 20
 """Small manifests of one kind and spec that are put together."""
@@ -70,7 +69,7 @@ class SnapshotManifests:
     """
 
     def __init__(self, table: Table, metadata: TableMetadata, snapshot_id: int) -> None:
-        self._io: FileIO = lasting(table.io)
+        self._io: FileIO = table.io
         self._metadata = metadata
         self._head = table.current_snapshot()
         self._name = ".".join(table.name())
