@@ -55,7 +55,7 @@ def live_rows(files: Files, schema: Schema, live: LiveFile, names: Sequence[str]
 def _batch_rows(metadata: pq.FileMetaData) -> int:
     """How many rows to read at once, so that batches are small: what is done to each has its price, too."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups) // max(1, metadata.num_rows)
+    size = int(sum(group.total_byte_size for group in groups)) // max(1, int(metadata.num_rows))
     return max(FEWEST_ROWS, min(MOST_ROWS, BATCH_BYTES // max(1, size)))
 
 
