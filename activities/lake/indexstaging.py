@@ -89,6 +89,7 @@ def stage(
         work = _Work(staging, index, head, tombstone_cut)
         work.add(_sorted(run))
         work.advance(len(run))
+        index.let_go()
         return staging.finish(work.head, files, work.forgotten)
 
 
