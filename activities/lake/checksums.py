@@ -54,6 +54,7 @@ _FITTING = {
     **dict.fromkeys(_WHOLE_NUMBERS, (_is_whole, "no whole number")),
     **dict.fromkeys(_FLOATS, (pa.types.is_floating, "no floating-point number")),
     "date": (_is_day, "no date"),
+    "time": (pa.types.is_time, "no time of day"),
     **dict.fromkeys(("timestamptz", "timestamp"), (_is_time, "no time")),
     "decimal": (_is_number, "no number"),
 }
@@ -167,6 +168,8 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
         return _fixed(pc.if_else(pc.is_nan(numbers), pa.scalar(float("nan"), _FLOATS[kind]), numbers))
     if kind == "date":
         return _fixed(array.cast(pa.int32()) if pa.types.is_integer(array.type) else array.cast(pa.date32()))
+    if kind == "time":
+        return _fixed(array.cast(pa.time64("us")).cast(pa.int64()))
     if kind in {"timestamptz", "timestamp"}:
         return _fixed(_microseconds(array))
     if parts := decimal_parts(kind):

@@ -10,6 +10,7 @@ from activities.core.iceberg_types import parse_iceberg
 from activities.core.index import ordered
 from activities.core.keyranges import KeyRanges
 from activities.core.mirrors import Entries, Keys, MirrorConfig, Sequences
+from activities.lake.checksums import checksum
 from activities.lake.keys import keys_of
 from activities.lake.mirrorcompare import FILE, ROW, Terms, compare
 from activities.lake.spilling import Spill
@@ -119,6 +120,13 @@ def test_values_that_changes_do_not_carry_are_found_between_keys_that_are_delete
     brought = [("insert", 10 + key, key, f"v{key}") for key in range(1, 40, 4)]
     rows = held(*((200 + key, key, f"v{key}") for key in range(1, 40, 2)))
     assert compared(changes(*brought, *gone, *there), rows).differing == 0
+
+
+def test_times_of_day_are_compared():
+    kind = {"at": parse_iceberg("time")}
+    noon, other = (pa.table({"at": pa.array([at, None], pa.time64("us"))}) for at in (43_200_000_000, 1))
+    same, different = (checksum(table.to_batches(), kind) for table in (noon, other))
+    assert checksum(noon.to_batches(), kind) == same != different
 
 
 def test_an_index_that_does_not_fit_is_said():
