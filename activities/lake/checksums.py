@@ -168,9 +168,7 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
         return _fixed(pc.if_else(pc.is_nan(numbers), pa.scalar(float("nan"), _FLOATS[kind]), numbers))
     if kind == "date":
         return _fixed(array.cast(pa.int32()) if pa.types.is_integer(array.type) else array.cast(pa.date32()))
-    if kind == "time":
-        return _fixed(array.cast(pa.time64("us")).cast(pa.int64()))
-    if kind in {"timestamptz", "timestamp"}:
+    if kind in {"timestamptz", "timestamp", "time"}:
         return _fixed(_microseconds(array))
     if parts := decimal_parts(kind):
         return _fixed(array.cast(pa.decimal128(38, parts[1])))
@@ -181,6 +179,8 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
 def _microseconds(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(array.type):  # ClickHouse writes the seconds of a DateTime as a number into Arrow
         return pc.multiply_checked(array.cast(pa.int64()), pa.scalar(_MICROSECONDS, pa.int64()))
+    if pa.types.is_time(array.type):
+        return array.cast(pa.time64("us")).cast(pa.int64())
     return array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
 
 
