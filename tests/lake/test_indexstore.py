@@ -84,7 +84,7 @@ class Mirror:
         return lost
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_says_case_38(seed, small, tmp_path):
     rng = np.random.default_rng(seed)
     mirror, kinds, lost = Mirror(tmp_path, rng), set(), {}
@@ -107,8 +107,8 @@ def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_
 
 def test_no_tombstone_is_forgotten_before_its_time(small, tmp_path):
     mirror = Mirror(tmp_path, np.random.default_rng(1))
-    for now in range(1000, 1100):
-        mirror.merge(now=now, remembered=100)
+    for now in range(1000, 1050):
+        mirror.merge(now=now, remembered=50)
         assert mirror.check() == {}
     assert not any(mirror.carried.horizons)
 
