@@ -62,6 +62,7 @@ class Beside:
             Trouble("compaction ordered", self._compact),
             Trouble("new index ordered", self._rebuild),
             Trouble("merge ordered", self._merge),
+            Trouble("mirror has to begin again", self._begin_again),
             Trouble("mirror paused and resumed", self._pause),
             Trouble("all mirrors paused and resumed", self._pause_all),
         ]
@@ -88,6 +89,9 @@ class Beside:
 
     async def _merge(self, world: World, rng: Random) -> int:
         return await self._order(world, "merge", rng.choice(self._mirrors), "--once")
+
+    async def _begin_again(self, world: World, rng: Random) -> int:
+        return await self._order(world, "merge", rng.choice(self._mirrors), "--bootstrap")
 
     async def _order(self, world: World, *words: str) -> int:
         """Have something done and wait for it. What is in its way may end it, and then somebody asks again."""

@@ -4,16 +4,19 @@ Each answers plain Python rows that can be held against each other: times as ("t
 ("local", …) if they have no zone, decimals and integers as int, floats as ("float", repr), booleans as ("bool", value),
 bytes as ("bytes", hex), UUIDs as text, dates as they are, lists as tuples, maps as ("map", sorted pairs), structs as
 ("struct", pairs of name and value).
-ClickHouse runs in a process of its own, since one process has room for one engine.
+ClickHouse runs in a process of its own, since one process has room for one engine (`clickhousereader.py`).
 """
 
 import json
+import select
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
@@ -35,6 +38,9 @@ TIMES = {
     # To ClickHouse a time without a zone is one in its session's.
     pa.timestamp("us", "Etc/UTC"): "local",
 }
+PATIENCE = 60
+"""Seconds that ClickHouse may take to answer."""
+_DUCKDB_TURN = threading.Lock()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -85,24 +91,34 @@ def ask_duckdb(environment: Environment, queries: Sequence[str]) -> list[Rows]:
     """The rows of each query; tables are called `lake.<network>.<table>`."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
-    with duckdb.connect() as duck:
-        for name in ("avro", "httpfs", "iceberg"):
-            [found] = [
-                file for file in metadata.files(f"duckdb-extension-{name}") or [] if file.suffix == ".duckdb_extension"
-            ]
-            duck.execute(f"INSTALL '{found.locate()}'; LOAD {name}")
-        duck.execute("SET TimeZone = 'UTC'")
+    with _DUCKDB_TURN, _duckdb().cursor() as duck:
         duck.execute(
-            f"CREATE SECRET store (TYPE s3, KEY_ID '{storage.access_key.get_secret_value()}', "
+            f"CREATE OR REPLACE SECRET store (TYPE s3, KEY_ID '{storage.access_key.get_secret_value()}', "
             f"SECRET '{storage.secret_key.get_secret_value()}', ENDPOINT '{storage.endpoint.partition('//')[2]}', "
             "URL_STYLE 'path', USE_SSL false)"
         )
         duck.execute(
-            f"CREATE SECRET ice (TYPE iceberg, CLIENT_ID '{key}', CLIENT_SECRET '{secret}', "
+            f"CREATE OR REPLACE SECRET ice (TYPE iceberg, CLIENT_ID '{key}', CLIENT_SECRET '{secret}', "
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
-        return [plain(duck.execute(query).to_arrow_table()) for query in queries]
+        try:
+            return [plain(duck.execute(query).to_arrow_table()) for query in queries]
+        finally:
+            duck.execute("DETACH lake")
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    # One for the life of the process: loading the extensions costs more than most questions. It remembers no file.
+    duck = duckdb.connect()
+    for name in ("avro", "httpfs", "iceberg"):
+        [found] = [
+            file for file in metadata.files(f"duckdb-extension-{name}") or [] if file.suffix == ".duckdb_extension"
+        ]
+        duck.execute(f"INSTALL '{found.locate()}'; LOAD {name}")
+    duck.execute("SET GLOBAL TimeZone = 'UTC'; SET enable_external_file_cache = false")
+    return duck
 
 
 def by_clickhouse(environment: Environment, tables: Sequence[str], *, where: Sequence[str] = ()) -> list[Rows]:
@@ -142,15 +158,44 @@ def by_clickhouse_without_catalog(environment: Environment, metadata_file: str) 
 
 def _ask_clickhouse(setup: Sequence[str], queries: Sequence[str]) -> list[Rows]:
     with tempfile.TemporaryDirectory() as directory:
-        asked = json.dumps({"directory": directory, "setup": setup, "queries": queries})
-        subprocess.run(
-            [sys.executable, __file__], input=asked, text=True, check=True, timeout=60, stdout=subprocess.DEVNULL
-        )
+        _CLICKHOUSE.ask({"directory": directory, "setup": setup, "queries": queries})
         answers = []
         for number in range(len(queries)):
             with pa.memory_map(str(Path(directory, f"{number}.arrow"))) as file:
                 answers.append(plain(pa.ipc.open_file(file).read_all()))
         return answers
+
+
+class _ClickHouse:
+    """The child, started by the first question; it ends with its standard input, thus with this process."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._turn = threading.Lock()
+
+    def ask(self, question: dict[str, Any]) -> None:
+        """Wait at most a minute for the answers; raises what the engine says."""
+        with self._turn:
+            if self._child is None or self._child.poll() is not None:
+                command = [sys.executable, str(Path(__file__).with_name("clickhousereader.py"))]
+                self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            said = self._say(self._child, json.dumps(question))
+        if said:
+            raise RuntimeError(f"ClickHouse: {said}")
+
+    def _say(self, child: "subprocess.Popen[str]", question: str) -> str:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        print(question, file=child.stdin, flush=True)
+        if not select.select([child.stdout], [], [], PATIENCE)[0]:
+            child.kill()
+            raise TimeoutError(f"ClickHouse did not answer within {PATIENCE} s: {question}")
+        line = child.stdout.readline()
+        assert line, f"ClickHouse died: {question}"
+        return str(json.loads(line))
+
+
+_CLICKHOUSE = _ClickHouse()
 
 
 def plain(table: pa.Table) -> Rows:
@@ -204,19 +249,3 @@ def plain_value(value: Any) -> Any:
             is_whole = value == value.to_integral_value()
             return int(value) if is_whole else ("decimal", f"{value:f}".rstrip("0"))
     return value
-
-
-def _serve() -> None:
-    """In the process of its own: answer what was asked on standard input into files."""
-    import chdb  # noqa: PLC0415 - the engine lives in this process only
-
-    asked = json.load(sys.stdin)
-    connection = chdb.connect(":memory:")
-    for statement in asked["setup"]:
-        connection.query(statement)
-    for number, query in enumerate(asked["queries"]):
-        Path(asked["directory"], f"{number}.arrow").write_bytes(connection.query(query, "Arrow").bytes())
-
-
-if __name__ == "__main__":
-    _serve()
