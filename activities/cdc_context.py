@@ -46,7 +46,7 @@ class PipelineConfig:
     """A batch that is not full begins no sooner than so long after the last one."""
     keep_settled_letters_days: int = 30
     keep_snapshots: int = 20
-    snapshot_age_seconds: float = 3600
+    snapshot_age_seconds: float = 600
     """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""
 
     def captured_from(self) -> CaptureFrom:

@@ -121,7 +121,8 @@ class _Compaction:
 
     async def _stored(self, rewritten: Rewritten) -> dict[int, str]:
         keys = {one.ordinal: self._key("data", "parquet") for one in rewritten.files}
-        paths = await store_objects(self._context.store, {keys[one.ordinal]: one.path for one in rewritten.files})
+        bodies = {keys[one.ordinal]: one.path for one in rewritten.files}
+        paths = await store_objects(self._context.store, self._context.lake.files(), bodies)
         return {ordinal: paths[key] for ordinal, key in keys.items()}
 
     async def _staged(
@@ -130,7 +131,9 @@ class _Compaction:
         if index is None:
             return None
         with await undisturbed(self._stage, index, rewritten, stored) as staged:
-            return staged.pointer(await store_object(self._context.store, self._key("index", "puffin"), staged.path))
+            key = self._key("index", "puffin")
+            path = await store_object(self._context.store, self._context.lake.files(), key, staged.path)
+            return staged.pointer(path)
 
     def _stage(self, index: MirrorIndex, rewritten: Rewritten, stored: Mapping[int, str]) -> StagedIndex:
         numbers = {path: number for number, path in index.files.items()}

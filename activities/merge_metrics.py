@@ -66,7 +66,7 @@ _meter.create_observable_gauge(
 
 @dataclass
 class MergeTimings:
-    """Where the time of one piece went, in seconds by phase: `read`, `lookup`, `write`, `index`, `commit`."""
+    """Where the time of one piece went, in seconds by phase: `read`, `lookup`, `write`, `store`, `commit`."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)

@@ -160,13 +160,13 @@ class PieceMerge:
         return delete_rows(self._files, self._head.live, looked.lookup.gone, looked.truncated)
 
     async def _store(self, bodies: Mapping[str, Path | bytes]) -> None:
-        await store_objects(self._context.store, bodies)
+        await store_objects(self._context.store, self._files, bodies)
         await failpoints.reach("merge-after-write")
 
     async def _store_index(self, looked: Looked, new: NewRows, deleted: Deleted, paths: Mapping[int, str]) -> _Index:
         with await undisturbed(self._stage, looked, new, deleted, paths) as staged:
             key = self._key("index", "puffin")
-            pointer = staged.pointer(await store_object(self._context.store, key, staged.path))
+            pointer = staged.pointer(await store_object(self._context.store, self._files, key, staged.path))
             index_told(self._config.mirror, staged.size)
         await failpoints.reach("merge-after-index")
         return _Index(pointer, staged.horizon)

@@ -72,7 +72,7 @@ class _Turn:
             return replace(self._report, waiting_for=f"changelog {self._config.changelog} is not in the catalog yet")
         while self._may_go_on() and (taken := await work.take(work.watermark)):
             try:
-                await self._merge(work, taken)
+                mirror = await self._merge(work, taken)
             except HeadMoved as moved:
                 self._lost += 1
                 if self._lost > TRIES:
@@ -85,7 +85,7 @@ class _Turn:
                     return self._report
             else:
                 self._lost = 0
-                work = self._work(await asyncio.to_thread(self._read), work.pending)
+                work = self._work(mirror, work.pending)
         return self._told(work, await asyncio.to_thread(self._compaction_due, work.mirror))
 
     async def _look(self) -> MergeWork | None:
@@ -127,8 +127,8 @@ class _Turn:
             return False
         return self._report.commits == 0 or time.monotonic() < self._until
 
-    async def _merge(self, work: MergeWork, taken: Taken) -> None:
-        """Bring one piece into the mirror.
+    async def _merge(self, work: MergeWork, taken: Taken) -> Mirror:
+        """Bring one piece into the mirror; answers what it is then.
 
         Raises:
             HeadMoved: somebody else was faster; nothing of the piece is there, or all of it.
@@ -145,6 +145,7 @@ class _Turn:
         await failpoints.reach("merge-after-commit")
         timings.told(self._config.mirror)
         self._count(counts, done, head)
+        return mirrors.state_of(self._config, done.table)
 
     async def _gather(self, work: MergeWork, head: Head, prepared: Prepared, timings: MergeTimings) -> Gathering:
         """Everything of a snapshot behind its truncate: readers see the old rows until all that follows is there."""

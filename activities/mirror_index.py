@@ -86,7 +86,7 @@ async def rebuilt_head(
                 f"it; delete them with an Iceberg client, or {WAY_OUT}"
             )
         key = f"{context.prefix(config)}index/{uuid.uuid4()}.puffin"
-        pointer = staged.pointer(await store_object(context.store, key, staged.path))
+        pointer = staged.pointer(await store_object(context.store, context.lake.files(), key, staged.path))
     rebuild_told(config.mirror)
     known = replace(watermark, horizon=max(watermark.horizon, deletes.horizon, staged.horizon))
     index = await asyncio.to_thread(opened_index, context, mirror, pointer, live)

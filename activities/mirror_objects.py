@@ -3,28 +3,58 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from activities.abreast import each
+from activities.abreast import both, each
 from activities.clients.objectstore import ObjectStore
 from activities.core.faults import ObjectRefused
-from activities.storing import PART_BYTES
+from activities.lake.content import Files
+from activities.storing import PART_BYTES, undisturbed
 from activities.transfer import PendingObject
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Objects that are sent at once."""
 Body = Path | bytes
 
 
-async def store_object(store: ObjectStore, key: str, body: Body) -> str:
-    """Create an object, and answer its path as Iceberg has it. `key` is one that nobody else would use.
+async def store_object(store: ObjectStore, files: Files, key: str, body: Body) -> str:
+    """One of `store_objects`; answers its path."""
+    return (await store_objects(store, files, {key: body}))[key]
+
+
+async def store_objects(store: ObjectStore, files: Files, bodies: Mapping[str, Body]) -> dict[str, str]:
+    """Create objects under keys that nobody else would use, some at once; answers key → path as Iceberg has it.
+
+    When one fails, the others have ended.
 
     Raises:
         StoreRefused: the store says no.
         StoreUnavailable: it cannot be reached.
-        ObjectRefused: something else lies there.
+        ObjectRefused: something else lies under the key of a large one.
     """
-    recipe, size = await asyncio.to_thread(_digest, body) if isinstance(body, Path) else _digest(body)
+    paths = {key: store.path(key) for key in bodies}
+    small = {paths[key]: body for key, body in bodies.items() if _size(body) <= PART_BYTES}
+    large = [(key, body) for key, body in bodies.items() if paths[key] not in small]
+    await both(undisturbed(_put, files, small), each(lambda pair: _send(store, *pair), large, AT_ONCE))
+    return paths
+
+
+def _put(files: Files, bodies: Mapping[str, Body]) -> None:
+    """Small ones, of which a merge has many, beside the loop: most of a request would be its work."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = [pool.submit(_create, files, path, body) for path, body in bodies.items()]
+    for job in jobs:
+        job.result()
+
+
+def _create(files: Files, path: str, body: Body) -> None:
+    files.create(path, body if isinstance(body, bytes) else body.read_bytes())
+
+
+async def _send(store: ObjectStore, key: str, body: Body) -> None:
+    """A large one, in parts, so that it need not be in memory, and whoever is cancelled need not wait for its end."""
+    recipe, size = await asyncio.to_thread(_digest, body), _size(body)
     async with PendingObject(store, key, recipe, PART_BYTES) as pending:
         await pending.take(_chunks(body))
         if not await pending.create():
@@ -32,20 +62,17 @@ async def store_object(store: ObjectStore, key: str, body: Body) -> str:
             there = await store.head(key)
             if there is None or (there.recipe, there.size) != (recipe, size):
                 raise ObjectRefused(f"object {store.path(key)} is there already and holds something else")
-    return store.path(key)
 
 
-async def store_objects(store: ObjectStore, bodies: Mapping[str, Body]) -> dict[str, str]:
-    """Several (key → body), some at once; answers key → path. When one fails, the others have ended."""
-    paths = await each(lambda pair: store_object(store, *pair), list(bodies.items()), AT_ONCE)
-    return dict(zip(bodies, paths, strict=True))
+def _size(body: Body) -> int:
+    return len(body) if isinstance(body, bytes) else body.stat().st_size
 
 
-def _digest(body: Body) -> tuple[str, int]:
+def _digest(body: Body) -> str:
     if isinstance(body, bytes):
-        return hashlib.sha256(body).hexdigest(), len(body)
+        return hashlib.sha256(body).hexdigest()
     with body.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), body.stat().st_size
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 async def _chunks(body: Body) -> AsyncIterator[bytes]:

@@ -93,7 +93,8 @@ class Sweep:
                     ]
         if found:
             key = f"{self._prefix}{FOLDER}{uuid.uuid4()}.json"
-            await store_object(self._store, key, json.dumps(found[:MOST_LISTED], separators=(",", ":")).encode())
+            listed = json.dumps(found[:MOST_LISTED], separators=(",", ":")).encode()
+            await store_object(self._store, self._context.lake.files(), key, listed)
         return len(found)
 
     async def _lists(self) -> list[ListedObject]:

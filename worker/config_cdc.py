@@ -80,5 +80,5 @@ class Pipeline(Part):
     """How long dead letters are kept that were requeued or dropped."""
     keep_snapshots: Positive = 20
     """The newest so many snapshots of a changelog stay, whatever their age."""
-    snapshot_age_seconds: Count = 3600
+    snapshot_age_seconds: Count = 600
     """And those that were its state more recently than that; a tag holds others for readers that need longer."""

@@ -37,7 +37,7 @@ class Expiry(Part):
     """When old snapshots of a mirror go, and the objects that only they name."""
 
     keep_snapshots: Positive = 20
-    snapshot_age: Duration = 3600
+    snapshot_age: Duration = 600
     grace: Duration = 3600
 
 

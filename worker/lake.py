@@ -11,7 +11,7 @@ def open_lake(environment: Environment) -> Lake:
         "type": "rest",
         "uri": catalog.uri,
         "warehouse": catalog.warehouse,
-        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "py-io-impl": "activities.lake.fileio.SharedFileIO",
         "s3.endpoint": storage.endpoint,
         "s3.region": storage.region,
         "s3.access-key-id": storage.access_key.get_secret_value(),

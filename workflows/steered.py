@@ -80,6 +80,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         self._heard = False
         self._resumed = False
         self._trouble: Trouble | None = None
+        self._again_at = 0.0
+        """When a turn that ended in trouble is tried again, in seconds since 1970."""
         self._turns = 0
         self._accepted = False
         """Whether a turn has ended in another way than that its request cannot be."""
@@ -145,10 +147,14 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         if not self._paused and trouble is None:
             return True
         for_good = self._paused or (trouble is not None and trouble.for_good)
+        # However much is heard meanwhile, it neither hastens nor delays the next try.
+        left = timedelta(seconds=self._again_at - workflow.time())
+        if not for_good and left <= timedelta(0):
+            return True
         self._show()
         try:
-            timeout = TRY_AGAIN if self.looks_aside or not for_good else None
-            await workflow.wait_condition(lambda: self._heard, timeout=timeout)
+            at_rest = TRY_AGAIN if self.looks_aside else None
+            await workflow.wait_condition(lambda: self._heard, timeout=at_rest if for_good else left)
         except TimeoutError:
             if self.looks_aside:
                 self._turns += 1
@@ -169,6 +175,7 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
             if cause == BAD_REQUEST and not self._accepted:
                 raise told(failure) from failure
             self._trouble, self._accepted = self._trouble_of(cause, message, who), True
+            self._again_at = workflow.time() + TRY_AGAIN.total_seconds()
             return None
         if report is not None:
             self._trouble, self._accepted = None, True
@@ -242,6 +249,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
             if not self._resumed:  # by a signal that this run has heard already, which is newer
                 self._paused = self._paused or carried["paused"]
                 self._trouble = None if carried["trouble"] is None else Trouble(**carried["trouble"])
+            # Runs that began before this was handed over wait from now on.
+            self._again_at = carried.get("again_at", workflow.time() + TRY_AGAIN.total_seconds())
             self._load(carried)
         except (AttributeError, KeyError, TypeError) as wrong:
             raise bad_request(
@@ -252,6 +261,7 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         return {
             "paused": self._paused,
             "trouble": None if self._trouble is None else asdict(self._trouble),
+            "again_at": self._again_at,
             **self._dump(),
         }
 

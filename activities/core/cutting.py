@@ -149,7 +149,10 @@ class Smallest:
             return int(transactions[-1])
         end = int(numbers[-1]) if len(numbers) and numbers[-1] >= least else self._rows
         if changes.deletes[end - 1] and not changes.deletes[end]:
-            return end - 1 if end > 1 else end + 1
+            # Before the delete and whatever repeats it: merged by itself, it would leave nothing for the insert.
+            earlier = numbers[numbers < end]
+            parted = changes.deletes[earlier - 1] & ~changes.deletes[earlier] & (high[earlier - 1] == high[earlier])
+            return int(earlier[~parted][-1]) if not parted.all() else end + 1
         return end
 
     def _mark(self, changes: "_Held", end: int) -> Mark | None:

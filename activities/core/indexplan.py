@@ -12,7 +12,7 @@ FAN = 12
 """Runs of one level that are folded."""
 LARGEST_FOLD = 2**21
 """Entries above which runs are not folded any more: they wait for the base."""
-SHARE = 0.5
+SHARE = 0.75
 """Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the
 base that are written anew."""
 OWED = 1.5 * (1 + 1 / SHARE)

@@ -47,7 +47,7 @@ class ExpiryRules:
     """When old snapshots go, and what only they name."""
 
     keep_snapshots: int = 20
-    snapshot_age_seconds: float = 3600
+    snapshot_age_seconds: float = 600
     grace_seconds: float = 3600
     """An object that no snapshot names any more is deleted so long after that became true: a reader may be with it."""
 

@@ -72,6 +72,21 @@ class Files:
             source.seek(offset)
             return bytes(source.read(length))
 
+    def create(self, path: str, body: bytes) -> None:
+        """Write an object under a path that nobody else would use: what lies there is replaced.
+
+        Raises:
+            StoreRefused: there is no right to do so, or no bucket.
+            StoreUnavailable: the store does not answer as it should; the object may be there all the same.
+        """
+        try:
+            with self._io.new_output(path).create(overwrite=True) as sink:
+                sink.write(body)
+        except OSError as wrong:
+            if is_refusal(wrong):
+                raise StoreRefused(f"object {path} cannot be written: {wrong}; grant the rights") from wrong
+            raise StoreUnavailable(f"object {path} cannot be written: {wrong}") from wrong
+
 
 @contextlib.contextmanager
 def open_parquet(source: Any, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:

@@ -4,6 +4,7 @@ cache and no heap. Whatever is here may be deleted at any time, and what is dama
 
 import hashlib
 import json
+import mmap
 import os
 import threading
 import time
@@ -41,7 +42,7 @@ class IndexCache:
     def __init__(self, directory: Path, most_bytes: int = MOST_BYTES) -> None:
         self.directory = directory
         self._most_bytes = most_bytes
-        self._open: OrderedDict[str, Segment] = OrderedDict()
+        self._open: OrderedDict[str, tuple[Segment, mmap.mmap]] = OrderedDict()
         self._lock = threading.Lock()
         self._kept = _KEPT_PER_LOOK
         """What was written since the directory was last looked at."""
@@ -60,6 +61,7 @@ class IndexCache:
             except (OSError, ValueError, LookupError, TypeError):
                 path.unlink(missing_ok=True)
                 return None
+            held[1].madvise(mmap.MADV_DONTNEED)
         with suppress(FileNotFoundError):  # what is mapped stays, also when its name has gone
             os.utime(path)
         with self._lock:
@@ -67,7 +69,18 @@ class IndexCache:
             self._open.move_to_end(sha256)
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
-        return held
+        return held[0]
+
+    def let_go(self, sha256: str) -> None:
+        """Have this process hold nothing of a segment in memory, until it is looked at again.
+
+        It stays in the page cache, which is the machine's. Else all of an index would be in the worker's own memory
+        after a few lookups, and count as if nobody else could have it.
+        """
+        with self._lock:
+            held = self._open.get(sha256)
+        if held is not None:
+            held[1].madvise(mmap.MADV_DONTNEED)
 
     @contextmanager
     def writing(self, capacity: int, *, sieved: bool) -> Iterator["SegmentWriter"]:
@@ -202,13 +215,15 @@ class SegmentWriter:
         return str(self._file.name)
 
 
-def _mapped(path: Path, rows: int) -> Segment:
-    """A file of `SegmentWriter`'s, checked.
+def _mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
+    """A file of `SegmentWriter`'s, checked; and what it is mapped by.
 
     Raises:
         ValueError, LookupError, TypeError: it is not whole.
     """
-    mapped = np.asarray(np.memmap(path, np.uint8, "r"))
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped = np.frombuffer(pages, np.uint8)
     header = mapped[:_HEADER_BYTES].tobytes().partition(b"\n")[0]
     if int(header[:8], 16) != zlib.crc32(header[8:]):
         raise ValueError("the header is damaged")
@@ -230,8 +245,9 @@ def _mapped(path: Path, rows: int) -> Segment:
     sieve = mapped[offsets[-1] + starts.nbytes :][:slots]
     if _sum(starts) != starts_sum or _sum(sieve) != sieve_sum:
         raise ValueError("the directory is damaged")
-    high, low, sequence_high, sequence_low, file, row = columns
-    return Segment(Entries(Keys(high, low), file, row, Sequences(sequence_high, sequence_low)), starts, sieve)
+    high, low, sequence_high, sequence_low, file_column, row = columns
+    entries = Entries(Keys(high, low), file_column, row, Sequences(sequence_high, sequence_low))
+    return Segment(entries, starts, sieve), pages
 
 
 def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import pyarrow as pa
@@ -61,7 +61,7 @@ class SegmentRecord:
 
     def dump(self) -> dict[str, Any]:
         """As JSON; `first` as hex, since JSON's numbers are too small for it in many languages."""
-        return {**asdict(self), "first": f"{self.first:016x}"}
+        return {**vars(self), "first": f"{self.first:016x}", "place": vars(self.place)}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Head:
 
     def dump(self) -> str:
         """As JSON text."""
-        said = {**asdict(self), "version": VERSION, "merged": f"{self.merged:016x}"}
+        said = {**vars(self), "version": VERSION, "merged": f"{self.merged:016x}", "files": vars(self.files)}
         return json.dumps({**said, "segments": [segment.dump() for segment in self.segments]}, separators=(",", ":"))
 
     @classmethod

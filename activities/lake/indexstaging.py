@@ -89,6 +89,7 @@ def stage(
         work = _Work(staging, index, head, tombstone_cut)
         work.add(_sorted(run))
         work.advance(len(run))
+        index.let_go()
         return staging.finish(work.head, files, work.forgotten)
 
 
@@ -153,11 +154,11 @@ class _Work:
             self._step(parts, waiting, wanted)
 
     def _step(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> None:
-        until, taken, rows = END, len(parts), 0
-        for number, part in enumerate(parts[1:], 1):
-            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, part.first)) for one in waiting)
+        until, taken = END, len(parts)
+        for number, border in enumerate(self._borders(parts, waiting), 1):
+            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
             if rows >= wanted:
-                until, taken = part.first, number
+                until, taken = border, number
                 break
         sources = [between(one, 0, None if until == END else until) for one in waiting]
         sources += [self._entries[part.place.sha256] for part in parts[:taken]]
@@ -167,6 +168,14 @@ class _Work:
         if until == END:
             self.head = replace(self.head, segments=tuple(one for one in self.head.segments if one.kind != "merging"))
         self.head = _without_round(self.head)
+
+    def _borders(self, parts: list[SegmentRecord], waiting: list[Entries]) -> list[int]:
+        """Where a step may end: where a part of the base begins; anywhere as long as there is no base."""
+        if parts:
+            return [part.first for part in parts[1:]]
+        count = -(-sum(map(len, waiting)) // PART)
+        left = END - self.head.merged
+        return [self.head.merged + left * number // count for number in range(1, count)]  # keys are spread evenly
 
     def _merged(self, sources: list[Entries]) -> Iterator[Entries]:
         for entries in merge(sources, GROUP_ROWS):

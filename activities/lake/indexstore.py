@@ -6,7 +6,7 @@ and the caller makes the index anew (`indexrebuild`).
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -71,12 +71,22 @@ class MirrorIndex:
         Raises:
             IndexUnusable: an entry names a data file that the mirror has no more.
         """
-        found = without_older(find(self.segments, keys), pair(self.head.truncated))
+        found = without_older(find(self._in_turn(), keys), pair(self.head.truncated))
         numbers = found.file[found.live]
         lost = numbers[~self._is_live[np.minimum(numbers, len(self._is_live) - 1)] | (numbers >= self.next_file)]
         if len(lost):
             raise IndexUnusable(f"{len(lost)} of its entries name data files that are gone, such as number {lost[0]}")
         return found
+
+    def _in_turn(self) -> Iterator[Segment]:
+        for record, segment in zip(self.head.segments, self.segments, strict=True):
+            yield segment
+            self.cache.let_go(record.place.sha256)
+
+    def let_go(self) -> None:
+        """Keep nothing of it in memory until it is looked into again."""
+        for record in self.head.segments:
+            self.cache.let_go(record.place.sha256)
 
     def entries(self, first: int, stop: int | None) -> Entries:
         """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""

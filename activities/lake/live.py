@@ -65,11 +65,12 @@ def live_files(table: Table) -> dict[str, LiveFile]:
     head = table.current_snapshot()
     if head is None:
         return {}
-    manifests = [one for one in head.manifests(table.io) if one.has_added_files() or one.has_existing_files()]
+    io = table.io
+    manifests = [one for one in head.manifests(io) if one.has_added_files() or one.has_existing_files()]
     data = [one for one in manifests if one.content == ManifestContent.DATA]
     deletes = _deletes(table, [one for one in manifests if one.content == ManifestContent.DELETES])
     found: dict[str, LiveFile] = {}
-    for entries in live_entries(table.io, data):
+    for entries in live_entries(io, data):
         for entry in entries:
             file, sequence = entry.data_file, entry.sequence_number or 0
             gone = () if deletes is None else tuple(deletes.for_data_file(sequence, file, file.partition))
@@ -81,9 +82,10 @@ def live_files(table: Table) -> dict[str, LiveFile]:
 def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFile]:
     """Delete files about data files that the head does not have any more: other writers may leave them behind."""
     head = table.current_snapshot()
-    manifests = head.manifests(table.io) if head is not None else []
+    io = table.io
+    manifests = head.manifests(io) if head is not None else []
     deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
-    files = [entry.data_file for entries in live_entries(table.io, deletes) for entry in entries]
+    files = [entry.data_file for entries in live_entries(io, deletes) for entry in entries]
     return [file for file in files if (path := only_path(file)) is not None and path not in live]
 
 

@@ -143,8 +143,8 @@ class _Range:
         if unchanged is None:
             return table.take(pa.array(folded.rows[finals]))
         sources = resolve(self._events, folded, unchanged, Found.nothing(len(folded)))
-        sources = replace(sources, keys=np.where(sources.events < 0, sources.finals, _NOWHERE)).of(finals)
-        old = self._rows.take(pa.array(at[sources.old_keys])).select(names)
+        sources = replace(sources, keys=np.where(sources.events < 0, sources.finals, _NOWHERE))
+        old = self._rows.take(pa.array(at[sources.of(finals).old_keys])).select(names)
         return patched(table, folded, finals, sources, names, old, f"changelog {self._terms.config.changelog}")
 
     def _unchanged(self) -> npt.NDArray[np.bool_] | None:

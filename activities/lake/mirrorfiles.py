@@ -138,7 +138,9 @@ class MirrorWriter:
                 self._close(next(iter(self._open)))
             # A name of its own, so that it can be that of the object, too.
             path = self._directory / f"{uuid.uuid4()}.parquet"
-            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record)
+            self._open[part.values] = _PartFile(
+                self._files, path, self._arrow, part.record, min(GROUP_BYTES, self._target)
+            )
             self._files += 1
         return self._open[part.values]
 
@@ -149,13 +151,14 @@ class MirrorWriter:
 class _PartFile:
     """One file while it is written."""
 
-    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record) -> None:
+    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record, group_bytes: int) -> None:
         self.ordinal = ordinal
         self.rows = 0
         self.waiting = 0
         """Bytes of rows that no row group holds yet."""
         self._path = path
         self._partition = partition
+        self._group_bytes = group_bytes
         self._tables: list[pa.Table] = []
         self._file = path.open("wb")
         self._schema = schema
@@ -166,7 +169,7 @@ class _PartFile:
         self._tables.append(table)
         self.waiting += table.nbytes
         self.rows += table.num_rows
-        return self.write() if self.waiting >= GROUP_BYTES else int(self._file.tell())
+        return self.write() if self.waiting >= self._group_bytes else int(self._file.tell())
 
     def write(self) -> int:
         """Make row groups of what waits; answers the file's bytes so far."""

@@ -10,9 +10,13 @@ from pyiceberg.io.pyarrow import _to_requested_schema, pyarrow_to_schema, schema
 from pyiceberg.schema import Schema
 
 from activities.core.faults import MirrorForeign
-from activities.lake.content import BATCH_ROWS, Files, named
+from activities.lake.content import WHOLE_BYTES, Files, named
 from activities.lake.live import LiveFile
 from activities.lake.positiondeletes import Positions, deleted_rows
+
+BATCH_BYTES = 8 * 2**20
+"""What rows that are read at once take in Parquet, before they are compressed, more or less."""
+FEWEST_ROWS, MOST_ROWS = 1024, 65_536
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ def live_rows(files: Files, schema: Schema, live: LiveFile, names: Sequence[str]
     """
     gone = deleted_rows(files, live)
     wanted = schema.select(*names) if names else schema
-    with named(live.path), files.open(live.path) as opened:
+    size = live.data.file_size_in_bytes
+    is_small = not names and size <= WHOLE_BYTES
+    with named(live.path), files.open_most(live.path, size) if is_small else files.open(live.path) as opened:
         projected = _Projection(opened, wanted, live.path)
         start = 0
-        for batch in opened.iter_batches(BATCH_ROWS, columns=projected.columns, use_threads=False):
+        for batch in opened.iter_batches(_batch_rows(opened.metadata), columns=projected.columns, use_threads=False):
             positions = np.arange(start, start + batch.num_rows, dtype=np.uint32)
             start += batch.num_rows
             first, stop = np.searchsorted(gone, [positions[0], positions[-1] + 1]) if len(positions) else (0, 0)
@@ -44,6 +50,13 @@ def live_rows(files: Files, schema: Schema, live: LiveFile, names: Sequence[str]
                 batch, positions = batch.filter(pa.array(kept)), positions[kept]  # noqa: PLW2901 - the rows that are left
             if batch.num_rows:
                 yield MirrorRows(positions, projected.fit(batch))
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """How many rows to read at once, so that batches are small: what is done to each has its price, too."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    size = int(sum(group.total_byte_size for group in groups)) // max(1, int(metadata.num_rows))
+    return max(FEWEST_ROWS, min(MOST_ROWS, BATCH_BYTES // max(1, size)))
 
 
 def rows_at(files: Files, schema: Schema, path: str, positions: Positions, names: Sequence[str] = ()) -> pa.Table:

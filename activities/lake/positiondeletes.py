@@ -75,6 +75,7 @@ def write(path: str, positions: Positions) -> MadeDeletes:
         sink,
         compression="zstd",
         use_dictionary=["file_path"],
+        write_statistics=["pos"],  # those of a path that is always the same take longer than all the rest
         column_encoding={"pos": "DELTA_BINARY_PACKED"},
         store_schema=False,
     )

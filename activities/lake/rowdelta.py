@@ -59,6 +59,8 @@ class Committed:
     """The snapshot that a commit made."""
 
     snapshot_id: int
+    table: Table
+    """The table that holds it, as the catalog knows it: perhaps with what others committed since."""
 
 
 @metadata_named()
@@ -81,18 +83,19 @@ def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
         if now is None:
             raise _gone(identifier)
         if landed := landed_in(now, sent):
-            return Committed(landed.made)
+            return Committed(landed.made, now)
         _check_unmoved(identifier, table, now)
         if may_send:
             sent.append(_Staged(now, delta))
-            if _send(lake, identifier, sent[-1]):
-                return Committed(sent[-1].made)
+            if after := _send(lake, identifier, sent[-1]):
+                return Committed(sent[-1].made, after)
     raise given_up(lake, identifier, sent[-1], "look for a foreign writer; the merge is tried again")
 
 
-def _send(lake: Lake, identifier: str, staged: Attempt) -> bool:
+def _send(lake: Lake, identifier: str, staged: Attempt) -> Table | None:
+    """The table with it; None when it is known or suspected not to have landed."""
     try:
-        return staged.send(lake)
+        return staged.after if staged.send(lake) else None
     except CatalogRefused as refused:
         # Some catalogs answer a commit to a table that is gone in a way of their own.
         if lake.load(identifier) is None:

@@ -51,6 +51,8 @@ class Answer:
     refused: bool = False
     unanswered: Exception | None = None
     """What came instead of an answer; None when there was one."""
+    table: Table | None = None
+    """The table with the updates, when they landed."""
 
 
 def send(
@@ -68,7 +70,7 @@ def send(
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
     )
     try:
-        lake.catalog.commit_table(table, (*requirements, *own), tuple(updates))
+        done = lake.catalog.commit_table(table, (*requirements, *own), tuple(updates))
     except CommitFailedException:
         return Answer(landed=False, refused=True)
     except NoSuchTableError:
@@ -80,7 +82,9 @@ def send(
             raise lake.refusal(doubt) from doubt
         # Cut off, timed out or 5xx: it may have landed.
         return Answer(landed=False, unanswered=doubt)
-    return Answer(landed=True)
+    return Answer(
+        landed=True, table=Table(table.name(), done.metadata, done.metadata_location, table.io, table.catalog)
+    )
 
 
 class Attempt:
@@ -94,6 +98,8 @@ class Attempt:
         """Of the snapshot that it makes; known before it is sent."""
         self.unanswered: Exception | None = None
         """What came instead of an answer; None when there was one."""
+        self.after: Table | None = None
+        """The table with its snapshot, as the catalog answered."""
         self._table = table
         self._transaction = Transaction(table)
         self._asserted: Sequence[TableRequirement] = ()
@@ -142,7 +148,7 @@ class Attempt:
         """Send what was staged; False when it is known or suspected not to have landed, so the head must be asked."""
         staged = self._transaction
         answer = send(lake, self._table, staged._updates, (*staged._requirements, *self._asserted))  # noqa: SLF001
-        self._refused, self.unanswered = answer.refused, answer.unanswered
+        self._refused, self.unanswered, self.after = answer.refused, answer.unanswered, answer.table
         return answer.landed
 
     def is_in(self, table: Table) -> bool:

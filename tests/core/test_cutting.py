@@ -93,7 +93,7 @@ def test_pieces_hold_every_change_once_in_the_order_of_their_numbers(groups, row
     everything = [(group, row) for group, one in enumerate(groups) for row in range(len(one.changes))]
     assert sorted(place for piece in pieces for place in piece) == everything
     assert all(piece == sorted(piece) for piece in pieces)  # the changelog's order within a piece
-    assert all(len(piece) <= rows + (rows == 1) for piece in pieces)
+    assert all(len(piece) <= rows + 1 for piece in pieces)
     in_order = sorted(everything, key=lambda place: (sequence_of(groups, place), place))
     ended = 0
     for piece in pieces:
@@ -131,6 +131,14 @@ def test_a_transaction_that_is_larger_than_a_piece_is_cut_within():
 def test_a_delete_alone_goes_with_the_insert_that_follows():
     changes = [(WORD, DELETE), (WORD + 1, INSERT), (WORD + 2, INSERT)]
     assert [len(piece) for piece in all_pieces([Group(changes)], 1)] == [2, 1]
+
+
+def test_a_delete_that_comes_more_than_once_goes_with_the_insert_that_follows_case_1():
+    """Merged by itself, its first copy would leave nothing that the insert could live of."""
+    twice = Group([(0x10 * WORD, DELETE), (0x10 * WORD, DELETE), (0x10 * WORD + 1, INSERT), (0x10 * WORD + 2, INSERT)])
+    assert [len(piece) for piece in all_pieces([twice], 2)] == [3, 1]
+    before = Group([(0x10 * WORD - 1, INSERT), *twice.changes])
+    assert [len(piece) for piece in all_pieces([before], 3)] == [1, 3, 1]
 
 
 def test_changes_with_one_number_are_cut_in_the_order_of_the_changelog():

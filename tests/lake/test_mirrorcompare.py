@@ -113,6 +113,14 @@ def test_values_that_changes_do_not_carry_come_from_older_changes_or_are_taken_f
     assert found.examples == (f"id=2: a differ from what {text(4)} brought",)
 
 
+def test_values_that_changes_do_not_carry_are_found_between_keys_that_are_deleted():
+    gone = [("delete", 100 + key, key, "x") for key in range(0, 40, 2)]
+    there = [("update", 200 + key, key, None) for key in range(1, 40, 2)]
+    brought = [("insert", 10 + key, key, f"v{key}") for key in range(1, 40, 4)]
+    rows = held(*((200 + key, key, f"v{key}") for key in range(1, 40, 2)))
+    assert compared(changes(*brought, *gone, *there), rows).differing == 0
+
+
 def test_an_index_that_does_not_fit_is_said():
     """Invariant I3: of every live row exactly one entry, and of every entry a live row."""
     elsewhere = entries_of(held((3, 1, "z"), (4, 8, ""), (5, 3, "w")))

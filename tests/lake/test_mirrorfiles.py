@@ -65,7 +65,8 @@ def test_every_row_lies_where_the_writer_says_in_files_that_roll(tmp_path, monke
         assert (file.rows, file.size) == (len(held[file.ordinal]), file.path.stat().st_size)
 
 
-def test_a_file_that_reached_its_size_is_followed_by_another(tmp_path):
+def test_a_file_that_reached_its_size_is_followed_by_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirrorfiles, "GROUP_BYTES", 1)
     with MirrorWriter(SCHEMA, UNPARTITIONED_PARTITION_SPEC, 1, tmp_path) as writer:
         placed = [writer.add(table(range(3))) for _ in range(3)]
         assert len(writer.made()) == 3

@@ -111,8 +111,11 @@ def orphaned(mirrors: Mapping[str, Seen]) -> Wrong:
 
 def unverified(mirrors: Mapping[str, Seen]) -> Wrong:
     """Mirrors of which the product itself says that they are not the fold of their changelog."""
-    return {
-        name: [repr(report)]
-        for name, seen in mirrors.items()
-        if (report := seen.verified) is None or report.status != "equal" or report.index != "whole"
-    }
+    wrong: Wrong = {}
+    for name, seen in mirrors.items():
+        report = seen.verified
+        if report is None:
+            wrong[name] = ["it was not verified"]
+        elif report.status != "equal" or report.index != "whole":
+            wrong[name] = [report.message, f"index: {report.index}", *report.examples]
+    return wrong

@@ -1,6 +1,5 @@
 """The index of a mirror beside its rows, and what is done to it."""
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -67,6 +66,7 @@ def damage(world: World, rng: Random, identifier: str) -> list[str]:
 
 
 def forget(world: World) -> None:
-    """Delete what workers keep of indexes."""
+    """Delete what workers keep of indexes, but for what one of them is just writing."""
     for kept in (world.fleet.directory / "indexes").glob("*"):
-        shutil.rmtree(kept, ignore_errors=True) if kept.is_dir() else kept.unlink(missing_ok=True)
+        if kept.is_file() and kept.suffix != ".part":
+            kept.unlink(missing_ok=True)

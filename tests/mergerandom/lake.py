@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFileContent
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts.mirrors import MirrorInput, VerifyMirrorInput, VerifyMirrorReport
@@ -79,9 +80,10 @@ def _look(world: World, config: MirrorConfig, table: Any, seen: Seen, spoiled: S
     head = table.current_snapshot()
     seen.watermark = Watermark.load(head.summary[WATERMARK], config.mirror)
     seen.changelog_head = lake.catalog.load_table(config.changelog).current_snapshot().snapshot_id
-    seen.files = len(table.inspect.data_files())
+    live = _entries(table, head.manifests(table.io))
+    seen.files = sum(one.content == DataFileContent.DATA for one in live)
     seen.snapshots = len(table.snapshots())
-    seen.deletes = _deletes(table)
+    seen.deletes = _deletes(table, [one.file_path for one in live if one.content == DataFileContent.POSITION_DELETES])
     seen.missing = _missing(table, _named(table) | _named_by_indexes(lake, table, cache, spoiled), spoiled)
     mirror = mirrors.read(lake, config)
     assert mirror is not None
@@ -89,10 +91,19 @@ def _look(world: World, config: MirrorConfig, table: Any, seen: Seen, spoiled: S
     seen.there = entries_there(lake, config, mirror)
 
 
-def _deletes(table: Any) -> Counter[str]:
+def _entries(table: Any, manifests: Iterable[Any]) -> list[Any]:
+    """The files that manifests name and that are not gone."""
+    return [
+        entry.data_file
+        for manifest in manifests
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    ]
+
+
+def _deletes(table: Any, paths: Sequence[str]) -> Counter[str]:
     """Data file → the live delete files that have a position of it."""
     found: Counter[str] = Counter()
-    for path in table.inspect.delete_files()["file_path"].to_pylist():
+    for path in paths:
         with table.io.new_input(path).open() as file:
             found.update(set(pq.read_table(file, columns=["file_path"])["file_path"].to_pylist()))
     return found
@@ -102,10 +113,7 @@ def _named(table: Any) -> set[str]:
     """Every object that a snapshot which has not expired names."""
     named = {snapshot.manifest_list for snapshot in table.snapshots()}
     manifests = {one.manifest_path: one for snapshot in table.snapshots() for one in snapshot.manifests(table.io)}
-    for manifest in manifests.values():
-        entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-        named.update(entry.data_file.file_path for entry in entries)
-    return named | set(manifests)
+    return named | set(manifests) | {one.file_path for one in _entries(table, manifests.values())}
 
 
 def _named_by_indexes(lake: Any, table: Any, cache: Any, spoiled: Sequence[str]) -> set[str]:

@@ -24,8 +24,8 @@ from support.fleet import eventually
 from support.troubles import Trouble
 from worker.lake import open_lake
 
-SETTLE_SECONDS = 600
-"""What is younger is never swept, whatever config says: a run that ends before deletes nothing."""
+LONG = 2
+"""The size from which on a run is long."""
 
 
 @dataclass
@@ -48,12 +48,12 @@ class MirrorPlan(Plan):
     """Mirrors of every table that has a key."""
 
     title = "mirrors"
-    chaos_seconds = 300
+    chaos_seconds = 600
 
     def __init__(self, tables: Sequence[Table] = MIRRORED, *, size: float = 1) -> None:
         self.tables = tables
-        # Nothing is old enough to be deleted before.
-        late = frozenset({"tidy-before-delete"}) if self.chaos_seconds * size < SETTLE_SECONDS else frozenset()
+        # What is younger than some minutes is never swept, whatever config says: a short run deletes nothing.
+        late = frozenset({"tidy-before-delete"}) if size < LONG else frozenset()
         self.points = (INGEST_NAMES | MERGE_NAMES | MIRROR_UPKEEP_NAMES) - late
         self.seen = Mirrored()
         self._beside = Beside([mirror_of(table) for table in tables])

@@ -1,6 +1,7 @@
 """What goes wrong with mirrors during a run, and what people order in the middle of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
 
 from cdcrandom.world import World
@@ -22,8 +23,6 @@ WIRE = [
     ),
     on_the_wire("mirror's object not written", "store", lambda _: Answer(503), times=6, method="PUT", path=OBJECT),
     on_the_wire("mirror's object cut", "store", lambda _: CutBody(100), times=3, method="GET", path=OBJECT),
-    on_the_wire("index not read", "store", lambda _: Answer(500), times=4, method="GET", path=INDEX),
-    on_the_wire("index hangs", "store", lambda _: Hold(), times=None, keep=(1, 3), path=INDEX),
     on_the_wire("merge refused", "catalog", lambda _: Answer(409, b"{}"), times=4, method="POST", path=COMMIT),
     on_the_wire("merge landed, answer cut", "catalog", lambda _: CutAfter(), times=4, method="POST", path=COMMIT),
     on_the_wire(
@@ -37,6 +36,12 @@ WIRE = [
         "merge landed, timed out", "catalog", lambda _: HoldAnswer(), method="POST", path=COMMIT, keep=(33, 36)
     ),
 ]
+
+UNREAD = [
+    on_the_wire("index not read", "store", lambda _: Answer(500), times=4, method="GET", path=INDEX),
+    on_the_wire("index hangs", "store", lambda _: Hold(), times=None, keep=(1, 3), method="GET", path=INDEX),
+]
+"""What strikes only workers that have to fetch an index, since they remember none."""
 
 
 class Beside:
@@ -52,10 +57,12 @@ class Beside:
         return [
             Trouble("index lost", self._lose),
             Trouble("index damaged", self._damage),
+            *(Trouble(one.name, _of_forgetful(one)) for one in UNREAD),
             Trouble("what workers keep of indexes lost", self._forget),
             Trouble("compaction ordered", self._compact),
             Trouble("new index ordered", self._rebuild),
             Trouble("merge ordered", self._merge),
+            Trouble("mirror has to begin again", self._begin_again),
             Trouble("mirror paused and resumed", self._pause),
             Trouble("all mirrors paused and resumed", self._pause_all),
         ]
@@ -83,6 +90,9 @@ class Beside:
     async def _merge(self, world: World, rng: Random) -> int:
         return await self._order(world, "merge", rng.choice(self._mirrors), "--once")
 
+    async def _begin_again(self, world: World, rng: Random) -> int:
+        return await self._order(world, "merge", rng.choice(self._mirrors), "--bootstrap")
+
     async def _order(self, world: World, *words: str) -> int:
         """Have something done and wait for it. What is in its way may end it, and then somebody asks again."""
         code, _, complaint = await world.command(*words, of="mirrors")
@@ -101,3 +111,11 @@ class Beside:
         await asyncio.sleep(rng.uniform(0.5, 3))
         await world.insist("resume", which, of="mirrors")
         return int(not code)
+
+
+def _of_forgetful(trouble: Trouble) -> Callable[[World, Random], Awaitable[int]]:
+    async def strike(world: World, rng: Random) -> int:
+        await asyncio.to_thread(forget, world)
+        return await trouble.strike(world, rng)
+
+    return strike

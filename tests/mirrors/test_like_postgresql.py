@@ -58,13 +58,13 @@ async def test_mirrors_are_the_tables_of_postgresql_though_a_worker_died_and_an_
         async with asyncio.TaskGroup() as beside, fleet.cdc_worker():
             await install(world)
             writer = Writer(world.writing, Random(f"{SEED} writer"))
-            await writer.write_some(30)
+            await writer.write_some(20)
             await eventually(lambda: victim.poll() is not None, seconds=60)
             telling = beside.create_task(tell_of_deaths(world, {victim.pid}))
             async with mirroring(world):
                 await carried(world)
                 lost = await asyncio.to_thread(lose, world, mirror_of(TABLES[0]))
-                await writer.write_some(30)
+                await writer.write_some(20)
                 await plan.touch(world)
                 await carried(world)
             telling.cancel()

@@ -117,7 +117,7 @@ class HandMirror:
     async def put(self, bodies: Mapping[Any, Any], folder: str, ending: str) -> dict[Any, str]:
         prefix = f"mirrors/{self.config.mirror.replace('.', '/')}/{folder}"
         keys = {name: f"{prefix}{uuid.uuid4()}{ending}" for name in bodies}
-        stored = await store_objects(self.store, {keys[name]: body for name, body in bodies.items()})
+        stored = await store_objects(self.store, self.lake.files(), {keys[name]: body for name, body in bodies.items()})
         return {name: stored[key] for name, key in keys.items()}
 
     async def apply(self, *args: Any, **more: Any) -> int:

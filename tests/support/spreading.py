@@ -26,6 +26,7 @@ FIRST = (
     "tests/deploy/test_local_stack.py",
     "an endpoint",
     "tests/faults/",
+    "tests/mirrors/",
     "tests/e2e/",
     "tests/deploy/",
     "tests/benchmarks/",

@@ -10,6 +10,7 @@ from activities.contracts.mirrors import (
     BOOTSTRAP_SIGNAL,
     COMPACT_SIGNAL,
     MERGE_SIGNAL,
+    MERGE_WORKFLOW,
     PAUSE_SIGNAL,
     REBUILD_SIGNAL,
     RESUME_SIGNAL,
@@ -150,13 +151,15 @@ async def test_what_may_pass_is_tried_again_and_what_is_refused_is_tried_again_e
         assert await findings_of(fleet, "orders", "merge", network="shop") == []
         monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.2))
         own.rooms.merges[MIRROR] = [CatalogRefused("again"), CatalogRefused("again"), merged(11)]
-        await loop.signal(MERGE_SIGNAL)
-        await progress_of(loop, state="running", trouble=None, lag_events=0)
-        await eventually(lambda: not own.rooms.merges[MIRROR])
+        # However often an event comes, it neither hastens the next try nor holds it up.
+        while own.rooms.merges[MIRROR]:
+            await loop.signal(MERGE_SIGNAL)
+            await asyncio.sleep(0.01)
+        await progress_of(loop, state="running", trouble=None, woken=False)
     assert progress["trouble"]["for_good"] is False
     assert (refused.type, report["status"]) == ("CatalogRefused", "done")
     # One that may pass was tried again by itself.
-    assert len(own.rooms.called(MergeInput)) == 2 + 2 + 3
+    assert len(own.rooms.called(MergeInput)) >= 2 + 2 + 3
 
 
 async def test_case_61_a_mirror_that_fails_keeps_no_other_from_going_on(fleet):
@@ -227,10 +230,50 @@ async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_ca
 async def test_case_29_an_event_that_arrives_while_the_loop_continues_as_new_is_followed_by_a_merge(fleet):
     async with mirror_loops(fleet) as own:
         loop = await own.start(turns_per_run=1)
-        for _ in range(30):
+        for _ in range(10):
             before = len(own.rooms.called(MergeInput))
             await loop.signal(MERGE_SIGNAL)
             await eventually(lambda before=before: len(own.rooms.called(MergeInput)) > before, every=0.01, seconds=20)
+
+
+@pytest.mark.parametrize("signal", [MERGE_SIGNAL, COMPACT_SIGNAL])
+async def test_case_29_a_signal_that_is_there_before_a_run_takes_over_is_not_lost_to_what_it_takes_over(fleet, signal):
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [merged(2)]
+        loop = await own.start(turns_per_run=1)
+        first = (await loop.describe()).run_id
+        await eventually(lambda: continued(loop, first))
+        [handed] = await handed_over(fleet, loop)
+        await loop.terminate()
+        own.rooms.calls.clear()
+        payload = {"id": "an order", "answer_to": ""}
+        again = await fleet.temporal.start_workflow(
+            MERGE_WORKFLOW,
+            {**handed, "turns_per_run": 200},
+            id=loop.id,
+            task_queue=fleet.merge_queue,
+            start_signal=signal,
+            start_signal_args=[payload] if signal == COMPACT_SIGNAL else [],
+        )
+        done = own.rooms.done if signal == COMPACT_SIGNAL else lambda _: own.rooms.called(MergeInput)
+        await eventually(lambda: done("compact"), seconds=20)
+        progress = await progress_of(again, doing="", woken=False)
+    assert handed["carried"]["woken"] is False
+    assert progress["counts"]["upserted"] == 2
+
+
+async def continued(loop, first):
+    return (await loop.describe()).run_id != first
+
+
+async def handed_over(fleet, loop):
+    """What the newest run was started with."""
+    run = (await loop.describe()).run_id
+    async for event in fleet.temporal.get_workflow_handle(loop.id, run_id=run).fetch_history_events():
+        return await fleet.temporal.data_converter.decode(
+            event.workflow_execution_started_event_attributes.input.payloads
+        )
+    raise AssertionError("no history")
 
 
 async def test_a_compaction_that_is_due_comes_when_nothing_waits_and_merges_go_on_without_one_that_fails(fleet):

@@ -1,0 +1,70 @@
+"""What merges tell OpenTelemetry, under the names that users of the earlier merger know."""
+
+import importlib
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from activities import merge_metrics
+from activities.core.faults import BadConfig
+from support.mirrors import gone, opened, put, update
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """All points that are told, as name → [(attributes, value)]."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "get_meter", provider.get_meter)
+        importlib.reload(merge_metrics)  # whoever has imported its functions tells through the new instruments, too
+
+    def points():
+        data = reader.get_metrics_data()
+        found = {}
+        for resource in data.resource_metrics if data else []:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    found[metric.name] = [
+                        (dict(point.attributes), getattr(point, "value", None) or getattr(point, "count", 0))
+                        for point in metric.data.data_points
+                    ]
+        return found
+
+    yield points
+    importlib.reload(merge_metrics)
+    provider.shutdown()
+
+
+async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told):
+    async with opened(fleet) as mirror:
+        await mirror.write(put(1, name="a"), put(2, name="b"), update(1, name="c"))
+        await mirror.merge()
+        await mirror.write(gone(2), put(3, name="d"))
+        await mirror.merge()
+        name = mirror.config.mirror
+        mirror.configure(primary_keys=("nobody",))
+        with pytest.raises(BadConfig):
+            await mirror.merge()
+        found = {
+            metric: [(about, value) for about, value in points if about.get("table") in {name, None}]
+            for metric, points in told().items()
+        }
+    of = {"table": name}
+    assert found["merger.cycle.completed"] == [(of, 3)]
+    assert found["merger.cycle.duration_seconds"] == [(of, 3)]
+    assert found["merger.table.success"] == [(of, 2)]
+    assert found["merger.table.failure"] == [({**of, "cause": "BadConfig"}, 1)]
+    assert found["merger.table.duration_seconds"] == [(of, 2)]
+    assert found["merger.rows.scanned"] == [(of, 5)]
+    assert found["merger.rows.deduplicated"] == [(of, 1)]
+    assert {about.get("phase", "") for about, _ in found["merger.merge.duration_seconds"]} == {
+        *("", "read", "lookup", "write", "store", "commit")
+    }
+    assert (found["merger.index.hits"], found["merger.index.misses"]) == ([(of, 1)], [(of, 3)])
+    assert found["merger.index.bytes"][0][1] > 0
+    assert found["merger.watermark.lag_events"] == [(of, 0)]
+    assert found["merger.memory.resident_bytes"][0][1] > 2**20
+    assert found["merger.memory.allocated_bytes"][0][1] >= 0

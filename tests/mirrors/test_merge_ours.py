@@ -1,0 +1,75 @@
+"""From the buffer of change data capture through ingest into a mirror: what our own changelogs say is understood."""
+
+from decimal import Decimal
+
+import pytest
+
+from activities.core.mirrors import MirrorConfig
+from support.buffers import NARROW, Event, delete, insert, schema_event, truncate, update
+from support.ingests import opened as ingesting
+from support.mirrorcontext import mirror_context
+from support.mirrors import Mirror
+
+
+@pytest.fixture
+async def shop(fleet, postgres):
+    """A pipeline, and the mirror of its table `orders`."""
+    async with ingesting(fleet, postgres) as ingest:
+        config = MirrorConfig(ingest.identifier(), f"{ingest.namespace}.orders", ("id",), schema="permissive")
+        cache = fleet.directory / "cache"
+        async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, config) as context:
+            yield ingest, Mirror(fleet, context, config)
+
+
+def moved(old, new, name):
+    """A row whose key changes, of which the amount was not logged."""
+    return (
+        delete(old),
+        Event("insert", {"id": new, "name": name}, unchanged=("amount",)),
+    )
+
+
+async def test_captured_changes_arrive_with_values_that_were_not_logged_renames_and_truncates_cases_13_49_52_53(shop):
+    ingest, mirror = shop
+    await ingest.producer.transaction(schema_event(), *(insert(key, f"n{key}", f"{key}.50") for key in range(1, 6)))
+    await ingest.drain()
+    await mirror.merge()
+    await ingest.producer.transaction(Event("update", {"id": 1, "name": "again"}, unchanged=("amount",)), delete(2))
+    await ingest.producer.transaction(*moved(3, 30, "moved"))
+    await ingest.drain()
+    renamed = [NARROW[0], {**NARROW[1], "name": "title"}, NARROW[2], {"name": "more", "type": "int", "id": 4}]
+    await ingest.producer.transaction(schema_event(renamed))
+    new = {"id": 4, "title": "titled", "more": 7}
+    await ingest.producer.transaction(Event("update", new, unchanged=("amount",)))
+    await ingest.drain()
+    report = await mirror.merge()
+    assert (report.commits, report.upserted, report.deleted) == (1, 3, 2)
+    assert mirror.read("id", "title", "amount", "more") == [
+        (1, "again", Decimal("1.50"), None),
+        (30, "moved", Decimal("3.50"), None),
+        (4, "titled", Decimal("4.50"), 7),
+        (5, "n5", Decimal("5.50"), None),
+    ]
+    mirror.check_index()
+    rest = {"more": None}
+    await ingest.producer.transaction(
+        truncate(), Event("insert", {"id": 9, "title": "after", "amount": "9.00", **rest})
+    )
+    await ingest.producer.transaction(Event("insert", {"id": 10, "title": "later", "amount": None, **rest}))
+    await ingest.drain()
+    report = await mirror.merge()
+    assert (report.upserted, report.deleted) == (2, 4)
+    assert mirror.read("id", "title", "amount") == [(10, "later", None), (9, "after", Decimal("9.00"))]
+    assert len(mirror.by_all_readers()) == 2
+    mirror.check_index()
+
+
+async def test_a_schema_event_that_comes_again_changes_nothing_case_55(shop):
+    ingest, mirror = shop
+    await ingest.producer.transaction(schema_event(), insert(1))
+    await ingest.drain()
+    await mirror.merge()
+    await ingest.producer.transaction(schema_event(), update(1))
+    await ingest.drain()
+    assert (await mirror.merge()).upserted == 1
+    assert mirror.read("id", "name") == [(1, "b")]
