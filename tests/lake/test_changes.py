@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -567,21 +566,6 @@ async def test_a_watermark_survives_its_text(orders):
     watermark = mirror.watermark
     assert Watermark.load(watermark.dump(), "m") == watermark
     assert watermark.partial_sequence_number == 1
-
-
-async def test_a_batch_of_100_000_changes_is_read_quickly(orders, record_property):
-    await orders.append(1)
-    mirror = follower(orders)
-    mirror.ids()
-    state = orders.state()
-    big = "".join(line(number, str(number), f"n{number}") for number in range(10, 100_010)).encode()
-    orders.commit(state, 100_010, files=await orders.write(state, [big], 100_010))
-    begun = time.perf_counter()
-    taken = mirror.one(["cdc_operation", "cdc_sequence_number", "cdc_unchanged", "id", "name"])
-    seconds = time.perf_counter() - begun
-    record_property("seconds", seconds)
-    assert taken.changes.num_rows == 100_000
-    assert seconds < 2
 
 
 async def something_happens(orders, mirror, dice, written):
