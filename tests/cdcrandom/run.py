@@ -25,7 +25,7 @@ from support.troubles import conduct
 from support.workerpool import Pool
 
 WORKERS = 2
-CALM_SECONDS = 300
+CALM_SECONDS = 900
 """How long it may take then until everything has been carried over."""
 APART_SECONDS = 12
 """Between two installations."""
