@@ -55,6 +55,7 @@ _FITTING = {
     **dict.fromkeys(_FLOATS, (pa.types.is_floating, "no floating-point number")),
     "date": (_is_day, "no date"),
     **dict.fromkeys(("timestamptz", "timestamp"), (_is_time, "no time")),
+    "time": (pa.types.is_time64, "no time of day"),
     "decimal": (_is_number, "no number"),
 }
 """Iceberg type → which Arrow types may carry it, and what to say of all others; what is not named here is bytes."""
@@ -167,7 +168,7 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
         return _fixed(pc.if_else(pc.is_nan(numbers), pa.scalar(float("nan"), _FLOATS[kind]), numbers))
     if kind == "date":
         return _fixed(array.cast(pa.int32()) if pa.types.is_integer(array.type) else array.cast(pa.date32()))
-    if kind in {"timestamptz", "timestamp"}:
+    if kind in {"timestamptz", "timestamp", "time"}:
         return _fixed(_microseconds(array))
     if parts := decimal_parts(kind):
         return _fixed(array.cast(pa.decimal128(38, parts[1])))
@@ -178,6 +179,8 @@ def _primitive(array: pa.Array, kind: str) -> pa.Array:
 def _microseconds(array: pa.Array) -> pa.Array:
     if pa.types.is_integer(array.type):  # ClickHouse writes the seconds of a DateTime as a number into Arrow
         return pc.multiply_checked(array.cast(pa.int64()), pa.scalar(_MICROSECONDS, pa.int64()))
+    if pa.types.is_time(array.type):
+        return array.cast(pa.time64("us")).cast(pa.int64())
     return array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
 
 
