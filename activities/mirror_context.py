@@ -28,7 +28,8 @@ class MirrorContext:
     key_prefix: str
     """What stands before every object key; usually nothing."""
     cache_directory: Path
-    """Where this worker keeps segments of indexes; whatever is there may be deleted at any time."""
+    """Where this worker keeps segments of indexes; whatever is there may be deleted at any time, all but
+    `*.part`, which are being written."""
 
     def mirror(self, environment: str, name: str) -> MirrorConfig:
         """What config says of a mirror.

@@ -84,7 +84,8 @@ class MergeLimits(Part):
     max_concurrent_activities: Positive = 4
     """Each merge takes memory by its mirror's `batch_bytes`."""
     cache_directory: str = ""
-    """Holds segments of indexes, which may be deleted at any time; empty: below the system's temporary directory."""
+    """Holds segments of indexes, which may be deleted at any time, all but `*.part`, which are being written; empty:
+    below the system's temporary directory."""
 
 
 def _identifier(table: str, namespace: str) -> str:

@@ -56,6 +56,7 @@ _FITTING = {
     "date": (_is_day, "no date"),
     "time": (pa.types.is_time, "no time of day"),
     **dict.fromkeys(("timestamptz", "timestamp"), (_is_time, "no time")),
+    "time": (pa.types.is_time64, "no time of day"),
     "decimal": (_is_number, "no number"),
 }
 """Iceberg type → which Arrow types may carry it, and what to say of all others; what is not named here is bytes."""

@@ -8,9 +8,11 @@ from activities.core.faults import StoreRefused, StoreUnavailable
 
 _REFUSAL = re.compile(
     r"AWS Error (?:ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|INVALID_SIGNATURE"
-    r"|SIGNATURE_DOES_NOT_MATCH|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED|REQUEST_TIME_TOO_SKEWED|NO_SUCH_BUCKET)"
+    r"|SIGNATURE_DOES_NOT_MATCH|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED|REQUEST_TIME_TOO_SKEWED|NO_SUCH_BUCKET"
+    r"|UNKNOWN \(HTTP status 40[13]\))"
 )
-"""What the AWS library below PyArrow calls an answer that asking again cannot mend."""
+"""What the AWS library below PyArrow calls an answer that asking again cannot mend; not all have a name that it knows,
+such as that of a token that has expired."""
 
 
 def is_refusal(failed: Exception) -> bool:

@@ -81,7 +81,7 @@ EVENTS = st.lists(
 
 
 @given(EVENTS, st.just("") | NUMBERS.map(lambda number: f"{number:032x}"))
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_what_is_left_is_what_a_dict_holds_after_every_change_in_turn(events, floor):
     oracle = Oracle().see(events, floor)
 

@@ -49,7 +49,7 @@ async def listed(command, mirror, **wanted):
         every = {**found["tables"], "state": found["loop"]["state"], "trouble": found["trouble"]}
         return every if all(every[name] == value for name, value in wanted.items()) else None
 
-    return await eventually(seen, seconds=60)
+    return await eventually(seen, seconds=60, every=0.5)  # each look is a whole command
 
 
 def entry(mirror):

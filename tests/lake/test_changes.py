@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -230,9 +229,9 @@ async def test_files_that_are_too_large_to_be_fetched_at_once_hold_the_same(orde
 
 async def test_pieces_of_a_large_snapshot_do_not_read_the_whole_of_it(orders, monkeypatch):
     """Case 59: the cost of a piece follows the piece, since statistics say which row groups hold it."""
-    monkeypatch.setattr("activities.lake.rows.GROUP_BYTES", 100_000)
+    monkeypatch.setattr("activities.lake.rows.GROUP_BYTES", 50_000)
     state = orders.state()
-    pieces = [transaction(5, first, first + 999).encode() for first in range(1, 20_001, 1000)]
+    pieces = [transaction(5, first, first + 499).encode() for first in range(1, 10_001, 500)]
     orders.commit(state, 1, files=await orders.write(state, pieces, 1))
     read = []
     batches = OpenFile.batches
@@ -242,9 +241,9 @@ async def test_pieces_of_a_large_snapshot_do_not_read_the_whole_of_it(orders, mo
         return batches(self, groups)
 
     monkeypatch.setattr(OpenFile, "batches", counted)
-    mirror = follower(orders, batch_rows=1000)
-    assert mirror.ids() == list(range(1, 20_001))
-    assert mirror.pieces == [1000] * 20
+    mirror = follower(orders, batch_rows=500)
+    assert mirror.ids() == list(range(1, 10_001))
+    assert mirror.pieces == [500] * 20
     groups = len(set(read))
     assert groups >= 15
     assert len(read) < 20 * 8, f"{len(read)} times a row group was read, of {groups}"
@@ -567,21 +566,6 @@ async def test_a_watermark_survives_its_text(orders):
     watermark = mirror.watermark
     assert Watermark.load(watermark.dump(), "m") == watermark
     assert watermark.partial_sequence_number == 1
-
-
-async def test_a_batch_of_100_000_changes_is_read_quickly(orders, record_property):
-    await orders.append(1)
-    mirror = follower(orders)
-    mirror.ids()
-    state = orders.state()
-    big = "".join(line(number, str(number), f"n{number}") for number in range(10, 100_010)).encode()
-    orders.commit(state, 100_010, files=await orders.write(state, [big], 100_010))
-    begun = time.perf_counter()
-    taken = mirror.one(["cdc_operation", "cdc_sequence_number", "cdc_unchanged", "id", "name"])
-    seconds = time.perf_counter() - begun
-    record_property("seconds", seconds)
-    assert taken.changes.num_rows == 100_000
-    assert seconds < 2
 
 
 async def something_happens(orders, mirror, dice, written):

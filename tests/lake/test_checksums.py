@@ -29,6 +29,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str, st.SearchStrategy[Any]]] = {
     "money": (pa.decimal128(20, 2), "decimal(20, 2)", st.decimals(-(10**17), 10**17, places=2)),
     "day": (pa.date32(), "date", st.dates(date(1900, 1, 1), date(2299, 12, 31))),
     "time": (pa.timestamp("us", "UTC"), "timestamptz", st.datetimes(timezones=st.just(UTC))),
+    "clock": (pa.time64("us"), "time", st.times()),
     "words": (pa.list_(pa.string()), "list<string>", st.lists(st.none() | st.text(max_size=2), max_size=3)),
     "labels": (
         pa.map_(pa.string(), pa.int64()),

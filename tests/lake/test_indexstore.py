@@ -1,5 +1,7 @@
 """An index that many merges carried on says what a dict says; rounds of merging into the base go on beside merges."""
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pytest
@@ -84,7 +86,7 @@ class Mirror:
         return lost
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_says_case_38(seed, small, tmp_path):
     rng = np.random.default_rng(seed)
     mirror, kinds, lost = Mirror(tmp_path, rng), set(), {}
@@ -105,10 +107,54 @@ def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_
     assert lost, "tombstones are forgotten in time"
 
 
+def test_what_a_first_load_brought_goes_into_the_base_step_by_step(small, tmp_path):
+    carried, rng = Carried(tmp_path), np.random.default_rng(3)
+    keys = sorted({(int(one), 0) for one in rng.integers(0, 2**64, 900, dtype=np.uint64)})
+    known, in_base = {}, []
+    for number, start in enumerate((0, 1, 2), 1):
+        run = {key: (number, row, (1, row)) for row, key in enumerate(keys[start::3])}
+        known |= run
+        carried.merge(entries_of(run), new=[f"file-{number}"])
+    for number in range(4, 60):
+        run = {keys[number]: (number, 0, (number, 0)), keys[-number]: (number, 1, (number, 1))}
+        run |= {(int(one), 1): (number, 2 + row, (number, 2)) for row, one in enumerate(rng.integers(0, 2**63, 20))}
+        known |= run
+        carried.merge(entries_of(run), new=[f"file-{number}"])
+        in_base.append(sum(record.rows for record in carried.index.head.segments if record.kind == "base"))
+        every = keys_of(sorted(known))
+        assert found_of(every, carried.index.find(every)) == known
+    steps = np.diff([0, *in_base])
+    assert max(in_base) >= 900
+    assert 0 < max(steps) < 300
+    assert carried.index.head.next_file == 60
+
+
+def test_an_index_that_was_looked_into_stays_in_the_page_cache_and_not_in_the_process(tmp_path):
+    carried = Carried(tmp_path)
+    run = random_entries(np.random.default_rng(4), 100_000, files=1)
+    carried.merge(run, new=["file-1"])
+    found = carried.index.find(run.keys)
+    assert found.known.all()
+    assert resident_of(tmp_path) == 0
+    assert np.array_equal(carried.index.find(run.keys).row, run.row)
+
+
+def resident_of(directory):
+    """Bytes of files below a directory that are mapped into this process and in its memory."""
+    total, counts = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0]:
+            counts = words[-1].startswith(str(directory))
+        elif counts and words[0] == "Rss:":
+            total += int(words[1]) * 1024
+    return total
+
+
 def test_no_tombstone_is_forgotten_before_its_time(small, tmp_path):
     mirror = Mirror(tmp_path, np.random.default_rng(1))
-    for now in range(1000, 1100):
-        mirror.merge(now=now, remembered=100)
+    for now in range(1000, 1050):
+        mirror.merge(now=now, remembered=50)
         assert mirror.check() == {}
     assert not any(mirror.carried.horizons)
 

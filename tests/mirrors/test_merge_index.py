@@ -8,6 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts.mirrors import MirrorInput
+from activities.core import indexplan
 from activities.core.mirrors import INDEX, IndexPointer
 from activities.mirror_index import rebuild_index
 from support.lakereaders import ALWAYS_TRUE
@@ -152,12 +153,13 @@ async def test_files_of_several_row_groups_and_a_whole_group_that_is_deleted_kee
         assert len(mirror.by_all_readers()) == 49
 
 
-async def test_folding_and_merging_keep_every_lookup_over_many_merges_case_38(fleet):
+async def test_folding_and_merging_keep_every_lookup_over_many_merges_case_38(fleet, monkeypatch):
+    monkeypatch.setattr(indexplan, "FAN", 3)
     async with opened(fleet) as mirror:
         await mirror.write(*(put(key, name="x") for key in range(200)))
         await mirror.merge()
-        for turn in range(30):
-            rows = [update(key, name=f"t{turn}") for key in range(turn, 200, 31)]
+        for turn in range(10):
+            rows = [update(key, name=f"t{turn}") for key in range(turn, 200, 11)]
             await mirror.write(*rows, gone(turn), put(1000 + turn, name="new"))
             await mirror.merge()
         mirror.check()

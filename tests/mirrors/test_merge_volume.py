@@ -7,7 +7,8 @@ import pytest
 from activities import failpoints
 from support.mirrors import AT, Row, gone, opened, put, update
 
-TRANSACTION = 120_000
+TRANSACTION = 60_000
+PIECE = 10_000
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def changes(mirror, rows, *, number=0x5000, keys=None):
 
 
 async def test_one_transaction_that_is_larger_than_a_batch_is_merged_in_pieces_in_flat_memory_cases_58_59(fleet):
-    async with opened(fleet, batch_rows=20_000) as mirror:
+    async with opened(fleet, batch_rows=PIECE) as mirror:
         mirror.changelog().append(changes(mirror, TRANSACTION))
         held = []
 
@@ -46,12 +47,12 @@ async def test_one_transaction_that_is_larger_than_a_batch_is_merged_in_pieces_i
         before = pa.total_allocated_bytes()
         reports = await mirror.drain()
         assert sum(one.scanned for one in reports) == TRANSACTION
-        assert sum(one.commits for one in reports) == TRANSACTION // 20_000
-        assert max(held) - before < 40 * 2**20
+        assert sum(one.commits for one in reports) == TRANSACTION // PIECE
+        assert max(held) - before < 20 * 2**20
         assert mirror.table().scan().count() == TRANSACTION
         mirror.check_index()
         # A piece that was merged in part is known to be: the next turn of another worker goes on there.
-        mirror.changelog().append(changes(mirror, 50_000, number=0x6000))
+        mirror.changelog().append(changes(mirror, 25_000, number=0x6000))
         assert (await mirror.merge(pieces=1)).more
         assert mirror.watermark().partial
         while (await mirror.merge(pieces=1)).more:
