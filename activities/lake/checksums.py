@@ -54,7 +54,6 @@ _FITTING = {
     **dict.fromkeys(_WHOLE_NUMBERS, (_is_whole, "no whole number")),
     **dict.fromkeys(_FLOATS, (pa.types.is_floating, "no floating-point number")),
     "date": (_is_day, "no date"),
-    "time": (pa.types.is_time, "no time of day"),
     **dict.fromkeys(("timestamptz", "timestamp"), (_is_time, "no time")),
     "time": (pa.types.is_time64, "no time of day"),
     "decimal": (_is_number, "no number"),
