@@ -153,6 +153,7 @@ def merge_worker(context: MirrorContext, *, task_queue: str, activity_slots: int
         workflows=MERGE_WORKFLOWS,
         activities=activities_of(Mirrors(context), MirrorActivities),
         max_concurrent_activities=activity_slots,
+        workflow_runner=SANDBOX,
         graceful_shutdown_timeout=GRACE,
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=THROTTLE,
