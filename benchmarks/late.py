@@ -41,7 +41,7 @@ async def serve(port: int, seconds: float) -> None:
             with contextlib.closing(store.transport):
                 await asyncio.gather(_at_once(reader, store), _later(answers, writer, seconds))
 
-    server = await asyncio.start_server(forward, HOST, 0)
+    server = await asyncio.start_server(forward, HOST, 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -35,7 +35,7 @@ async def _ask(port: int, *lines: bytes) -> tuple[bytes, float]:
 
 
 async def test_every_answer_is_late_once_however_many_and_large_they_are():
-    server = await asyncio.start_server(_upper, HOST, 0)
+    server = await asyncio.start_server(_upper, HOST, 0, backlog=1024)
     async with server:
         with late(server.sockets[0].getsockname()[1], DELAY) as port:
             small = await asyncio.gather(*(_ask(port, *(b"%d-%d\n" % (n, m) for m in range(50))) for n in range(100)))
@@ -44,13 +44,13 @@ async def test_every_answer_is_late_once_however_many_and_large_they_are():
         assert answer == b"".join(b"%d-%d\n" % (number, line) for line in range(50))
         assert took >= DELAY
     # One after the other they would take ten seconds; 16 MB in pieces that each wait for the one before, six.
-    assert max(took for _, took in small) < 3
+    assert max(took for _, took in small) < 5
     assert large == LARGE
-    assert DELAY <= seconds < 3
+    assert DELAY <= seconds < 5
 
 
 async def test_each_question_waits_for_the_answer_before_it():
-    server = await asyncio.start_server(_upper, HOST, 0)
+    server = await asyncio.start_server(_upper, HOST, 0, backlog=1024)
     async with server:
         with late(server.sockets[0].getsockname()[1], DELAY) as port:
             reader, writer = await asyncio.open_connection(HOST, port)
