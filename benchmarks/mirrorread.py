@@ -26,7 +26,7 @@ def read_figures(world: World) -> Iterator[Found]:
             world.merge(NAME)
             merges += 1
         yield from compared(world, f"mirror.read_ratio_after_{look}_merges", f"fresh.after_{look}")
-    compact_all(world, NAME)
+    compact_all(world, NAME, thorough=True)
     check(world.table(NAME), rows, NAME)
     yield from compared(world, "mirror.read_ratio_after_compaction", "fresh.after_compaction")
 

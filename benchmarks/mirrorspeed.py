@@ -125,9 +125,9 @@ def own_turn(world: World, name: str, changelog: Table, batch: Batch, spent: Spe
     spent.moved += moved() - carried
 
 
-def compact_all(world: World, name: str) -> None:
+def compact_all(world: World, name: str, *, thorough: bool = False) -> None:
     """Compactions until there is nothing more to do."""
-    while world.compact(name).more:
+    while world.compact(name, thorough=thorough).more:
         pass
 
 

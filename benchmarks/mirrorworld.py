@@ -88,9 +88,9 @@ class World:
             if not report.more:
                 return report
 
-    def compact(self, name: str) -> CompactReport:
-        """One compaction."""
-        asked = MirrorInput(ENVIRONMENT, f"mirror.{name}")
+    def compact(self, name: str, *, thorough: bool = False) -> CompactReport:
+        """One compaction; a thorough one is what a person orders."""
+        asked = MirrorInput(ENVIRONMENT, f"mirror.{name}", thorough)
         report: CompactReport = self.wait(ActivityEnvironment().run(compact_mirror, self.context, asked))
         return report
 
