@@ -96,21 +96,8 @@ log = structlog.get_logger("icefleet.worker")
 def export_worker(context: ExportContext, *, task_queue: str, activity_slots: int) -> Worker:
     """The worker of one environment's exports; to be made in the loop in which it will run."""
     allow_threads(2 * activity_slots)
-    return Worker(
-        context.temporal,
-        task_queue=task_queue,
-        workflows=WORKFLOWS,
-        activities=[
-            *activities_of(Export(context), ExportActivities),
-            *activities_of(Verify(context), VerifyActivities),
-        ],
-        max_concurrent_activities=activity_slots,
-        workflow_runner=SANDBOX,
-        graceful_shutdown_timeout=GRACE,
-        sticky_queue_schedule_to_start_timeout=STICKY,
-        max_heartbeat_throttle_interval=THROTTLE,
-        default_heartbeat_throttle_interval=THROTTLE,
-    )
+    activities = [*activities_of(Export(context), ExportActivities), *activities_of(Verify(context), VerifyActivities)]
+    return _worker(context.temporal, task_queue, WORKFLOWS, activities, slots=activity_slots)
 
 
 def cdc_worker(context: CdcContext, *, task_queue: str) -> Worker:
@@ -118,20 +105,9 @@ def cdc_worker(context: CdcContext, *, task_queue: str) -> Worker:
 
     It has a slot for everything that its pipelines may have under way at once, so that none keeps another waiting.
     """
-    slots = cdc_slots(context)
     allow_threads(cdc_threads(context))
-    return Worker(
-        context.temporal,
-        task_queue=task_queue,
-        workflows=CDC_WORKFLOWS,
-        activities=activities_of(Cdc(context), CdcActivities),
-        max_concurrent_activities=slots,
-        workflow_runner=SANDBOX,
-        graceful_shutdown_timeout=GRACE,
-        sticky_queue_schedule_to_start_timeout=STICKY,
-        max_heartbeat_throttle_interval=THROTTLE,
-        default_heartbeat_throttle_interval=THROTTLE,
-    )
+    activities = activities_of(Cdc(context), CdcActivities)
+    return _worker(context.temporal, task_queue, CDC_WORKFLOWS, activities, slots=cdc_slots(context))
 
 
 def cdc_slots(context: CdcContext) -> int:
@@ -147,12 +123,25 @@ def cdc_threads(context: CdcContext) -> int:
 def merge_worker(context: MirrorContext, *, task_queue: str, activity_slots: int) -> Worker:
     """The worker of one environment's mirrors; to be made in the loop in which it will run."""
     allow_threads(MERGE_THREADS * activity_slots)
+    activities = activities_of(Mirrors(context), MirrorActivities)
+    return _worker(context.temporal, task_queue, MERGE_WORKFLOWS, activities, slots=activity_slots)
+
+
+def _worker(
+    temporal: Client,
+    task_queue: str,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    *,
+    slots: int,
+) -> Worker:
+    """What all workers have in common: how they stop, how soon cancellations are heard, what workflows may share."""
     return Worker(
-        context.temporal,
+        temporal,
         task_queue=task_queue,
-        workflows=MERGE_WORKFLOWS,
-        activities=activities_of(Mirrors(context), MirrorActivities),
-        max_concurrent_activities=activity_slots,
+        workflows=workflows,
+        activities=activities,
+        max_concurrent_activities=slots,
         workflow_runner=SANDBOX,
         graceful_shutdown_timeout=GRACE,
         sticky_queue_schedule_to_start_timeout=STICKY,
