@@ -87,12 +87,8 @@ class MirrorConfig:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Keys of rows as pairs of words: equal pairs, equal keys.
-
-    A single integer key of up to 64 bits is mixed by a bijection into `high`, `low` is 0 (1 for null). All others are
-    hashed to 128 bits.
-    """
+class WordPairs:
+    """Two words for each row."""
 
     high: Words
     low: Words
@@ -106,18 +102,17 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Sequences:
+class Keys(WordPairs):
+    """Keys of rows as pairs of words: equal pairs, equal keys.
+
+    A single integer key of up to 64 bits is mixed by a bijection into `high`, `low` is 0 (1 for null). All others are
+    hashed to 128 bits.
+    """
+
+
+@dataclass(frozen=True)
+class Sequences(WordPairs):
     """Sequence numbers as unsigned 128-bit numbers in two words."""
-
-    high: Words
-    low: Words
-
-    def __len__(self) -> int:
-        return len(self.high)
-
-    def take(self, rows: npt.NDArray[Any]) -> Self:
-        """Those of some rows (indices, or a mask)."""
-        return type(self)(self.high[rows], self.low[rows])
 
 
 @dataclass(frozen=True)
