@@ -1,5 +1,6 @@
 """What each snapshot of a table changed, oldest first: what there is to announce."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
@@ -63,7 +64,16 @@ def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> Sna
     """What one snapshot added and removed, from the manifests that it wrote itself."""
     added, removed = own_changes(table, snapshot)
     gone = {index_of_file(table, rule, file) for file in removed}
-    files = [(index_of_file(table, rule, file), file) for file in added]
+    files = sorted(((index_of_file(table, rule, file), file) for file in added), key=lambda pair: pair[0])
+    changed = (
+        ChangedFile(index, file.file_path, file.record_count, file.file_size_in_bytes, index in gone)
+        for index, file in files
+    )
+    return facts_of(table, snapshot, changed, removed=len(removed))
+
+
+def facts_of(table: Table, snapshot: Snapshot, added: Iterable[ChangedFile], *, removed: int) -> SnapshotFacts:
+    """The facts of a snapshot whose changes are known."""
     summary = snapshot.summary
     return SnapshotFacts(
         table_uuid=str(table.metadata.table_uuid),
@@ -73,11 +83,8 @@ def snapshot_facts(table: Table, rule: PartitionRule, snapshot: Snapshot) -> Sna
         operation=summary.operation.value if summary else "",
         timestamp_ms=snapshot.timestamp_ms,
         summary=dict(summary.additional_properties) if summary else {},
-        added=tuple(
-            ChangedFile(index, file.file_path, file.record_count, file.file_size_in_bytes, index in gone)
-            for index, file in sorted(files, key=lambda pair: pair[0])
-        ),
-        removed=len(removed),
+        added=tuple(added),
+        removed=removed,
     )
 
 

@@ -1,7 +1,7 @@
 """Mirror tables: making them, and what their head says of how far they have merged."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,8 +281,3 @@ def _columns(where: str, text: str) -> dict[str, str]:
         raise MirrorForeign(
             f"{where}: its property {COLUMNS} is not what was written: {text[:100]!r}; {WAY_OUT}"
         ) from wrong
-
-
-def retained_of_ours(table: Table) -> Sequence[Snapshot]:
-    """Every snapshot with a watermark that has not expired."""
-    return [one for one in table.snapshots() if is_said(one)]
