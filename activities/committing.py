@@ -93,16 +93,15 @@ async def _footers(context: ExportContext, files: list[ExportedPartition]) -> li
 
 def snapshot_summary(partitions: int) -> dict[str, str]:
     """What the snapshot says of itself, so that an announcement can be made from it alone."""
+    return {"icefleet.partitions": str(partitions), **origin()}
+
+
+def origin() -> dict[str, str]:
+    """Which run made a snapshot, for its summary."""
     info, carrier = activity.info(), dict[str, str]()
     propagate.inject(carrier)
-    summary = {
-        "icefleet.workflow-id": info.workflow_id or "",
-        "icefleet.run-id": info.workflow_run_id or "",
-        "icefleet.partitions": str(partitions),
-    }
-    if traceparent := carrier.get("traceparent"):
-        summary["icefleet.traceparent"] = traceparent
-    return summary
+    said = {"icefleet.workflow-id": info.workflow_id or "", "icefleet.run-id": info.workflow_run_id or ""}
+    return said | ({"icefleet.traceparent": carrier["traceparent"]} if "traceparent" in carrier else {})
 
 
 def _properties(

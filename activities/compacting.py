@@ -6,7 +6,6 @@ named, and the next merge makes it anew, as it would have to anyway.
 
 import asyncio
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import CompactReport, MirrorInput
 from activities.core.compactplan import Chosen
 from activities.core.faults import CommitConflict
-from activities.core.mirrors import INDEX, PREFIX, WATERMARK, IndexPointer, MirrorConfig, Watermark
+from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.compaction import Rewritten, chosen_files, delta_of, rewrite
@@ -27,10 +26,10 @@ from activities.lake.live import LiveFile, dangling_deletes, live_files
 from activities.lake.mirror import Mirror
 from activities.lake.rowdelta import HeadMoved, commit
 from activities.lake.sending import TRIES
-from activities.merge_piece import origin
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of, live_row_count
 from activities.mirror_objects import store_object, store_objects
+from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
 
 
@@ -149,13 +148,8 @@ class _Compaction:
         )
 
     def _summary(self, rewritten: Rewritten, pointer: IndexPointer | None) -> dict[str, str]:
-        return {
-            WATERMARK: self._found.watermark.dump(),
-            **({INDEX: pointer.dump()} if pointer else {}),
-            f"{PREFIX}compacted-files": str(len(self._found.files)),
-            f"{PREFIX}compacted-rows": str(len(rewritten.keys)),
-            **origin(),
-        }
+        counts = {"compacted-files": len(self._found.files), "compacted-rows": len(rewritten.keys)}
+        return mirror_summary(self._found.watermark, pointer, counts)
 
     def _key(self, kind: str, ending: str) -> str:
-        return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"
+        return self._context.new_key(self._config, kind, ending)

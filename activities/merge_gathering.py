@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from activities.core.mirrors import INDEX, PREFIX, WATERMARK
 from activities.lake.live import LiveFile, held_files, only_path
 from activities.lake.rowdelta import RowDelta
-from activities.merge_piece import Counts, Prepared, origin
+from activities.merge_piece import Counts, Prepared
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, opened_index
+from activities.mirror_summary import mirror_summary
 
 
 class Gathering:
@@ -51,13 +51,8 @@ class Gathering:
         """
         live, there = self.head.live, held_files(table)
         deletes = {one.file_path: one for file in live.values() for one in file.deletes}
-        summary = {
-            WATERMARK: self.head.watermark.dump(),
-            **({INDEX: self.head.pointer.dump()} if self.head.pointer else {}),
-            **{f"{PREFIX}{name}": str(count) for name, count in vars(self.counts).items()},
-            f"{PREFIX}pieces": str(self.pieces),
-            **origin(),
-        }
+        counts = {**vars(self.counts), "pieces": self.pieces}
+        summary = mirror_summary(self.head.watermark, self.head.pointer, counts)
         return RowDelta(
             summary,
             add=[one.data for path, one in live.items() if path not in there.data],

@@ -2,18 +2,14 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opentelemetry import propagate
-from temporalio import activity
-
 from activities import failpoints
 from activities.abreast import both
-from activities.core.mirrors import INDEX, PREFIX, WATERMARK, IndexPointer, MirrorConfig, Watermark
+from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.mergebatch import Batch
@@ -27,6 +23,7 @@ from activities.merge_metrics import MergeTimings, index_told, lookup_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count
 from activities.mirror_objects import store_object, store_objects
+from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
 
 
@@ -195,21 +192,8 @@ class PieceMerge:
             horizon=index.horizon,
             columns=self._following.columns,
         )
-        summary = {
-            WATERMARK: watermark.dump(),
-            **({INDEX: index.pointer.dump()} if index.pointer else {}),
-            **{f"{PREFIX}{name}": str(count) for name, count in vars(counts).items()},
-            **origin(),
-        }
+        summary = mirror_summary(watermark, index.pointer, vars(counts))
         return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, index.pointer, counts)
 
     def _key(self, kind: str, ending: str = "parquet") -> str:
-        return f"{self._context.prefix(self._config)}{kind}/{uuid.uuid4()}.{ending}"
-
-
-def origin() -> dict[str, str]:
-    """Which run made a snapshot."""
-    info, carrier = activity.info(), dict[str, str]()
-    propagate.inject(carrier)
-    said = {"icefleet.workflow-id": info.workflow_id or "", "icefleet.run-id": info.workflow_run_id or ""}
-    return said | ({"icefleet.traceparent": carrier["traceparent"]} if "traceparent" in carrier else {})
+        return self._context.new_key(self._config, kind, ending)

@@ -1,5 +1,6 @@
 """What the activities of mirrors have at hand."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,3 +53,7 @@ class MirrorContext:
         """Under which prefix of the bucket the objects of a mirror lie, ending in a slash."""
         own = f"mirrors/{mirror.mirror.replace('.', '/')}/"
         return f"{self.key_prefix}/{own}" if self.key_prefix else own
+
+    def new_key(self, mirror: MirrorConfig, kind: str, ending: str) -> str:
+        """A key that nothing else ever has, for an object of a mirror: `data`, `deletes` or `index`."""
+        return f"{self.prefix(mirror)}{kind}/{uuid.uuid4()}.{ending}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
 from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
-from activities.core.mirrors import INDEX, WATERMARK, MirrorConfig, Watermark
+from activities.core.mirrors import MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changedeletes import Deletes
@@ -24,10 +23,10 @@ from activities.lake.mirror import WAY_OUT, Mirror
 from activities.lake.rowdelta import HeadMoved, RowDelta, commit
 from activities.lake.sending import TRIES
 from activities.merge_metrics import rebuild_told
-from activities.merge_piece import origin
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count, opened_index
 from activities.mirror_objects import store_object
+from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
 
 log = structlog.get_logger("icefleet.merge")
@@ -51,8 +50,7 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
             if mirror is None or mirror.watermark is None:
                 return MergeReport()
             head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
-            pointer = {INDEX: head.pointer.dump()} if head.pointer else {}
-            delta = RowDelta({WATERMARK: head.watermark.dump(), **pointer, **origin()}, is_rewrite=True)
+            delta = RowDelta(mirror_summary(head.watermark, head.pointer), is_rewrite=True)
             try:
                 done = await to_its_end(commit, context.lake, mirror.table, delta)
             except HeadMoved:
@@ -85,7 +83,7 @@ async def rebuilt_head(
                 f"mirror {config.mirror}: {made.doubled} rows have the key of another row, so somebody else wrote to "
                 f"it; delete them with an Iceberg client, or {WAY_OUT}"
             )
-        key = f"{context.prefix(config)}index/{uuid.uuid4()}.puffin"
+        key = context.new_key(config, "index", "puffin")
         pointer = staged.pointer(await store_object(context.store, context.lake.files(), key, staged.path))
     rebuild_told(config.mirror)
     known = replace(watermark, horizon=max(watermark.horizon, deletes.horizon, staged.horizon))
