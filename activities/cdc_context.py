@@ -12,6 +12,7 @@ from activities.core.changelogs import ChangelogRules
 from activities.core.faults import BadRequest
 from activities.core.names import near
 from activities.lake.catalog import Lake
+from activities.serving import check_environment
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,7 @@ class CdcContext:
         Raises:
             BadRequest: another environment, or a pipeline that config does not have.
         """
-        if environment != self.environment:
-            raise BadRequest(
-                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend the "
-                f"field 'environment', or start the request where workers run with --environment {environment}"
-            )
+        check_environment(self.environment, environment)
         if name not in self.pipelines:
             raise BadRequest(
                 f"no pipeline {name!r} under `cdc` of environment {environment!r}{near(name, self.pipelines)}"

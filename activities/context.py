@@ -13,9 +13,9 @@ from activities.contracts.adopt import AdoptInput
 from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
-from activities.core.faults import BadRequest
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
+from activities.serving import check_environment
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,4 @@ class ExportContext:
 
     def check_environment(self, environment: str) -> None:
         """Refuse work for another environment: its credentials are not here."""
-        if environment != self.environment:
-            raise BadRequest(
-                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend "
-                f"the field 'environment', or start the request where workers run with --environment {environment}"
-            )
+        check_environment(self.environment, environment)

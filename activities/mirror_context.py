@@ -13,6 +13,7 @@ from activities.core.faults import BadRequest
 from activities.core.mirrors import MirrorConfig
 from activities.core.names import near
 from activities.lake.catalog import Lake
+from activities.serving import check_environment
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,7 @@ class MirrorContext:
         Raises:
             BadRequest: another environment, or a mirror that config does not have.
         """
-        if environment != self.environment:
-            raise BadRequest(
-                f"environment {environment!r}: the workers of this task queue serve {self.environment!r}; mend the "
-                f"field 'environment', or start the request where workers run with --environment {environment}"
-            )
+        check_environment(self.environment, environment)
         if name not in self.mirrors:
             raise BadRequest(
                 f"no mirror {name!r} of environment {environment!r} in mirrors.yaml{near(name, self.mirrors)}"
