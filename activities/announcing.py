@@ -27,7 +27,12 @@ LISTED_PARTITIONS = 1500
 
 def subject_of(environment: str, table: TableInput) -> str:
     """Where a table's snapshots are announced."""
-    return f"icefleet.{environment}.snapshot.{table.network}.{table.table}"
+    return snapshot_subject(environment, table_identifier(table.network, table.table))
+
+
+def snapshot_subject(environment: str, identifier: str) -> str:
+    """Where the snapshots of any Iceberg table of ours are announced."""
+    return f"icefleet.{environment}.snapshot.{identifier}"
 
 
 async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:

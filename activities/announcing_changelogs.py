@@ -1,18 +1,17 @@
 """Snapshots of changelogs become events, as those of exported tables do: derived from table and stream."""
 
 import asyncio
-import time
 from typing import Any
 
-from activities.announcing import LISTED_PARTITIONS, announced_until, committed_event, unannounced
+from activities.announcing import LISTED_PARTITIONS, committed_event, snapshot_subject, unannounced
 from activities.cdc_context import CdcContext, PipelineConfig
 from activities.contracts.cdc import ChangelogsInput, ChangelogsReport
 from activities.core.faults import Fault
 from activities.core.partitions import label_of
-from activities.core.publication import Shown
 from activities.core.tables import PartitionRule
+from activities.expiring import chooser
 from activities.lake.changelog import PIPELINE, PREFIX, SOURCE_TABLE
-from activities.lake.expiry import expire, old_snapshots
+from activities.lake.expiry import expire
 from activities.lake.history import SnapshotFacts, snapshot_facts
 from icefleet.v1.events_pb2 import Changelog, Partition, SnapshotCommitted
 
@@ -47,7 +46,7 @@ async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: s
         return 0  # it was dropped, or somebody else fills it
     rule = PartitionRule("daily", pipeline.rules.system.timestamp)
     announced = 0
-    async for snapshot, publish in unannounced(context.bus, table, changelog_subject(context.environment, identifier)):
+    async for snapshot, publish in unannounced(context.bus, table, snapshot_subject(context.environment, identifier)):
         facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
         await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
         announced += 1
@@ -58,19 +57,10 @@ async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: s
 
 async def _let_go(context: CdcContext, pipeline: PipelineConfig, identifier: str, table: Any) -> None:
     """Let snapshots expire that were announced, and that are older than readers were promised."""
-    subject = changelog_subject(context.environment, identifier)
-    announced = announced_until(subject, await context.bus.last(subject), str(table.metadata.table_uuid))
-    before = int((time.time() - pipeline.snapshot_age_seconds) * 1000)
-
-    def choose(loaded: Any) -> list[int]:
-        return old_snapshots(loaded, announced, Shown(), keep=pipeline.keep_snapshots, before_ms=before)
-
+    subject = snapshot_subject(context.environment, identifier)
+    keep, age = pipeline.keep_snapshots, pipeline.snapshot_age_seconds
+    choose = await chooser(context.bus, subject, table, keep=keep, age_seconds=age)
     await asyncio.to_thread(expire, context.lake, identifier, choose)
-
-
-def changelog_subject(environment: str, identifier: str) -> str:
-    """Where a changelog's snapshots are announced."""
-    return f"icefleet.{environment}.snapshot.{identifier}"
 
 
 def _event(

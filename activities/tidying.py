@@ -1,19 +1,17 @@
 """Tidying a mirror: what is new is announced, what is old expires, what nobody names goes, the changelog is tagged."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from activities.announcing import LISTED_PARTITIONS, announced_until, committed_event, unannounced
+from activities.announcing import LISTED_PARTITIONS, committed_event, snapshot_subject, unannounced
 from activities.contracts.mirrors import MirrorInput, TidyReport
 from activities.core.faults import Fault
 from activities.core.mirrors import PREFIX, WATERMARK, MirrorConfig, Watermark
-from activities.core.publication import Shown
+from activities.expiring import chooser
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changelogtag import advance_tag
-from activities.lake.expiry import expire, old_snapshots
+from activities.lake.expiry import expire
 from activities.lake.history import SnapshotFacts
 from activities.lake.mirror import Mirror
 from activities.lake.mirrorfacts import mirror_facts
@@ -44,7 +42,7 @@ class _Tidying:
         self._config = config
         self._mirror = mirror
         self._sweep = Sweep(context, config)
-        self._subject = f"icefleet.{context.environment}.snapshot.{config.mirror}"
+        self._subject = snapshot_subject(context.environment, config.mirror)
         self._announced = self._expired = self._deleted = self._bytes = 0
 
     async def run(self) -> TidyReport:
@@ -105,14 +103,8 @@ class _Tidying:
     async def _expire(self) -> None:
         """Let snapshots expire that were announced and that are older than readers were promised."""
         rules, table = self._config.expiry, self._mirror.table
-        before = int((time.time() - rules.snapshot_age_seconds) * 1000)
-        announced = announced_until(
-            self._subject, await self._context.bus.last(self._subject), str(table.metadata.table_uuid)
-        )
-
-        def choose(loaded: Any) -> list[int]:
-            return old_snapshots(loaded, announced, Shown(), keep=rules.keep_snapshots, before_ms=before)
-
+        keep, age = rules.keep_snapshots, rules.snapshot_age_seconds
+        choose = await chooser(self._context.bus, self._subject, table, keep=keep, age_seconds=age)
         # Each expiry is a commit, and a look at all that is there.
         if len(choose(table)) < max(1, rules.keep_snapshots // 2):
             return

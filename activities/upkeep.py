@@ -9,7 +9,7 @@ from temporalio import activity
 
 from activities import failpoints
 from activities.abreast import each
-from activities.announcing import announced_until, subject_of
+from activities.announcing import subject_of
 from activities.clients.objectstore import StoredObject
 from activities.context import ExportContext
 from activities.contracts.export import TableInput, table_identifier
@@ -29,8 +29,9 @@ from activities.core.orphans import PROPERTY
 from activities.core.partitions import index_of, label_of
 from activities.core.tables import TableConfig
 from activities.core.upkeep import PURGED_PROPERTY, copy_mark, is_copy, purged_before
+from activities.expiring import chooser
 from activities.lake.commit import commit_files
-from activities.lake.expiry import expire, old_snapshots
+from activities.lake.expiry import expire
 from activities.lake.orphans import Named, draw_line
 from activities.orphans import in_config
 from activities.shown import what_is_shown
@@ -57,16 +58,11 @@ async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
     subject = subject_of(context.environment, asked)
     retained = len(table.snapshots())
     try:
-        last = await context.bus.last(subject)
-        announced = announced_until(subject, last, str(table.metadata.table_uuid))
+        keep, age = context.keep_snapshots, context.snapshot_age_seconds
+        choose = await chooser(context.bus, subject, table, keep=keep, age_seconds=age, shown=shown)
     except (BusUnavailable, BusRefused) as away:
         # What was not announced must stay, and nobody knows what was.
         return ExpirePage(0, retained, f"no snapshot expires: {away}")
-    before = int((time.time() - context.snapshot_age_seconds) * 1000)
-
-    def choose(loaded: Any) -> list[int]:
-        return old_snapshots(loaded, announced, shown, keep=context.keep_snapshots, before_ms=before)
-
     if task.dry_run:
         going = len(await asyncio.to_thread(choose, table))
     else:

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random
 
-from activities.announcing_changelogs import changelog_subject
+from activities.announcing import snapshot_subject
 from activities.clients.bus import Bus
 from activities.contracts.mirrors import MERGE_SIGNAL
 from activities.core.faults import Fault
@@ -40,7 +40,7 @@ class MirrorWakes:
         self._mirrors: dict[str, list[str]] = {}
         """Subject → those that a message there wakes."""
         for mirror in environment.mirrors.values():
-            subject = changelog_subject(environment.name, mirror.changelog)
+            subject = snapshot_subject(environment.name, mirror.changelog)
             self._mirrors.setdefault(subject, []).append(mirror.mirror)
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from activities.announcing_changelogs import changelog_subject
+from activities.announcing import snapshot_subject
 from starter.main import build
 from support.fleet import eventually
 from support.mirrors import FIELDS, gone, opened, put
@@ -63,7 +63,7 @@ def entry(mirror):
 async def announced(fleet, mirror):
     """The event that follows a commit of the changelog."""
     bus = open_bus(fleet.settings().environment(fleet.name))
-    subject = changelog_subject(fleet.name, mirror.config.changelog)
+    subject = snapshot_subject(fleet.name, mirror.config.changelog)
     last = await bus.last(subject)
     snapshot = str(mirror.changelog().current_snapshot().snapshot_id)
     await bus.publish(subject, b"{}", {}, message_id=f"{subject}{snapshot}", after=last.sequence if last else 0)
