@@ -13,6 +13,7 @@ from activities.contracts.adopt import AdoptInput
 from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
+from activities.core.queues import QueueNames
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
@@ -35,6 +36,7 @@ class ExportContext:
     lake: Lake
     bus: Bus
     temporal: Client
+    queues: QueueNames
     limits: ExportLimits
     key_prefix: str
     """What stands before every object key; usually nothing."""

@@ -1,25 +1,58 @@
 """`icefleet worker`: run a worker in the foreground."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from starter.common import EnvironmentOption, load, run
+from worker.leaving import flush_all
 from worker.telemetry import set_up_logs, set_up_traces
 
 
 def worker(
     environment: EnvironmentOption = "local",
+    serve: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="ICEFLEET_SERVE",
+            metavar="KIND",
+            help="Only this kind of work: control, export (or export.<cluster>), cdc, merge, upkeep. May be repeated.",
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            envvar="ICEFLEET_GRACE",
+            min=0,
+            metavar="SECONDS",
+            help="How long what runs may go on when the worker is told to stop.",
+        ),
+    ] = 10,
     failpoint: Annotated[
         list[str] | None, typer.Option(hidden=True, help="Die by SIGKILL here: `name`, or `name:n`; for crash tests.")
     ] = None,
 ) -> None:
-    """Take work off the task queue until SIGTERM; what is in flight then is finished or handed back.
+    """Take work off the task queues until SIGTERM; what is in flight then is finished or handed over.
 
-    Example: icefleet worker -e production
+    A second signal ends it at once.
+
+    Examples: icefleet worker -e production · icefleet worker --serve control --serve export.default
     """
-    from worker.main import run_worker  # noqa: PLC0415 - loads every client: 200 MB that no other command needs
+    from worker.main import run_worker  # noqa: PLC0415 - loads clients: 100 MB and more that no other command needs
 
     set_up_logs()
     set_up_traces(environment)
-    run(run_worker(load(), environment, failpoints=failpoint or ()))
+    kinds = [kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()]
+    try:
+        run(
+            run_worker(
+                load(),
+                environment,
+                kinds=kinds,
+                grace=timedelta(seconds=grace),
+                failpoints=failpoint or (),
+            )
+        )
+    finally:
+        flush_all()

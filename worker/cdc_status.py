@@ -15,7 +15,7 @@ from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
 from worker.loop_status import LoopStatus, look_at_loop
 from worker.temporal import connect_temporal
-from worker.wiring import pipeline_config
+from worker.wiring_cdc import pipeline_config
 
 STARTS = "`icefleet cdc install` or `icefleet cdc resume` starts it"
 RESUMES = "`icefleet cdc resume` starts it"

@@ -97,6 +97,8 @@ class Temporal(Part):
     """Where the loops of `cdc` pipelines wait for workers."""
     merge_task_queue: Text = "icefleet-merge"
     """Where the loops of mirrors do."""
+    upkeep_task_queue: Text = "icefleet-upkeep"
+    """Where upkeep waits; verifications do in `<this>-verify`, what reads whole mirrors in `<this>-mirrors`."""
     tls: bool = False
     api_key: Secret | None = Field(default=None, alias="api_key_env")
 
@@ -126,6 +128,7 @@ class ExportLimits(Part):
     suspend_after: Count = 3
     """Failures in a row after which a partition is left out of what is due: a day, doubling up to seven; 0: never."""
     max_concurrent_activities: Positive = 8
+    """Exports and plans of each source cluster that one worker has under way at once."""
     small_partition_rows: Positive = 10_000
     """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""
     partitions_per_activity: Positive = 16
@@ -140,6 +143,18 @@ class ExportLimits(Part):
     """Upkeep lets a snapshot stay that was the table's state more recently than that: who began to read it may end."""
 
 
+class ControlLimits(Part):
+    """How much one worker does at once of what is short: commits, announcements, requests."""
+
+    max_concurrent_activities: Positive = 16
+
+
+class UpkeepLimits(Part):
+    """How much one worker does at once in each of the queues of upkeep: pages of it, verifications, whole mirrors."""
+
+    max_concurrent_activities: Positive = 4
+
+
 class WrittenEnvironment(Part):
     """One entry of `environments`, as the file has it."""
 
@@ -148,8 +163,10 @@ class WrittenEnvironment(Part):
     catalog: Catalog
     nats: Nats
     temporal: Temporal
+    control: ControlLimits = ControlLimits()
     export: ExportLimits = ExportLimits()
     merge: MergeLimits = MergeLimits()
+    upkeep: UpkeepLimits = UpkeepLimits()
     cdc: dict[str, Pipeline] = Field(default_factory=dict)
     """Pipelines that carry changes of PostgreSQL tables into changelogs, by name."""
     tables: dict[str, TableOverride] = Field(default_factory=dict)

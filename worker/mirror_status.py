@@ -20,7 +20,7 @@ from worker.config import Environment
 from worker.lake import open_lake
 from worker.loop_status import LoopStatus, look_at_loop
 from worker.temporal import connect_temporal
-from worker.wiring import mirror_config
+from worker.wiring_mirrors import mirror_config
 
 LOOKED_AT_ONCE = 8
 STARTS = "`icefleet mirrors merge` or `icefleet mirrors resume` starts it, and so does a worker"

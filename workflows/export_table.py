@@ -33,6 +33,7 @@ from activities.contracts.export import (
 )
 from activities.contracts.findings import SHRUNK, Look, read_look
 from activities.contracts.inputs import bad_request, read_only_input
+from activities.contracts.queues import Queues
 from workflows.after_commit import AfterCommit
 from workflows.export_requests import (
     REMEMBERED_REQUESTS,
@@ -48,6 +49,7 @@ from workflows.export_requests import (
 from workflows.failures import cause_of
 from workflows.findings import Findings
 from workflows.policies import PLAN, commit_policy, export_policy, turn_of
+from workflows.queues import queues_of
 from workflows.table_job import TableJob
 
 T = TypeVar("T")
@@ -74,6 +76,8 @@ class ExportTable:
         self._in_flight: dict[str, str] = {}
         self._pages = 0
         self._looked = False
+        self._queues = Queues("", "", "", "")
+        """Where work of the table waits; asked for before the first page of a run."""
 
     @workflow.run
     async def run(self, *payloads: Any) -> None:
@@ -192,6 +196,9 @@ class ExportTable:
             self._show()
 
     async def _page_of(self, request: Underway) -> None:
+        if not self._queues.export:
+            state = self._state
+            self._queues = await queues_of(state.environment, state.table, state.network)
         if isinstance(request, TableJob):
             await self._serve_job(request)
         else:
@@ -201,7 +208,7 @@ class ExportTable:
 
     async def _serve_job(self, job: TableJob[Any, Any]) -> None:
         try:
-            await job.serve_page()
+            await job.serve_page(self._queues.upkeep)
         finally:
             if self._after is not None and not job.only_looks:
                 self._after.look()  # a page that failed may have made a snapshot before it did
@@ -232,6 +239,7 @@ class ExportTable:
                 cursor=request.cursor,
                 limit=request.room,
             ),
+            task_queue=self._queues.export,
             summary="look at table and source",
             priority=turn_of(self._urgency(request)),
             **PLAN,
@@ -325,6 +333,7 @@ class ExportTable:
                 exported: list[ExportedPartition] = await workflow.execute_activity_method(
                     ExportActivities.export_partitions,
                     PartitionsInput(state.environment, state.table, state.network, request.submitted.id, group),
+                    task_queue=self._queues.export,
                     summary=summary_of(group),
                     priority=turn_of(self._urgency(request)),
                     **export_policy(plan.limits),

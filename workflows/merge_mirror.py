@@ -30,6 +30,7 @@ from workflows.failures import cause_of
 from workflows.mirror_orders import Orders
 from workflows.mirror_upkeep import Compaction, Tidying
 from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
+from workflows.queues import queues_of
 from workflows.steered import SteeredLoop, Trouble
 
 T = TypeVar("T")
@@ -277,6 +278,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         work = workflow.execute_activity_method(
             MirrorActivities.bootstrap_mirror if again else MirrorActivities.rebuild_index,
             self._mirror(),
+            task_queue=(await queues_of(self._asked.environment)).mirrors,
             summary="ordered",
             **REMAKE,
         )

@@ -10,9 +10,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import Replayer
 
-from worker.main import CDC_WORKFLOWS, MERGE_WORKFLOWS, SANDBOX, WORKFLOWS
+from worker.registered import SANDBOX, WORKFLOWS
 
-EVERY = [*WORKFLOWS, *CDC_WORKFLOWS, *MERGE_WORKFLOWS]
+EVERY = [found for kind in WORKFLOWS.values() for found in kind]
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 SECRET = re.compile(r"secret|password|credential|access.?key|bearer", re.IGNORECASE)
 

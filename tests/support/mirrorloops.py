@@ -34,8 +34,9 @@ from activities.heartbeats import heartbeats
 from activities.mirrors import Mirrors
 from support.cdcloops import BEAT_SECONDS
 from support.fleet import Fleet, eventually
-from worker.main import MERGE_WORKFLOWS, activities_of
-from worker.wiring import open_mirrors
+from support.onequeue import OneQueue, activities_of
+from worker.registered import WORKFLOWS
+from worker.wiring_mirrors import open_mirrors
 
 MIRROR = "shop.orders"
 
@@ -208,8 +209,8 @@ async def mirror_loops(
         async with Worker(
             fleet.temporal,
             task_queue=fleet.merge_queue,
-            workflows=MERGE_WORKFLOWS,
-            activities=activities_of(answering, MirrorActivities),
+            workflows=WORKFLOWS["merge"],
+            activities=[*activities_of(answering, MirrorActivities), OneQueue().find_queues],
             workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             max_concurrent_activities=slots,
             graceful_shutdown_timeout=timedelta(seconds=10),
