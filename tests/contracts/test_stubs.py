@@ -137,13 +137,13 @@ def test_a_process_may_serve_some_kinds_of_work_only(fleet, whole):
         f"{fleet.upkeep_queue}-mirrors",
     ]
     assert queues("control", "export", "cdc", "merge", "upkeep") == queues()
+    known = ["cdc", "control", "export", "export.default", "merge", "upkeep"]
     with pytest.raises(BadRequest) as wrong:
         queues("merge", "exports", "export.defualt", "cdc.shop")
     assert str(wrong.value).splitlines() == [
         "--serve exports: no such kind of work; did you mean `export`?",
         f"--serve export.defualt: no cluster 'defualt' feeds environment {fleet.name!r}; did you mean `default`?",
-        "--serve cdc.shop: no such kind of work; known: `cdc`, "
-        "`control`, `export`, `export.default`, `merge`, `upkeep`",
+        f"--serve cdc.shop: no such kind of work; known: {', '.join(f'`{name}`' for name in known)}",
     ]
     with pytest.raises(BadRequest, match=r"no such work, since it has no mirror in mirrors\.yaml"):
         served(fleet.settings(), fleet.name, ["merge"])

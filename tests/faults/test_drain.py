@@ -1,0 +1,72 @@
+"""A worker that is told to stop takes no more work, and hands over what it cannot end in its grace period."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from support.evidence import make_bulky, open_uploads, retried, source_rows, table_rows
+from support.faultproxy import Hold, HttpFaults
+from support.fleet import eventually
+
+SECOND_PART = r"[?&]partNumber=2(&|$)"
+CLEAN_UP_SECONDS = 8
+"""How long a busy machine may take to end a cancelled upload and a process."""
+
+
+async def ended(process, seconds):
+    """The exit code of a process that must end so soon, and how long it took."""
+    began = time.monotonic()
+    code = await asyncio.wait_for(asyncio.to_thread(process.wait), seconds)
+    return code, time.monotonic() - began
+
+
+@pytest.fixture
+async def held_upload(fleet):
+    """A large export that stops in the middle of its upload; whoever uploads it again is not held."""
+    table = await make_bulky(fleet, rows=20_000)
+    fleet.set_export(part_size_bytes=5 * 2**20)
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        yield table, store.on(Hold(), method="PUT", path=SECOND_PART)
+
+
+async def test_sigterm_in_the_middle_of_an_upload_leaves_none_behind_and_another_worker_does_it_once(
+    fleet, held_upload
+):
+    table, held = held_upload
+    with fleet.worker_process("--grace", "1") as process:
+        request = await fleet.start(table)
+        await eventually(lambda: held.times_struck)
+        assert open_uploads(fleet) != []
+        process.send_signal(signal.SIGTERM)
+        code, took = await ended(process, 1 + CLEAN_UP_SECONDS)
+    assert code == 0
+    assert took > 0.9, "what runs had no time to end"
+    assert open_uploads(fleet) == []
+    assert fleet.files(table) == []
+    assert await retried(fleet, "export_partitions", table) == "this worker was told to stop; another one goes on"
+    async with fleet.worker():
+        report = await asyncio.wait_for(request.result(), 60)
+        await fleet.loop_ended(table)
+    assert (report.status, report.exported, report.rows) == ("complete", 1, 20_000)
+    assert fleet.files(table) == [("2024/3/20.parquet", 20_000)]
+    assert table_rows(fleet, table, "text") == await source_rows(fleet, table, "text")
+    assert len(await fleet.events(table)) == 1
+
+
+async def test_a_second_signal_ends_a_worker_at_once(fleet, held_upload):
+    table, held = held_upload
+    with fleet.worker_process("--grace", "600", "--serve", "control,export", "--serve", "upkeep") as process:
+        request = await fleet.start(table)
+        await eventually(lambda: held.times_struck)
+        process.send_signal(signal.SIGTERM)
+        await eventually(
+            lambda: any(b"worker is stopping" in log.read_bytes() for log in fleet.directory.glob("*.log"))
+        )
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        code, _ = await ended(process, 3)
+    assert code == 128 + signal.SIGTERM
+    await request.cancel()
