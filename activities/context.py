@@ -44,6 +44,8 @@ class ExportContext:
     """Where the bucket's objects are public; empty when they are not."""
     partitions_per_plan: int
     part_size_bytes: int
+    rows_per_query: int
+    """Rows that small partitions may have together to be read with one query."""
     look_back_days: int
     recheck_empty_days: int
     named_collection: str

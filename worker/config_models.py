@@ -132,6 +132,8 @@ class ExportLimits(Part):
     small_partition_rows: Positive = 10_000
     """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""
     partitions_per_activity: Positive = 16
+    rows_per_query: Count = 20_000
+    """Rows that partitions of one activity may have together to be read with one query; 0: each has its own."""
     max_workers: Positive = 4
     """The most workers that are ever started for this environment: what the load on its sources is reckoned with."""
     orphan_age_seconds: Positive | None = None

@@ -96,6 +96,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             public_url=environment.storage.public_url,
             partitions_per_plan=environment.export.partitions_per_plan,
             part_size_bytes=environment.export.part_size_bytes,
+            rows_per_query=environment.export.rows_per_query,
             look_back_days=environment.export.look_back_days,
             recheck_empty_days=environment.export.recheck_empty_days,
             named_collection=named_collection(environment),
