@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from activities.core.index import between, forgetful, greatest, merge, ordered, without_truncated
-from activities.core.indexplan import OWED, PART, Run, begins_round, is_due, step_rows, to_fold
+from activities.core.indexplan import OWED, Run, begins_round, is_due, part_rows, step_rows, to_fold
 from activities.core.mirrors import TOMBSTONE, Entries, IndexPointer
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import GROUP_ROWS, EntriesWriter
@@ -154,26 +154,37 @@ class _Work:
             self._step(parts, waiting, wanted)
 
     def _step(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> None:
-        until, taken = END, len(parts)
-        for number, border in enumerate(self._borders(parts, waiting), 1):
-            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
-            if rows >= wanted:
-                until, taken = border, number
-                break
+        until, taken = self._reach(parts, waiting, wanted)
         sources = [between(one, 0, None if until == END else until) for one in waiting]
         sources += [self._entries[part.place.sha256] for part in parts[:taken]]
-        made = self._staging.parts(self._remembered(sources), sum(map(len, sources)))
+        base_rows = sum(record.rows for record in self.head.segments if record.kind == "base")
+        merged, rows = sum(map(len, sources)), max(base_rows, sum(map(len, waiting)))
+        made = self._staging.parts(self._remembered(sources), merged, part_rows(rows))
         kept = tuple(record for record in self.head.segments if record not in parts[:taken])
-        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=0)
+        # What was merged beyond what was due is not due later.
+        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=self.head.owed - merged)
         if until == END:
             self.head = replace(self.head, segments=tuple(one for one in self.head.segments if one.kind != "merging"))
         self.head = _without_round(self.head)
+
+    def _reach(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> tuple[int, int]:
+        """Where the step ends that is nearest to what is wanted, and how many parts of the base it takes."""
+        before, reached = 0, (END, len(parts))
+        for number, border in enumerate(self._borders(parts, waiting), 1):
+            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
+            if before and wanted - before < rows - wanted:
+                return reached
+            before, reached = rows, (border, number)
+            if rows >= wanted:
+                return reached
+        return END, len(parts)
 
     def _borders(self, parts: list[SegmentRecord], waiting: list[Entries]) -> list[int]:
         """Where a step may end: where a part of the base begins; anywhere as long as there is no base."""
         if parts:
             return [part.first for part in parts[1:]]
-        count = -(-sum(map(len, waiting)) // PART)
+        rows = sum(map(len, waiting))
+        count = -(-rows // part_rows(rows))
         left = END - self.head.merged
         return [self.head.merged + left * number // count for number in range(1, count)]  # keys are spread evenly
 
@@ -213,9 +224,9 @@ class Staging:
         if not self._is_whole:
             self._path.unlink(missing_ok=True)
 
-    def parts(self, pieces: Iterable[Entries], most: int) -> list[SegmentRecord]:
-        """Parts of the base, from entries that ascend: at most `most`."""
-        each, made, pending = -(-most // max(1, -(-most // PART))), list[SegmentRecord](), iter(pieces)
+    def parts(self, pieces: Iterable[Entries], most: int, part: int) -> list[SegmentRecord]:
+        """Parts of the base of about `part` entries, from entries that ascend: at most `most`."""
+        each, made, pending = -(-most // max(1, -(-most // part))), list[SegmentRecord](), iter(pieces)
         while record := self.segment("base", 0, _until(pending, each), each + 2 * GROUP_ROWS):
             made += record
         return made

@@ -23,7 +23,7 @@ def small(monkeypatch):
     monkeypatch.setattr(indexplan, "STEP", 40)
     monkeypatch.setattr(indexplan, "AT_ONCE", 10)
     monkeypatch.setattr(indexplan, "LARGEST_FOLD", 200)
-    monkeypatch.setattr(indexstaging, "PART", 30)
+    monkeypatch.setattr(indexplan, "SMALLEST_PART", 30)
     monkeypatch.setattr(indexstaging, "GROUP_ROWS", 7)
 
 
