@@ -22,7 +22,8 @@ from worker.clickhouse import named_collection, open_clickhouse
 from worker.config import Environment, Settings
 from worker.config_cdc import Pipeline, Postgres
 from worker.config_mirrors import Mirror
-from worker.lake import open_lake
+from worker.config_secrets import asked
+from worker.lake import named_keys, open_lake
 
 
 def open_store(environment: Environment) -> ObjectStore:
@@ -33,8 +34,8 @@ def open_store(environment: Environment) -> ObjectStore:
             endpoint=storage.endpoint,
             bucket=storage.bucket,
             region=storage.region,
-            access_key=storage.access_key.get_secret_value(),
-            secret_key=storage.secret_key.get_secret_value(),
+            keys=named_keys(storage),
+            ca_file=storage.tls.files().ca_file,
         )
     )
 
@@ -44,7 +45,7 @@ def open_purge(environment: Environment) -> Purge | None:
     storage = environment.storage
     if not storage.purge_url:
         return None
-    return Purge(storage.purge_url, storage.purge_token.get_secret_value() if storage.purge_token else "")
+    return Purge(storage.purge_url, asked(storage.purge_token))
 
 
 def export_limits(environment: Environment) -> ExportLimits:
@@ -122,8 +123,9 @@ def postgres_settings(name: str, database: Postgres) -> PostgresSettings:
         port=database.port,
         database=database.database,
         user=database.user,
-        password=database.password.get_secret_value(),
+        password=asked(database.password),
         sslmode=database.sslmode,
+        tls=database.tls.files(),
     )
 
 
