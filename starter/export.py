@@ -135,11 +135,10 @@ async def _export(environment: Environment, request: ExportRequest, *, wait: boo
 
 async def connect(environment: Environment) -> Client:
     """A client of the environment's Temporal, or one line that says where it was looked for."""
-    temporal = environment.temporal
     try:
         return await connect_temporal(environment)
     except RuntimeError as away:
-        fail(f"Temporal {temporal.address} (namespace {temporal.namespace}) cannot be reached: {away}")
+        fail(f"Temporal {away}")
 
 
 async def start_request(client: Client, queue: str, request: ExportRequest) -> Handle:

@@ -174,7 +174,7 @@ async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str
     try:
         client = await connect_temporal(environment)
     except RuntimeError as away:  # what the SDK raises when it cannot connect
-        cause = f"Temporal {environment.temporal.address} cannot be reached: {away}"
+        cause = f"Temporal {away}"
         return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}
     return {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
 

@@ -84,7 +84,7 @@ async def _connect(environment: Environment) -> tuple[Client | None, str]:
     try:
         return await connect_temporal(environment), ""
     except RuntimeError as away:  # what the SDK raises when it cannot connect
-        return None, f"Temporal {environment.temporal.address} cannot be reached: {away}"
+        return None, f"Temporal {away}"
 
 
 async def _loop(client: Client | None, away: str, identity: str) -> LoopStatus:

@@ -13,8 +13,9 @@ from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from worker.bus import open_bus
 from worker.clickhouse import named_collection, open_clickhouse
 from worker.config import Environment, Settings
+from worker.config_secrets import asked
 from worker.kinds import queue_names
-from worker.lake import open_lake
+from worker.lake import named_keys, open_lake
 
 
 def open_store(environment: Environment) -> ObjectStore:
@@ -25,8 +26,8 @@ def open_store(environment: Environment) -> ObjectStore:
             endpoint=storage.endpoint,
             bucket=storage.bucket,
             region=storage.region,
-            access_key=storage.access_key.get_secret_value(),
-            secret_key=storage.secret_key.get_secret_value(),
+            keys=named_keys(storage),
+            ca_file=storage.tls.files().ca_file,
         )
     )
 
@@ -36,7 +37,7 @@ def open_purge(environment: Environment) -> Purge | None:
     storage = environment.storage
     if not storage.purge_url:
         return None
-    return Purge(storage.purge_url, storage.purge_token.get_secret_value() if storage.purge_token else "")
+    return Purge(storage.purge_url, asked(storage.purge_token))
 
 
 def export_limits(environment: Environment) -> ExportLimits:

@@ -11,6 +11,7 @@ from activities.core.changelogs import ChangelogRules, SystemColumns
 from worker.bus import open_bus
 from worker.config import Settings
 from worker.config_cdc import Pipeline, Postgres
+from worker.config_secrets import asked
 from worker.lake import open_lake
 from worker.wiring import open_store
 
@@ -23,8 +24,9 @@ def postgres_settings(name: str, database: Postgres) -> PostgresSettings:
         port=database.port,
         database=database.database,
         user=database.user,
-        password=database.password.get_secret_value(),
+        password=asked(database.password),
         sslmode=database.sslmode,
+        tls=database.tls.files(),
     )
 
 

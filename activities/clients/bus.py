@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from activities.core.faults import BusRefused, BusUnavailable
+from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
+from activities.core.faults import BusRefused, BusUnavailable, Fault
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NAME_IN_USE = 10058
@@ -35,8 +37,9 @@ class BusSettings:
     stream: str
     replicas: int
     subjects: tuple[str, ...] = ("icefleet.*.snapshot.>", "icefleet.*.finding.>")
-    login: Mapping[str, str] = field(default_factory=dict)
-    """How to log in: `user` and `password`, `token`, or `credentials` (the text of a `.creds` file)."""
+    login: Mapping[str, Secret] = field(default_factory=dict)
+    """How to log in: `user` and `password`, `token`, `credentials` (the text of a `.creds` file) or `nkey` (a seed)."""
+    tls: Tls = NO_TLS
 
     def __repr__(self) -> str:
         return f"BusSettings({self.url}, {self.stream})"
@@ -58,6 +61,8 @@ class Bus:
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
+        self._said: Exception | None = None
+        """What the library last told of, whose exceptions say less."""
 
     async def close(self) -> None:
         """Flush and leave."""
@@ -74,18 +79,17 @@ class Bus:
         if self._client is not None and self._client.is_connected and self._jetstream is not None:
             return self._jetstream
         await self.close()
-        login: dict[str, Any] = dict(self._settings.login)
-        if credentials := login.pop("credentials", ""):
-            login["user_credentials"] = RawCredentials(credentials)
-        self._client = await nats.connect(
+        self._said = None
+        self._client = _Client()
+        await self._client.connect(
             self._settings.url,
             connect_timeout=5,
             allow_reconnect=False,
             # Connecting for the first time goes by these alone, and takes two minutes by default.
             max_reconnect_attempts=1,
-            reconnect_time_wait=0.2,
-            error_cb=_quiet,
-            **login,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type] # it goes to asyncio.sleep
+            error_cb=self._heard,
+            **_login(self._settings),
         )
         jetstream = self._client.jetstream(timeout=ANSWER_SECONDS)
         await self._ensure(jetstream)
@@ -272,9 +276,20 @@ class Bus:
         try:
             yield
         except (nats.errors.Error, OSError, TimeoutError) as away:
-            raise BusUnavailable(
-                f"NATS {self._settings.url}, stream {self._settings.stream}: {str(away) or repr(away)}"
-            ) from away
+            raise self._fault(away) from away
+
+    def _fault(self, away: Exception) -> Fault:
+        where, cause = f"NATS {self._settings.url}, stream {self._settings.stream}", away
+        if isinstance(away, nats.errors.NoServersError) and self._said is not None:
+            cause = self._said
+        said = str(cause) or repr(cause)
+        if is_tls_trouble(cause):
+            return BusRefused(f"{where}: no connection by TLS: {said}; {tls_advice('nats')}")
+        return BusUnavailable(f"{where}: {said}")
+
+    async def _heard(self, said: Exception) -> None:
+        """Connection errors reach the caller as exceptions; the library would also log each of them."""
+        self._said = said
 
 
 def _covers(pattern: str, subject: str) -> bool:
@@ -288,5 +303,30 @@ def _covers(pattern: str, subject: str) -> bool:
     return len(patterns) == len(words)
 
 
-async def _quiet(_: Exception) -> None:
-    """Connection errors reach the caller as exceptions; the library would also log each of them."""
+class _Client(Client):
+    """NATS begins in plain text and says itself whether TLS follows: who asked for TLS must not go on without."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library calls it
+        at = self._current_server
+        if initial_connection and at is not None and at.uri.scheme == "tls" and not info.get("tls_required"):
+            raise BusRefused(
+                f"NATS {at.uri.netloc} speaks no TLS, which the address in environments.yaml demands; nobody logs in "
+                "in plain text: let the server demand TLS, or mend nats.url"
+            )
+        await super()._process_info(info, initial_connection)
+
+
+def _login(settings: BusSettings) -> dict[str, Any]:
+    """How the library is told who is there, and by which certificates."""
+    told: dict[str, Any] = {name: reveal(secret) for name, secret in settings.login.items()}
+    if "credentials" in told:
+        told["user_credentials"] = RawCredentials(told.pop("credentials"))
+    if "nkey" in told:
+        told["nkeys_seed_str"] = told.pop("nkey")
+    tls = settings.tls
+    if tls != NO_TLS:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+        told |= {"tls": context, **({"tls_hostname": tls.server_name} if tls.server_name else {})}
+    return told

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, failure_in, fault_of
 from activities.clients.waits import waiting_for
+from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
 from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
 from activities.core.settings import ARROW_SETTINGS
@@ -43,7 +45,7 @@ class ClickHouseSettings:
     port: int
     secure: bool
     user: str
-    password: str
+    password: Secret
     limits: Mapping[str, Any]
     """Settings sent with every query: time, memory, threads, and rows and bytes to be read if they are limited."""
     export_slots: int = 4
@@ -52,6 +54,8 @@ class ClickHouseSettings:
     """Further connections, for everything small: plans, counts, progress, and ends of queries."""
     patient: bool = False
     """Whether to wait while the source takes no more queries, until the caller's own time is up."""
+
+    tls: Tls = NO_TLS
 
     def __repr__(self) -> str:
         return f"ClickHouseSettings({self.name}: {self.user}@{self.host}:{self.port})"
@@ -77,14 +81,20 @@ class ClickHouse:
     async def _open(self) -> AsyncClient:
         async with self._opening:
             if self._client is None:
-                settings = self._settings
+                settings, tls = self._settings, self._settings.tls
                 connections = settings.export_slots + settings.lookup_slots
                 self._client = await clickhouse_connect.get_async_client(
                     host=settings.host,
                     port=settings.port,
                     secure=settings.secure,
                     username=settings.user,
-                    password=settings.password,
+                    password=reveal(settings.password),
+                    ca_cert=tls.ca_file or None,
+                    client_cert=tls.cert_file or None,
+                    client_cert_key=tls.key_file or None,
+                    server_host_name=tls.server_name or None,
+                    # With a password the certificate is for the connection alone, and says nothing of the user.
+                    tls_mode="strict" if tls.cert_file and settings.password else None,
                     compress=False,
                     autogenerate_session_id=False,
                     connect_timeout=10,
@@ -94,7 +104,14 @@ class ClickHouse:
                     connector_limit=connections,
                     connector_limit_per_host=connections,
                 )
+            self._log_in(self._client)
             return self._client
+
+    def _log_in(self, client: AsyncClient) -> None:
+        """Let the next request have the password as it is now: it may have been replaced."""
+        if callable(self._settings.password) and "Authorization" in client.headers:
+            login = f"{self._settings.user}:{reveal(self._settings.password)}"
+            client.headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -287,13 +304,20 @@ class ClickHouse:
         except Fault:
             raise
         except Error as answered:
+            self._look_at_certificates(answered)
             raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
             raise SourceUnavailable(f"{self._where}: {strange}") from strange
         except aiohttp.ClientPayloadError as cut:
             raise ResultIncomplete(f"{self._where}: the connection broke in the middle of a result: {cut}") from cut
         except CUT as away:
+            self._look_at_certificates(away)
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
+
+    def _look_at_certificates(self, failed: Exception) -> None:
+        if self._settings.secure and is_tls_trouble(failed):
+            way_out = tls_advice("that cluster")
+            raise SourceRefused(f"{self._where}: no connection by TLS: {failed}; {way_out}") from failed
 
 
 async def _rows(client: AsyncClient, query: Query, settings: dict[str, Any]) -> list[dict[str, Any]]:
