@@ -5,6 +5,7 @@ from collections import deque
 from contextlib import AsyncExitStack
 from typing import Any
 
+from structlog.contextvars import bound_contextvars
 from temporalio import activity
 
 from activities.beats import Beats
@@ -88,7 +89,8 @@ async def _stage(
     while waiting and sum(one.held for one in staged) < waiting[0].subject.context.part_size_bytes:
         export = waiting.popleft()
         try:
-            staged.append(await export.stage(uploads, beats))
+            with bound_contextvars(partition=export.planned.partition):
+                staged.append(await export.stage(uploads, beats))
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):
@@ -108,7 +110,8 @@ async def _create(
         return created
     for one in staged:
         try:
-            exported = await one.create(counted[one.export.index])
+            with bound_contextvars(partition=one.export.planned.partition):
+                exported = await one.create(counted[one.export.index])
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):

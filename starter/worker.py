@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from starter.common import EnvironmentOption, load, run
-from worker.telemetry import set_up_logs, set_up_traces
+from starter.common import EnvironmentOption, load, one_line, run
+from worker.secrets import secrets_of
+from worker.telemetry import flush_telemetry, set_up_telemetry
 
 
 def worker(
@@ -20,6 +21,10 @@ def worker(
     """
     from worker.main import run_worker  # noqa: PLC0415 - loads every client: 200 MB that no other command needs
 
-    set_up_logs()
-    set_up_traces(environment)
-    run(run_worker(load(), environment, failpoints=failpoint or ()))
+    settings = load()
+    with one_line():
+        set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
+    try:
+        run(run_worker(settings, environment, failpoints=failpoint or ()))
+    finally:
+        flush_telemetry()

@@ -1,9 +1,9 @@
 """The client of Temporal, in a module of its own: what only asks Temporal need not load drivers and a lake library."""
 
 from temporalio.client import Client
-from temporalio.contrib.opentelemetry import TracingInterceptor
 
 from worker.config import Environment
+from worker.interceptors import FleetInterceptor
 
 
 async def connect_temporal(environment: Environment) -> Client:
@@ -14,5 +14,5 @@ async def connect_temporal(environment: Environment) -> Client:
         namespace=temporal.namespace,
         tls=temporal.tls,
         api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
-        interceptors=[TracingInterceptor()],
+        interceptors=[FleetInterceptor()],
     )

@@ -20,6 +20,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from activities.clients.store_spans import trace_requests
 from activities.core.faults import Fault, StoreRefused, StoreUnavailable
 
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -114,6 +115,7 @@ class ObjectStore:
         )
         client = session.client("s3", endpoint_url=self._settings.endpoint, config=config)
         self._s3 = await self._stack.enter_async_context(client)
+        trace_requests(self._s3)
         return self
 
     async def __aexit__(self, *_: object) -> None:
