@@ -6,7 +6,7 @@ import typer
 
 from starter.common import EnvironmentOption, load, one_line, run
 from worker.secrets import secrets_of
-from worker.telemetry import flush_telemetry, set_up_telemetry
+from worker.telemetry import flush_telemetry, set_up_telemetry, watched
 
 
 def worker(
@@ -25,6 +25,6 @@ def worker(
     with one_line():
         set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
     try:
-        run(run_worker(settings, environment, failpoints=failpoint or ()))
+        run(watched(run_worker(settings, environment, failpoints=failpoint or ())))
     finally:
         flush_telemetry()

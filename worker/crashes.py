@@ -71,12 +71,11 @@ class _Reporter:
             dsn=dsn,
             environment=environment,
             release=version or None,
-            server_name=None,
             default_integrations=False,
             auto_enabling_integrations=False,
             include_local_variables=False,
             include_source_context=True,
-            send_default_pii=False,
+            # No one's person either: that is so by itself, and to say it here is deprecated.
             max_breadcrumbs=0,
             auto_session_tracking=False,
             shutdown_timeout=FLUSH_SECONDS,

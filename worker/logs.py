@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from temporalio import activity, workflow
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, TelemetryFilter
 
 from activities.contracts.causes import current
 
@@ -68,6 +69,12 @@ def set_up_logs(variables: Mapping[str, str], *, secrets: Collection[str] = (), 
     # Temporal's own loggers would say once more, in the message, what every line says of itself.
     activity.logger.activity_info_on_message = False
     workflow.logger.workflow_info_on_message = False
+
+
+def core_logging() -> LoggingConfig:
+    """What Temporal's core has to say goes the same way as all else, for `temporalio.runtime.TelemetryConfig`."""
+    here = LogForwardingConfig(logging.getLogger("temporalio.core"), prepend_target_on_message=False)
+    return LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=here)
 
 
 def _rendered(shown: str) -> list[structlog.typing.Processor]:

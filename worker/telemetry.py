@@ -1,12 +1,18 @@
 """What a process says of itself: logs, traces and crashes, by the standard environment variables."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
+from typing import TypeVar
 
-from activities.core.faults import BadConfig
-from worker.crashes import flush_crashes, set_up_crashes
-from worker.logs import problems_of_logs, set_up_logs
+from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RPCError
+
+from activities.core.faults import BadConfig, Fault
+from worker.crashes import flush_crashes, report, set_up_crashes
+from worker.logs import core_logging, problems_of_logs, set_up_logs
 from worker.traces import flush_traces, problems_of_traces, set_up_traces
+
+T = TypeVar("T")
 
 
 def set_up_telemetry(
@@ -28,8 +34,20 @@ def set_up_telemetry(
     if wrong:
         raise BadConfig("\n".join(wrong))
     set_up_logs(variables, secrets=secrets, service=service)
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=core_logging())), error_if_already_set=False)
     said = {"service.name": service, "service.version": version, "deployment.environment.name": environment}
     set_up_traces(variables, {name: value for name, value in said.items() if value})
+
+
+async def watched(work: Awaitable[T]) -> T:
+    """What a process is there for: a mistake of ours that ends it is a crash. What people must mend is not."""
+    try:
+        return await work
+    except (Fault, RPCError, OSError, RuntimeError):  # the SDK raises a bare RuntimeError when it cannot connect
+        raise
+    except Exception as wrong:
+        report(wrong, {})
+        raise
 
 
 def flush_telemetry() -> None:
