@@ -71,6 +71,7 @@ async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple
             headers_of(event),
             message_id=event_id(event),
             after=after,
+            traceparent=event.traceparent,
         )
         await failpoints.reach("after-announce")
 

@@ -5,6 +5,7 @@ from collections import deque
 from contextlib import AsyncExitStack
 from typing import Any
 
+from structlog.contextvars import bound_contextvars
 from temporalio import activity
 
 from activities.beats import Beats
@@ -90,7 +91,8 @@ async def _stage(
         export = waiting.popleft()
         try:
             file = await together.file_of(export, tuple(waiting))
-            staged.append(await export.stage(uploads, beats, file))
+            with bound_contextvars(partition=export.planned.partition):
+                staged.append(await export.stage(uploads, beats, file))
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):
@@ -110,7 +112,8 @@ async def _create(
         return created
     for one in staged:
         try:
-            exported = await one.create(counted[one.export.index])
+            with bound_contextvars(partition=one.export.planned.partition):
+                exported = await one.create(counted[one.export.index])
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):

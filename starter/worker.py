@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from starter.common import EnvironmentOption, load, run
+from starter.common import EnvironmentOption, load, one_line, run
 from worker.leaving import flush_all
-from worker.telemetry import set_up_logs, set_up_traces
+from worker.secrets import secrets_of
+from worker.telemetry import set_up_telemetry, watched
 
 
 def worker(
@@ -41,18 +42,12 @@ def worker(
     """
     from worker.main import run_worker  # noqa: PLC0415 - loads clients: 100 MB and more that no other command needs
 
-    set_up_logs()
-    set_up_traces(environment)
+    settings = load()
+    with one_line():
+        set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
     kinds = [kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()]
+    work = run_worker(settings, environment, kinds=kinds, grace=timedelta(seconds=grace), failpoints=failpoint or ())
     try:
-        run(
-            run_worker(
-                load(),
-                environment,
-                kinds=kinds,
-                grace=timedelta(seconds=grace),
-                failpoints=failpoint or (),
-            )
-        )
+        run(watched(work))
     finally:
         flush_all()

@@ -5,12 +5,12 @@ import weakref
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.service import TLSConfig
 
 from activities.core.credentials import is_tls_trouble, tls_advice
 from worker.config import Environment, Temporal
 from worker.config_secrets import FileSecret
+from worker.interceptors import FleetInterceptor
 
 KEY_SECONDS = 60
 """How often a key that a file holds is read again."""
@@ -31,7 +31,7 @@ async def connect_temporal(environment: Environment) -> Client:
             namespace=temporal.namespace,
             tls=tls_config(temporal),
             api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
-            interceptors=[TracingInterceptor()],
+            interceptors=[FleetInterceptor()],
         )
     except RuntimeError as away:
         way_out = f"; {tls_advice('temporal')}" if is_tls_trouble(away) else ""

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
 
+from activities.contracts.causes import acting_for, cause
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     LOOP_WORKFLOW,
@@ -132,7 +133,8 @@ class ExportTable:
                 await after.stop()
                 await self._findings.stop()
                 await self._admit()  # a withdrawal that came meanwhile is not carried along
-                workflow.continue_as_new(args=[asdict(self._carried())])
+                with acting_for({}):  # requests have traces, which go on; the loop itself has no end
+                    workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
     def _history_is_long(self, request: Underway) -> bool:
@@ -172,12 +174,13 @@ class ExportTable:
 
     async def _serve_page(self, request: Underway) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
-        if self._after is not None and not self._looked and not request.request.dry_run:
-            # A run before this one may have ended between its commit and the announcement.
-            self._looked = True
-            self._after.look()
         self._serving = request
-        self._page = asyncio.create_task(self._page_of(request))
+        with acting_for(request.submitted.cause):
+            if self._after is not None and not self._looked and not request.request.dry_run:
+                # A run before this one may have ended between its commit and the announcement.
+                self._looked = True
+                self._after.look()
+            self._page = asyncio.create_task(self._page_of(request))
         try:
             await self._page
         except (asyncio.CancelledError, ActivityError) as failure:
@@ -364,7 +367,8 @@ class ExportTable:
         if request.submitted.requester:
             requester = workflow.get_external_workflow_handle(request.submitted.requester)
             try:
-                await requester.signal(REPORT_SIGNAL, args=[request.submitted.id, report])
+                with acting_for(request.submitted.cause):
+                    await requester.signal(REPORT_SIGNAL, args=[request.submitted.id, report])
             except (ApplicationError, CancelledError) as gone:
                 workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
 
@@ -383,7 +387,7 @@ class ExportTable:
             # Whoever came through the door was checked there; an error here would stop the loop for everybody.
             workflow.logger.warning("a request was refused: %s", refused)
         else:
-            self._inbox.append(submitted)
+            self._inbox.append(replace(submitted, cause=cause()))
 
     @workflow.signal(name=WITHDRAW_SIGNAL)
     def withdraw(self, *request_ids: Any) -> None:

@@ -14,7 +14,9 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from opentelemetry.trace import SpanKind
 
+from activities import spans
 from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
 from activities.core.faults import BusRefused, BusUnavailable, Fault
 
@@ -51,6 +53,16 @@ class LastMessage:
 
     sequence: int
     body: bytes
+
+
+@dataclass(frozen=True)
+class HeardMessage:
+    """A message that somebody listens for."""
+
+    subject: str
+    body: bytes
+    traceparent: str
+    """The trace that it was sent in; empty when its headers name none."""
 
 
 class Bus:
@@ -127,26 +139,30 @@ class Bus:
         return LastMessage(int(message.seq or 0), message.data or b"")
 
     async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, message_id: str, after: int
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        message_id: str,
+        after: int,
+        traceparent: str = "",
     ) -> int:
         """Publish if the subject's newest message is still the one numbered `after` (0: none); answers its number.
+
+        It is told on in the trace of `traceparent`; empty: in the current one.
 
         Raises:
             BusUnavailable: NATS is away, or another announcer was faster: look at the stream again.
             BusRefused: the message is larger than NATS takes.
         """
+        only_if = {"Nats-Msg-Id": message_id, "Nats-Expected-Last-Subject-Sequence": str(after)}
         async with self._named():
             jetstream = await self._open()
             try:
-                acknowledged = await jetstream.publish(
-                    subject,
-                    body,
-                    headers={
-                        **headers,
-                        "Nats-Msg-Id": message_id,
-                        "Nats-Expected-Last-Subject-Sequence": str(after),
-                    },
-                )
+                with spans.message(SpanKind.PRODUCER, subject, traceparent):
+                    every = {**headers, **spans.headers(), **only_if}
+                    acknowledged = await jetstream.publish(subject, body, headers=every)
             except APIError as refused:
                 if refused.err_code == WRONG_LAST_SEQUENCE:
                     raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
@@ -206,8 +222,8 @@ class Bus:
             finally:
                 await subscription.unsubscribe()
 
-    async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[bytes]:
-        """Bodies of the messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""
+    async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[HeardMessage]:
+        """The messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""
         async with self._named():
             jetstream = await self._open()
             policy = DeliverPolicy.ALL if from_start else DeliverPolicy.NEW
@@ -220,12 +236,14 @@ class Bus:
             )
             try:
                 async for message in subscription.messages:
-                    yield message.data
+                    yield HeardMessage(message.subject, message.data, _traceparent(message))
             finally:
                 await subscription.unsubscribe()
 
-    async def follow(self, durable: str, subjects: Sequence[str]) -> AsyncGenerator[set[str]]:
+    async def follow(self, durable: str, subjects: Sequence[str]) -> AsyncGenerator[dict[str, str]]:
         """On which of `subjects` messages have come, also while nobody followed; it never ends by itself.
+
+        With each the `traceparent` of its newest message.
 
         They count as heard once the next ones are asked for, and come again otherwise. Where each follower of that
         name is, is kept by NATS; several of them share what comes. At first only each subject's newest message comes.
@@ -250,7 +268,7 @@ class Bus:
                         await foreign.nak(delay=FOREIGN_SECONDS)
                     known = [one for one in messages if one.subject in subjects]
                     if known:
-                        yield {one.subject for one in known}
+                        yield {one.subject: _traceparent(one) for one in known}
                         for one in known:
                             await one.ack()
             finally:
@@ -290,6 +308,10 @@ class Bus:
     async def _heard(self, said: Exception) -> None:
         """Connection errors reach the caller as exceptions; the library would also log each of them."""
         self._said = said
+
+
+def _traceparent(message: Msg) -> str:
+    return str((message.headers or {}).get("traceparent", ""))
 
 
 def _covers(pattern: str, subject: str) -> bool:

@@ -14,8 +14,10 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.common import StreamContext
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
+from opentelemetry.trace import Span
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from activities import spans
 from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, failure_in, fault_of
 from activities.clients.waits import waiting_for
 from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
@@ -140,7 +142,7 @@ class ClickHouse:
         """A small answer under the user's own settings, none of ours: to see what they are and what they allow."""
 
         async def ask() -> list[dict[str, Any]]:
-            return await _rows(await self._open(), query, {"log_comment": comment} if comment else {})
+            return await _rows(await self._open(), query, {"log_comment": _traced(comment)} if comment else {})
 
         return await self._patiently(ask)
 
@@ -177,10 +179,11 @@ class ClickHouse:
                 parameters=dict(query.parameters),
                 settings=self._settings_of(client, query_id, comment) | dict(more),
                 fmt=output_format,
+                transport_settings=spans.headers(span),
             )
 
         last = b""
-        async with self._slot():
+        async with self._slot(), _asking("stream", query_id) as span:
             stream = await self._patiently(ask)
             with self._named():
                 try:
@@ -203,11 +206,14 @@ class ClickHouse:
         async def ask() -> None:
             client = await self._open()
             own = {**self._settings_of(client, query_id, comment), **settings}
-            answer = await client.raw_query(query.text, parameters=dict(query.parameters), settings=own)
+            told = spans.headers(span)
+            answer = await client.raw_query(
+                query.text, parameters=dict(query.parameters), settings=own, transport_settings=told
+            )
             if said := failure_in(answer):  # after a first byte, such as that of a header that tells of progress
                 raise fault_of(self._where, None, said, self._settings.limits)
 
-        async with self._slot():
+        async with self._slot(), _asking("write", query_id) as span:
             await self._patiently(ask)
 
     def broken(self, what: str, tail: bytes) -> Fault:
@@ -263,7 +269,7 @@ class ClickHouse:
         if query_id:
             tags["query_id"] = query_id
         if comment:
-            tags["log_comment"] = comment
+            tags["log_comment"] = _traced(comment)
         return tags
 
     @contextlib.asynccontextmanager
@@ -320,8 +326,23 @@ class ClickHouse:
             raise SourceRefused(f"{self._where}: no connection by TLS: {failed}; {way_out}") from failed
 
 
+@contextlib.asynccontextmanager
+async def _asking(what: str, query_id: str) -> AsyncIterator[Span]:
+    with spans.request(f"clickhouse {what}", **{"db.system.name": "clickhouse", "icefleet.query_id": query_id}) as span:
+        yield span
+
+
+def _traced(comment: str) -> str:
+    """With the trace that the query belongs to, by which its other ends are found."""
+    trace = spans.trace_id()
+    return f"{comment} trace {trace}" if trace else comment
+
+
 async def _rows(client: AsyncClient, query: Query, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    result = await client.query(query.text, parameters=dict(query.parameters), settings=settings)
+    async with _asking("query", str(settings.get("query_id", ""))) as span:
+        result = await client.query(
+            query.text, parameters=dict(query.parameters), settings=settings, transport_settings=spans.headers(span)
+        )
     return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
 

@@ -19,6 +19,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from activities.clients.store_spans import trace_requests
 from activities.clients.storekeys import NO_KEYS, store_session
 from activities.core.credentials import StoreKeys, is_tls_trouble, tls_advice
 from activities.core.faults import Fault, StoreRefused, StoreUnavailable
@@ -113,6 +114,7 @@ class ObjectStore:
             "s3", endpoint_url=self._settings.endpoint, config=config, verify=self._settings.ca_file or None
         )
         self._s3 = await self._stack.enter_async_context(client)
+        trace_requests(self._s3)
         return self
 
     async def __aexit__(self, *_: object) -> None:

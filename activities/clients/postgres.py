@@ -3,11 +3,12 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import errors
 
+from activities import spans
 from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
 from activities.core.faults import Fault, PostgresRefused, PostgresUnavailable
 
@@ -69,11 +70,27 @@ class PostgresSettings:
             PostgresUnavailable: nobody answers.
         """
         with faults_of(f"{self.name} ({self.host}:{self.port})"):
-            return await psycopg.AsyncConnection.connect(**self.parameters(), autocommit=True, **more)
+            return await psycopg.AsyncConnection.connect(
+                **self.parameters(), autocommit=True, **{"cursor_factory": TracedCursor, **more}
+            )
 
     async def check(self) -> None:
         """See that the database can be reached; raises as `connect` does."""
         await (await self.connect()).close()
+
+
+class TracedCursor(psycopg.AsyncCursor[Any]):
+    """Statements are spans of the activity that runs them; what they say and are about stays out."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """As psycopg does it."""
+        with spans.request("postgresql execute", **{"db.system.name": "postgresql"}):
+            return await super().execute(query, params, **options)
+
+    async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """As psycopg does it."""
+        with spans.request("postgresql executemany", **{"db.system.name": "postgresql"}):
+            await super().executemany(query, params_seq, **options)
 
 
 @contextlib.contextmanager

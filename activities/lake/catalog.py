@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from pyiceberg.catalog.rest import RestCatalog
@@ -25,6 +26,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from requests.adapters import HTTPAdapter
 
+from activities import spans
 from activities.core.columns import ExportColumn
 from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import CatalogRefused, CatalogUnavailable
@@ -67,7 +69,12 @@ class _TimedAdapter(HTTPAdapter):
     def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or self._timeout
         options["verify"] = self._ca_file or options.get("verify", True)
-        return super().send(request, **options)
+        path = urlsplit(request.url).path
+        with spans.request(f"catalog {request.method}", **{"url.path": path}) as span:
+            request.headers.update(spans.headers(span))
+            answer = super().send(request, **options)
+            span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
 
 
 class _TimedCatalog(RestCatalog):

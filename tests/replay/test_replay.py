@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import Replayer
 
+from worker.interceptors import FleetInterceptor
 from worker.registered import SANDBOX, WORKFLOWS
 
 EVERY = [found for kind in WORKFLOWS.values() for found in kind]
@@ -52,7 +52,7 @@ async def test_a_recorded_history_replays_with_the_code_of_today(file):
     started = json.loads(text)["events"][0]["workflowExecutionStartedEventAttributes"]
     history = WorkflowHistory.from_json(started["workflowId"], text)
     # Workers trace, so replays do as well: what an interceptor adds must not matter either.
-    replayer = Replayer(workflows=EVERY, workflow_runner=SANDBOX, interceptors=[TracingInterceptor()])
+    replayer = Replayer(workflows=EVERY, workflow_runner=SANDBOX, interceptors=[FleetInterceptor()])
     await replayer.replay_workflow(history)
 
 
