@@ -28,7 +28,6 @@ _BEHIND = _meter.create_gauge(
 )
 _WARNED = _meter.create_gauge(
     "icefleet.cdc.retained_wal_finding",
-    unit="1",
     description="1 while a slot keeps more of the source's log than warn_retained_wal_bytes",
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import structlog
 from temporalio.client import Client
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -183,15 +184,18 @@ async def check_temporal(client: Client, address: str) -> None:
         )
 
 
-async def run_worker(settings: Settings, environment: str, *, failpoints: Sequence[str] = ()) -> None:
+async def run_worker(
+    settings: Settings, environment: str, *, failpoints: Sequence[str] = (), runtime: Runtime | None = None
+) -> None:
     """Serve one environment until SIGTERM or SIGINT, then let go of everything in order.
 
-    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`.
+    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`; `runtime`
+    is that of its metrics (`worker.metrics`).
     """
     for where in failpoints:
         arm_death(where)
     resolved = settings.environment(environment)
-    client = await connect_temporal(resolved)
+    client = await connect_temporal(resolved, runtime=runtime)
     await check_temporal(client, resolved.temporal.address)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

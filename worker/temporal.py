@@ -2,12 +2,13 @@
 
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import TracingInterceptor
+from temporalio.runtime import Runtime
 
 from worker.config import Environment
 
 
-async def connect_temporal(environment: Environment) -> Client:
-    """A client of the environment's Temporal."""
+async def connect_temporal(environment: Environment, *, runtime: Runtime | None = None) -> Client:
+    """A client of the environment's Temporal; a worker's `runtime` tells what the SDK does (`worker.metrics`)."""
     temporal = environment.temporal
     return await Client.connect(
         temporal.address,
@@ -15,4 +16,5 @@ async def connect_temporal(environment: Environment) -> Client:
         tls=temporal.tls,
         api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
         interceptors=[TracingInterceptor()],
+        runtime=runtime,
     )
