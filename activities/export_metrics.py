@@ -1,9 +1,8 @@
 """What exports tell OpenTelemetry: how fresh each table is, what is to be done and was done, and how long steps take.
 
 Values of a table have the attributes `table` and `network`. Times of steps have none of these: with all tables and
-buckets they would be tens of thousands of series. `icefleet.partitions.missing` and its like are those of the last plan
-for whatever is due, which `icefleet.table.planned_timestamp` dates: of several workers the one that planned last
-is right.
+buckets they would be tens of thousands of series. `icefleet.partitions` are those of the last plan for whatever is due,
+which `icefleet.table.planned_timestamp` dates: of several workers the one that planned last is right.
 """
 
 import asyncio
@@ -26,17 +25,9 @@ _meter = metrics.get_meter("icefleet")
 _PLANNED = _meter.create_counter("icefleet.partitions.planned", description="Partitions that plans asked to export")
 _DONE = _meter.create_counter("icefleet.partitions.done", description="Partitions that were committed")
 _FAILED = _meter.create_counter("icefleet.partitions.failed", description="Partitions that failed all their tries")
-_MISSING = _meter.create_gauge(
-    "icefleet.partitions.missing", description="Partitions that the last plan found missing, at most a page"
-)
-_STALE = _meter.create_gauge(
-    "icefleet.partitions.stale", description="Partitions that the last plan found older than the source, at most a page"
-)
-_OPEN = _meter.create_gauge(
-    "icefleet.partitions.open", description="Partitions that have begun and not ended, by the last plan"
-)
-_FAILING = _meter.create_gauge(
-    "icefleet.partitions.failing", description="Partitions that failed whenever they were tried, by the last plan"
+_STATES = _meter.create_gauge(
+    "icefleet.partitions",
+    description="Partitions in one `state` by the last plan: missing or stale (of a page), open, or failing every time",
 )
 _PLANNED_AT = _meter.create_gauge(
     "icefleet.table.planned_timestamp", unit="s", description="When this worker last planned whatever is due"
@@ -102,14 +93,10 @@ def plan_told(network: str, table: str, plan: Plan, fresh: Freshness | None, fai
         counter.add(0, about)  # whoever asks for an increase misses what a counter begins with
     if fresh is None:
         return
-    for gauge, value in (
-        (_MISSING, plan.missing),
-        (_STALE, plan.stale),
-        (_OPEN, plan.open),
-        (_FAILING, failing),
-        (_PLANNED_AT, time.time()),
-    ):
-        gauge.set(value, about)
+    states = {"missing": plan.missing, "stale": plan.stale, "open": plan.open, "failing": failing}
+    for state, count in states.items():
+        _STATES.set(count, {**about, "state": state})
+    _PLANNED_AT.set(time.time(), about)
     fresh_told(network, table, fresh)
 
 
@@ -191,7 +178,7 @@ def announcing(table: Any) -> Iterator[None]:
     except Exception:
         _UNANNOUNCED.still(about, table.metadata.last_updated_ms / 1000)
         raise
-    _UNANNOUNCED.nothing(about)
+    _UNANNOUNCED.set(0, about)
 
 
 def announced_told(committed_ms: int) -> None:

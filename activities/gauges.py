@@ -15,32 +15,47 @@ FORGET_SECONDS = 900.0
 Attributes = frozenset[tuple[str, str]]
 
 
-class Waiting:
-    """A gauge of seconds: for how long the oldest of what waits has been waiting; 0 while nothing does."""
+class Lately:
+    """A gauge of what was said lately."""
 
-    def __init__(self, name: str, description: str, *, forget_seconds: float = FORGET_SECONDS) -> None:
+    def __init__(self, name: str, description: str, *, unit: str = "", forget_seconds: float = FORGET_SECONDS) -> None:
         self._forget_seconds = forget_seconds
-        self._since: dict[Attributes, tuple[float, float]] = {}
-        """Since when something waits (unix seconds, 0 for nothing), and when that was said."""
-        metrics.get_meter("icefleet").create_observable_gauge(name, [self._observe], unit="s", description=description)
+        self._said: dict[Attributes, tuple[float, float]] = {}
+        """The value, and when it was said (unix seconds)."""
+        metrics.get_meter("icefleet").create_observable_gauge(name, [self._observe], unit=unit, description=description)
 
-    def nothing(self, about: Mapping[str, str]) -> None:
-        """Everything has been done."""
-        self._since[frozenset(about.items())] = (0.0, time.time())
-
-    def since(self, about: Mapping[str, str], moment: float) -> None:
-        """What waits has been waiting since this moment (unix seconds)."""
-        self._since[frozenset(about.items())] = (moment, time.time())
-
-    def still(self, about: Mapping[str, str], moment: float = 0.0) -> None:
-        """A try failed: what waited goes on waiting. Where nothing did, it does since `moment`, by default now."""
-        before, _ = self._since.get(frozenset(about.items()), (0.0, 0.0))
-        self.since(about, before or moment or time.time())
+    def set(self, value: float, about: Mapping[str, str]) -> None:
+        """Say what is so now."""
+        self._said[frozenset(about.items())] = (value, time.time())
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         now = time.time()
-        for about, (since, said) in list(self._since.items()):
+        for about, (value, said) in list(self._said.items()):
             if said + self._forget_seconds < now:
-                self._since.pop(about, None)
+                self._said.pop(about, None)
             else:
-                yield Observation(max(0.0, now - since) if since else 0.0, dict(about))
+                yield Observation(self.told(value, now), dict(about))
+
+    def told(self, value: float, now: float) -> float:
+        """What is told at `now` of a value that was said before."""
+        del now
+        return value
+
+
+class Waiting(Lately):
+    """A gauge of seconds: for how long the oldest of what waits has been waiting; 0 while nothing does.
+
+    What is kept is since when it waits, in unix seconds; 0 for nothing.
+    """
+
+    def __init__(self, name: str, description: str, *, forget_seconds: float = FORGET_SECONDS) -> None:
+        super().__init__(name, description, unit="s", forget_seconds=forget_seconds)
+
+    def still(self, about: Mapping[str, str], moment: float = 0.0) -> None:
+        """A try failed: what waited goes on waiting. Where nothing did, it does since `moment`, by default now."""
+        before, _ = self._said.get(frozenset(about.items()), (0.0, 0.0))
+        self.set(before or moment or time.time(), about)
+
+    def told(self, value: float, now: float) -> float:
+        """The age of what waits."""
+        return max(0.0, now - value) if value else 0.0

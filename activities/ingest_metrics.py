@@ -34,7 +34,4 @@ def ingest_told(pipeline: str, batches: Sequence[TableBatch], waiting_since: dat
     about = {"pipeline": pipeline}
     _EVENTS.add(sum(batch.events for batch in batches), about)
     _LETTERS.add(sum(batch.dead_letters for batch in batches), about)
-    if waiting_since is None:
-        _LAG.nothing(about)
-    else:
-        _LAG.since(about, waiting_since.timestamp())
+    _LAG.set(waiting_since.timestamp() if waiting_since else 0, about)

@@ -115,10 +115,7 @@ def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
     _SCANNED.add(report.scanned, about)
     _DEDUPLICATED.add(report.superseded + report.ties, about)
     _REFUSED.add(report.refused, about)
-    if report.lag_seconds:
-        _LAG_SECONDS.since(about, time.time() - report.lag_seconds)
-    else:
-        _LAG_SECONDS.nothing(about)
+    _LAG_SECONDS.set(time.time() - report.lag_seconds if report.lag_seconds else 0, about)
     _LAG_EVENTS.set(report.lag_events, about)
 
 
