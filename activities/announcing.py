@@ -16,6 +16,7 @@ from activities.contracts.export import AnnounceReport, TableInput, table_identi
 from activities.core.faults import BusRefused
 from activities.core.partitions import label_of
 from activities.core.tables import TableConfig
+from activities.export_metrics import announced_told, announcing
 from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
 from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
 
@@ -44,10 +45,11 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
         return AnnounceReport(announced=0)
     subject = subject_of(context.environment, asked)
     announced = 0
-    async for snapshot, publish in unannounced(context.bus, table, subject):
-        facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
-        await publish(event_of(context, config, asked, facts))
-        announced += 1
+    with announcing(table):
+        async for snapshot, publish in unannounced(context.bus, table, subject):
+            facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
+            await publish(event_of(context, config, asked, facts))
+            announced += 1
     return AnnounceReport(announced=announced)
 
 
@@ -73,6 +75,7 @@ async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple
             after=after,
             traceparent=event.traceparent,
         )
+        announced_told(event.committed_at.ToMilliseconds())
         await failpoints.reach("after-announce")
 
     for snapshot in snapshots_after(table, known, sequence):

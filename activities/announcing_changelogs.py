@@ -10,6 +10,7 @@ from activities.core.faults import Fault
 from activities.core.partitions import label_of
 from activities.core.tables import PartitionRule
 from activities.expiring import chooser
+from activities.export_metrics import announcing
 from activities.lake.changelog import PIPELINE, PREFIX, SOURCE_TABLE
 from activities.lake.expiry import expire
 from activities.lake.history import SnapshotFacts, snapshot_facts
@@ -46,10 +47,12 @@ async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: s
         return 0  # it was dropped, or somebody else fills it
     rule = PartitionRule("daily", pipeline.rules.system.timestamp)
     announced = 0
-    async for snapshot, publish in unannounced(context.bus, table, snapshot_subject(context.environment, identifier)):
-        facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
-        await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
-        announced += 1
+    subject = snapshot_subject(context.environment, identifier)
+    with announcing(table):
+        async for snapshot, publish in unannounced(context.bus, table, subject):
+            facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
+            await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
+            announced += 1
     if len(table.snapshots()) >= pipeline.keep_snapshots + EXPIRED_AT_ONCE:
         await _let_go(context, pipeline, identifier, table)
     return announced

@@ -39,6 +39,7 @@ from activities.core.faults import BadRequest
 from activities.errors import faults_named, temporal_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
+from activities.ingest_metrics import ingesting
 from activities.ingesting import ingest_batch
 from activities.installing import install_capture, uninstall_capture
 from activities.letters import settle
@@ -87,7 +88,8 @@ class Cdc(CdcActivities):
     async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
         """Bring a batch of the buffer, or some, into its changelogs, each event once."""
         async with heartbeats("ingesting"):
-            report = await until_worker_stops(ingest_batch(self._context, ingest), grace=BATCH_GRACE_SECONDS)
+            with ingesting(ingest.pipeline):
+                report = await until_worker_stops(ingest_batch(self._context, ingest), grace=BATCH_GRACE_SECONDS)
         return replace(report, tried_before=activity.info().attempt > 1)
 
     @activity.defn(name="copy_table")

@@ -1,6 +1,7 @@
 """Objects become part of the table: footers read here, one snapshot, nothing twice."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ from activities.context import ExportContext
 from activities.contracts.export import CommitInput, CommitReport, ExportedPartition, table_identifier
 from activities.core import empties, failing
 from activities.core.commits import NewFile, Removal
+from activities.core.freshness import committed_freshness
 from activities.core.orphans import check_line
 from activities.core.partitions import Ranges, index_of
 from activities.core.query import SourceFacts, counts_query
 from activities.core.tables import PartitionRule, TableConfig
+from activities.export_metrics import commit_told, newest_known
 from activities.footers import stored_footer
 from activities.lake.commit import Commit, commit_files
 from activities.lake.files import data_file
@@ -56,7 +59,11 @@ async def commit_page(context: ExportContext, commit: CommitInput) -> CommitRepo
         removals=removals,
     )
     await failpoints.reach("after-commit")
-    return _report(done, by_path, len(removals))
+    report = _report(done, by_path, len(removals))
+    there = {file.index for file in files}
+    known = newest_known(commit.network, commit.table)
+    commit_told(commit, report, committed_freshness(config, commit.network, there, known=known, now=time.time()))
+    return report
 
 
 async def _removals(

@@ -19,6 +19,7 @@ from activities.core.faults import (
     SourceRefused,
     SourceUnavailable,
 )
+from activities.export_metrics import step
 from activities.footers import stored_footer
 from activities.lake.footers import Footer
 from activities.transfer import Order
@@ -78,7 +79,8 @@ class DirectObject:
         collection = self._context.named_collection
         self._own_key = attempt_key(self._key, order.query_id)
         try:
-            await self._write(order)
+            with step("query"):
+                await self._write(order)
         except (SourceRefused, SourceUnavailable) as said:
             raise write_fault(said, collection, self._own_key) from said.__cause__
         await failpoints.reach("during-upload")
@@ -146,7 +148,9 @@ class DirectObject:
             async with slots:
                 await upload.copied_part(number, self._own_key, start, min(start + COPIED_AT_ONCE, self.size))
 
-        await asyncio.gather(*(copy(number, at) for number, at in enumerate(range(0, self.size, COPIED_AT_ONCE), 1)))
+        with step("transfer"):
+            parts = enumerate(range(0, self.size, COPIED_AT_ONCE), 1)
+            await asyncio.gather(*(copy(number, at) for number, at in parts))
         return upload
 
     async def _tidy_up(self) -> None:

@@ -42,6 +42,7 @@ from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, R
 from activities.core.adopting import check_adoption
 from activities.core.orphans import check_age
 from activities.errors import faults_named, temporal_named
+from activities.export_metrics import failures_told, step
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.orphans import delete_page
@@ -134,20 +135,23 @@ class Export(ExportActivities):
     async def plan_partitions(self, plan: PlanInput) -> Plan:
         """Compare what is expected with the table and the source."""
         async with heartbeats("planning"):
-            return await plan_page(self._context, plan)
+            with step("plan"):
+                return await plan_page(self._context, plan)
 
     @activity.defn(name="export_partitions")
     @faults_named
     async def export_partitions(self, task: PartitionsInput) -> list[ExportedPartition]:
         """Carry partitions into verified objects, one each; of several, those that failed are left out."""
-        return await export_all(self._context, task)
+        with failures_told(task):
+            return await export_all(self._context, task)
 
     @activity.defn(name="commit_partitions")
     @faults_named
     async def commit_partitions(self, commit: CommitInput) -> CommitReport:
         """Commit objects against the head, leaving out what it already holds."""
         async with heartbeats("committing"):
-            return await commit_page(self._context, commit)
+            with step("commit"):
+                return await commit_page(self._context, commit)
 
     @activity.defn(name="delete_orphans")
     @faults_named
@@ -168,14 +172,16 @@ class Export(ExportActivities):
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
-            return await announce(self._context, table)
+            with step("announce"):
+                return await announce(self._context, table)
 
     @activity.defn(name="publish_metadata")
     @faults_named
     async def publish_metadata(self, table: TableInput) -> PublishReport:
         """Publish the head's metadata where anybody can read it, unless that is what is published."""
         async with heartbeats("publishing"):
-            return await publish(self._context, table)
+            with step("publish"):
+                return await publish(self._context, table)
 
     @activity.defn(name="publish_findings")
     @faults_named

@@ -1,6 +1,7 @@
 """Findings become events. What was found before is derived: the stream remembers it."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -29,6 +30,11 @@ _STANDING = metrics.get_meter("icefleet").create_gauge(
     "icefleet.findings",
     unit="{partition}",
     description="Partitions of a table with a finding of one kind, by last look",
+)
+_LOOKED_AT = metrics.get_meter("icefleet").create_gauge(
+    "icefleet.findings.looked_timestamp",
+    unit="s",
+    description="When this worker last told the findings of one kind: of several workers, the last one is right",
 )
 
 
@@ -63,10 +69,10 @@ async def publish_changed(bus: Bus, subject: str, event_of: Callable[[Finding], 
     known = _known(subject, last)
     event = event_of(known)
     standing = _count(event)
-    _STANDING.set(
-        standing,
-        {"environment": event.environment, "network": event.network, "table": event.source_table, "kind": event.kind},
-    )
+    about = {"environment": event.environment, "network": event.network, "table": event.source_table}
+    about["kind"] = event.kind
+    _STANDING.set(standing, about)
+    _LOOKED_AT.set(time.time(), about)
     if _same(event, known):
         return FindingsReport(published=False, standing=standing)
     after = last.sequence if last is not None else 0

@@ -29,6 +29,7 @@ from activities.core.faults import (
     StoreUnavailable,
     UnsupportedType,
 )
+from activities.ingest_metrics import ingest_told
 from activities.readying import Work
 
 FOR_A_PERSON = (BadConfig, BadRequest, ChangelogForeign, SchemaConflict, UnsupportedType)
@@ -73,6 +74,7 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
         async with buffer.connected() as connection:
             await purge(connection, buffer.schema, pipeline.keep_settled_letters_days)
+        ingest_told(pipeline.name, [], None)
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     if not ingest.at_once:
         await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
@@ -162,6 +164,8 @@ class _Turn:
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]
         batches = sorted(_of_tables(self._outcomes), key=lambda batch: not batch.failed)
+        waiting_since = max((table.last_committed_at for table in carried), default=None) if last.more else None
+        ingest_told(self._work.pipeline.name, batches, waiting_since)
         unlisted = [one.changelog for one in batches[LISTED_TABLES:] if one.snapshot_id or one.already_there]
         return IngestReport(
             tables=batches[:LISTED_TABLES],

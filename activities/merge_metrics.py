@@ -14,6 +14,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from activities.contracts.mirrors import MergeReport
+from activities.gauges import Waiting
 from activities.lake.memory import allocated_bytes
 
 _meter = metrics.get_meter("icefleet")
@@ -38,8 +39,10 @@ _HITS = _meter.create_counter("merger.index.hits", description="Keys of batches 
 _MISSES = _meter.create_counter("merger.index.misses", description="Keys of batches that the index did not know")
 _INDEX_BYTES = _meter.create_gauge("merger.index.bytes", unit="By", description="Size of the index in the store")
 _REBUILDS = _meter.create_counter("merger.index.rebuilds", description="Indexes that were made anew")
-_LAG_SECONDS = _meter.create_gauge(
-    "merger.watermark.lag_seconds", description="How long the oldest change that is not merged has been waiting"
+_LAG_SECONDS = Waiting(
+    "merger.watermark.lag_seconds",
+    "How long the oldest change that is not merged has been waiting",
+    forget_seconds=3600,
 )
 _LAG_EVENTS = _meter.create_gauge("merger.watermark.lag_events", description="Changes that are not merged")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -95,6 +98,7 @@ def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
         yield reports
     except BaseException as wrong:
         _FAILURES.add(1, {**about, "cause": type(wrong).__name__})
+        _LAG_SECONDS.still(about)
         raise
     finally:
         seconds = time.perf_counter() - before
@@ -111,7 +115,7 @@ def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
     _SCANNED.add(report.scanned, about)
     _DEDUPLICATED.add(report.superseded + report.ties, about)
     _REFUSED.add(report.refused, about)
-    _LAG_SECONDS.set(report.lag_seconds, about)
+    _LAG_SECONDS.set(time.time() - report.lag_seconds if report.lag_seconds else 0, about)
     _LAG_EVENTS.set(report.lag_events, about)
 
 

@@ -25,6 +25,7 @@ from activities.core.orphans import line_of
 from activities.core.partitions import Ranges, index_of
 from activities.core.query import PINNED_SETTINGS, counts_query, export_query, versions_query
 from activities.core.recipes import recipe_of
+from activities.export_metrics import step
 from activities.lake.schema import shape_of
 from activities.partition import Counted, PartitionExport, StagedObject, Subject
 from activities.source import read_facts
@@ -106,7 +107,8 @@ async def _create(
     """Hold what is staged against the source, in one question, and let it be there; some may have to wait again."""
     created: list[ExportedPartition] = []
     try:
-        counted = await _count([one.export for one in staged])
+        with step("verify"):
+            counted = await _count([one.export for one in staged])
     except Fault as fault:
         faults += [fault for _ in staged]
         return created

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +16,7 @@ from activities.core import empties, failing
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
+from activities.core.freshness import planned_freshness
 from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of, span_of
 from activities.core.planning import (
     Classified,
@@ -27,6 +28,7 @@ from activities.core.planning import (
 from activities.core.query import SourceFacts, check_columns
 from activities.core.recipes import forced_ids
 from activities.core.tables import PartitionRule, TableConfig, network_range
+from activities.export_metrics import plan_told
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
 from activities.source import read_facts
@@ -56,6 +58,15 @@ class _Subject:
     @property
     def is_range(self) -> bool:
         return self.request.from_ != "" or self.request.to != ""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a table holds: files by partition, properties, and when its head was committed (0: never)."""
+
+    files: dict[int, ExistingFile]
+    properties: Mapping[str, str]
+    committed_at: float
 
 
 def check_request(rule: PartitionRule, request: ExportRequest) -> None:
@@ -89,7 +100,8 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         with contextlib.suppress(StoreUnavailable):
             await context.store.check()
     closed, still_open, newest = await _expected(subject, plan.cursor)
-    existing, properties = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
+    held = await asyncio.to_thread(_look_at_table, context, subject, identifier, closed)
+    existing, properties = held.files, held.properties
     since = datetime.now(UTC).date() - timedelta(days=context.recheck_empty_days)
     known = empties.known_empty(properties.get(empties.PROPERTY, ""), since=since)
     aside = _set_aside(context, subject, properties)
@@ -109,7 +121,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     def label(index: int) -> str:
         return label_of(subject.rule, index)
 
-    return Plan(
+    page = Plan(
         identifier=identifier,
         todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in first],
         cursor=_cursor(subject, closed, covered),
@@ -131,6 +143,29 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         ],
         look=None if request.dry_run else _look(plan, subject, found, existing, covered, answers),
     )
+    if not request.dry_run:
+        unsettled = {todo.index for todo in found.todo if todo.reason == "missing"} | suspended.keys() - existing.keys()
+        _tell(subject, plan, page, held, closed, unsettled)
+    return page
+
+
+def _tell(
+    subject: _Subject, plan: PlanInput, page: Plan, held: _Held, closed: Span, unsettled: Collection[int]
+) -> None:
+    """Report the page. Only the first page of what is due, newest first, shows how the table is."""
+    request, fresh = subject.request, None
+    if not (plan.cursor or subject.is_range or request.force or request.oldest_first):
+        fresh = planned_freshness(
+            subject.config,
+            plan.network,
+            closed=closed,
+            newest=max(held.files, default=-1),
+            unsettled=unsettled,
+            committed_at=held.committed_at,
+            now=time.time(),
+        )
+    failing_now = failing.failing_of(held.properties.get(failing.PROPERTY, ""), subject.rule)
+    plan_told(plan.network, plan.table, page, fresh, len(failing_now))
 
 
 def _look(
@@ -184,10 +219,8 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span, int]:
     return closed, still_open, newest
 
 
-def _look_at_table(
-    context: ExportContext, subject: _Subject, identifier: str, span: Span
-) -> tuple[dict[int, ExistingFile], Mapping[str, str]]:
-    """The files of `span` and the table's properties; the table is made, or made ready, on the way."""
+def _look_at_table(context: ExportContext, subject: _Subject, identifier: str, span: Span) -> _Held:
+    """What the table holds in `span`; it is made, or made ready, on the way."""
 
     def decide(shape: TableShape | None) -> tuple[ExportColumn, ...]:
         columns = export_columns(subject.config, subject.facts.columns, shape)
@@ -199,9 +232,10 @@ def _look_at_table(
     else:
         table = ensure_table(context.lake, identifier, subject.rule, decide)
     if table is None:
-        return {}, {}
-    held = existing_files(table, subject.rule, subject.facts.version_column, span)
-    return held, table.properties
+        return _Held({}, {}, 0.0)
+    files = existing_files(table, subject.rule, subject.facts.version_column, span)
+    head = table.current_snapshot()
+    return _Held(files, table.properties, head.timestamp_ms / 1000 if head is not None else 0.0)
 
 
 def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: PartitionRule) -> Ranges:

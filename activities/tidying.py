@@ -8,6 +8,7 @@ from activities.contracts.mirrors import MirrorInput, TidyReport
 from activities.core.faults import Fault
 from activities.core.mirrors import PREFIX, WATERMARK, MirrorConfig, Watermark
 from activities.expiring import chooser
+from activities.export_metrics import announcing
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changelogtag import advance_tag
@@ -63,10 +64,11 @@ class _Tidying:
         )
 
     async def _announce(self) -> None:
-        async for snapshot, publish in unannounced(self._context.bus, self._mirror.table, self._subject):
-            facts, partitions = await asyncio.to_thread(mirror_facts, self._mirror.table, snapshot)
-            await publish(self._event(facts, partitions))
-            self._announced += 1
+        with announcing(self._mirror.table):
+            async for snapshot, publish in unannounced(self._context.bus, self._mirror.table, self._subject):
+                facts, partitions = await asyncio.to_thread(mirror_facts, self._mirror.table, snapshot)
+                await publish(self._event(facts, partitions))
+                self._announced += 1
 
     def _event(self, facts: SnapshotFacts, partitions: list[str]) -> SnapshotCommitted:
         namespace, _, name = self._config.mirror.rpartition(".")

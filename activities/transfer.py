@@ -14,6 +14,7 @@ from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, Upload
 from activities.core.faults import Fault, ObjectRefused, ResultIncomplete
 from activities.core.query import Query
+from activities.export_metrics import stream_told
 from activities.lake.footers import Footer, read_footer
 
 TAIL = 4 * 1024 * 1024
@@ -109,8 +110,8 @@ class PendingObject:
         """
         stream = order.clickhouse.parquet(order.query, query_id=order.query_id, comment=order.comment)
         # Closed whatever happens, so that the connection and its export slot are free at once.
-        async with aclosing(stream) as chunks:
-            await self.take(chunks)
+        async with aclosing(stream) as chunks, aclosing(stream_told(chunks)) as told:
+            await self.take(told)
         try:
             return read_footer(self._key, self.tail, self.size)
         except ObjectRefused as broken:  # a stream that broke after its first byte has none

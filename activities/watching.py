@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from opentelemetry import metrics
 
 from activities.cdc_context import CaptureFrom, PipelineConfig
 from activities.clients.capture_room import beyond, forget_needless, gone, held, let_go
@@ -14,22 +13,17 @@ from activities.clients.slots import INSTALL, Slots, SlotState
 from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
+from activities.gauges import Lately
 from activities.slotfindings import PipelineFindings
 
 WATCH_SECONDS = 5.0
 
 log = structlog.get_logger("icefleet.capture")
-_meter = metrics.get_meter("icefleet")
-_RETAINED = _meter.create_gauge(
-    "icefleet.cdc.retained_wal", unit="By", description="Log that the source keeps for a pipeline's slot"
-)
-_BEHIND = _meter.create_gauge(
-    "icefleet.cdc.capture_lag", unit="By", description="Log that a pipeline's capture has not brought into the buffer"
-)
-_WARNED = _meter.create_gauge(
+_RETAINED = Lately("icefleet.cdc.retained_wal", "Log that the source keeps for a pipeline's slot", unit="By")
+_BEHIND = Lately("icefleet.cdc.capture_lag", "Log that a pipeline's capture has not brought into the buffer", unit="By")
+_WARNED = Lately(
     "icefleet.cdc.retained_wal_finding",
-    unit="1",
-    description="1 while a slot keeps more of the source's log than warn_retained_wal_bytes",
+    "1 while a slot keeps more of the source's log than warn_retained_wal_bytes",
 )
 
 

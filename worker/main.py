@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
@@ -30,10 +31,12 @@ async def run_worker(
     kinds: Sequence[str] = (),
     grace: timedelta = GRACE,
     failpoints: Sequence[str] = (),
+    runtime: Runtime | None = None,
 ) -> None:
     """Serve one environment, or some kinds of its work, until SIGTERM or SIGINT; then let go of everything in order.
 
-    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`.
+    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`; `runtime`
+    is that of its metrics (`worker.metrics`).
 
     Raises:
         BadRequest: a kind of work that the environment does not have.
@@ -42,7 +45,7 @@ async def run_worker(
     for where in failpoints:
         arm_death(where)
     resolved = settings.environment(environment)
-    client = await connect_temporal(resolved)
+    client = await connect_temporal(resolved, runtime=runtime)
     await check_temporal(client, resolved.temporal.address)
     async with open_workers(settings, environment, client, kinds=kinds, grace=grace) as workers:
         stop = told_to_stop()

@@ -5,6 +5,7 @@ import weakref
 from pathlib import Path
 
 from temporalio.client import Client
+from temporalio.runtime import Runtime
 from temporalio.service import TLSConfig
 
 from activities.core.credentials import is_tls_trouble, tls_advice
@@ -17,8 +18,8 @@ KEY_SECONDS = 60
 _followed: set[asyncio.Task[None]] = set()
 
 
-async def connect_temporal(environment: Environment) -> Client:
-    """A client of the environment's Temporal.
+async def connect_temporal(environment: Environment, *, runtime: Runtime | None = None) -> Client:
+    """A client of the environment's Temporal; a worker's `runtime` tells what the SDK does (`worker.metrics`).
 
     Raises:
         RuntimeError: it cannot be reached, or one side does not take the other's certificate or key; names the address.
@@ -32,6 +33,7 @@ async def connect_temporal(environment: Environment) -> Client:
             tls=tls_config(temporal),
             api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
             interceptors=[FleetInterceptor()],
+            runtime=runtime,
         )
     except RuntimeError as away:
         way_out = f"; {tls_advice('temporal')}" if is_tls_trouble(away) else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import requests
+from opentelemetry import metrics
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
@@ -30,6 +31,9 @@ from activities.lake.catalog import REFUSALS, Lake, says_no
 TRIES = 20
 """Races against other writers that one call may lose."""
 WAIT_SECONDS = 0.05
+_CONFLICTS = metrics.get_meter("icefleet").create_counter(
+    "icefleet.commit.conflicts", description="Commits that the catalog refused because another writer was faster"
+)
 
 
 def tries() -> Iterator[bool]:
@@ -69,9 +73,13 @@ def send(
         AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
     )
+    *network, name = table.name()
+    about = {"network": ".".join(network), "table": name}
+    _CONFLICTS.add(0, about)  # whoever asks for an increase misses what a counter begins with
     try:
         done = lake.catalog.commit_table(table, (*requirements, *own), tuple(updates))
     except CommitFailedException:
+        _CONFLICTS.add(1, about)
         return Answer(landed=False, refused=True)
     except NoSuchTableError:
         return Answer(landed=False)  # dropped meanwhile, which the next look at it says

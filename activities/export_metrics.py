@@ -1,0 +1,186 @@
+"""What exports tell OpenTelemetry: how fresh each table is, what is to be done and was done, and how long steps take.
+
+Values of a table have the attributes `table` and `network`. Times of steps have none of these: with all tables and
+buckets they would be tens of thousands of series. `icefleet.partitions` are those of the last plan for whatever is due,
+which `icefleet.table.planned_timestamp` dates: of several workers the one that planned last is right.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+from temporalio import activity
+
+from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan
+from activities.core.faults import Fault, SourceMoved
+from activities.core.freshness import Freshness
+from activities.gauges import Waiting
+
+_meter = metrics.get_meter("icefleet")
+_PLANNED = _meter.create_counter("icefleet.partitions.planned", description="Partitions that plans asked to export")
+_DONE = _meter.create_counter("icefleet.partitions.done", description="Partitions that were committed")
+_FAILED = _meter.create_counter("icefleet.partitions.failed", description="Partitions that failed all their tries")
+_STATES = _meter.create_gauge(
+    "icefleet.partitions",
+    description="Partitions in one `state` by the last plan: missing or stale (of a page), open, or failing every time",
+)
+_PLANNED_AT = _meter.create_gauge(
+    "icefleet.table.planned_timestamp", unit="s", description="When this worker last planned whatever is due"
+)
+_ROWS = _meter.create_counter("icefleet.export.rows", description="Rows that were committed")
+_BYTES = _meter.create_counter("icefleet.export.bytes", unit="By", description="Bytes of files that were committed")
+_STEP = _meter.create_histogram("icefleet.step.duration", unit="s", description="Length of one step of an export")
+_ANNOUNCED_AFTER = _meter.create_histogram(
+    "icefleet.announcement.delay", unit="s", description="Time from a snapshot's commit to its event"
+)
+_UNANNOUNCED = Waiting(
+    "icefleet.announcement.lag", "How long a snapshot has been waiting for its event, while that cannot be published"
+)
+
+
+@dataclass
+class _Known:
+    """What is known of one table: its cut, and the times of `Freshness`, which do not go back."""
+
+    cut: str
+    newest_end: float = 0.0
+    due: float = 0.0
+    newest: int = -1
+
+
+_known: dict[tuple[str, str], _Known] = {}
+
+
+def _observed(value: Callable[[_Known], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for (network, table), known in list(_known.items()):
+            if told := value(known):
+                yield Observation(told, {"network": network, "table": table, "cut": known.cut})
+
+    return observe
+
+
+_meter.create_observable_gauge(
+    "icefleet.table.newest_end_timestamp",
+    [_observed(lambda known: known.newest_end)],
+    unit="s",
+    description="End of the newest committed partition; of chunks of integers, when the table was last seen complete",
+)
+_meter.create_observable_gauge(
+    "icefleet.table.freshness",
+    [_observed(lambda known: known.newest_end and max(time.time() - known.newest_end, 0.001))],
+    unit="s",
+    description="Time since the end of the newest committed partition",
+)
+_meter.create_observable_gauge(
+    "icefleet.table.due_timestamp",
+    [_observed(lambda known: known.due)],
+    unit="s",
+    description="When the first partition after those that are there, or are known to be empty, could be exported",
+)
+
+
+def plan_told(network: str, table: str, plan: Plan, fresh: Freshness | None, failing: int) -> None:
+    """Report a page of a plan; with `fresh` it is the first of what is due, which tells how the table is."""
+    about = {"network": network, "table": table}
+    _PLANNED.add(len(plan.todo) + len(plan.last), about)
+    for counter in (_DONE, _FAILED, _ROWS, _BYTES):
+        counter.add(0, about)  # whoever asks for an increase misses what a counter begins with
+    if fresh is None:
+        return
+    states = {"missing": plan.missing, "stale": plan.stale, "open": plan.open, "failing": failing}
+    for state, count in states.items():
+        _STATES.set(count, {**about, "state": state})
+    _PLANNED_AT.set(time.time(), about)
+    fresh_told(network, table, fresh)
+
+
+def fresh_told(network: str, table: str, fresh: Freshness) -> None:
+    """Report how far a table is; what is older than what is known changes nothing."""
+    known = _known.setdefault((network, table), _Known(fresh.cut))
+    known.cut = fresh.cut
+    known.newest_end = max(known.newest_end, fresh.newest_end)
+    known.newest = max(known.newest, fresh.newest)
+    # A network that has come to its end is due no more.
+    known.due = max(known.due, fresh.due) if fresh.due is not None else 0.0
+
+
+def newest_known(network: str, table: str) -> int:
+    """The highest partition that this worker knows to be committed; -1 when it knows none."""
+    known = _known.get((network, table))
+    return known.newest if known is not None else -1
+
+
+def commit_told(commit: CommitInput, report: CommitReport, fresh: Freshness | None) -> None:
+    """Report a commit; `fresh` is what it says of the table's end."""
+    about = {"network": commit.network, "table": commit.table}
+    _DONE.add(report.committed, about)
+    _ROWS.add(report.rows, about)
+    _BYTES.add(report.bytes, about)
+    if fresh is not None:
+        fresh_told(commit.network, commit.table, fresh)
+
+
+@contextmanager
+def failures_told(task: PartitionsInput) -> Iterator[None]:
+    """Report a partition that failed, once no further try follows; several at once are tried alone before that.
+
+    One whose rows changed while they were read has not failed: it is exported again later.
+    """
+    try:
+        yield
+    except Fault as fault:
+        info = activity.info()
+        tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
+        is_last = not fault.retryable or (tries and info.attempt >= tries)
+        if len(task.planned) == 1 and is_last and not isinstance(fault, SourceMoved):
+            _FAILED.add(1, {"network": task.network, "table": task.table})
+        raise
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Report how long a block took: `plan`, `query`, `transfer`, `verify`, `commit`, `announce` or `publish`."""
+    before, outcome = time.perf_counter(), "failed"
+    try:
+        yield
+        outcome = "done"
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
+    finally:
+        _STEP.record(time.perf_counter() - before, {"step": name, "outcome": outcome})
+
+
+async def stream_told(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Report the time to a stream's first chunk as `query`, and from there to its end as `transfer`."""
+    with step("query"):
+        first = await anext(chunks, b"")
+    if first:
+        with step("transfer"):
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+
+@contextmanager
+def announcing(table: Any) -> Iterator[None]:
+    """Report whether snapshots of a table, as PyIceberg loaded it, wait to be announced."""
+    *network, name = table.name()
+    about = {"network": ".".join(network), "table": name}
+    try:
+        yield
+    except Exception:
+        _UNANNOUNCED.still(about, table.metadata.last_updated_ms / 1000)
+        raise
+    _UNANNOUNCED.set(0, about)
+
+
+def announced_told(committed_ms: int) -> None:
+    """Report an event of a snapshot that was committed then."""
+    _ANNOUNCED_AFTER.record(max(0.0, time.time() - committed_ms / 1000))

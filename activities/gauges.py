@@ -1,0 +1,61 @@
+"""Gauges whose values age: what waits grows older while nobody looks, and what a worker said long ago is not said on.
+
+A table's work moves from worker to worker. One that has not looked for a while says nothing more, so that the largest
+value of all workers is true again soon after another one has seen better.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+FORGET_SECONDS = 900.0
+
+Attributes = frozenset[tuple[str, str]]
+
+
+class Lately:
+    """A gauge of what was said lately."""
+
+    def __init__(self, name: str, description: str, *, unit: str = "", forget_seconds: float = FORGET_SECONDS) -> None:
+        self._forget_seconds = forget_seconds
+        self._said: dict[Attributes, tuple[float, float]] = {}
+        """The value, and when it was said (unix seconds)."""
+        metrics.get_meter("icefleet").create_observable_gauge(name, [self._observe], unit=unit, description=description)
+
+    def set(self, value: float, about: Mapping[str, str]) -> None:
+        """Say what is so now."""
+        self._said[frozenset(about.items())] = (value, time.time())
+
+    def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
+        now = time.time()
+        for about, (value, said) in list(self._said.items()):
+            if said + self._forget_seconds < now:
+                self._said.pop(about, None)
+            else:
+                yield Observation(self.told(value, now), dict(about))
+
+    def told(self, value: float, now: float) -> float:
+        """What is told at `now` of a value that was said before."""
+        del now
+        return value
+
+
+class Waiting(Lately):
+    """A gauge of seconds: for how long the oldest of what waits has been waiting; 0 while nothing does.
+
+    What is kept is since when it waits, in unix seconds; 0 for nothing.
+    """
+
+    def __init__(self, name: str, description: str, *, forget_seconds: float = FORGET_SECONDS) -> None:
+        super().__init__(name, description, unit="s", forget_seconds=forget_seconds)
+
+    def still(self, about: Mapping[str, str], moment: float = 0.0) -> None:
+        """A try failed: what waited goes on waiting. Where nothing did, it does since `moment`, by default now."""
+        before, _ = self._said.get(frozenset(about.items()), (0.0, 0.0))
+        self.set(before or moment or time.time(), about)
+
+    def told(self, value: float, now: float) -> float:
+        """The age of what waits."""
+        return max(0.0, now - value) if value else 0.0

@@ -1,0 +1,37 @@
+"""What ingests tell OpenTelemetry, by pipeline: events, dead letters, and how long events have been waiting."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from opentelemetry import metrics
+
+from activities.contracts.cdc import TableBatch
+from activities.gauges import Waiting
+
+_meter = metrics.get_meter("icefleet")
+_EVENTS = _meter.create_counter(
+    "icefleet.cdc.ingested_events", unit="{event}", description="Events that were committed to changelogs"
+)
+_LETTERS = _meter.create_counter(
+    "icefleet.cdc.dead_letters", unit="{event}", description="Events that could not be written, or wait behind such"
+)
+_LAG = Waiting("icefleet.cdc.ingest_lag", "Age of the oldest event that waits in the buffer, at most: since its commit")
+
+
+@contextmanager
+def ingesting(pipeline: str) -> Iterator[None]:
+    """Report that events go on waiting if nothing could be ingested."""
+    try:
+        yield
+    except Exception:
+        _LAG.still({"pipeline": pipeline})
+        raise
+
+
+def ingest_told(pipeline: str, batches: Sequence[TableBatch], waiting_since: datetime | None) -> None:
+    """Report what was carried over; what is left was committed after `waiting_since` (None: nothing is left)."""
+    about = {"pipeline": pipeline}
+    _EVENTS.add(sum(batch.events for batch in batches), about)
+    _LETTERS.add(sum(batch.dead_letters for batch in batches), about)
+    _LAG.set(waiting_since.timestamp() if waiting_since else 0, about)

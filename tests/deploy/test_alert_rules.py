@@ -1,0 +1,243 @@
+"""Alerts fire when they should and not otherwise, as Prometheus' own tool evaluates them."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "grafana" / "rules" / "icefleet.yaml"
+ALERTS = [
+    rule
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+]
+NAMES = {
+    *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
+    *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
+}
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: Debian's prometheus"
+)
+
+UP = {'icefleet_worker_info{environment="production",instance="a"}': "1x2000"}
+"""Some worker runs."""
+HOUR = 60
+"""Minutes, which is what series are made of; a test's clock begins at the epoch."""
+
+
+def table(name, *, instance="a", network="mainnet", **more):
+    labels = {"environment": "production", "instance": instance, "network": network, "table": "blocks", **more}
+    return f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in labels.items())}}}"
+
+
+def stale(cut, due_hours):
+    return {table("icefleet_table_due_timestamp_seconds", cut=cut): f"{due_hours * 3600}x2000"}
+
+
+def planned(instance, at, state, values):
+    """A worker's view of a table: it planned at minutes `at`, and found `values` partitions in a state."""
+    return {
+        table("icefleet_table_planned_timestamp_seconds", instance=instance): at,
+        table("icefleet_partitions", instance=instance, state=state): values,
+    }
+
+
+def found(kind, *looks):
+    """Looks of workers: instance, when in seconds, and how many partitions it found."""
+    return {
+        table(name, instance=instance, kind=kind): series
+        for instance, at, values in looks
+        for name, series in (("icefleet_findings_looked_timestamp_seconds", at), ("icefleet_findings", values))
+    }
+
+
+CASES = {
+    # name: (series, minute, alerts that fire then)
+    "nothing is wrong": (UP | stale("daily", 24), 25 * HOUR, []),
+    "a daily table is late by less than 6 hours": (UP | stale("daily", 1), 6 * HOUR, []),
+    "a daily table is late by more": (UP | stale("daily", 1), 8 * HOUR, ["IcefleetTableStale"]),
+    "an hourly table is late by less than 3 hours": (UP | stale("hourly", 1), 4 * HOUR - 5, []),
+    "an hourly table is late by more": (UP | stale("hourly", 1), 5 * HOUR, ["IcefleetTableStale"]),
+    "a chunked table is seen every 6 hours": (UP | stale("integer", 1), 13 * HOUR, []),
+    "a chunked table is late": (UP | stale("integer", 1), 15 * HOUR, ["IcefleetTableStale"]),
+    "one of two workers knows that the table is there": (
+        UP
+        | stale("daily", 1)
+        | {table("icefleet_table_due_timestamp_seconds", instance="b", cut="daily"): "86400x2000"},
+        20 * HOUR,
+        [],
+    ),
+    "a worker that knew it is gone": (
+        UP | {table("icefleet_table_due_timestamp_seconds", cut="daily"): "3600x60"},
+        20 * HOUR,
+        ["IcefleetTableStale"],
+    ),
+    "staging is fresh and production is not": (
+        UP
+        | stale("daily", 1)
+        | {table("icefleet_table_due_timestamp_seconds", cut="daily", environment="staging"): "864000x2000"},
+        20 * HOUR,
+        ["IcefleetTableStale"],
+    ),
+    "partitions fail": (UP | planned("a", "60x100", "failing", "2x100"), 30, ["IcefleetPartitionsFailing"]),
+    "partitions that failed are there": (UP | planned("a", "60x10 900x90", "failing", "2x10 0x90"), 60, []),
+    "another worker has planned since": (
+        UP | planned("a", "60x100", "failing", "2x100") | planned("b", "_x5 400x100", "failing", "_x5 0x100"),
+        60,
+        [],
+    ),
+    "the worker that planned last is gone": (
+        UP | planned("a", "60x100", "failing", "2x100") | planned("b", "400x10", "failing", "0x10"),
+        60,
+        [],
+    ),
+    "partitions of a range fail": (
+        UP | {table("icefleet_partitions_failed_total"): "0x10 3x100"},
+        40,
+        ["IcefleetPartitionsFailing"],
+    ),
+    "partitions of a range failed hours ago": (UP | {table("icefleet_partitions_failed_total"): "0x10 3x500"}, 200, []),
+    "the source holds less": (UP | found("shrunk", ("a", "60x100", "1x100")), 30, ["IcefleetPartitionsShrunk"]),
+    "another worker found that it does no more": (
+        UP | found("shrunk", ("a", "60x100", "1x100"), ("b", "_x5 400x100", "_x5 0x100")),
+        30,
+        [],
+    ),
+    "what was found outlives its worker": (
+        UP | found("shrunk", ("a", "60x10", "1x10")),
+        10 * HOUR,
+        ["IcefleetPartitionsShrunk"],
+    ),
+    "a mirror lags": (
+        UP | {'merger_watermark_lag_seconds{environment="production",table="shop.orders"}': "2000+60x100"},
+        30,
+        ["IcefleetMergeLag"],
+    ),
+    "a mirror is behind by minutes": (
+        UP | {'merger_watermark_lag_seconds{environment="production",table="shop.orders"}': "0+10x100"},
+        60,
+        [],
+    ),
+    "a mirror waits for a person": (UP | found("merge", ("a", "60x100", "1x100")), 30, ["IcefleetMergeLag"]),
+    "a slot holds back much": (
+        UP | {'icefleet_cdc_retained_wal_finding{environment="production",pipeline="shop",slot="s"}': "1x100"},
+        10,
+        ["IcefleetSlotLag"],
+    ),
+    "a slot holds back little": (
+        UP | {'icefleet_cdc_retained_wal_finding{environment="production",pipeline="shop",slot="s"}': "0x100"},
+        10,
+        [],
+    ),
+    "a slot was given up": (UP | found("retained-wal", ("a", "60x100", "1x100")), 30, ["IcefleetSlotLag"]),
+    "NATS is away": (
+        UP | {table("icefleet_announcement_lag_seconds"): "0+60x100"},
+        30,
+        ["IcefleetAnnouncementLag"],
+    ),
+    "NATS was away for a moment": (UP | {table("icefleet_announcement_lag_seconds"): "0+60x5 0x100"}, 30, []),
+    "all workers are gone": (
+        {'icefleet_worker_info{environment="production",instance="a"}': "1x10"},
+        30,
+        ["IcefleetNoWorkers"],
+    ),
+    "there has never been a worker": ({"something_else": "1x100"}, 30, ["IcefleetNoWorkers"]),
+    "only one environment's workers are gone": (
+        UP | {'icefleet_worker_info{environment="staging",instance="b"}': "1x10"},
+        30,
+        ["IcefleetNoWorkers"],
+    ),
+    "workers are replaced": (
+        {
+            'icefleet_worker_info{environment="production",instance="a"}': "1x10",
+            'icefleet_worker_info{environment="production",instance="b"}': "_x8 1x100",
+        },
+        30,
+        [],
+    ),
+    "a foreign writer": (UP | {table("icefleet_commit_conflicts_total"): "0+1x100"}, 60, ["IcefleetCommitConflicts"]),
+    "a conflict now and then": (UP | {table("icefleet_commit_conflicts_total"): "0x20 1x20 2x100"}, 60, []),
+}
+
+
+def test_the_rules_are_sound():
+    subprocess.run(["promtool", "check", "rules", str(RULES)], check=True, capture_output=True, timeout=60)
+
+
+def evaluate(file, tests, minutes=1):
+    """Let the tool run tests, with so long between two evaluations; what it says against them."""
+    document = {"rule_files": [str(RULES)], "evaluation_interval": f"{minutes}m", "tests": tests}
+    file.write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["within an hour", "over hours"])
+def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path, is_long):
+    tests = [
+        {
+            "name": name,
+            "interval": "1m",
+            "input_series": [{"series": series, "values": values} for series, values in inputs.items()],
+            "promql_expr_test": [
+                {
+                    "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                    "eval_time": f"{minute}m",
+                    "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in firing],
+                }
+            ],
+        }
+        for name, (inputs, minute, firing) in CASES.items()
+        if (minute > HOUR) == is_long
+    ]
+    assert evaluate(tmp_path / "tests.yaml", tests, minutes=4 if is_long else 1) == ""
+
+
+def test_there_is_a_case_of_every_alert():
+    assert {alert for _, _, firing in CASES.values() for alert in firing} == NAMES
+    assert sorted(rule["alert"] for rule in ALERTS) == sorted(NAMES)
+
+
+def test_an_alert_that_was_not_to_fire_would_be_noticed(tmp_path):
+    said = evaluate(
+        tmp_path / "tests.yaml",
+        [
+            {
+                "interval": "1m",
+                "input_series": [{"series": "something_else", "values": "1x100"}],
+                "promql_expr_test": [{"expr": 'ALERTS{alertstate="firing"}', "eval_time": "30m", "exp_samples": []}],
+            }
+        ],
+    )
+    assert "IcefleetNoWorkers" in said
+
+
+def test_what_an_alert_says_names_whom_it_concerns(tmp_path):
+    inputs = UP | stale("daily", 1)
+    alert = next(one for one in ALERTS if one["alert"] == "IcefleetTableStale")
+    wanted = {
+        "summary": "mainnet.blocks is stale",
+        "description": "The next partition of mainnet.blocks (daily, environment production) could have been exported "
+        "7h 0m 0s ago and is not there.",
+        "runbook_url": alert["annotations"]["runbook_url"],
+    }
+    labels = {"environment": "production", "network": "mainnet", "table": "blocks", "cut": "daily"}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in inputs.items()],
+        "alert_rule_test": [
+            {
+                "eval_time": f"{8 * HOUR}m",
+                "alertname": alert["alert"],
+                "exp_alerts": [{"exp_labels": labels | alert["labels"], "exp_annotations": wanted}],
+            }
+        ],
+    }
+    assert evaluate(tmp_path / "tests.yaml", [test], minutes=4) == ""

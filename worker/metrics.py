@@ -1,0 +1,239 @@
+"""Metrics of a worker: ours and Temporal's, as one text for Prometheus, and over OTLP.
+
+Nothing is set up unless somebody asks for it: then instruments record nothing, and Temporal keeps no metrics either.
+Temporal's SDK has an endpoint of its own, in Rust; it is bound to a free port of the loopback interface, and its text
+put behind ours. To pass every update of the SDK through Python instead was some percent of a busy worker's time.
+"""
+
+import os
+import platform
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.metrics.view import View
+    from prometheus_client import CollectorRegistry
+    from temporalio.runtime import Runtime
+
+SECONDS = (0.1, 0.5, 2, 10, 60, 600)
+"""Bounds of all our histograms."""
+TEMPORAL_SECONDS = (0.1, 1.0, 10.0, 60.0, 600.0)
+"""Bounds of Temporal's: each type of activity and workflow has some of these histograms."""
+TEMPORAL_HISTOGRAMS = (
+    *("activity_execution_latency", "activity_schedule_to_start_latency", "activity_succeed_endtoend_latency"),
+    *("workflow_endtoend_latency", "workflow_task_execution_latency", "workflow_task_replay_latency"),
+    *("workflow_task_schedule_to_start_latency", "request_latency", "long_request_latency"),
+)
+SCRAPE_SECONDS = 5.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a worker's metrics need and give; `close` it at the end."""
+
+    runtime: "Runtime | None" = None
+    """With which to connect to Temporal; None where nobody asks for its metrics."""
+    _provider: "MeterProvider | None" = None
+    _registry: "CollectorRegistry | None" = None
+    _temporal_url: str = ""
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format; may be called in any thread.
+
+        Raises:
+            OSError: Temporal's SDK does not answer.
+        """
+        if self._registry is None:
+            return b""
+        from prometheus_client import generate_latest  # noqa: PLC0415 - only workers that are scraped need it
+
+        ours = generate_latest(self._registry)
+        with urllib.request.urlopen(self._temporal_url, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310 - loopback
+            return ours + bytes(answer.read())
+
+    def close(self) -> None:
+        """Send what was not sent yet."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+@dataclass
+class Asked:
+    """What the standard variables ask for."""
+
+    variables: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the whole SDK is switched off."""
+        return self.variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
+
+    @property
+    def otlp_url(self) -> str:
+        """Where metrics go by OTLP; empty when they do not."""
+        exporters = self.variables.get("OTEL_METRICS_EXPORTER", "otlp").split(",")
+        own = self.variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "")
+        base = self.variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        if "otlp" not in {name.strip() for name in exporters} or self.is_disabled:
+            return ""
+        if not own and not base and "OTEL_METRICS_EXPORTER" in self.variables:
+            base = "http://localhost:4318"  # as the specification has it
+        return own or (f"{base.rstrip('/')}/v1/metrics" if base else "")
+
+    @property
+    def otlp_headers(self) -> dict[str, str]:
+        """What goes with it."""
+        from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415 - only where OTLP is asked for
+
+        common = self.variables.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+        text = self.variables.get("OTEL_EXPORTER_OTLP_METRICS_HEADERS", common)
+        return dict(parse_env_headers(text, liberal=True))
+
+
+def set_up_metrics(
+    environment: str, *, service: str = "icefleet", scraped: bool, asked: Asked | None = None
+) -> Metrics:
+    """Make the process tell its metrics, once, before it connects to Temporal.
+
+    `scraped` says whether anybody will ask for `Metrics.render`; OTLP is decided by the variables.
+    """
+    asked = asked or Asked()
+    if asked.is_disabled or not (scraped or asked.otlp_url):
+        return Metrics()
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - off costs nothing
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    registry = CollectorRegistry() if scraped else None
+    version = asked.variables.get("APP_VERSION", "")
+    resource = Resource.create(
+        {
+            "service.name": service,
+            "service.version": version,
+            "service.instance.id": f"{platform.node()}-{os.getpid()}",
+            "deployment.environment.name": environment,
+            "environment": environment,  # the label that rules and dashboards know
+        }
+    )
+    provider = MeterProvider(_readers(registry, asked), resource, views=_views())
+    metrics.set_meter_provider(provider)
+    _tell_worker(version)
+    runtime, url = _runtime(environment, asked, scraped=scraped)
+    return Metrics(runtime, provider, registry, url)
+
+
+def _readers(registry: "CollectorRegistry | None", asked: Asked) -> list["MetricReader"]:
+    readers: list[MetricReader] = []
+    if registry is not None:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
+
+        is_label = "environment".__eq__
+        readers.append(
+            PrometheusMetricReader(
+                registry=registry,
+                disable_target_info=True,
+                scope_info_enabled=False,
+                resource_attribute_filter=is_label,
+            )
+        )
+    if asked.otlp_url:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+
+        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+    return readers
+
+
+def _views() -> list["View"]:
+    """Histograms have few buckets, and no table: times of single tables are in traces."""
+    from opentelemetry.sdk.metrics import Histogram  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View  # noqa: PLC0415
+
+    few = ExplicitBucketHistogramAggregation(SECONDS)
+    labels = {"step", "outcome", "phase"}
+    return [View(instrument_type=Histogram, instrument_name="*", attribute_keys=labels, aggregation=few)]
+
+
+def _runtime(environment: str, asked: Asked, *, scraped: bool) -> tuple["Runtime", str]:
+    """Temporal's runtime, and where its own text is. It tells either Prometheus or OTLP; Prometheus goes first."""
+    from temporalio.runtime import (  # noqa: PLC0415
+        OpenTelemetryConfig,
+        PrometheusConfig,
+        Runtime,
+        TelemetryConfig,
+    )
+
+    buckets = {f"temporal_{name}": TEMPORAL_SECONDS for name in TEMPORAL_HISTOGRAMS}
+    told: OpenTelemetryConfig | PrometheusConfig
+    url = ""
+    if scraped:
+        address = f"127.0.0.1:{_free_port()}"
+        url = f"http://{address}/metrics"
+        told = PrometheusConfig(
+            bind_address=address,
+            counters_total_suffix=True,
+            unit_suffix=True,
+            durations_as_seconds=True,
+            histogram_bucket_overrides=buckets,
+        )
+    else:
+        told = OpenTelemetryConfig(
+            url=asked.otlp_url,
+            headers=asked.otlp_headers,
+            http=True,
+            durations_as_seconds=True,
+            histogram_bucket_overrides=buckets,
+        )
+    tags = {"environment": environment}
+    return Runtime(telemetry=TelemetryConfig(metrics=told, global_tags=tags, attach_service_name=False)), url
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _tell_worker(version: str) -> None:
+    meter = metrics.get_meter("icefleet")
+    started = time.time()
+
+    def resident(_: CallbackOptions) -> Iterable[Observation]:
+        try:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        except OSError:
+            return []  # no Linux
+        return [Observation(pages * _PAGE)]
+
+    def allocated(_: CallbackOptions) -> Iterable[Observation]:
+        # A worker that never needed Arrow need not load it for this.
+        arrow = sys.modules.get("pyarrow")
+        return [Observation(arrow.total_allocated_bytes())] if arrow else []
+
+    meter.create_observable_gauge(
+        "icefleet.worker.info", [lambda _: [Observation(1, {"version": version})]], description="1 while a worker runs"
+    )
+    meter.create_observable_gauge(
+        "icefleet.worker.started_timestamp",
+        [lambda _: [Observation(started)]],
+        unit="s",
+        description="When the worker started",
+    )
+    meter.create_observable_gauge(
+        "icefleet.worker.resident_memory", [resident], unit="By", description="Resident memory of the worker"
+    )
+    meter.create_observable_gauge(
+        "icefleet.worker.arrow_memory", [allocated], unit="By", description="What Arrow's allocator holds"
+    )
