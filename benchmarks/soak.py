@@ -58,9 +58,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES", "60")))
     minutes = parser.parse_args().minutes
-    with tempfile.TemporaryDirectory(prefix="icefleet-soak-") as directory:
-        with opened(Path(directory), (), last="2024-05-01", narrow=[TABLE]) as bench:
-            samples = bench.wait(_soak(bench, minutes))
+    with (
+        tempfile.TemporaryDirectory(prefix="icefleet-soak-") as directory,
+        opened(Path(directory), (), last="2024-05-01", narrow=[TABLE]) as bench,
+    ):
+        samples = bench.wait(_soak(bench, minutes))
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "soak.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -16,7 +16,7 @@ def drawn(samples: Sequence[Any]) -> str:
     """An SVG document; `samples` have `minute` and every value of STRIPS."""
     height = len(STRIPS) * (HEIGHT + GAP) + 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-size="12" font-family="sans">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
     last = max(sample.minute for sample in samples) or 1
