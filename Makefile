@@ -8,8 +8,8 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
-	proto alerts lock up down clean
+.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
+	soak figures lint format proto alerts lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ bench-ingest: $(STAMP) ## measure changes from PostgreSQL to committed changelog
 
 bench-merge: $(STAMP) ## measure merges into mirrors of 1 and 10 million rows, and reads of them; SCALE=0.1 shrinks, LARGE=1 adds 100 million
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/merge.py
+
+bench-fleet: $(STAMP) ## measure 1 to 8 workers, drains, telemetry, start and memory of idle workers; SCALE=0.1 shrinks the run
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/fleet.py
+
+soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and histories stay flat, with a plot: make soak MINUTES=10
+	@MINUTES="$(or $(MINUTES),60)" PYTHONPATH=benchmarks $(BIN)/python benchmarks/soak.py
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
