@@ -29,6 +29,26 @@ def worker(
             help="How long what runs may go on when the worker is told to stop.",
         ),
     ] = 10,
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="ICEFLEET_LISTEN",
+            metavar="HOST:PORT",
+            help="Answer /livez, /readyz and /metrics here; without a host on loopback. By default nothing listens.",
+        ),
+    ] = "",
+    deployment: Annotated[
+        str,
+        typer.Option(
+            envvar="ICEFLEET_DEPLOYMENT",
+            metavar="NAME",
+            help="Version this worker as a part of that Temporal Worker Deployment.",
+        ),
+    ] = "",
+    build: Annotated[
+        str,
+        typer.Option(envvar="APP_VERSION", metavar="VERSION", help="Which build this is; by default the package's."),
+    ] = "",
     failpoint: Annotated[
         list[str] | None, typer.Option(hidden=True, help="Die by SIGKILL here: `name`, or `name:n`; for crash tests.")
     ] = None,
@@ -39,20 +59,19 @@ def worker(
 
     Examples: icefleet worker -e production · icefleet worker --serve control --serve export.default
     """
-    from worker.main import run_worker  # noqa: PLC0415 - loads clients: 100 MB and more that no other command needs
+    from worker.main import Serving, run_worker  # noqa: PLC0415 - what no other command needs takes a second to load
+    from worker.versions import deployment_version  # noqa: PLC0415
 
     set_up_logs()
     set_up_traces(environment)
-    kinds = [kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()]
+    how = Serving(
+        kinds=[kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()],
+        listen=listen,
+        grace=timedelta(seconds=grace),
+        version=deployment_version(deployment, build),
+        failpoints=failpoint or (),
+    )
     try:
-        run(
-            run_worker(
-                load(),
-                environment,
-                kinds=kinds,
-                grace=timedelta(seconds=grace),
-                failpoints=failpoint or (),
-            )
-        )
+        run(run_worker(load(), environment, how))
     finally:
         flush_all()
