@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from starter.common import EnvironmentOption, load, one_line, run
-from worker.leaving import flush_all
+from worker.leaving import before_leaving, flush_all
+from worker.metrics import set_up_metrics
 from worker.secrets import secrets_of
 from worker.telemetry import set_up_telemetry, watched
 
@@ -30,6 +31,26 @@ def worker(
             help="How long what runs may go on when the worker is told to stop.",
         ),
     ] = 10,
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="ICEFLEET_LISTEN",
+            metavar="HOST:PORT",
+            help="Answer /livez, /readyz and /metrics here; without a host on loopback. By default nothing listens.",
+        ),
+    ] = "",
+    deployment: Annotated[
+        str,
+        typer.Option(
+            envvar="ICEFLEET_DEPLOYMENT",
+            metavar="NAME",
+            help="Version this worker as a part of that Temporal Worker Deployment.",
+        ),
+    ] = "",
+    build: Annotated[
+        str,
+        typer.Option(envvar="APP_VERSION", metavar="VERSION", help="Which build this is; by default the package's."),
+    ] = "",
     failpoint: Annotated[
         list[str] | None, typer.Option(hidden=True, help="Die by SIGKILL here: `name`, or `name:n`; for crash tests.")
     ] = None,
@@ -40,14 +61,23 @@ def worker(
 
     Examples: icefleet worker -e production · icefleet worker --serve control --serve export.default
     """
-    from worker.main import run_worker  # noqa: PLC0415 - loads clients: 100 MB and more that no other command needs
+    from worker.main import Serving, run_worker  # noqa: PLC0415 - what no other command needs takes a second to load
+    from worker.versions import deployment_version  # noqa: PLC0415
 
     settings = load()
     with one_line():
         set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
-    kinds = [kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()]
-    work = run_worker(settings, environment, kinds=kinds, grace=timedelta(seconds=grace), failpoints=failpoint or ())
+    metrics = set_up_metrics(environment, scraped=bool(listen))
+    before_leaving(metrics.close)
+    how = Serving(
+        kinds=[kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()],
+        listen=listen,
+        grace=timedelta(seconds=grace),
+        version=deployment_version(deployment, build),
+        metrics=metrics,
+        failpoints=failpoint or (),
+    )
     try:
-        run(watched(work))
+        run(watched(run_worker(settings, environment, how)))
     finally:
         flush_all()

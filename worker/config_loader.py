@@ -26,6 +26,7 @@ from worker.config_load import load_problems
 from worker.config_mirrors import Mirror, duplicate_mirrors, mirror_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
 from worker.config_pipelines import pipeline_problems
+from worker.config_queues import queue_problems
 from worker.config_schedules import Schedules, schedule_problems
 from worker.config_secrets import GivenFile, missing, name_files
 from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
@@ -73,6 +74,7 @@ class Loader:
         clusters = _clusters(environments) if whole else None
         self._mappings(self._list(root, "export_mappings"), clusters)
         self.problems += load_problems(self.environments, self.mappings, environments)
+        self.problems += queue_problems(self.environments, self.mappings, environments)
         self._read_privacy(root, whole=whole)
         self._tables(self._mapping(root, "groups"), clusters)
         if whole:

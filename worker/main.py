@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 import structlog
 from temporalio.client import Client
-from temporalio.runtime import Runtime
-from temporalio.service import RPCError
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker
 
-from activities.core.faults import BadConfig
 from activities.failpoints import arm_death
 from worker.config import Settings
+from worker.kinds import served
 from worker.leaving import LEFT_BEHIND, flush_all, leave_now, told_to_stop
-from worker.search_attributes import missing_attributes
-from worker.serving import GRACE, open_workers, running
-from worker.temporal import connect_temporal
+from worker.metrics import NO_METRICS, Metrics
+from worker.monitor import Monitor
+from worker.serving import GRACE, open_rooms, open_workers, running
+from worker.starting import find_temporal, look_around
 
 CLEAN_UP = timedelta(seconds=20)
 """How long what was cancelled may take to abort its uploads and let go of what it holds."""
@@ -24,41 +27,59 @@ CLEAN_UP = timedelta(seconds=20)
 log = structlog.get_logger("icefleet.worker")
 
 
-async def run_worker(
-    settings: Settings,
-    environment: str,
-    *,
-    kinds: Sequence[str] = (),
-    grace: timedelta = GRACE,
-    failpoints: Sequence[str] = (),
-    runtime: Runtime | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Serving:
+    """How one process serves."""
+
+    kinds: Sequence[str] = ()
+    """`worker.kinds.KINDS`; none: everything of its environment."""
+    listen: str = ""
+    """`host:port` of probes and metrics; empty: nothing listens."""
+    grace: timedelta = GRACE
+    """How long what runs may go on once the process is told to stop."""
+    version: WorkerDeploymentVersion | None = None
+    """Of which deployment it is a part, if workers are versioned."""
+    metrics: Metrics = NO_METRICS
+    """What is told to whom asks at `listen`, and of Temporal's SDK."""
+    failpoints: Sequence[str] = ()
+    """Where it dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`."""
+
+
+async def run_worker(settings: Settings, environment: str, how: Serving | None = None) -> None:
     """Serve one environment, or some kinds of its work, until SIGTERM or SIGINT; then let go of everything in order.
 
-    `failpoints` are where this worker dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`; `runtime`
-    is that of its metrics (`worker.metrics`).
-
     Raises:
-        BadRequest: a kind of work that the environment does not have.
-        BadConfig: the environment, or Temporal, is not as a worker needs it.
+        BadRequest: a kind of work that the environment does not have, or an address where nothing can listen.
+        BadConfig: variables that the environment needs are not set, or what the worker needs is missing.
     """
-    for where in failpoints:
+    how = how or Serving()
+    for where in how.failpoints:
         arm_death(where)
+    serving = served(settings, environment, how.kinds)
     resolved = settings.environment(environment)
-    client = await connect_temporal(resolved, runtime=runtime)
-    await check_temporal(client, resolved.temporal.address)
-    async with open_workers(settings, environment, client, kinds=kinds, grace=grace) as workers:
+    async with AsyncExitStack() as opened:
+        monitor = opened.enter_context(Monitor(how.listen, render=how.metrics.render))
+        found, trouble = await find_temporal(resolved, runtime=how.metrics.runtime)
+        client = cast(Client, found)  # without one, the look around is all that comes
+        rooms = await opened.enter_async_context(open_rooms(settings, environment, client, serving))
+        await look_around(environment, rooms.dependencies, serving, trouble)
+        workers = await opened.enter_async_context(
+            open_workers(settings, environment, client, serving, rooms, grace=how.grace, version=how.version)
+        )
         stop = told_to_stop()
-        async with running(workers):
-            log.info(
-                "worker is ready",
-                environment=environment,
-                task_queues=[worker.task_queue for worker in workers],
-                temporal=resolved.temporal.address,
-            )
-            await stop.wait()
-            log.info("worker is stopping", grace_seconds=grace.total_seconds())
-            await drain(workers, grace)
+        await opened.enter_async_context(running(workers))
+        monitor.watch(workers)
+        log.info(
+            "worker is ready",
+            environment=environment,
+            task_queues=[worker.task_queue for worker in workers],
+            temporal=resolved.temporal.address,
+            version=how.version.to_canonical_string() if how.version is not None else "",
+        )
+        await stop.wait()
+        monitor.draining = True
+        log.info("worker is stopping", grace_seconds=how.grace.total_seconds())
+        await drain(workers, how.grace)
     log.info("worker has stopped")
 
 
@@ -75,20 +96,3 @@ async def drain(workers: Sequence[Worker], grace: timedelta) -> None:
         log.exception("worker leaves behind what does not end; others do it when its heartbeats are missed")
         flush_all()
         leave_now(LEFT_BEHIND)
-
-
-async def check_temporal(client: Client, address: str) -> None:
-    """Refuse to start where no workflow could: search attributes must be registered.
-
-    Raises:
-        BadConfig: they are not, with the command that registers them.
-    """
-    try:
-        missing = await missing_attributes(client)
-    except RPCError as refused:
-        raise BadConfig(f"Temporal {address}, namespace {client.namespace}: {refused.message}") from refused
-    if missing:
-        raise BadConfig(
-            f"Temporal {address}, namespace {client.namespace} lacks the search attributes {', '.join(missing)}; "
-            "run `icefleet temporal init` once"
-        )

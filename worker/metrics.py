@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from worker.logs import core_logging
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -69,6 +71,10 @@ class Metrics:
             self._provider.shutdown()
 
 
+NO_METRICS = Metrics()
+"""Of a process whose metrics nobody asks for."""
+
+
 @dataclass
 class Asked:
     """What the standard variables ask for."""
@@ -111,7 +117,7 @@ def set_up_metrics(
     """
     asked = asked or Asked()
     if asked.is_disabled or not (scraped or asked.otlp_url):
-        return Metrics()
+        return NO_METRICS
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - off costs nothing
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
@@ -197,7 +203,9 @@ def _runtime(environment: str, asked: Asked, *, scraped: bool) -> tuple["Runtime
             histogram_bucket_overrides=buckets,
         )
     tags = {"environment": environment}
-    return Runtime(telemetry=TelemetryConfig(metrics=told, global_tags=tags, attach_service_name=False)), url
+    return Runtime(
+        telemetry=TelemetryConfig(logging=core_logging(), metrics=told, global_tags=tags, attach_service_name=False)
+    ), url
 
 
 def _free_port() -> int:

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Client
-from temporalio.worker import Worker, WorkerTuner
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig, WorkerTuner
 
 from activities.contracts.queues import WORK
 from worker.config import Environment, Settings
-from worker.kinds import Served, served
+from worker.dependencies import Dependency, databases_of, lake_of, sources_of
+from worker.kinds import Served, queue_names
 from worker.registered import SANDBOX, WORKFLOWS
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ def worker_of(
     *,
     slots: int,
     grace: timedelta = GRACE,
+    version: WorkerDeploymentVersion | None = None,
 ) -> Worker:
     """The worker of one queue; to be made in the loop in which it will run."""
     return Worker(
@@ -88,6 +92,16 @@ def worker_of(
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=THROTTLE,
         default_heartbeat_throttle_interval=THROTTLE,
+        deployment_config=None if version is None else versioned(version),
+    )
+
+
+def versioned(version: WorkerDeploymentVersion) -> WorkerDeploymentConfig:
+    """A worker of a deployment: loops, which may run for ever, go on with the version that has become current."""
+    return WorkerDeploymentConfig(
+        version=version,
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
     )
 
 
@@ -109,62 +123,99 @@ def allow_threads(count: int) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
 
 
+@dataclass(frozen=True)
+class Rooms:
+    """What implements the activities that one process serves, and what it needs to do so."""
+
+    implementations: Mapping[str, Sequence[object]]
+    """By the keys of `activities.contracts.queues.WORK`."""
+    dependencies: Sequence[Dependency]
+
+
+@asynccontextmanager
+async def open_rooms(
+    settings: Settings, environment: str, client: Client, serving: Sequence[Served]
+) -> AsyncIterator[Rooms]:
+    """What the activities of these queues need, closed at the end; nothing else is loaded.
+
+    Raises:
+        BadConfig: variables that the environment needs are not set.
+    """
+    works = {one.work for one in serving}
+    implementations: dict[str, Sequence[object]] = {}
+    dependencies: list[Dependency] = []
+    async with AsyncExitStack() as opened:
+        for own, open_own in ((EXPORTS, _exports), (MIRRORS, _mirrors), (("cdc",), _cdc)):
+            if works.isdisjoint(own):
+                continue
+            found, needed = await opened.enter_async_context(open_own(settings, environment, client, serving))
+            implementations |= dict.fromkeys(own, found)
+            dependencies += [one for one in needed if one.name not in {known.name for known in dependencies}]
+        yield Rooms(implementations, dependencies)
+
+
 @asynccontextmanager
 async def open_workers(
     settings: Settings,
     environment: str,
     client: Client,
+    serving: Sequence[Served],
+    rooms: Rooms,
     *,
-    kinds: Sequence[str] = (),
     grace: timedelta = GRACE,
+    version: WorkerDeploymentVersion | None = None,
 ) -> AsyncIterator[list[Worker]]:
-    """The workers of one process that serves these kinds of work, by default all; they do not run yet.
-
-    What only some kinds of work need is loaded only for them.
+    """The workers of one process, which do not run yet, and what goes on beside them.
 
     Raises:
-        BadRequest: a kind that the environment does not have.
-        BadConfig: variables that it needs are not set.
+        BadConfig: variables that the environment needs are not set.
     """
-    serving = served(settings, environment, kinds)
     resolved = settings.environment(environment)
     slots = slots_of(resolved)
+    allow_threads(threads_of(resolved, serving, slots))
+    workers = [
+        worker_of(client, one, rooms.implementations[one.work], slots=slots[one.work], grace=grace, version=version)
+        for one in serving
+    ]
     async with AsyncExitStack() as opened:
-        rooms: dict[str, list[object]] = {}
-        for works, open_rooms in ((EXPORTS, _exports), (MIRRORS, _mirrors), (("cdc",), _cdc)):
-            if any(one.work in works for one in serving):
-                found = await opened.enter_async_context(open_rooms(settings, environment, client))
-                rooms |= dict.fromkeys(works, found)
-        workers = [worker_of(client, one, rooms[one.work], slots=slots[one.work], grace=grace) for one in serving]
         if any(one.work == "merge" for one in serving):
             await opened.enter_async_context(_wakes(resolved, client))
-        allow_threads(threads_of(resolved, serving, slots))
         yield workers
 
 
 @asynccontextmanager
-async def _exports(settings: Settings, environment: str, client: Client) -> AsyncIterator[list[object]]:
+async def _exports(
+    settings: Settings, environment: str, client: Client, serving: Sequence[Served]
+) -> AsyncIterator[tuple[list[object], list[Dependency]]]:
     from worker.wiring import open_export  # noqa: PLC0415 - as all of these: only what this process serves is loaded
 
+    names = queue_names(settings.environment(environment))
+    lanes = {names.export(source): source for source in settings.sources(environment)}
     async with open_export(settings, environment, client) as context:
-        yield export_rooms(context)
+        sources = {one.queue: context.find_source(lanes[one.queue]) for one in serving if one.work == "export"}
+        yield export_rooms(context), [*lake_of(context.store, context.lake, context.bus), *sources_of(sources)]
 
 
 @asynccontextmanager
-async def _cdc(settings: Settings, environment: str, client: Client) -> AsyncIterator[list[object]]:
+async def _cdc(
+    settings: Settings, environment: str, client: Client, _: Sequence[Served]
+) -> AsyncIterator[tuple[list[object], list[Dependency]]]:
     from activities.cdc import Cdc  # noqa: PLC0415
     from worker.wiring_cdc import open_cdc  # noqa: PLC0415
 
     async with open_cdc(settings, environment, client) as context:
-        yield [Cdc(context)]
+        needed = [*lake_of(context.store, context.lake, context.bus), *databases_of(context.pipelines.values())]
+        yield [Cdc(context)], needed
 
 
 @asynccontextmanager
-async def _mirrors(settings: Settings, environment: str, client: Client) -> AsyncIterator[list[object]]:
+async def _mirrors(
+    settings: Settings, environment: str, client: Client, _: Sequence[Served]
+) -> AsyncIterator[tuple[list[object], list[Dependency]]]:
     from worker.wiring_mirrors import open_mirrors  # noqa: PLC0415
 
     async with open_mirrors(settings, environment, client) as context:
-        yield mirror_rooms(context)
+        yield mirror_rooms(context), lake_of(context.store, context.lake, context.bus)
 
 
 def export_rooms(context: "ExportContext") -> list[object]:

@@ -82,6 +82,16 @@ class Bus:
             await self._client.close()
             self._client = self._jetstream = None
 
+    async def check(self) -> None:
+        """See that NATS answers and has the stream, which is made if it is not there.
+
+        Raises:
+            BusUnavailable: it cannot be reached.
+            BusRefused: it refuses the login or the stream.
+        """
+        async with self._named():
+            await self._open()
+
     async def _open(self) -> JetStreamContext:
         # Announcements of several tables share this connection: one of them makes it, the others wait.
         async with self._opening:

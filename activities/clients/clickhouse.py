@@ -220,6 +220,15 @@ class ClickHouse:
         """The fault that ended a stream whose last bytes are `tail`; `what` says what is wrong with the stream."""
         return broken_stream(self._where, what, failure_in(tail), self._settings.limits)
 
+    async def check(self) -> None:
+        """See that the cluster answers and takes the login.
+
+        Raises:
+            SourceUnavailable: it cannot be reached.
+            SourceRefused: it refuses the login.
+        """
+        await self.rows(Query("SELECT 1"), comment="icefleet worker")
+
     async def command(self, sql: str) -> None:
         """Run a statement that answers nothing: DDL, or an INSERT from a SELECT."""
         with self._named():

@@ -28,7 +28,7 @@ from worker.config_mirrors import Mirror
 from worker.config_models import Temporal
 from worker.kinds import served
 from worker.registered import WORKFLOWS
-from worker.serving import open_workers
+from worker.serving import open_rooms, open_workers
 from workflows import policies
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
@@ -92,7 +92,11 @@ def whole(fleet):
 
 
 async def test_one_process_serves_every_queue_of_its_environment_with_each_stub_where_its_work_waits(fleet, whole):
-    async with open_workers(whole, fleet.name, fleet.temporal) as workers:
+    serving = served(whole, fleet.name)
+    async with (
+        open_rooms(whole, fleet.name, fleet.temporal, serving) as rooms,
+        open_workers(whole, fleet.name, fleet.temporal, serving, rooms) as workers,
+    ):
         found = {worker.task_queue: worker.config() for worker in workers}
     works = {
         fleet.queue: "control",

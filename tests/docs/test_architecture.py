@@ -7,10 +7,10 @@ from activities.contracts.export import ExportActivities
 from activities.contracts.mirrors import MirrorActivities
 from activities.contracts.verify import VerifyActivities
 from support.documents import ROOT
-from worker.main import CDC_WORKFLOWS, MERGE_WORKFLOWS, WORKFLOWS
+from worker.registered import WORKFLOWS
 
 TEXT = (ROOT / "docs/architecture.md").read_text()
-REGISTERED = {workflow.__name__ for workflow in (*WORKFLOWS, *CDC_WORKFLOWS, *MERGE_WORKFLOWS)}
+REGISTERED = {workflow.__name__ for kind in WORKFLOWS.values() for workflow in kind}
 ACTIVITIES = {
     name
     for stubs in (ExportActivities, VerifyActivities, CdcActivities, MirrorActivities)

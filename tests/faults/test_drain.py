@@ -1,9 +1,11 @@
 """A worker that is told to stop takes no more work, and hands over what it cannot end in its grace period."""
 
 import asyncio
+import json
 import signal
 import time
 
+import aiohttp
 import pytest
 
 from support.evidence import make_bulky, open_uploads, retried, source_rows, table_rows
@@ -56,17 +58,55 @@ async def test_sigterm_in_the_middle_of_an_upload_leaves_none_behind_and_another
     assert len(await fleet.events(table)) == 1
 
 
-async def test_a_second_signal_ends_a_worker_at_once(fleet, held_upload):
+async def test_a_worker_that_drains_lives_and_is_not_ready_and_a_second_signal_ends_it_at_once(
+    fleet, held_upload, unused_tcp_port
+):
     table, held = held_upload
-    with fleet.worker_process("--grace", "600", "--serve", "control,export", "--serve", "upkeep") as process:
+    fleet.point(nats=1)  # nothing waits for NATS, nor does a worker's start
+    options = ("--grace", "600", "--serve", "control,export", "--serve", "upkeep")
+    with fleet.worker_process(*options, "--listen", f":{unused_tcp_port}") as process:
         request = await fleet.start(table)
         await eventually(lambda: held.times_struck)
+        assert await asked(unused_tcp_port, "/livez", "/readyz", "/metrix") == [200, 200, 404]
         process.send_signal(signal.SIGTERM)
-        await eventually(
-            lambda: any(b"worker is stopping" in log.read_bytes() for log in fleet.directory.glob("*.log"))
-        )
+        await eventually(lambda: draining(unused_tcp_port))
+        assert await asked(unused_tcp_port, "/livez") == [200]
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         code, _ = await ended(process, 3)
     assert code == 128 + signal.SIGTERM
+    [log] = fleet.directory.glob("worker-*.log")
+    said = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["missing"] for line in said if "missing" in line] == ["NATS"]
     await request.cancel()
+
+
+async def asked(port, *paths):
+    """The status of each answer."""
+    async with aiohttp.ClientSession() as session:
+        return [(await session.get(f"http://127.0.0.1:{port}{path}")).status for path in paths]
+
+
+async def draining(port):
+    return await asked(port, "/readyz") == [503]
+
+
+async def test_a_worker_that_lacks_what_it_needs_names_all_of_it_at_once_and_does_not_start(fleet):
+    fleet.set_cdc(shop={"buffer": {"host": "127.0.0.1", "port": 1, "database": "shop", "user": "nobody"}})
+    fleet.point(clickhouse=1, s3=1, catalog=1, nats=1, temporal=1)
+    code, _, errors = await fleet.command("worker")
+    assert code == 1
+    first, *missing = [line for line in errors.splitlines() if not line.startswith("{")]
+    assert first == f"error: a worker of {fleet.name} cannot start; what it needs is missing:"
+    assert [line.partition("127.0.0.1")[0] for line in missing] == [
+        "Temporal ",
+        "object store http://",
+        "catalog http://",
+        "NATS nats://",
+        f"ClickHouse {fleet.name}.default (",
+        f'buffer of {fleet.name}.shop: connection failed: connection to server at "',
+    ]
+    code, _, errors = await fleet.command("worker", "--serve", "exports")
+    assert (code, errors) == (2, "error: --serve exports: no such kind of work; did you mean `export`?\n")
+    code, _, errors = await fleet.command("worker", "--listen", "nowhere")
+    assert (code, errors) == (2, "error: --listen nowhere: expected HOST:PORT or :PORT, such as 0.0.0.0:9090\n")

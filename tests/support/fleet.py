@@ -57,6 +57,7 @@ COLUMNS = {
     "network": "LowCardinality(String)",
 }
 """The small table that tests export when the schema is not the point."""
+PARTS = ("clickhouse", "s3", "catalog", "nats", "temporal")
 _numbers = itertools.count(1)
 
 
@@ -116,9 +117,7 @@ class Fleet:
 
     def write_config(self) -> None:
         """(Re)write environments.yaml and tables.yaml from what this object holds."""
-        port = {
-            name: self._endpoints.get(name, self.stack.ports[name]) for name in ("clickhouse", "s3", "catalog", "nats")
-        }
+        port = {name: self._endpoints.get(name, self.stack.ports[name]) for name in PARTS}
         environment = {
             "clickhouse": {
                 "default": {
@@ -146,7 +145,7 @@ class Fleet:
             },
             "nats": {"url": f"nats://127.0.0.1:{port['nats']}"},
             "temporal": {
-                "address": f"127.0.0.1:{self.stack.ports['temporal']}",
+                "address": f"127.0.0.1:{port['temporal']}",
                 "task_queue": self.queue,
                 "cdc_task_queue": self.cdc_queue,
                 "merge_task_queue": self.merge_queue,
