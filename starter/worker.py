@@ -9,7 +9,7 @@ from starter.common import EnvironmentOption, load, one_line, run
 from worker.leaving import before_leaving, flush_all
 from worker.metrics import set_up_metrics
 from worker.secrets import secrets_of
-from worker.telemetry import set_up_telemetry, watched
+from worker.telemetry import flush_telemetry, set_up_telemetry, watched
 
 
 def worker(
@@ -69,6 +69,7 @@ def worker(
         set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
     metrics = set_up_metrics(environment, scraped=bool(listen))
     before_leaving(metrics.close)
+    before_leaving(flush_telemetry)
     how = Serving(
         kinds=[kind.strip() for word in serve or () for kind in word.split(",") if kind.strip()],
         listen=listen,
