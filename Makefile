@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
-	proto lock up down clean
+	proto histories lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(STAMP) ## let ruff format and mend what it can
 
 proto: $(STAMP) ## generate the Python beside the .proto files
 	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. icefleet/v1/*.proto
+
+histories: $(STAMP) ## record the histories of every workflow that tests/replay replays, before a version is released
+	@$(BIN)/python tests/replay/record.py
 
 lock: $(STAMP) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
