@@ -20,7 +20,7 @@ PATCHED = {
     "merge_mirror.py": "        asked, began = self._asked, workflow.time()\n",
 }
 PATCH = "        if workflow.patched('looks-again'):\n            await queues_of('{}')\n"
-KEYS = 150
+KEYS = 100
 
 
 def next_version(directory, environment):
@@ -79,14 +79,14 @@ async def lived(fleet, workflow_id):
 async def test_a_fleet_is_upgraded_in_the_middle_of_a_backfill_and_a_merge_and_nothing_is_lost_or_done_twice(
     fleet, tmp_path
 ):
-    fleet.set_export(parallel_partitions=1, partitions_per_commit=1)
+    fleet.set_export(parallel_partitions=1, partitions_per_commit=1, pages_per_run=2)
     await fleet.make_days(days=8, rows=50)
     table = await make_slow(fleet)
     fleet.add_table("daily", table, "at", network={"start_date": "2024-03-13", "end_date": "2024-03-20"})
     versioned = {"ICEFLEET_DEPLOYMENT": fleet.name, "ICEFLEET_GRACE": "1"}
     async with opened(fleet) as mirror:
         pair = {"changelog_table": mirror.config.changelog, "mirror_table": mirror.config.mirror}
-        fleet.set_mirrors({**pair, "primary_keys": ["id"], "batch_size": 3, "merge_interval": "1s"})
+        fleet.set_mirrors({**pair, "primary_keys": ["id"], "batch_size": 5, "merge_interval": "1s"})
         for turn in range(3):
             await mirror.write(*((put, update)[turn > 0](key, name=f"{key} {turn}") for key in range(KEYS)))
         await mirror.write(*(gone(key) for key in range(0, KEYS, 2)))
@@ -110,8 +110,9 @@ async def test_a_fleet_is_upgraded_in_the_middle_of_a_backfill_and_a_merge_and_n
     assert (report.status, report.exported, report.rows) == ("complete", 8, 400)
     assert [rows for _, rows in fleet.files(table)] == [50] * 8
     assert table_rows(fleet, table) == await source_rows(fleet)
-    for loop in (f"export/{fleet.name}/{fleet.network}.{table}", f"merge/{fleet.name}/{mirror.config.mirror}"):
-        assert await lived(fleet, loop) == ({"1", "2"}, True, []), loop
+    # A run that has passed the place without the new command goes on without it; the next run has it.
+    assert await lived(fleet, f"export/{fleet.name}/{fleet.network}.{table}") == ({"1", "2"}, True, [])
+    assert await lived(fleet, f"merge/{fleet.name}/{mirror.config.mirror}") == ({"1", "2"}, False, [])
 
 
 def commits(fleet, mirror):
