@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
-	soak figures lint format proto alerts lock up down clean
+	soak figures lint format proto alerts histories lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
 	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
 	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
 	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
+
+histories: $(STAMP) ## record the histories of every workflow that tests/replay replays, before a version is released
+	@$(BIN)/python tests/replay/record.py
 
 lock: $(STAMP) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \

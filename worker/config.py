@@ -189,6 +189,11 @@ class Settings:
         """The clusters that feed an environment, each as `<environment>.<cluster>`."""
         return [mapping.source for mapping in self.export_mappings if mapping.destination == environment]
 
+    def sources_of(self, environment: str, table: str) -> list[str]:
+        """The cluster that a table of an environment comes from; nothing of a table that it does not get."""
+        exports = self.exports(environment) if environment in self.names() else []
+        return list({config.source: "" for config, _ in exports if config.name == table})
+
     def _source(self, environment: str, entry: TableEntry) -> str:
         wanted = (source for source in self.sources(environment) if not entry.source or source in entry.source)
         return next(wanted, "")
