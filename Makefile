@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
-	proto alerts lock up down clean
+	proto lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +53,6 @@ format: $(STAMP) ## let ruff format and mend what it can
 proto: $(STAMP) ## generate the Python beside the .proto files
 	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. icefleet/v1/*.proto
 
-alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
-	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
-	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
-	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
-
 lock: $(STAMP) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
@@ -76,6 +71,12 @@ bench-merge: $(STAMP) ## measure merges into mirrors of 1 and 10 million rows, a
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
+
+.PHONY: alerts
+alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
+	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
+	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
+	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
 
 up: $(STAMP) ## start the embedded stack and a worker
 	@$(BIN)/icefleet local up --worker
