@@ -53,11 +53,6 @@ format: $(STAMP) ## let ruff format and mend what it can
 proto: $(STAMP) ## generate the Python beside the .proto files
 	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. icefleet/v1/*.proto
 
-alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
-	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
-	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
-	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
-
 histories: $(STAMP) ## record the histories of every workflow that tests/replay replays, before a version is released
 	@$(BIN)/python tests/replay/record.py
 
@@ -85,6 +80,12 @@ soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and hist
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
+
+.PHONY: alerts
+alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
+	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
+	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
+	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
 
 up: $(STAMP) ## start the embedded stack and a worker
 	@$(BIN)/icefleet local up --worker

@@ -150,11 +150,12 @@ def test_a_deployment_is_scaled_by_one_autoscaler_or_by_its_replicas(manifests):
         assert ("replicas" in manifests.worker(kind)["spec"]) == (f"icefleet-{kind}" not in scaled)
 
 
-def test_never_more_exporters_run_than_config_reckons_with(overlay):
+def test_never_more_workers_ask_a_source_than_config_reckons_with(overlay):
     most = [one["spec"]["maxReplicaCount"] for one in overlay.of("ScaledObject")]
     most += [one["spec"]["maxReplicas"] for one in overlay.of("HorizontalPodAutoscaler")]
-    assert most == [environment_of(overlay).export.max_workers]
-    assert overlay.worker("export")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert sum(most) + overlay.worker("upkeep")["spec"]["replicas"] == environment_of(overlay).export.max_workers
+    for kind in ("export", "upkeep"):
+        assert overlay.worker(kind)["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def test_what_config_has_no_use_for_has_no_pods_and_all_else_has_some(overlay):
@@ -170,9 +171,8 @@ def test_keda_looks_at_the_queue_of_every_cluster_that_feeds_the_environment(set
     fed = {mapping.source for mapping in settings.export_mappings if mapping.destination == environment.name}
     [scaler] = overlay.of("ScaledObject")
     seen = [trigger["metadata"] for trigger in scaler["spec"]["triggers"]]
-    assert {one["taskQueue"] for one in seen} == {
-        f"{environment.temporal.task_queue}-{source.partition('.')[2]}" for source in fed
-    }
+    clusters = {source.removeprefix(f"{environment.name}.") for source in fed}
+    assert {one["taskQueue"] for one in seen} == {f"{environment.temporal.task_queue}-{name}" for name in clusters}
     assert {(one["endpoint"], one["namespace"], one["queueTypes"]) for one in seen} == {
         (environment.temporal.address, environment.temporal.namespace, "activity")
     }
