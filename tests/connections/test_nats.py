@@ -21,7 +21,7 @@ def made_nkey(kind: int) -> nkeys.KeyPair:
     return nkeys.from_seed(nkeys.encode_seed(bytes(SigningKey.generate()), kind))
 
 
-def made_token(kind: int, subject: nkeys.KeyPair, issuer: nkeys.KeyPair, **claims) -> str:
+def made_token(subject: nkeys.KeyPair, issuer: nkeys.KeyPair, **claims) -> str:
     """A JWT as NATS has them: what `issuer` says of `subject`."""
     name = subject.public_key.decode()
     said = {"iss": issuer.public_key.decode(), "sub": name, "iat": int(time.time()), "jti": name, "name": "test"}
@@ -93,20 +93,21 @@ async def test_an_nkey_logs_in(own, tmp_path):
 
 
 async def test_a_creds_file_logs_in_where_operators_issue_accounts(own, tmp_path):
-    kinds = (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
-    operator, account, user = (made_nkey(kind) for kind in kinds)
-    limits = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
-    accounts = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "conn": -1, "leaf": -1}
-    tokens = [
-        made_token(0, operator, operator, type="operator"),
-        made_token(1, account, operator, type="account", limits={**accounts, **limits}),
-        made_token(2, user, account, type="user", subs=-1, data=-1, payload=-1),
-    ]
+    operator, user = made_nkey(nkeys.PREFIX_BYTE_OPERATOR), made_nkey(nkeys.PREFIX_BYTE_USER)
+    account, system = made_nkey(nkeys.PREFIX_BYTE_ACCOUNT), made_nkey(nkeys.PREFIX_BYTE_ACCOUNT)
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+    streams = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+    said = made_token(operator, operator, type="operator")
+    ours = made_token(account, operator, type="account", limits={**limits, **streams})
+    theirs = made_token(system, operator, type="account", limits=limits)
+    token = made_token(user, account, type="user", subs=-1, data=-1, payload=-1)
+    ids = [one.public_key.decode() for one in (account, system)]
     config = (
-        f"operator: {tokens[0]}\nresolver: MEMORY\nresolver_preload: {{ {account.public_key.decode()}: {tokens[1]} }}\n"
+        f"operator: {said}\nsystem_account: {ids[1]}\nresolver: MEMORY\n"
+        f"resolver_preload: {{ {ids[0]}: {ours}, {ids[1]}: {theirs} }}\n"
     )
     (tmp_path / "worker.creds").write_text(
-        f"-----BEGIN NATS USER JWT-----\n{tokens[2]}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{bytes(user.seed).decode()}\n------END USER NKEY SEED------\n",
         encoding="utf-8",
     )

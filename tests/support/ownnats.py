@@ -93,7 +93,8 @@ async def nats_server(directory: Path, config: str = "") -> AsyncIterator[int]:
         await eventually(listens)
         yield port
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
 
 
