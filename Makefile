@@ -81,7 +81,6 @@ soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and hist
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
 
-.PHONY: alerts
 alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
 	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
 	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new

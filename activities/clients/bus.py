@@ -102,17 +102,18 @@ class Bus:
             return self._jetstream
         await self.close()
         self._said = None
-        self._client = _Client()
-        await self._client.connect(
+        client = _Client()
+        await client.reach(
             self._settings.url,
             connect_timeout=5,
             allow_reconnect=False,
             # Connecting for the first time goes by these alone, and takes two minutes by default.
             max_reconnect_attempts=1,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type] # it goes to asyncio.sleep
+            reconnect_time_wait=0.2,
             error_cb=self._heard,
             **_login(self._settings),
         )
+        self._client = client
         jetstream = self._client.jetstream(timeout=ANSWER_SECONDS)
         await self._ensure(jetstream)
         self._jetstream = jetstream
@@ -337,6 +338,15 @@ def _covers(pattern: str, subject: str) -> bool:
 
 class _Client(Client):
     """NATS begins in plain text and says itself whether TLS follows: who asked for TLS must not go on without."""
+
+    async def reach(self, url: str, **options: Any) -> None:
+        """Connect, or leave nothing behind. Closing in the usual way would wait for ever after a failed handshake."""
+        try:
+            await self.connect(url, **options)
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()
+            raise
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library calls it
         at = self._current_server

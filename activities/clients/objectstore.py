@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aiohttp
-from botocore.config import Config
+from aiobotocore.config import AioConfig
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 
 from activities.clients.store_spans import trace_requests
-from activities.clients.storekeys import NO_KEYS, store_session
+from activities.clients.storekeys import NO_KEYS, CheckedSession, store_session
 from activities.core.credentials import StoreKeys, is_tls_trouble, tls_advice
 from activities.core.faults import Fault, StoreRefused, StoreUnavailable
 
@@ -103,7 +103,8 @@ class ObjectStore:
 
     async def __aenter__(self) -> Self:
         session = store_session(self._settings.keys, self._settings.region)
-        config = Config(
+        config = AioConfig(
+            http_session_cls=CheckedSession,
             retries={"mode": "standard", "max_attempts": 4},
             s3={"addressing_style": "path"},
             connect_timeout=10,

@@ -3,6 +3,8 @@
 A role's keys come by botocore's own chain: variables and files of AWS, web identity, a pod's or a machine's service.
 """
 
+import asyncio
+import ssl
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +12,7 @@ import aioboto3
 import aiobotocore.session
 import botocore.session
 from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -36,12 +39,37 @@ class _NamedKeys(AioCredentials):  # type: ignore[misc] # botocore has no types
         return ReadOnlyCredentials(access_key, secret_key, token or None)
 
 
+class _RoleKeys(AioCredentials):  # type: ignore[misc] # botocore has no types
+    """Those of the role, by the same way on which files of tables get them."""
+
+    def __init__(self) -> None:
+        super().__init__("", "", None, method="role")
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """What a request is signed with. Only who has to ask for new ones waits for a thread."""
+        access_key, secret_key, token = role_keys() if _is_fresh() else await asyncio.to_thread(role_keys)
+        return ReadOnlyCredentials(access_key, secret_key, token or None)
+
+
+class CheckedSession(AIOHTTPSession):  # type: ignore[misc] # botocore has no types
+    """Requests by TLS to nobody but the host that was meant.
+
+    botocore leaves the comparison of names to urllib3, and aiobotocore, which has none, makes it nowhere: a certificate
+    of any other host would do.
+    """
+
+    def _get_ssl_context(self) -> ssl.SSLContext:
+        context: ssl.SSLContext = super()._get_ssl_context()
+        context.check_hostname = True
+        return context
+
+
 @lru_cache(maxsize=16)
 def store_session(keys: StoreKeys | None, region: str) -> aioboto3.Session:
     """One for all clients of one user: each session reads its own megabytes of what S3 is like, from JSON."""
     session = aiobotocore.session.get_session()
-    if keys is not None:
-        session._credentials = _NamedKeys(keys)  # noqa: SLF001 - there is no other way to give it keys that change
+    # There is no other way to give it keys that change.
+    session._credentials = _NamedKeys(keys) if keys is not None else _RoleKeys()  # noqa: SLF001
     return aioboto3.Session(botocore_session=session, region_name=region)
 
 
@@ -51,6 +79,14 @@ def _role() -> Any:
     if credentials is None:
         raise StoreRefused(NO_KEYS)
     return credentials
+
+
+def _is_fresh() -> bool:
+    """Whether the role's keys are known, and for long enough."""
+    if not _role.cache_info().currsize:
+        return False
+    needed = getattr(_role(), "refresh_needed", None)
+    return needed is None or not needed()
 
 
 def role_keys() -> tuple[str, str, str]:

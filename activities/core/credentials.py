@@ -49,7 +49,7 @@ class StoreKeys:
 
 
 _TROUBLE = re.compile(
-    r"certificate[ _]verify[ _]failed|invalid peer certificate|hostname mismatch|does not match host name"
+    r"certificate[ _]verify[ _]failed|invalid ?(?:peer )?certificate|hostname mismatch|does not match host name"
     r"|alert:? ?(?:certificate|bad ?certificate|unknown ?ca|no ?certificate|handshake)|certificate ?required"
     r"|unknown ?issuer|valid client certificate|certificate authentication failed|peer certificate|bad ?certificate"
     r"|root certificate file",
