@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from support.drivenmetrics import defined, driven
+from support.fences import blocks
 from support.promql import ALERTS, TARGET, answered, asked_for, grouping, selectors
 from support.promtext import EVERYWHERE, families, family_of
 from worker.metrics import Asked, set_up_metrics
@@ -33,6 +34,7 @@ def told():
 def known(told):
     """Metric → its labels: of workers, of recording rules, of alerts."""
     found = {name: family.labels | EVERYWHERE | TARGET for name, family in told.items()} | ALERTS
+    found["up"] = set(TARGET)
     found |= {
         f"{name}_{part}": found[name] for name in told if told[name].kind == "histogram" for part in ("sum", "count")
     }
@@ -61,6 +63,9 @@ def queries():
             for target in panel["targets"]:
                 shown = set(re.findall(r"{{ *(\w+) *}}", target["legendFormat"]))
                 yield f"{file.name}: {panel['title']}", target["expr"], shown
+    for file in sorted((ROOT / "docs" / "runbooks").glob("*.md")):
+        for query in blocks(file.read_text(encoding="utf-8"), "promql"):
+            yield f"{file.name}: {query.strip()}", query, set()
 
 
 def unknown(query, shown, known):
@@ -111,7 +116,7 @@ def test_mirrors_have_the_names_that_users_of_the_earlier_merger_know(told):
 
 
 @pytest.mark.parametrize(("where", "query", "shown"), [pytest.param(*one, id=one[0]) for one in queries()])
-def test_dashboards_and_rules_ask_for_nothing_that_is_not_there(known, where, query, shown):
+def test_dashboards_rules_and_runbooks_ask_for_nothing_that_is_not_there(known, where, query, shown):
     assert unknown(query, shown, known) == [], where
 
 
@@ -146,7 +151,7 @@ def test_the_guide_lists_every_metric_as_it_is(told):
         assert UNITS.get(row["unit"], "") in name, name
 
 
-def test_the_guide_lists_what_dashboards_and_rules_ask_of_temporal(told):
+def test_the_guide_lists_what_dashboards_rules_and_runbooks_ask_of_temporal(told):
     asked = {family_of(one.metric, told) for _, query, _ in queries() for one in selectors(query)}
     listed = set(re.findall(r"\| `(temporal_\w+)` \|", GUIDE.read_text(encoding="utf-8")))
     assert {name for name in asked if name.startswith("temporal_")} == listed
