@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -38,6 +38,12 @@ _LOOKED_AT = metrics.get_meter("icefleet").create_gauge(
 )
 
 
+def standing_told(about: Mapping[str, str], standing: int) -> None:
+    """Report how many findings stand by a look: `about` has `environment`, `network`, `table` and `kind`."""
+    _STANDING.set(standing, about)
+    _LOOKED_AT.set(time.time(), about)
+
+
 def finding_subject(environment: str, network: str, table: str, kind: str) -> str:
     """Where a table's findings of one kind are published."""
     return f"icefleet.{environment}.finding.{network}.{table}.{kind}"
@@ -70,9 +76,7 @@ async def publish_changed(bus: Bus, subject: str, event_of: Callable[[Finding], 
     event = event_of(known)
     standing = _count(event)
     about = {"environment": event.environment, "network": event.network, "table": event.source_table}
-    about["kind"] = event.kind
-    _STANDING.set(standing, about)
-    _LOOKED_AT.set(time.time(), about)
+    standing_told({**about, "kind": event.kind}, standing)
     if _same(event, known):
         return FindingsReport(published=False, standing=standing)
     after = last.sequence if last is not None else 0

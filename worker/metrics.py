@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SECONDS = (0.1, 0.5, 2, 10, 60, 600)
 """Bounds of all our histograms."""
-TEMPORAL_SECONDS = (0.1, 1.0, 10.0, 60.0, 600.0)
+TEMPORAL_SECONDS = (0.1, 1.0, 10.0, 100.0)
 """Bounds of Temporal's: each type of activity and workflow has some of these histograms."""
 TEMPORAL_HISTOGRAMS = (
     *("activity_execution_latency", "activity_schedule_to_start_latency", "activity_succeed_endtoend_latency"),

@@ -59,6 +59,12 @@ class Answer:
     """The table with the updates, when they landed."""
 
 
+def refused_told(table: Table, times: int = 1) -> None:
+    """Report that commits to a table were refused because another writer was faster."""
+    *network, name = table.name()
+    _CONFLICTS.add(times, {"network": ".".join(network), "table": name})
+
+
 def send(
     lake: Lake, table: Table, updates: Iterable[TableUpdate], requirements: Iterable[TableRequirement] = ()
 ) -> Answer:
@@ -73,13 +79,11 @@ def send(
         AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
     )
-    *network, name = table.name()
-    about = {"network": ".".join(network), "table": name}
-    _CONFLICTS.add(0, about)  # whoever asks for an increase misses what a counter begins with
+    refused_told(table, 0)  # whoever asks for an increase misses what a counter begins with
     try:
         done = lake.catalog.commit_table(table, (*requirements, *own), tuple(updates))
     except CommitFailedException:
-        _CONFLICTS.add(1, about)
+        refused_told(table)
         return Answer(landed=False, refused=True)
     except NoSuchTableError:
         return Answer(landed=False)  # dropped meanwhile, which the next look at it says
