@@ -19,6 +19,7 @@ FORMATS = ("json", "console")
 CHATTY = ("botocore", "aiobotocore", "pyiceberg", "urllib3", "aiohttp", "clickhouse_connect", "nats", "sentry_sdk")
 SHORTEST_SECRET = 6
 """What is shorter would also be found where it is none."""
+SHORTEST_WORD = 20
 HIDDEN = "********"
 
 
@@ -102,6 +103,8 @@ def _traced(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typ
 def hiding(secrets: Collection[str]) -> structlog.typing.Processor:
     """The last step of a log line: no secret is in it, however it came there."""
     pieces = {piece for secret in secrets for piece in (secret, *secret.split(":")) if len(piece) >= SHORTEST_SECRET}
+    # Of a file of credentials also what stands in it by itself.
+    pieces |= {word for secret in secrets for word in secret.split() if len(word) >= SHORTEST_WORD}
     forms = pieces | {json.dumps(piece)[1:-1] for piece in pieces}
     # The longest first, so that of a secret that begins with another one no end is left.
     found = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)) or r"(?!)")

@@ -1,10 +1,12 @@
 """Every secret value that config has resolved, so that none of them is written anywhere."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from activities.core.faults import BadConfig
 from worker.config import Settings
 
 
@@ -15,7 +17,8 @@ def secrets_of(settings: Settings) -> set[str]:
 
 def _within(part: Any) -> Iterator[str]:
     if isinstance(part, SecretStr):
-        yield part.get_secret_value()
+        with contextlib.suppress(BadConfig):  # what this process cannot read, it cannot write anywhere
+            yield part.get_secret_value()
     elif isinstance(part, BaseModel):
         for name in type(part).model_fields:
             yield from _within(getattr(part, name))
