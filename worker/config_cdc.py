@@ -73,7 +73,7 @@ class Pipeline(Part):
     """How a changelog is called; `{schema}` and `{table}` are those of the source."""
     system_columns: SystemColumnNames = SystemColumnNames()
     out_of_range: Literal["refuse", "null", "clamp"] = "refuse"
-    batch_events: Positive = 100_000
+    batch_events: Positive = 200_000
     batch_bytes: Positive = 64 * 2**20
     """A batch ends before the transaction with which it would have more events, or bytes as the buffer stores them."""
     parallel_tables: Positive = 4
