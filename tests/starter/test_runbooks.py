@@ -13,7 +13,7 @@ from support.fences import blocks
 from support.promql import parsed
 
 ROOT = Path(__file__).parents[2]
-RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+RUNBOOKS = sorted(set((ROOT / "docs" / "runbooks").glob("*.md")) - {ROOT / "docs" / "runbooks" / "README.md"})
 RULES = yaml.safe_load((ROOT / "deploy" / "grafana" / "rules" / "icefleet.yaml").read_text(encoding="utf-8"))
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
 HEADINGS = ["How to look", "How to mend", "When to wake somebody"]
