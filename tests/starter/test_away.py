@@ -21,7 +21,7 @@ class Said:
 def run(*words: str) -> Said:
     if words[0] == "worker":  # it sets up the logs and traces of its whole process
         command = [str(Path(sys.executable).with_name("icefleet")), *words]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         return Said(ended.returncode, ended.stdout, ended.stderr)
     said = CliRunner().invoke(build(words), list(words))
     assert said.exception is None or isinstance(said.exception, SystemExit), said.exception
@@ -60,8 +60,8 @@ def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, p
 def test_a_worker_names_everything_that_is_away_at_once(nothing_runs):
     said = run("worker")
     assert (said.exit_code, said.stdout) == (1, "")
-    assert said.stderr.count("error: ") == 1
-    for part in ("TEMPORAL", "CLICKHOUSE", "S3", "CATALOG", "POSTGRES"):
+    assert said.stderr.startswith("error: ")
+    for part in ("TEMPORAL", "CLICKHOUSE", "S3", "CATALOG", "NATS"):
         assert f":{nothing_runs[part]}" in said.stderr, part
 
 
