@@ -312,8 +312,9 @@ class _Client(Client):
         try:
             await self.connect(url, **options)
         except BaseException:
-            if self._transport is not None:
-                self._transport.close()
+            transport: Any = self._transport
+            if transport is not None:
+                transport.close()
             raise
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library calls it

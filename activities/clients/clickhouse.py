@@ -313,6 +313,9 @@ class ClickHouse:
         except CUT as away:
             self._look_at_certificates(away)
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
+        except OSError as wrong:
+            # What is left are files of certificates that are none.
+            raise SourceRefused(f"{self._where}: {wrong}; {tls_advice('that cluster')}") from wrong
 
     def _look_at_certificates(self, failed: Exception) -> None:
         if self._settings.secure and is_tls_trouble(failed):
