@@ -21,4 +21,6 @@ def bus_settings(environment: Environment) -> BusSettings:
         if (secret := getattr(nats, name)) is not None:
             login[name] = asked(secret)
     tls = nats.tls.files() if nats.tls is not None else NO_TLS
-    return BusSettings(url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login, tls=tls)
+    return BusSettings(
+        url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login, tls=tls, inbox=nats.inbox_prefix
+    )

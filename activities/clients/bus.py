@@ -40,6 +40,8 @@ class BusSettings:
     login: Mapping[str, Secret] = field(default_factory=dict)
     """How to log in: `user` and `password`, `token`, `credentials` (the text of a `.creds` file) or `nkey` (a seed)."""
     tls: Tls = NO_TLS
+    inbox: str = "_INBOX"
+    """What the subjects begin with to which answers come."""
 
     def __repr__(self) -> str:
         return f"BusSettings({self.url}, {self.stream})"
@@ -89,6 +91,7 @@ class Bus:
             max_reconnect_attempts=1,
             reconnect_time_wait=0.2,
             error_cb=self._heard,
+            inbox_prefix=self._settings.inbox,
             **_login(self._settings),
         )
         self._client = client

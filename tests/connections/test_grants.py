@@ -77,6 +77,7 @@ def login(fleet, port, role):
     path = fleet.directory / "environments.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     own = {"user": f"icefleet-{role}", "password_env": f"ICEFLEET_NATS_{role.upper()}_PASSWORD"}
+    own["inbox_prefix"] = f"_INBOX_{role}"
     config["environments"][fleet.name]["nats"] = {"url": f"nats://127.0.0.1:{port}", **own}
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return fleet.settings().environment(fleet.name)
@@ -90,9 +91,8 @@ async def person(port, role):
     async def heard(said: Exception) -> None:
         refused.append(str(said))
 
-    client = await nats.connect(
-        f"nats://127.0.0.1:{port}", user=f"icefleet-{role}", password=f"{role}-secret", error_cb=heard
-    )
+    login = {"user": f"icefleet-{role}", "password": f"{role}-secret", "inbox_prefix": f"_INBOX_{role}"}
+    client = await nats.connect(f"nats://127.0.0.1:{port}", error_cb=heard, **login)
     try:
         yield client, refused
     finally:
@@ -145,9 +145,10 @@ async def test_whatever_else_is_published_is_refused(fleet, bus_server, role, su
         assert f'permissions violation for publish to "{named.lower()}"' in refused[0].lower()
 
 
-async def test_a_subscriber_does_not_hear_of_findings(fleet, bus_server):
+@pytest.mark.parametrize("subject", ["icefleet.{name}.finding.>", "_INBOX_worker.>", "_INBOX.>", ">"])
+async def test_a_subscriber_hears_neither_of_findings_nor_what_others_are_told(fleet, bus_server, subject):
     async with person(bus_server, "subscriber") as (client, refused):
-        await client.subscribe(f"icefleet.{fleet.name}.finding.>")
+        await client.subscribe(subject.format(name=fleet.name))
         await eventually(lambda: refused, seconds=5)
         assert "permissions violation for subscription" in refused[0].lower()
 
