@@ -304,7 +304,8 @@ class ClickHouse:
         except Fault:
             raise
         except Error as answered:
-            self._look_at_certificates(answered)
+            if answered.code is None:  # else it is the server that tells of somebody
+                self._look_at_certificates(answered)
             raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
             raise SourceUnavailable(f"{self._where}: {strange}") from strange

@@ -89,6 +89,8 @@ async def test_a_certificate_that_will_not_do_is_refused_and_named_with_the_addr
         async with open_store(environment) as store:
             with pytest.raises(StoreRefused, match=rf"https://127\.0\.0\.1:{s3.port}.*TLS.*`ca_file`"):
                 await store.check()
+        with pytest.raises(StoreRefused, match=r"object s3://icefleet/anything.*TLS.*`ca_file`"):
+            await asyncio.to_thread(open_lake(environment).files().part, "s3://icefleet/anything", 0, 4)
         with pytest.raises(CatalogRefused, match=rf"https://127\.0\.0\.1:{catalog.port}.*TLS.*`ca_file`"):
             await asyncio.to_thread(open_lake(environment).check)
 
