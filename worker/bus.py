@@ -1,6 +1,7 @@
 """The client of NATS, by itself: what only listens need not load the other drivers."""
 
-from activities.clients.bus import Bus, BusSettings
+from activities.clients.bus import Bus
+from activities.clients.buslogin import BusSettings
 from activities.core.credentials import NO_TLS, Secret
 from worker.config import Environment
 from worker.config_secrets import asked
