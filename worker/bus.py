@@ -1,6 +1,7 @@
 """The client of NATS, by itself: what only listens need not load the other drivers."""
 
-from activities.clients.bus import Bus, BusSettings
+from activities.clients.bus import Bus
+from activities.clients.buslogin import BusSettings
 from activities.core.credentials import NO_TLS, Secret
 from worker.config import Environment
 from worker.config_secrets import asked
@@ -21,4 +22,6 @@ def bus_settings(environment: Environment) -> BusSettings:
         if (secret := getattr(nats, name)) is not None:
             login[name] = asked(secret)
     tls = nats.tls.files() if nats.tls is not None else NO_TLS
-    return BusSettings(url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login, tls=tls)
+    return BusSettings(
+        url=nats.url, stream=nats.stream, replicas=nats.replicas, login=login, tls=tls, inbox=nats.inbox_prefix
+    )

@@ -91,6 +91,8 @@ class Nats(Part):
     url: Address
     stream: Name = "ICEFLEET"
     replicas: Positive = 1
+    inbox_prefix: Name = "_INBOX"
+    """What answers come to: with one for each role, none hears what another is told."""
     user: Text | None = None
     password: HeldSecret | None = Field(default=None, alias="password_env")
     token: HeldSecret | None = Field(default=None, alias="token_env")

@@ -103,7 +103,8 @@ class _Probe:
         return ""
 
     async def _metadata(self) -> str:
-        found = await self._store.head(self._key("created"))
+        await self._store.create(self._key("described"), b"first", FIRST)
+        found = await self._store.head(self._key("described"))
         return "" if found is not None and found.recipe == FIRST else "they are not kept"
 
     async def _upload(self) -> str:

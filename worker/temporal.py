@@ -9,8 +9,9 @@ from temporalio.runtime import Runtime
 from temporalio.service import TLSConfig
 
 from activities.core.credentials import is_tls_trouble, tls_advice
+from activities.core.faults import BadConfig
 from worker.config import Environment, Temporal
-from worker.config_secrets import FileSecret
+from worker.config_secrets import FileSecret, unreadable
 from worker.interceptors import FleetInterceptor
 
 KEY_SECONDS = 60
@@ -63,6 +64,8 @@ def tls_config(temporal: Temporal) -> TLSConfig | bool:
 
 
 def _read(path: str) -> bytes | None:
+    if path and (wrong := unreadable(path)):
+        raise BadConfig(wrong)
     return Path(path).read_bytes() if path else None
 
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nats
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
@@ -17,7 +16,8 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from opentelemetry.trace import SpanKind
 
 from activities import spans
-from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
+from activities.clients.buslogin import BusClient, BusSettings, login_of
+from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import BusRefused, BusUnavailable, Fault
 
 WRONG_LAST_SEQUENCE = 10071
@@ -29,22 +29,6 @@ HEARD_WITHIN_SECONDS = 60
 """A message that somebody follows comes again when nobody has heard it so long after it came."""
 HEARD_AT_ONCE = 100
 FOREIGN_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class BusSettings:
-    """How to reach NATS, and the stream that holds our events."""
-
-    url: str
-    stream: str
-    replicas: int
-    subjects: tuple[str, ...] = ("icefleet.*.snapshot.>", "icefleet.*.finding.>")
-    login: Mapping[str, Secret] = field(default_factory=dict)
-    """How to log in: `user` and `password`, `token`, `credentials` (the text of a `.creds` file) or `nkey` (a seed)."""
-    tls: Tls = NO_TLS
-
-    def __repr__(self) -> str:
-        return f"BusSettings({self.url}, {self.stream})"
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ class Bus:
             return self._jetstream
         await self.close()
         self._said = None
-        client = _Client()
+        client = BusClient()
         await client.reach(
             self._settings.url,
             connect_timeout=5,
@@ -111,7 +95,8 @@ class Bus:
             max_reconnect_attempts=1,
             reconnect_time_wait=0.2,
             error_cb=self._heard,
-            **_login(self._settings),
+            inbox_prefix=self._settings.inbox,
+            **login_of(self._settings),
         )
         self._client = client
         jetstream = self._client.jetstream(timeout=ANSWER_SECONDS)
@@ -334,41 +319,3 @@ def _covers(pattern: str, subject: str) -> bool:
         if number >= len(words) or words[number] == ">" or one not in {"*", words[number]}:
             return False
     return len(patterns) == len(words)
-
-
-class _Client(Client):
-    """NATS begins in plain text and says itself whether TLS follows: who asked for TLS must not go on without."""
-
-    async def reach(self, url: str, **options: Any) -> None:
-        """Connect, or leave nothing behind. Closing in the usual way would wait for ever after a failed handshake."""
-        try:
-            await self.connect(url, **options)
-        except BaseException:
-            if self._transport is not None:
-                self._transport.close()
-            raise
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library calls it
-        at = self._current_server
-        if initial_connection and at is not None and at.uri.scheme == "tls" and not info.get("tls_required"):
-            raise BusRefused(
-                f"NATS {at.uri.netloc} speaks no TLS, which the address in environments.yaml demands; nobody logs in "
-                "in plain text: let the server demand TLS, or mend nats.url"
-            )
-        await super()._process_info(info, initial_connection)
-
-
-def _login(settings: BusSettings) -> dict[str, Any]:
-    """How the library is told who is there, and by which certificates."""
-    told: dict[str, Any] = {name: reveal(secret) for name, secret in settings.login.items()}
-    if "credentials" in told:
-        told["user_credentials"] = RawCredentials(told.pop("credentials"))
-    if "nkey" in told:
-        told["nkeys_seed_str"] = told.pop("nkey")
-    tls = settings.tls
-    if tls != NO_TLS:
-        context = ssl.create_default_context(cafile=tls.ca_file or None)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-        told |= {"tls": context, **({"tls_hostname": tls.server_name} if tls.server_name else {})}
-    return told

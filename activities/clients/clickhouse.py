@@ -319,7 +319,8 @@ class ClickHouse:
         except Fault:
             raise
         except Error as answered:
-            self._look_at_certificates(answered)
+            if answered.code is None:  # else it is the server that tells of somebody
+                self._look_at_certificates(answered)
             raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
             raise SourceUnavailable(f"{self._where}: {strange}") from strange
@@ -328,6 +329,9 @@ class ClickHouse:
         except CUT as away:
             self._look_at_certificates(away)
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
+        except OSError as wrong:
+            # What is left are files of certificates that are none.
+            raise SourceRefused(f"{self._where}: {wrong}; {tls_advice('that cluster')}") from wrong
 
     def _look_at_certificates(self, failed: Exception) -> None:
         if self._settings.secure and is_tls_trouble(failed):

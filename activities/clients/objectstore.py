@@ -114,7 +114,8 @@ class ObjectStore:
         client = session.client(
             "s3", endpoint_url=self._settings.endpoint, config=config, verify=self._settings.ca_file or None
         )
-        self._s3 = await self._stack.enter_async_context(client)
+        async with self._named(""):  # it reads the file of authorities
+            self._s3 = await self._stack.enter_async_context(client)
         trace_requests(self._s3)
         return self
 

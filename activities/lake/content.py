@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
+from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import ObjectRefused, StoreRefused, StoreUnavailable
 from activities.lake.storage import is_refusal
 
@@ -128,6 +129,9 @@ def named(path: str) -> Iterator[None]:
     except FileNotFoundError as gone:
         raise ObjectRefused(f"object {path} is not there") from gone
     except (pa.ArrowInvalid, OSError) as wrong:
+        if is_tls_trouble(wrong):
+            said = f"object {path} cannot be read: no connection by TLS: {wrong}; {tls_advice('storage')}"
+            raise StoreRefused(said) from wrong
         if is_refusal(wrong):
             raise StoreRefused(f"object {path} cannot be read: {wrong}; grant the rights") from wrong
         if _OF_THE_STORE in str(wrong):

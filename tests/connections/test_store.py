@@ -10,7 +10,7 @@ from activities.clients import storekeys
 from activities.core.faults import CatalogRefused, StoreRefused
 from deploy.local.environment import S3_ACCESS_KEY, S3_SECRET_KEY
 from support.authority import server_context
-from support.faultproxy import AnswerInstead, HttpFaults
+from support.faultproxy import Answer, AnswerInstead, HttpFaults
 from support.s3dialect import Unconditional
 from support.tlsproxy import TlsProxy
 from worker.destination_check import FOLDER, check_destination
@@ -89,6 +89,8 @@ async def test_a_certificate_that_will_not_do_is_refused_and_named_with_the_addr
         async with open_store(environment) as store:
             with pytest.raises(StoreRefused, match=rf"https://127\.0\.0\.1:{s3.port}.*TLS.*`ca_file`"):
                 await store.check()
+        with pytest.raises(StoreRefused, match=r"object s3://icefleet/anything.*TLS.*`ca_file`"):
+            await asyncio.to_thread(open_lake(environment).files().part, "s3://icefleet/anything", 0, 4)
         with pytest.raises(CatalogRefused, match=rf"https://127\.0\.0\.1:{catalog.port}.*TLS.*`ca_file`"):
             await asyncio.to_thread(open_lake(environment).check)
 
@@ -134,6 +136,42 @@ async def test_without_keys_in_config_those_of_the_role_count_for_objects_and_fo
             assert await store.create(store.key(path), b"here", "")
             assert await asyncio.to_thread(files.part, path, 0, 4) == b"here"
             await store.delete(store.key(path))
+    storekeys.store_session.cache_clear()
+    storekeys._role.cache_clear()
+
+
+async def test_a_role_is_taken_on_by_web_identity_for_objects_and_for_files(fleet, configure, tmp_path, monkeypatch):
+    said = (
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>"
+        "<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>of the role"
+        "</SessionToken><Expiration>2124-01-01T00:00:00Z</Expiration></Credentials>"
+        "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+    (tmp_path / "token").write_text("of the service account", encoding="utf-8")
+    async with HttpFaults(1) as issuer, HttpFaults(fleet.stack.ports["s3"]) as s3:
+        asked = issuer.on(Answer(200, said.encode(), "text/xml"), method="POST", times=None)
+        for name, value in {
+            "AWS_ROLE_ARN": "arn:aws:iam::1:role/icefleet",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{issuer.port}",
+            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        storekeys.store_session.cache_clear()
+        storekeys._role.cache_clear()
+        here = {"endpoint": f"http://127.0.0.1:{s3.port}", "access_key_env": None, "secret_key_env": None}
+        environment = configure(storage=here)
+        async with open_store(environment) as store:
+            with pytest.raises(StoreRefused):  # of this role the store knows nothing
+                await store.head("anything")
+        with pytest.raises(StoreRefused):
+            await asyncio.to_thread(open_lake(environment).files().part, "s3://icefleet/anything", 0, 4)
+        sent = [{name.lower(): value for name, value in seen.headers.items()} for seen in s3.seen]
+        assert len(sent) >= 2
+        assert all("Credential=ASIAROLE/" in headers["authorization"] for headers in sent)
+        assert {headers["x-amz-security-token"] for headers in sent} == {"of the role"}
+        assert asked.times_struck == 1
     storekeys.store_session.cache_clear()
     storekeys._role.cache_clear()
 

@@ -167,7 +167,8 @@ class Victims:
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None
         assert answers is not None
-        told = json.dumps({**vars(shop.source), "slot": shop.slot, "failpoint": failpoint})
+        settings = {name: value for name, value in vars(shop.source).items() if name != "tls"}
+        told = json.dumps({**settings, "slot": shop.slot, "failpoint": failpoint})
         orders.write(told.encode() + b"\n")
         await orders.drain()
         assert int(await answers.readline() or -1) == signal.SIGKILL, failpoint

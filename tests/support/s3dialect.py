@@ -37,7 +37,7 @@ class Unconditional:
         if "Expect" in request.headers:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        body, url = await request.read(), f"http://{HOST}:{self._target}{request.raw_path}"
+        body, url = await request.content.read(), f"http://{HOST}:{self._target}{request.raw_path}"
         kept = {
             name: value
             for name, value in request.headers.items()

@@ -31,6 +31,7 @@ FIRST = (
     "tests/faults/",
     "tests/mirrors/",
     "tests/e2e/",
+    "tests/connections/",
     "tests/deploy/",
     "tests/benchmarks/",
     "tests/workflows/",
