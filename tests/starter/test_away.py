@@ -36,7 +36,6 @@ def run(*words: str) -> Said:
         (("compare", "local:mainnet.canonical_execution_block", "s3://icefleet"), "CATALOG"),
         (("upkeep", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("temporal", "init"), "TEMPORAL"),
-        (("worker",), "TEMPORAL"),
         (("schedules", "list"), "TEMPORAL"),
         (("schedules", "apply", "--yes"), "TEMPORAL"),
         (("tables",), "CATALOG"),
