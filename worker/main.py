@@ -1,7 +1,7 @@
 """A worker: it takes requests, loops and their activities off its task queues until it is told to stop."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,8 +38,6 @@ class Serving:
     """How long what runs may go on once the process is told to stop."""
     version: WorkerDeploymentVersion | None = None
     """Of which deployment it is a part, if workers are versioned."""
-    render: Callable[[], bytes] | None = None
-    """The metrics as Prometheus reads them, for `/metrics`; none: there are none."""
     failpoints: Sequence[str] = ()
     """Where it dies by SIGKILL, for crash tests: `after-commit`, or `after-commit:3`."""
 
@@ -57,7 +55,7 @@ async def run_worker(settings: Settings, environment: str, how: Serving | None =
     serving = served(settings, environment, how.kinds)
     resolved = settings.environment(environment)
     async with AsyncExitStack() as opened:
-        monitor = opened.enter_context(Monitor(how.listen, render=how.render))
+        monitor = opened.enter_context(Monitor(how.listen))
         found, trouble = await find_temporal(resolved)
         client = cast(Client, found)  # without one, the look around is all that comes
         rooms = await opened.enter_async_context(open_rooms(settings, environment, client, serving))
