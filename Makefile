@@ -8,8 +8,8 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge figures lint format \
-	proto lock up down clean
+.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
+	soak figures lint format proto alerts histories lock up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ format: $(STAMP) ## let ruff format and mend what it can
 proto: $(STAMP) ## generate the Python beside the .proto files
 	@cd proto && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. icefleet/v1/*.proto
 
+histories: $(STAMP) ## record the histories of every workflow that tests/replay replays, before a version is released
+	@$(BIN)/python tests/replay/record.py
+
 lock: $(STAMP) ## resolve the dependencies again into requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
@@ -69,8 +72,19 @@ bench-ingest: $(STAMP) ## measure changes from PostgreSQL to committed changelog
 bench-merge: $(STAMP) ## measure merges into mirrors of 1 and 10 million rows, and reads of them; SCALE=0.1 shrinks, LARGE=1 adds 100 million
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/merge.py
 
+bench-fleet: $(STAMP) ## measure 1 to 8 workers, drains, telemetry, start and memory of idle workers; SCALE=0.1 shrinks the run
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/fleet.py
+
+soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and histories stay flat, with a plot: make soak MINUTES=10
+	@MINUTES="$(or $(MINUTES),60)" PYTHONPATH=benchmarks $(BIN)/python benchmarks/soak.py
+
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
+
+alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
+	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
+	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
+	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
 
 up: $(STAMP) ## start the embedded stack and a worker
 	@$(BIN)/icefleet local up --worker

@@ -73,6 +73,7 @@ async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple
             headers_of(event),
             message_id=event_id(event),
             after=after,
+            traceparent=event.traceparent,
         )
         announced_told(event.committed_at.ToMilliseconds())
         await failpoints.reach("after-announce")

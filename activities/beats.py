@@ -5,17 +5,23 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from temporalio import activity
 
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.waits import watch_waits
 from activities.core.faults import Fault
-from activities.transfer import Transfer
 
 BEATS_PER_TIMEOUT = 12
 UNTIMED_PAUSE_SECONDS = 5
+
+
+class Growing(Protocol):
+    """Where a result goes."""
+
+    size: int
+    """Bytes so far, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class _Running:
     clickhouse: ClickHouse
     query_id: str
     partition: str
-    pending: Transfer
+    pending: Growing
 
 
 class Beats:
@@ -46,7 +52,7 @@ class Beats:
             await asyncio.gather(self._beating, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def query(self, clickhouse: ClickHouse, partition: str, pending: Transfer) -> AsyncIterator[str]:
+    async def query(self, clickhouse: ClickHouse, partition: str, pending: Growing) -> AsyncIterator[str]:
         """An id for a query whose progress is told while it runs, and which is killed when it is given up."""
         running = self._running = _Running(clickhouse, f"icefleet-{uuid.uuid4()}", partition, pending)
         try:

@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from activities import failpoints
@@ -15,10 +16,11 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import CompactReport, MirrorInput
 from activities.core.compactplan import Chosen
 from activities.core.faults import CommitConflict
+from activities.core.index import nothing
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.compaction import Rewritten, chosen_files, delta_of, rewrite
+from activities.lake.compaction import Rewritten, chosen_files, delta_of, fits_moves, rewrite
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.indexstore import MirrorIndex
@@ -91,12 +93,14 @@ class _Compaction:
     async def run(self) -> CompactReport:
         found = self._found
         index = await self._index()
+        # Without an index nobody wants to know where rows went.
+        keyed = index is not None and not fits_moves(index, found.chosen.files)
         with tempfile.TemporaryDirectory(prefix="icefleet-compact-") as directory:
             work = (self._config, found.mirror, self._context.lake.files(), found.files, Path(directory))
-            rewritten = await undisturbed(rewrite, *work)
+            rewritten = await undisturbed(partial(rewrite, keyed=keyed), *work)
             stored = await self._stored(rewritten)
             await failpoints.reach("compact-after-write")
-            pointer = await self._staged(index, rewritten, stored)
+            pointer = await self._staged(index, rewritten, stored, keyed=keyed)
         dangling = await asyncio.to_thread(dangling_deletes, found.mirror.table, found.live)
         delta = delta_of(found.mirror, rewritten, stored, found.files, dangling, self._summary(rewritten, pointer))
         await failpoints.reach("compact-before-commit")
@@ -106,7 +110,7 @@ class _Compaction:
             snapshot_id=str(done.snapshot_id),
             files_before=len(found.files),
             files_after=len(rewritten.files),
-            rows=len(rewritten.keys),
+            rows=rewritten.rows,
             bytes=sum(one.size for one in found.chosen.files),
             more=found.chosen.more,
         )
@@ -125,30 +129,33 @@ class _Compaction:
         return {ordinal: paths[key] for ordinal, key in keys.items()}
 
     async def _staged(
-        self, index: MirrorIndex | None, rewritten: Rewritten, stored: Mapping[int, str]
+        self, index: MirrorIndex | None, rewritten: Rewritten, stored: Mapping[int, str], *, keyed: bool
     ) -> IndexPointer | None:
         if index is None:
             return None
-        with await undisturbed(self._stage, index, rewritten, stored) as staged:
+        with await undisturbed(partial(self._stage, keyed=keyed), index, rewritten, stored) as staged:
             key = self._key("index", "puffin")
             path = await store_object(self._context.store, self._context.lake.files(), key, staged.path)
             return staged.pointer(path)
 
-    def _stage(self, index: MirrorIndex, rewritten: Rewritten, stored: Mapping[int, str]) -> StagedIndex:
+    def _stage(
+        self, index: MirrorIndex, rewritten: Rewritten, stored: Mapping[int, str], *, keyed: bool
+    ) -> StagedIndex:
         numbers = {path: number for number, path in index.files.items()}
         gone = {one.path for one in self._found.files}
         kept = {path: file for path, file in self._found.live.items() if path not in gone}
         return stage(
             index,
-            rewritten.entries(index.next_file),
+            rewritten.entries(index.next_file) if keyed else nothing(),
             new_files={index.next_file + ordinal: path for ordinal, path in stored.items()},
             gone_files={numbers[path] for path in gone},
             tombstone_cut=0,  # forgetting is for merges, which say so in the watermark
-            live_rows=live_row_count(kept) + len(rewritten.keys),
+            live_rows=live_row_count(kept) + rewritten.rows,
+            moves=None if keyed else rewritten.moves(numbers, index.next_file),
         )
 
     def _summary(self, rewritten: Rewritten, pointer: IndexPointer | None) -> dict[str, str]:
-        counts = {"compacted-files": len(self._found.files), "compacted-rows": len(rewritten.keys)}
+        counts = {"compacted-files": len(self._found.files), "compacted-rows": rewritten.rows}
         return mirror_summary(self._found.watermark, pointer, counts)
 
     def _key(self, kind: str, ending: str) -> str:

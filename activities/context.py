@@ -13,6 +13,7 @@ from activities.contracts.adopt import AdoptInput
 from activities.contracts.backfill import EstimateInput
 from activities.contracts.export import CommitInput, ExportLimits, PartitionsInput, PlanInput, TableInput
 from activities.contracts.orphans import OrphansInput
+from activities.core.queues import QueueNames
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
@@ -35,6 +36,7 @@ class ExportContext:
     lake: Lake
     bus: Bus
     temporal: Client
+    queues: QueueNames
     limits: ExportLimits
     key_prefix: str
     """What stands before every object key; usually nothing."""
@@ -42,6 +44,8 @@ class ExportContext:
     """Where the bucket's objects are public; empty when they are not."""
     partitions_per_plan: int
     part_size_bytes: int
+    rows_per_query: int
+    """Rows that small partitions may have together to be read with one query."""
     look_back_days: int
     recheck_empty_days: int
     named_collection: str

@@ -5,12 +5,14 @@ here they only get Temporal's form, so that the UI shows their name, their messa
 comes out of an activity is a mistake of ours, and is called a `Bug`.
 """
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 from temporalio.service import RPCError
 
@@ -58,10 +60,20 @@ def faults_named(
             raise to_application_error(fault) from fault
         except FailureError:
             raise  # in Temporal's form already: an input that was refused, or a cancellation
+        except asyncio.CancelledError:
+            if _stopped_with_its_worker():
+                raise handed_over() from None
+            raise
         except Exception as wrong:  # everything that can go wrong is a fault, so this is ours
             raise to_bug(wrong) from wrong
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], call)
+
+
+def _stopped_with_its_worker() -> bool:
+    """Whether this attempt ends only since its worker does: nobody has cancelled the activity."""
+    details = activity.cancellation_details() if activity.in_activity() else None
+    return details is not None and details.worker_shutdown and not details.cancel_requested
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ OF_EVERYBODY = (
     *(LockTaken, PostgresRefused, PostgresUnavailable),
 )
 """What is wrong with a part that all tables share."""
-TURN_SECONDS = 1.0
+TURN_SECONDS = 5.0
 """So long one holding of the lock begins batches, while more waits: sessions and a turn of the loop take their time."""
 LISTED_TABLES = 100
 CAUSE_LENGTH = 2000

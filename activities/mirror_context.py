@@ -12,6 +12,7 @@ from activities.clients.objectstore import ObjectStore
 from activities.core.faults import BadRequest
 from activities.core.mirrors import MirrorConfig
 from activities.core.names import near
+from activities.core.queues import QueueNames
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
 
@@ -27,6 +28,7 @@ class MirrorContext:
     lake: Lake
     bus: Bus
     temporal: Client
+    queues: QueueNames
     key_prefix: str
     """What stands before every object key; usually nothing."""
     cache_directory: Path

@@ -69,10 +69,10 @@ class PartitionExport:
         task = self.subject.task
         return f"{table_identifier(task.network, task.table)} partition {self.planned.partition}"
 
-    async def stage(self, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
+    async def stage(self, uploads: AsyncExitStack, beats: Beats, file: bytes | None = None) -> "StagedObject":
         """Everything of the object but its name, or the object that an earlier attempt left.
 
-        An upload lives as long as `uploads`.
+        An upload lives as long as `uploads`. Without a `file` that holds the rows the source is asked for them.
 
         Raises:
             ObjectRefused: every key is taken by an object that another recipe made.
@@ -85,15 +85,15 @@ class PartitionExport:
         for key in self._keys() if len(self.lost) < IDS else ():
             if key in self.refused:
                 continue
-            stored = None if self._is_likely_free else await store.head(key)
+            stored = None if self.is_likely_free else await store.head(key)
             if stored is None:
-                return await self._carry(key, uploads, beats)
+                return await self._carry(key, uploads, beats, file)
             if stored.recipe == self.recipe and stored.made >= self.subject.line:
                 return await self._adopt(key, stored)
         raise ObjectRefused(f"{self.name}: every object key for it is taken by an object of another origin")
 
     @property
-    def _is_likely_free(self) -> bool:
+    def is_likely_free(self) -> bool:
         """Whether creating the object is the way to see that its key is taken, which a small one may be made for."""
         return self._is_small and activity.info().attempt == 1 and not self.lost and not self.refused
 
@@ -111,23 +111,31 @@ class PartitionExport:
             return beside
         return [context.key(public_key(config, task.network, self.index)), *beside]
 
-    async def _carry(self, key: str, uploads: AsyncExitStack, beats: Beats) -> "StagedObject":
-        subject, info = self.subject, activity.info()
-        comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
+    async def _carry(
+        self, key: str, uploads: AsyncExitStack, beats: Beats, file: bytes | None = None
+    ) -> "StagedObject":
         async with AsyncExitStack() as own:
-            pending = self._transfer(key)
-            await own.enter_async_context(pending)
-            try:
-                async with beats.query(subject.clickhouse, self.planned.partition, pending) as query_id:
-                    order = Order(self.name, subject.clickhouse, self.query, query_id, comment)
-                    footer = await pending.carry(order)
-            except UnsupportedType as misfit:
-                raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
+            pending: Transfer
+            if file is not None:
+                pending = here = await own.enter_async_context(self._through_here(key))
+                footer = await here.hold(file)
+            else:
+                pending = await own.enter_async_context(self._transfer(key))
+                footer = await self._ask(pending, beats)
             self._check_columns(footer)
             footer.check_longs(self.name)
             # What failed is dropped at once; what is whole lives as long as those that it waits for.
             uploads.push_async_exit(own.pop_all())
         return StagedObject(self, footer, pending)
+
+    async def _ask(self, pending: Transfer, beats: Beats) -> Footer:
+        subject, info = self.subject, activity.info()
+        comment = f"icefleet {self.name} workflow {info.workflow_id} attempt {info.attempt}"
+        try:
+            async with beats.query(subject.clickhouse, self.planned.partition, pending) as query_id:
+                return await pending.carry(Order(self.name, subject.clickhouse, self.query, query_id, comment))
+        except UnsupportedType as misfit:
+            raise UnsupportedType(f"{self.name}: {await self._explained(misfit)}") from misfit
 
     def _transfer(self, key: str) -> Transfer:
         """How the object comes to be.
@@ -137,6 +145,10 @@ class PartitionExport:
         context = self.subject.context
         if context.named_collection and not self._is_small:
             return DirectObject(context, key, self.recipe)
+        return self._through_here(key)
+
+    def _through_here(self, key: str) -> PendingObject:
+        context = self.subject.context
         return PendingObject(context.store, key, self.recipe, context.part_size_bytes)
 
     def _check_columns(self, footer: Footer) -> None:

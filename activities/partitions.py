@@ -5,6 +5,7 @@ from collections import deque
 from contextlib import AsyncExitStack
 from typing import Any
 
+from structlog.contextvars import bound_contextvars
 from temporalio import activity
 
 from activities.beats import Beats
@@ -28,6 +29,7 @@ from activities.export_metrics import step
 from activities.lake.schema import shape_of
 from activities.partition import Counted, PartitionExport, StagedObject, Subject
 from activities.source import read_facts
+from activities.together import Together
 
 SHARED = (SourceBusy, SourceRefused, SourceUnavailable, StoreRefused, StoreUnavailable)
 """What the next partition would meet as well: the others are left out untried."""
@@ -43,10 +45,10 @@ async def export_all(context: ExportContext, task: PartitionsInput) -> list[Expo
     done: dict[str, ExportedPartition] = {}
     faults: list[Fault] = []
     async with Beats(", ".join(names)) as beats:
-        waiting = deque(await _prepare(context, task))
+        waiting, together = deque(await _prepare(context, task)), Together(beats)
         while waiting:
             async with AsyncExitStack() as uploads:
-                staged = await _stage(waiting, uploads, beats, faults)
+                staged = await _stage(waiting, uploads, beats, together, faults)
                 for created in await _create(staged, waiting, faults):
                     done[created.partition] = created
     if faults and not done and len({type(fault) for fault in faults}) == 1:
@@ -82,14 +84,16 @@ async def _prepare(context: ExportContext, task: PartitionsInput) -> list[Partit
 
 
 async def _stage(
-    waiting: deque[PartitionExport], uploads: AsyncExitStack, beats: Beats, faults: list[Fault]
+    waiting: deque[PartitionExport], uploads: AsyncExitStack, beats: Beats, together: Together, faults: list[Fault]
 ) -> list[StagedObject]:
     """As many of those that wait as may be held in memory at once: small objects wait there for their creation."""
     staged: list[StagedObject] = []
     while waiting and sum(one.held for one in staged) < waiting[0].subject.context.part_size_bytes:
         export = waiting.popleft()
         try:
-            staged.append(await export.stage(uploads, beats))
+            file = await together.file_of(export, tuple(waiting))
+            with bound_contextvars(partition=export.planned.partition):
+                staged.append(await export.stage(uploads, beats, file))
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):
@@ -110,7 +114,8 @@ async def _create(
         return created
     for one in staged:
         try:
-            exported = await one.create(counted[one.export.index])
+            with bound_contextvars(partition=one.export.planned.partition):
+                exported = await one.create(counted[one.export.index])
         except Fault as fault:
             faults.append(fault)
             if isinstance(fault, SHARED):

@@ -118,6 +118,15 @@ class PendingObject:
             what = f"{order.name}: the result ended after {self.size} bytes, and is not whole ({broken})"
             raise order.clickhouse.broken(what, self.tail) from broken
 
+    async def hold(self, file: bytes) -> Footer:
+        """Take a whole file, and answer its footer."""
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield file
+
+        await self.take(whole())
+        return read_footer(self._key, self.tail, self.size)
+
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
         """Send everything that `chunks` gives, in parts of equal size."""
         async for chunk in chunks:

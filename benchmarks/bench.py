@@ -128,12 +128,20 @@ def opened(
 
 
 @contextmanager
-def worker_of(environment: str, directory: Path, name: str = "worker") -> Iterator["subprocess.Popen[bytes]"]:
+def worker_of(
+    environment: str,
+    directory: Path,
+    name: str = "worker",
+    *,
+    words: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker that serves an environment and is ready, in a process of its own."""
     log = directory / f"{name}-{environment}.log"
     program = str(Path(sys.executable).with_name("icefleet"))
     with log.open("wb") as output:
-        worker = subprocess.Popen([program, "worker", "-e", environment], stdout=output, stderr=output)
+        command = [program, "worker", "-e", environment, *words]
+        worker = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(variables or {})})
     try:
         wait_for_worker(log)
         yield worker

@@ -60,7 +60,7 @@ def measure(directory: Path, chosen: list[str]) -> list[Figure]:
     """Start everything, and run what was chosen."""
     environments = {DIRECT: direct, scaling.LATE: scaling.late_environment}
     tables = (*SMALL, DIRECT)
-    with opened(directory, tables, last="2024-05-01", narrow=scaling.TABLES, environments=environments) as bench:
+    with opened(directory, tables, last="2024-05-01", narrow=scaling.SERIES.tables, environments=environments) as bench:
         return Benchmarks(bench).run(chosen)
 
 

@@ -47,7 +47,7 @@ from deploy.local.stack import Stack
 from worker.config import Environment, load_settings
 from worker.lake import open_lake
 from worker.temporal import connect_temporal
-from worker.wiring import pipeline_config
+from worker.wiring_cdc import pipeline_config
 
 COMMAND = "make bench-ingest"
 ENVIRONMENT = "local"

@@ -12,7 +12,7 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from activities.contracts.cdc import INSTALL_WORKFLOW, InstallReport, InstallRequest
 from activities.contracts.inputs import write_input
-from worker.wiring import pipeline_config
+from worker.wiring_cdc import pipeline_config
 
 Found = tuple[str, float, str, Literal["lower", "higher"]]
 COMMITS = 30

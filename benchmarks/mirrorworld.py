@@ -38,7 +38,7 @@ from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
 from worker.config import Environment, load_settings
 from worker.temporal import connect_temporal
-from worker.wiring import open_mirrors
+from worker.wiring_mirrors import open_mirrors
 
 ENVIRONMENT = "local"
 MIRRORS = ("m1m", "m10m", "m100m", "reads")

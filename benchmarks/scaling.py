@@ -1,10 +1,10 @@
-"""Throughput of 1, 2 and 4 workers of two slots each, whose store answers 100 ms late.
+"""Throughput of 1, 2, 4 … workers of two slots each, whose store answers late: by 100 ms, or as a series says.
 
 On one machine workers can only be shown to help where they wait: each has two activity slots, and every answer of the
-store comes 100 ms late. That is everything that workers ask of it: objects, the manifests that planning reads, and the
+store comes late. That is everything that workers ask of it: objects, the manifests that planning reads, and the
 metadata that a commit reads and writes. The catalog and ClickHouse answer at once: neither is the store.
 
-Four tables are asked for at once, as a backfill does, so that while one of them plans or commits, which is one step
+Several tables are asked for at once, as a backfill does, so that while one of them plans or commits, which is one step
 after the other and takes one slot, partitions of the others go on. Each loop allows 16 activities: what is short is
 slots. Small partitions share an activity as they do by default (`partitions_per_activity: 16`): what costs this
 machine's cores time, the questions to source and catalog, is asked once for all of them, while each object is still
@@ -19,9 +19,11 @@ take slots from the export.
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,14 +40,35 @@ from worker.temporal import connect_temporal
 LATE = "late"
 """The environment, its task queue, and the prefix of its objects."""
 PORT = "BENCH_LATE_PORT"
-DELAY = 0.1
-"""Seconds."""
-WORKERS = (1, 2, 4)
-TABLES_EACH = 4
-TABLES = tuple(f"late_{workers}_{number}" for workers in WORKERS for number in range(TABLES_EACH))
-HOURS, FIRST_HOURS = 256, 16
-"""Partitions of each table that are measured, and that are there before."""
+FIRST_HOURS = 16
+"""Partitions of each table that are there before."""
 ROWS = 100
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers of workers that are measured one after the other."""
+
+    name: str = "late"
+    """What its tables begin with."""
+    workers: tuple[int, ...] = (1, 2, 4)
+    delay: float = 0.1
+    """Seconds by which the store answers late."""
+    tables_each: int = 4
+    hours: int = 256
+    """Partitions of each table that are measured."""
+
+    def tables_of(self, workers: int) -> list[str]:
+        """The tables of one number of workers."""
+        return [f"{self.name}_{workers}_{number}" for number in range(self.tables_each)]
+
+    @property
+    def tables(self) -> list[str]:
+        """All of them."""
+        return [table for workers in self.workers for table in self.tables_of(workers)]
+
+
+SERIES = Series()
 
 
 def fill(table: str, partitions: int) -> Iterator[str]:
@@ -75,39 +98,70 @@ def late_environment(local: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def speeds(bench: Bench) -> dict[int, float]:
+def speeds(bench: Bench, series: Series = SERIES) -> dict[int, float]:
     """Partitions a second by number of workers."""
-    hours = max(16, int(HOURS * scale()))
-    print(f"filling {len(TABLES)} tables with {FIRST_HOURS + hours} partitions of {ROWS:,} rows …", flush=True)
-    for table in TABLES:
+    hours = max(16, int(series.hours * scale()))
+    print(f"filling {len(series.tables)} tables with {FIRST_HOURS + hours} partitions of {ROWS:,} rows …", flush=True)
+    for table in series.tables:
         for statement in fill(table, FIRST_HOURS + hours):
             bench.sql(statement)
     bench.calm()
     store = urlsplit(bench.settings.environment("local").storage.endpoint).port
     if store is None:
         raise RuntimeError("a store without a port")
-    with late(store, DELAY) as port:
+    with late(store, series.delay) as port:
         os.environ[PORT] = str(port)
-        return {workers: _speed(bench, workers, hours) for workers in WORKERS}
+        return {workers: _speed(bench, workers, series.tables_of(workers), hours) for workers in series.workers}
 
 
-def _speed(bench: Bench, workers: int, hours: int) -> float:
-    tables = [f"late_{workers}_{number}" for number in range(TABLES_EACH)]
+def _speed(bench: Bench, workers: int, tables: Sequence[str], hours: int) -> float:
     with ExitStack() as running:
         for number in range(workers):
             running.enter_context(worker_of(LATE, bench.directory, f"worker-{number}-of-{workers}"))
-        bench.wait(_export(bench, tables, 0, FIRST_HOURS))
-        bench.wait(_idle(bench, tables))
+        bench.wait(export_hours(bench, tables, 0, FIRST_HOURS))
+        bench.wait(idle(bench, tables))
         started = time.perf_counter()
-        bench.wait(_export(bench, tables, FIRST_HOURS, hours))
+        bench.wait(export_hours(bench, tables, FIRST_HOURS, hours))
         seconds = time.perf_counter() - started
-        bench.wait(_idle(bench, tables))  # what follows a commit is not left for the next workers
+        bench.wait(idle(bench, tables))  # what follows a commit is not left for the next workers
     count = hours * len(tables)
     print(f"  {workers} workers: {count:,} partitions of {len(tables)} tables in {seconds:.1f} s", flush=True)
     return count / seconds
 
 
-async def _export(bench: Bench, tables: Sequence[str], first: int, hours: int) -> None:
+def drains(bench: Bench, series: Series, count: int) -> list[float]:
+    """Seconds from SIGTERM to the end of a process, at random moments of an export that another worker goes on with."""
+    [workers] = series.workers
+    tables, hours = series.tables_of(workers), series.hours
+    for table in tables:
+        for statement in fill(table, FIRST_HOURS + hours):
+            bench.sql(statement)
+    bench.calm()
+    store = urlsplit(bench.settings.environment("local").storage.endpoint).port
+    if store is None:
+        raise RuntimeError("a store without a port")
+    took: list[float] = []
+    with late(store, series.delay) as port, ExitStack() as running:
+        os.environ[PORT] = str(port)
+        running.enter_context(worker_of(LATE, bench.directory, "worker-that-stays"))
+        bench.wait(export_hours(bench, tables, 0, FIRST_HOURS))
+        under_way = bench.loop.create_task(export_hours(bench, tables, FIRST_HOURS, hours))
+        for number in range(count):
+            with worker_of(LATE, bench.directory, f"drained-{number}") as worker:
+                bench.wait(asyncio.sleep(random.uniform(1, 4)))  # noqa: S311 - any moment will do
+                if under_way.done():
+                    raise RuntimeError(f"the export ended before worker {number} was drained: nothing to be measured")
+                started = time.perf_counter()
+                worker.terminate()
+                code = worker.wait()
+                took.append(time.perf_counter() - started)
+            if code:
+                raise RuntimeError(f"worker {number} ended with {code}")
+        under_way.cancel()  # what is left is nobody's figure; it ends with the stack
+    return took
+
+
+async def export_hours(bench: Bench, tables: Sequence[str], first: int, hours: int) -> None:
     """So many hours of every table, all asked for at once."""
     environment = bench.settings.environment(LATE)
     client = await connect_temporal(environment)
@@ -131,7 +185,7 @@ def _hour(number: int) -> str:
     return datetime.fromtimestamp(attestations.FIRST_HOUR + number * 3600, UTC).strftime("%Y-%m-%dT%H")
 
 
-async def _idle(bench: Bench, tables: Sequence[str]) -> None:
+async def idle(bench: Bench, tables: Sequence[str]) -> None:
     """Wait until the tables' loops have nothing left to do."""
     client = await connect_temporal(bench.settings.environment(LATE))
     loops = [client.get_workflow_handle(loop_id(LATE, attestations.NETWORK, table)) for table in tables]

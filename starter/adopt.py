@@ -18,13 +18,13 @@ from starter.common import (
     PARTIAL,
     EnvironmentOption,
     JsonOption,
-    errors,
     load_environment,
     run,
     say,
     say_json,
 )
-from starter.export import connect, explain, has_worker, withdraw
+from starter.export import connect, explain, withdraw
+from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment
 
 LISTED = 20
@@ -81,8 +81,7 @@ async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool,
         task_queue=queue,
         result_type=AdoptReport,
     )
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    await say_unserved(client, "the request", queue, upkeep_queue(environment))
     if not wait:
         if json:
             say_json({"workflow_id": handle.id, "loop": loop_id(request.environment, request.network, request.table)})

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -38,12 +39,15 @@ from starter.common import (
     console,
     errors,
     fail,
+    load,
     load_environment,
+    one_line,
     run,
     say,
     say_json,
 )
-from starter.export import CODES, SHRINK_UNFORCED, connect, explain, has_worker
+from starter.export import CODES, SHRINK_UNFORCED, connect, explain
+from starter.unserved import export_queues, say_unserved
 from worker.config import Environment
 
 POLL_SECONDS = 1
@@ -95,16 +99,20 @@ def start(
         dry_run=dry_run,
         max_parallel=max_parallel,
     )
-    resolved = load_environment(environment, "temporal")
-    raise typer.Exit(run(_start(resolved, request, wait=wait or dry_run, json=json)))
+    with one_line():
+        settings = load()
+        resolved = settings.environment(environment, "temporal")
+    queues = export_queues(resolved, settings.sources(environment))
+    raise typer.Exit(run(_start(resolved, request, queues, wait=wait or dry_run, json=json)))
 
 
-async def _start(environment: Environment, request: BackfillRequest, *, wait: bool, json: bool) -> int:
+async def _start(
+    environment: Environment, request: BackfillRequest, queues: Sequence[tuple[str, str]], *, wait: bool, json: bool
+) -> int:
     client = await connect(environment)
     queue = environment.temporal.task_queue
     handle = await start_backfill(client, queue, request)
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the backfill waits for one (icefleet worker)")
+    await say_unserved(client, "the backfill", queue, queues)
     if not wait:
         if json:
             say_json({"workflow_id": handle.id})

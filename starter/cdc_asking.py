@@ -20,8 +20,9 @@ from activities.contracts.cdc import (
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
 from activities.core.names import near
-from starter.common import USAGE, errors, fail, load_environment, run, say, say_json
-from starter.export import connect, explain, has_worker
+from starter.common import USAGE, fail, load_environment, run, say, say_json
+from starter.export import connect, explain
+from starter.unserved import say_unserved
 from worker.config import Environment
 
 
@@ -68,8 +69,7 @@ async def ask(environment: Environment, pipeline: str, workflow: str, request: d
     """Start a door and wait for its report; its failure is said, and ends the command."""
     client = await connect(environment)
     queue = environment.temporal.cdc_task_queue
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: this waits for one (icefleet worker)")
+    await say_unserved(client, "this", queue)
     handle = await client.start_workflow(
         workflow,
         request,
@@ -107,8 +107,7 @@ async def resume_loops(environment: Environment, pipeline: str, loops: list[str]
     for loop in loops:
         await _start(client, environment, pipeline, loop)
         say(f"{loop} of {pipeline} goes on")
-    if not await has_worker(client, environment.temporal.cdc_task_queue):
-        errors.print(f"no worker listens on task queue {environment.temporal.cdc_task_queue} (icefleet worker)")
+    await say_unserved(client, "all of it", environment.temporal.cdc_task_queue)
 
 
 async def _start(client: Client, environment: Environment, pipeline: str, loop: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from activities.core.faults import BadRequest
+from activities.core.faults import BadConfig, BadRequest
 from worker.config import ConfigError, Problem, Settings, load_settings
 
 if TYPE_CHECKING:
+    from worker.destination_check import DestinationReport
     from worker.source_check import SourceReport
 
 USAGE = 2
@@ -36,6 +37,9 @@ Chosen = Annotated[
 Source = Annotated[
     bool, typer.Option("--source", help="Also ask the sources of the environment (else of the default one).")
 ]
+Destination = Annotated[
+    bool, typer.Option("--destination", help="Also try the object store of the environment, by objects it removes.")
+]
 Default = Annotated[str, typer.Option(envvar="ICEFLEET_ENVIRONMENT", hidden=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -50,6 +54,7 @@ def check(
     config_dir: Directory = None,
     environment: Chosen = None,
     source: Source = False,
+    destination: Destination = False,
     as_json: AsJson = False,
     default_environment: Default = "local",
 ) -> None:
@@ -58,6 +63,8 @@ def check(
     Without an environment, secrets that are not set are only mentioned. With --source, every table is held against the
     live source as well: that it and its columns exist, can be told apart and cut, and carried into Iceberg, and that
     every column that looks sensitive has a decision. So are the load and the limits that config asks of the source.
+    With --destination, the bucket is tried as well: objects that are created once, uploads in parts, copies, listings.
+    About 25 MiB are written below its prefix, and removed.
 
     Examples:
       icefleet config check
@@ -66,31 +73,52 @@ def check(
 
       icefleet config check -e production --source
 
+      icefleet config check -e production --destination
+
       icefleet config check --config-dir /etc/icefleet --json
     """
-    reports: list[SourceReport] = []
+    asked = _Asked()
     try:
         settings = load_settings(config_dir)
         problems = settings.unset(environment) if environment else []
-        if source and not problems:
-            reports = _ask_sources(settings, environment or default_environment)
+        if not problems:
+            asked = _ask(settings, environment or default_environment, source=source, destination=destination)
     except ConfigError as error:
         settings, problems = None, error.problems
-    except BadRequest as error:
+    except (BadRequest, BadConfig) as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(USAGE) from None
+        raise typer.Exit(USAGE if isinstance(error, BadRequest) else 1) from None
     if as_json:
-        typer.echo(json.dumps(_report(settings, problems, reports if source else None), indent=2))
+        typer.echo(json.dumps(_report(settings, problems, asked), indent=2))
     elif problems:
         for problem in problems:
             typer.echo(str(problem), err=True)
         typer.echo(_count(len(problems)), err=True)
-    elif reports:
-        _say_sources(reports)
+    elif source or destination:
+        _say_sources(asked.sources or ())
+        _say_destination(asked.destination)
     elif settings is not None:
         _show(settings)
-    if problems or not all(report.ok for report in reports):
+    if problems or not asked.ok:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What sources and destination said; None where they were not asked."""
+
+    sources: "Sequence[SourceReport] | None" = None
+    destination: "DestinationReport | None" = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with them."""
+        return all(report.ok for report in self.sources or ()) and (self.destination is None or self.destination.ok)
+
+
+def _ask(settings: Settings, environment: str, *, source: bool, destination: bool) -> _Asked:
+    sources = _ask_sources(settings, environment) if source else None
+    return _Asked(sources, _try_destination(settings, environment) if destination else None)
 
 
 def _ask_sources(settings: Settings, environment: str) -> "list[SourceReport]":
@@ -98,6 +126,23 @@ def _ask_sources(settings: Settings, environment: str) -> "list[SourceReport]":
     from worker.source_check import check_sources  # noqa: PLC0415
 
     return asyncio.run(check_sources(settings, environment))
+
+
+def _try_destination(settings: Settings, environment: str) -> "DestinationReport":
+    from worker.destination_check import check_destination  # noqa: PLC0415 - as above
+
+    return asyncio.run(check_destination(settings.environment(environment, "storage")))
+
+
+def _say_destination(report: "DestinationReport | None") -> None:
+    if report is None:
+        return
+    for lacking in report.lacks:
+        typer.echo(f"{report.where} lacks {lacking}", err=True)
+    if report.unreachable:
+        typer.echo(report.unreachable, err=True)
+    elif report.ok:
+        typer.echo(f"{report.where}: it can hold a lake")
 
 
 def _say_sources(reports: "Sequence[SourceReport]") -> None:
@@ -118,24 +163,24 @@ def _count(number: int, what: str = "problem") -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _report(
-    settings: Settings | None, problems: Sequence[Problem], sources: "Sequence[SourceReport] | None"
-) -> dict[str, Any]:
+def _report(settings: Settings | None, problems: Sequence[Problem], asked: _Asked) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "ok": not problems and all(source.ok for source in sources or ()),
+        "ok": not problems and asked.ok,
         "problems": [
             {"file": found.file, "line": found.line, "key": found.key, "message": found.message} for found in problems
         ],
     }
-    if sources is not None:
+    if asked.sources is not None:
         report["sources"] = {
             one.source: {
                 "tables": one.tables,
                 "unreachable": one.unreachable,
                 "problems": [asdict(finding) for finding in one.findings],
             }
-            for one in sources
+            for one in asked.sources
         }
+    if asked.destination is not None:
+        report["destination"] = asdict(asked.destination)
     if settings is not None:
         report["environments"] = {name: {"unset": len(settings.unset(name))} for name in settings.names()}
         report["mirrors"] = {

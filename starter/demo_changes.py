@@ -9,7 +9,7 @@ from starter.demo_parts import HEAD, SECONDS, ask, command, hear, print_events, 
 from starter.sql import table_of
 from worker.config import Environment
 from worker.config_cdc import CaptureSource
-from worker.wiring import postgres_settings
+from worker.wiring_cdc import postgres_settings
 
 PIPELINE, TABLE, CHANGELOG = "demo", "public.orders", "cdc.public_orders_changelog"
 CREATE = """CREATE TABLE IF NOT EXISTS public.orders (

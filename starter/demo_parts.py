@@ -50,8 +50,8 @@ async def print_events(environment: Environment, subject: str, heard: set[str]) 
     """Print the events of snapshots as they come, and remember which snapshots they tell of; it never ends."""
     bus = open_bus(environment)
     async with contextlib.aclosing(bus.events(subject, from_start=False)) as events:
-        async for body in events:
-            event = json.loads(body)
+        async for heard_one in events:
+            event = json.loads(heard_one.body)
             console.print(f"[green]event[/] {line_of(event)}")
             heard.add(event["snapshotId"])
 

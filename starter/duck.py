@@ -10,6 +10,7 @@ import duckdb
 
 from activities.core.faults import BadRequest
 from worker.config import Environment
+from worker.lake import current_keys
 
 EXTENSIONS = ("avro", "httpfs", "iceberg")
 """In the order in which they are loaded: iceberg needs avro."""
@@ -24,6 +25,8 @@ class Duck:
         self._duck.execute("SET TimeZone = 'UTC'")
         for name in EXTENSIONS:
             self._load(name)
+        if authorities := environment.storage.tls.files().ca_file:
+            self._duck.execute(f"SET ca_cert_file = {_text(authorities)}")
         self._attach(environment)
 
     def __enter__(self) -> Self:
@@ -88,9 +91,10 @@ class Duck:
     def _attach(self, environment: Environment) -> None:
         storage, catalog = environment.storage, environment.catalog
         where = urlsplit(storage.endpoint)
+        access_key, secret_key, token = current_keys(storage)
         self._duck.execute(
-            f"CREATE SECRET store (TYPE s3, KEY_ID {_text(storage.access_key.get_secret_value())}, "
-            f"SECRET {_text(storage.secret_key.get_secret_value())}, REGION {_text(storage.region)}, "
+            f"CREATE SECRET store (TYPE s3, KEY_ID {_text(access_key)}, SECRET {_text(secret_key)}, "
+            f"{f'SESSION_TOKEN {_text(token)}, ' if token else ''}REGION {_text(storage.region)}, "
             f"ENDPOINT {_text(where.netloc)}, USE_SSL {str(where.scheme == 'https').lower()}, URL_STYLE 'path')"
         )
         login = ""

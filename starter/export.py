@@ -4,17 +4,14 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Self
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
@@ -38,11 +35,13 @@ from starter.common import (
     console,
     errors,
     fail,
-    load_environment,
+    load,
+    one_line,
     run,
     say,
     say_json,
 )
+from starter.unserved import export_queues, has_worker, say_unserved
 from worker.config import Environment
 from worker.temporal import connect_temporal
 
@@ -50,8 +49,6 @@ CODES = {"complete": 0, "nothing_to_do": 0, "dry_run": 0, "partial": PARTIAL, "c
 POLL_SECONDS = 0.5
 QUERY_SECONDS = 5
 WITHDRAW_SECONDS = 120
-POLL_LASTS_SECONDS = 70
-"""How long after its last poll a worker may still be there: it asks again at least once a minute."""
 SHRINK_UNFORCED = "--allow-shrink lets a forced export take from the table what the source has lost: say --force too"
 Handle = WorkflowHandle[Any, ExportReport]
 Show = Callable[[dict[str, Any]], None]
@@ -106,17 +103,21 @@ def export(
         dry_run=dry_run,
         oldest_first=oldest_first,
     )
-    resolved = load_environment(environment, "temporal")
-    code = run(_export(resolved, request, wait=wait or dry_run, json=json))
+    with one_line():
+        settings = load()
+        resolved = settings.environment(environment, "temporal")
+    queues = export_queues(resolved, settings.sources_of(environment, table))
+    code = run(_export(resolved, request, queues, wait=wait or dry_run, json=json))
     raise typer.Exit(code)
 
 
-async def _export(environment: Environment, request: ExportRequest, *, wait: bool, json: bool) -> int:
+async def _export(
+    environment: Environment, request: ExportRequest, queues: Sequence[tuple[str, str]], *, wait: bool, json: bool
+) -> int:
     client = await connect(environment)
     queue = environment.temporal.task_queue
     handle = await start_request(client, queue, request)
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    await say_unserved(client, "the request", queue, queues)
     if not wait:
         if json:
             say_json({"workflow_id": handle.id, "loop": loop_id(request.environment, request.network, request.table)})
@@ -135,11 +136,10 @@ async def _export(environment: Environment, request: ExportRequest, *, wait: boo
 
 async def connect(environment: Environment) -> Client:
     """A client of the environment's Temporal, or one line that says where it was looked for."""
-    temporal = environment.temporal
     try:
         return await connect_temporal(environment)
     except RuntimeError as away:
-        fail(f"Temporal {temporal.address} (namespace {temporal.namespace}) cannot be reached: {away}")
+        fail(f"Temporal {away}")
 
 
 async def start_request(client: Client, queue: str, request: ExportRequest) -> Handle:
@@ -205,19 +205,6 @@ def explain(failed: WorkflowFailureError) -> int:
         return USAGE if cause.type == "BadRequest" else FAILED
     errors.print(f"error: {failed.cause}", markup=False)
     return FAILED
-
-
-async def has_worker(client: Client, queue: str) -> bool:
-    """Whether anybody takes work off the task queue."""
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-    )
-    recently = datetime.now(UTC) - timedelta(seconds=POLL_LASTS_SECONDS)
-    return any(poller.last_access_time.ToDatetime(UTC) > recently for poller in answer.pollers)
 
 
 class Shown(contextlib.AbstractContextManager["Shown"]):

@@ -7,6 +7,8 @@ from importlib import import_module
 
 import typer
 
+from worker.command_spans import of_command
+
 COMMANDS = {
     "demo": "demo",
     "local": "app",
@@ -67,7 +69,8 @@ def main() -> None:
     """
     code = 1
     try:
-        build(sys.argv[1:])()
+        with of_command(sys.argv[1:]):
+            build(sys.argv[1:])()
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

@@ -23,7 +23,8 @@ from activities.contracts.mirrors import (
 )
 from activities.core.names import near
 from starter.common import FAILED, PARTIAL, USAGE, errors, fail, load_environment, say
-from starter.export import connect, explain, has_worker
+from starter.export import connect, explain
+from starter.unserved import mirrors_queue, say_unserved
 from worker.config import Environment
 
 ASKED_AT_ONCE = 20
@@ -138,8 +139,7 @@ async def pause_loops(environment: Environment, names: Sequence[str]) -> bool:
 
 async def _connected(environment: Environment) -> Client:
     client = await connect(environment)
-    if not await has_worker(client, environment.temporal.merge_task_queue):
-        errors.print(f"no worker listens on task queue {environment.temporal.merge_task_queue} (icefleet worker)")
+    await say_unserved(client, "the work", environment.temporal.merge_task_queue, mirrors_queue(environment))
     return client
 
 

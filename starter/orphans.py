@@ -21,7 +21,6 @@ from starter.common import (
     EnvironmentOption,
     JsonOption,
     console,
-    errors,
     fail,
     load,
     one_line,
@@ -29,7 +28,8 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import connect, explain, has_worker, withdraw
+from starter.export import connect, explain, withdraw
+from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment, Settings
 from worker.orphans import FoundOrphan, find_orphans
 from worker.wiring import orphan_age
@@ -121,8 +121,8 @@ def _show(found: list[FoundOrphan], foreign: int, *, json: bool) -> None:
 async def _delete(environment: Environment, wanted: list[OrphansRequest], *, json: bool) -> int:
     client = await connect(environment)
     queue = environment.temporal.task_queue
-    if wanted and not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    if wanted:
+        await say_unserved(client, "the request", queue, upkeep_queue(environment))
     handles = [await _start(client, queue, request) for request in wanted]
     ended = await _wait(client, handles)
     codes = [0]

@@ -16,13 +16,13 @@ from starter.common import (
     INTERRUPTED,
     EnvironmentOption,
     JsonOption,
-    errors,
     load_environment,
     run,
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain, has_worker, withdraw
+from starter.export import CODES, connect, explain, withdraw
+from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment
 
 
@@ -52,8 +52,7 @@ def upkeep(
 async def _upkeep(environment: Environment, request: UpkeepRequest, *, json: bool) -> int:
     client, queue = await connect(environment), environment.temporal.task_queue
     identifier = table_identifier(request.network, request.table)
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    await say_unserved(client, "the request", queue, upkeep_queue(environment))
     handle = await client.start_workflow(
         UPKEEP_WORKFLOW,
         write_input(request),

@@ -21,13 +21,13 @@ from starter.common import (
     EnvironmentOption,
     JsonOption,
     console,
-    errors,
     load_environment,
     run,
     say,
     say_json,
 )
-from starter.export import POLL_SECONDS, QUERY_SECONDS, connect, explain, has_worker, withdraw
+from starter.export import POLL_SECONDS, QUERY_SECONDS, connect, explain, withdraw
+from starter.unserved import say_unserved, verify_queue
 from worker.config import Environment
 
 Handle = WorkflowHandle[Any, VerifyReport]
@@ -68,8 +68,7 @@ async def _verify(environment: Environment, request: VerifyRequest, *, json: boo
         task_queue=queue,
         result_type=VerifyReport,
     )
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    await say_unserved(client, "the request", queue, verify_queue(environment))
     try:
         report = await _follow(handle, identifier, quiet=json)
     except asyncio.CancelledError:

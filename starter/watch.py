@@ -10,6 +10,7 @@ import typer
 
 from starter.common import USAGE, EnvironmentOption, JsonOption, fail, load_environment, run, say
 from worker.bus import open_bus
+from worker.command_spans import heard
 from worker.config import Environment
 
 SUBJECT = re.compile(r"[^\s.]+(\.[^\s.]+)*")
@@ -46,11 +47,12 @@ async def _watch(
     seen = 0
     async with contextlib.aclosing(bus.events(*subjects, from_start=everything)) as events:
         async for event in events:
-            if json:
-                sys.stdout.write(event.decode() + "\n")
-                sys.stdout.flush()
-            else:
-                say(line_of(jsonlib.loads(event)))
+            with heard(event.subject, event.traceparent) as trace:
+                if json:
+                    sys.stdout.write(event.body.decode() + "\n")
+                    sys.stdout.flush()
+                else:
+                    say(line_of(jsonlib.loads(event.body)) + (f"  trace {trace}" if trace else ""))
             seen += 1
             if seen == count:
                 break

@@ -15,7 +15,7 @@ from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
 from worker.loop_status import LoopStatus, look_at_loop
 from worker.temporal import connect_temporal
-from worker.wiring import pipeline_config
+from worker.wiring_cdc import pipeline_config
 
 STARTS = "`icefleet cdc install` or `icefleet cdc resume` starts it"
 RESUMES = "`icefleet cdc resume` starts it"
@@ -174,7 +174,7 @@ async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str
     try:
         client = await connect_temporal(environment)
     except RuntimeError as away:  # what the SDK raises when it cannot connect
-        cause = f"Temporal {environment.temporal.address} cannot be reached: {away}"
+        cause = f"Temporal {away}"
         return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}
     return {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
 

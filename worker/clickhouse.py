@@ -1,7 +1,9 @@
 """The client of a source, by itself: what only asks ClickHouse need not load the other drivers."""
 
 from activities.clients.clickhouse import ClickHouse, ClickHouseSettings
+from activities.core.credentials import NO_TLS
 from worker.config import ClickHouseCluster, Environment, Settings
+from worker.config_secrets import asked
 
 
 def open_clickhouse(settings: Settings, source: str, *, patient: bool = False) -> ClickHouse:
@@ -14,7 +16,8 @@ def open_clickhouse(settings: Settings, source: str, *, patient: bool = False) -
             port=cluster.port,
             secure=cluster.secure,
             user=cluster.user,
-            password=cluster.password.get_secret_value(),
+            password=asked(cluster.password),
+            tls=cluster.tls.files() if cluster.tls is not None else NO_TLS,
             limits=query_limits(cluster),
             export_slots=cluster.export_slots,
             lookup_slots=cluster.lookup_slots,

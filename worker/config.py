@@ -131,7 +131,7 @@ class Settings:
             raise BadRequest(f"table {table!r} has no network {network!r}{near(network, networks)}")
         if source:
             return _resolve(entry, source)
-        feeding = ", ".join(f"`{name}`" for name in self._feeding(environment)) or "no cluster"
+        feeding = ", ".join(f"`{name}`" for name in self.sources(environment)) or "no cluster"
         comes = f" and the table names `source` {', '.join(entry.source)}" if entry.source else ""
         raise BadRequest(
             f"environment {environment!r} does not get table {table!r}: it is fed by {feeding}{comes};"
@@ -179,17 +179,23 @@ class Settings:
         """
         self._known(environment)
         problems = list(self.missing.get(environment, []))
-        for source in self._feeding(environment):
+        for source in self.sources(environment):
             owner, _, cluster = source.partition(".")
             prefix = f"environments.{owner}.clickhouse.{cluster}."
             problems += [problem for problem in self.missing.get(owner, []) if problem.key.startswith(prefix)]
         return list(dict.fromkeys(problems))
 
-    def _feeding(self, environment: str) -> list[str]:
+    def sources(self, environment: str) -> list[str]:
+        """The clusters that feed an environment, each as `<environment>.<cluster>`."""
         return [mapping.source for mapping in self.export_mappings if mapping.destination == environment]
 
+    def sources_of(self, environment: str, table: str) -> list[str]:
+        """The cluster that a table of an environment comes from; nothing of a table that it does not get."""
+        exports = self.exports(environment) if environment in self.names() else []
+        return list({config.source: "" for config, _ in exports if config.name == table})
+
     def _source(self, environment: str, entry: TableEntry) -> str:
-        wanted = (source for source in self._feeding(environment) if not entry.source or source in entry.source)
+        wanted = (source for source in self.sources(environment) if not entry.source or source in entry.source)
         return next(wanted, "")
 
     def _known(self, environment: str) -> None:

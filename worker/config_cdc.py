@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from worker.config_fields import Count, Name, Part, Port, Positive, Secret, Text
+from worker.config_fields import Count, Name, Part, Port, Positive, Text
+from worker.config_secrets import HeldSecret
+from worker.config_tls import ClientTls
 
 
 class Postgres(Part):
@@ -14,8 +16,10 @@ class Postgres(Part):
     port: Port = 5432
     database: Text
     user: Text
-    password: Secret = Field(default=SecretStr(""), alias="password_env")
+    password: HeldSecret = Field(default=SecretStr(""), alias="password_env")
     sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    tls: ClientTls = ClientTls()
+    """Certificates; `sslmode` says whether the server's is looked at."""
 
 
 class CaptureSource(Postgres):
@@ -69,7 +73,7 @@ class Pipeline(Part):
     """How a changelog is called; `{schema}` and `{table}` are those of the source."""
     system_columns: SystemColumnNames = SystemColumnNames()
     out_of_range: Literal["refuse", "null", "clamp"] = "refuse"
-    batch_events: Positive = 100_000
+    batch_events: Positive = 200_000
     batch_bytes: Positive = 64 * 2**20
     """A batch ends before the transaction with which it would have more events, or bytes as the buffer stores them."""
     parallel_tables: Positive = 4

@@ -1,15 +1,17 @@
 """What must hold in the config: one entry against its shape, and entries against each other."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from activities.core.names import near
+from worker.config_connections import connection_problems
 from worker.config_fields import NAME
 from worker.config_files import Node, Problem, Variables, name_of
 from worker.config_models import Environment, ExportMapping
+from worker.config_secrets import parts_of
 from worker.config_tables import Lag, TableNetwork, WrittenTable
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -116,7 +118,7 @@ def _fields(model: type[BaseModel], path: Path) -> list[str]:
     for step in path:
         field = None if here is None else _named(here).get(str(step))
         # below a list or a dict of parts, an index or a name leads to the part itself
-        here = next(_parts(field), None) if field is not None else here
+        here = next(parts_of(field), None) if field is not None else here
     return sorted(_named(here)) if here is not None else []
 
 
@@ -124,16 +126,12 @@ def _named(model: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _parts(argument)
-
-
 def _unknown_key(key: str, known: list[str]) -> str:
     if f"{key}_env" in known:
-        return f"a secret is never written into a file; name the variable that holds it with `{key}_env`"
+        return (
+            f"a secret is never written here; name the variable that holds it with `{key}_env`, or a file with "
+            f"`{key}_file`"
+        )
     return f"unknown key{near(key, known)}"
 
 
@@ -165,7 +163,7 @@ def environment_problems(node: Node) -> Iterator[Problem]:
     for name, value in (node.get("catalog", "properties") or Node(None)).items():
         if any(word in name.lower() for word in _SECRET_WORDS):
             yield value.problem(
-                "a secret is never written into a file; use `credential_env` or `token_env` of the catalog"
+                "a secret is never written here; name its variable with `credential_env` or `token_env` of the catalog"
             )
     transfer = node.get("export", "transfer")
     if transfer is not None and transfer.value == "direct" and node.get("storage", "named_collection") is None:
@@ -176,10 +174,7 @@ def environment_problems(node: Node) -> Iterator[Problem]:
     purge, public = node.get("storage", "purge_url"), node.get("storage", "public_url")
     if purge is not None and purge.value and (public is None or not public.value):
         yield purge.problem("there is nothing to be purged without `public_url`, whose cache this is")
-    for part, one, other in (("catalog", "credential_env", "token_env"), ("nats", "password_env", "token_env")):
-        first, both = node.get(part, one), node.get(part, other)
-        if both is not None and first is not None and both.value is not None and first.value is not None:
-            yield both.problem(f"given beside `{one}`; choose one of the two")
+    yield from connection_problems(node)
 
 
 def shared_storage(environment: Environment, node: Node, others: Iterable[Environment]) -> Iterator[Problem]:

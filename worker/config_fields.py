@@ -11,48 +11,22 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    SecretStr,
-    ValidationInfo,
 )
 from pydantic_core import PydanticCustomError
 
 from activities.core.faults import BadConfig
 from activities.core.iceberg_types import parse_iceberg
-from worker.config_files import Variables
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _PATTERN = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _PUBLIC_URL = re.compile(r"https?://[^/?#'\s]+(?:/[^/?#'\s]+)*")
 _DURATION = re.compile(r"(?:\d{1,6}[smhdw])+", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class Unset(SecretStr):
-    """A secret whose variable nobody has set: an empty one that knows the variable's name."""
-
-    def __init__(self, variable: str) -> None:
-        super().__init__("")
-        self.variable = variable
 
 
 def _wrong(message: str) -> PydanticCustomError:
     # braces would be taken for places to fill in
     return PydanticCustomError("said", "{message}", {"message": message})
-
-
-def _secret(value: Any, info: ValidationInfo) -> SecretStr:
-    """The secret in the variable that the file names; code hands over the secret itself."""
-    if isinstance(value, SecretStr):
-        return value
-    if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
-        # what was written here may be the secret itself: never repeat it
-        raise _wrong("expected the name of an environment variable (letters, digits, `_`)")
-    variables = info.context
-    if not isinstance(variables, Variables):
-        raise TypeError("a secret is looked up in the variables that are handed over as the context")
-    found = variables.get(value)
-    return SecretStr(found) if found else Unset(value)
 
 
 def _name(value: Any) -> str:
@@ -148,7 +122,6 @@ def _positive_duration(value: Any) -> int:
     return seconds
 
 
-Secret = Annotated[SecretStr, PlainValidator(_secret), PlainSerializer(str, when_used="json")]
 Name = Annotated[str, PlainValidator(_name)]
 Whole = Annotated[int, BeforeValidator(whole)]
 Positive = Annotated[int, BeforeValidator(whole), Field(gt=0)]

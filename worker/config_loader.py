@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from activities.core.names import near
 from worker.config_checks import (
@@ -21,13 +21,14 @@ from worker.config_checks import (
     unknown_keys,
     unless_known,
 )
-from worker.config_fields import Unset
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
 from worker.config_load import load_problems
 from worker.config_mirrors import Mirror, duplicate_mirrors, mirror_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
 from worker.config_pipelines import pipeline_problems
+from worker.config_queues import queue_problems
 from worker.config_schedules import Schedules, schedule_problems
+from worker.config_secrets import GivenFile, missing, name_files
 from worker.config_tables import Lag, Privacy, TableEntry, WrittenTable
 
 _PRIVACY_KEYS = ("redaction_sets", "sensitive_patterns")
@@ -73,6 +74,7 @@ class Loader:
         clusters = _clusters(environments) if whole else None
         self._mappings(self._list(root, "export_mappings"), clusters)
         self.problems += load_problems(self.environments, self.mappings, environments)
+        self.problems += queue_problems(self.environments, self.mappings, environments)
         self._read_privacy(root, whole=whole)
         self._tables(self._mapping(root, "groups"), clusters)
         if whole:
@@ -116,10 +118,12 @@ class Loader:
 
     def _environment(self, name: str, node: Node) -> None:
         self.problems += bad_name(name, node)
+        node, problems = name_files(WrittenEnvironment, node)
+        self.problems += problems
         written, _, problems = fit(WrittenEnvironment, node, self.variables)
         self.problems += problems
         self.problems += environment_problems(node)
-        missing = [
+        unset = [
             scalar.problem(self.variables.unset(variable)) for scalar in node.scalars() for variable in scalar.unset
         ]
         if written is not None and not bad_name(name, node):
@@ -130,13 +134,14 @@ class Loader:
                 pipeline_problems(environment, node, self.environments.values()), self.problems
             )
             self.environments[name] = environment
-            missing += self._unset_secrets(written, node)
-        if missing:
-            self.missing[name] = missing
+            unset += self._unset_secrets(written, node)
+        if unset:
+            self.missing[name] = unset
 
     def _unset_secrets(self, part: object, node: Node) -> list[Problem]:
-        if isinstance(part, Unset):
-            return [node.problem(self.variables.unset(part.variable))]
+        if isinstance(part, SecretStr | GivenFile):
+            wrong = "" if node.unset else missing(part, self.variables)
+            return [node.problem(wrong)] if wrong else []
         if isinstance(part, BaseModel):
             fields = type(part).model_fields.items()
             below = {field.alias or name: getattr(part, name) for name, field in fields}

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 
 from worker.config_cdc import Pipeline
-from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Secret, Text, whole
+from worker.config_fields import Address, Count, Name, Part, Port, Positive, PublicUrl, Text, whole
 from worker.config_mirrors import MergeLimits, Mirror
+from worker.config_secrets import HeldSecret
 from worker.config_tables import TableOverride
+from worker.config_tls import Authorities, Tls, TlsOrNot
 
 
 class ClickHouseCluster(Part):
@@ -16,8 +18,10 @@ class ClickHouseCluster(Part):
     host: Text
     port: Port = 8123
     secure: bool = False
+    tls: Tls | None = None
+    """Certificates, where the system's authorities are not enough; only with `secure`."""
     user: Text = "default"
-    password: Secret = Field(default=SecretStr(""), alias="password_env")
+    password: HeldSecret = Field(default=SecretStr(""), alias="password_env")
     database: Text = "default"
     max_execution_time: Positive = 3600
     """Seconds that one query may take."""
@@ -47,13 +51,17 @@ class Storage(Part):
     endpoint: Address
     bucket: Text
     region: Text = "us-east-1"
-    access_key: Secret = Field(alias="access_key_env")
-    secret_key: Secret = Field(alias="secret_key_env")
+    access_key: HeldSecret | None = Field(default=None, alias="access_key_env")
+    """Without keys those of the role count that the worker has: by web identity, of its pod or its machine."""
+    secret_key: HeldSecret | None = Field(default=None, alias="secret_key_env")
+    session_token: HeldSecret | None = Field(default=None, alias="session_token_env")
+    """That of keys which somebody else renews, usually in files."""
+    tls: Authorities = Authorities()
     public_url: PublicUrl = ""
     """Where the world reads the bucket, and a copy of each table's metadata in it; empty if it does not."""
     purge_url: Address | None = None
     """Where the cache in front of `public_url` hears of changed objects: POST of `{"files": [URL, …]}`."""
-    purge_token: Secret | None = Field(default=None, alias="purge_token_env")
+    purge_token: HeldSecret | None = Field(default=None, alias="purge_token_env")
     """The bearer token of those requests."""
     prefix: str = ""
     """What stands before every object key, without slashes at its ends; usually nothing."""
@@ -66,10 +74,13 @@ class Catalog(Part):
 
     uri: Address
     warehouse: Text
-    credential: Secret | None = Field(default=None, alias="credential_env")
+    credential: HeldSecret | None = Field(default=None, alias="credential_env")
     """`client id:client secret`, for OAuth2 client credentials."""
-    token: Secret | None = Field(default=None, alias="token_env")
+    token: HeldSecret | None = Field(default=None, alias="token_env")
+    """A bearer token; one in a file may be replaced at any time."""
     oauth2_server_uri: Address | None = None
+    tls: Authorities = Authorities()
+    """Also those of `oauth2_server_uri`."""
     properties: dict[str, str] = Field(default_factory=dict)
     """Further PyIceberg catalog properties, such as `scope`; secrets are refused here."""
 
@@ -81,10 +92,14 @@ class Nats(Part):
     stream: Name = "ICEFLEET"
     replicas: Positive = 1
     user: Text | None = None
-    password: Secret | None = Field(default=None, alias="password_env")
-    token: Secret | None = Field(default=None, alias="token_env")
-    credentials: Secret | None = Field(default=None, alias="credentials_env")
+    password: HeldSecret | None = Field(default=None, alias="password_env")
+    token: HeldSecret | None = Field(default=None, alias="token_env")
+    credentials: HeldSecret | None = Field(default=None, alias="credentials_env")
     """The text of a `.creds` file (a user JWT and its seed)."""
+    nkey: HeldSecret | None = Field(default=None, alias="nkey_env")
+    """The seed of a user's nkey, `SU…`."""
+    tls: Tls | None = None
+    """Certificates, where the system's authorities are not enough; only with a `tls://` address."""
 
 
 class Temporal(Part):
@@ -97,8 +112,11 @@ class Temporal(Part):
     """Where the loops of `cdc` pipelines wait for workers."""
     merge_task_queue: Text = "icefleet-merge"
     """Where the loops of mirrors do."""
-    tls: bool = False
-    api_key: Secret | None = Field(default=None, alias="api_key_env")
+    upkeep_task_queue: Text = "icefleet-upkeep"
+    """Where upkeep waits; verifications do in `<this>-verify`, what reads whole mirrors in `<this>-mirrors`."""
+    tls: TlsOrNot = None
+    """`true`, or the certificates by which the two know each other."""
+    api_key: HeldSecret | None = Field(default=None, alias="api_key_env")
 
 
 class ExportLimits(Part):
@@ -126,9 +144,12 @@ class ExportLimits(Part):
     suspend_after: Count = 3
     """Failures in a row after which a partition is left out of what is due: a day, doubling up to seven; 0: never."""
     max_concurrent_activities: Positive = 8
+    """Exports and plans of each source cluster that one worker has under way at once."""
     small_partition_rows: Positive = 10_000
     """Partitions of at most this many rows may share an activity, and with it every question but the export itself."""
     partitions_per_activity: Positive = 16
+    rows_per_query: Count = 20_000
+    """Rows that partitions of one activity may have together to be read with one query; 0: each has its own."""
     max_workers: Positive = 4
     """The most workers that are ever started for this environment: what the load on its sources is reckoned with."""
     orphan_age_seconds: Positive | None = None
@@ -140,6 +161,18 @@ class ExportLimits(Part):
     """Upkeep lets a snapshot stay that was the table's state more recently than that: who began to read it may end."""
 
 
+class ControlLimits(Part):
+    """How much one worker does at once of what is short: commits, announcements, requests."""
+
+    max_concurrent_activities: Positive = 16
+
+
+class UpkeepLimits(Part):
+    """How much one worker does at once in each of the queues of upkeep: pages of it, verifications, whole mirrors."""
+
+    max_concurrent_activities: Positive = 4
+
+
 class WrittenEnvironment(Part):
     """One entry of `environments`, as the file has it."""
 
@@ -148,8 +181,10 @@ class WrittenEnvironment(Part):
     catalog: Catalog
     nats: Nats
     temporal: Temporal
+    control: ControlLimits = ControlLimits()
     export: ExportLimits = ExportLimits()
     merge: MergeLimits = MergeLimits()
+    upkeep: UpkeepLimits = UpkeepLimits()
     cdc: dict[str, Pipeline] = Field(default_factory=dict)
     """Pipelines that carry changes of PostgreSQL tables into changelogs, by name."""
     tables: dict[str, TableOverride] = Field(default_factory=dict)

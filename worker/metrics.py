@@ -20,13 +20,14 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from activities.core.faults import BadConfig
+from worker.logs import core_logging
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.metrics.view import View
     from prometheus_client import CollectorRegistry
-    from temporalio.runtime import LoggingConfig, OpenTelemetryConfig, PrometheusConfig, Runtime
+    from temporalio.runtime import OpenTelemetryConfig, PrometheusConfig, Runtime
 
 SECONDS = (0.1, 0.5, 2, 10, 60, 600)
 """Bounds of all our histograms."""
@@ -71,6 +72,10 @@ class Metrics:
             self._provider.shutdown()
 
 
+NO_METRICS = Metrics()
+"""Of a process whose metrics nobody asks for."""
+
+
 @dataclass
 class Asked:
     """What the standard variables ask for."""
@@ -107,22 +112,20 @@ class Asked:
 def set_up_metrics(
     environment: str,
     *,
-    service: str = "icefleet",
+    service: str = "icefleet-worker",
     scraped: bool,
-    logging: "LoggingConfig | None" = None,
     asked: Asked | None = None,
 ) -> Metrics:
     """Make the process tell its metrics, once, before it connects to Temporal.
 
-    `scraped` says whether anybody will ask for `Metrics.render`; OTLP is decided by the variables. `logging` is where
-    Temporal's core logs, by default as it does itself.
+    `scraped` says whether anybody will ask for `Metrics.render`; OTLP is decided by the variables.
 
     Raises:
         BadConfig: Temporal's SDK refuses what the variables say of OTLP.
     """
     asked = asked or Asked()
     if asked.is_disabled or not (scraped or asked.otlp_url):
-        return Metrics()
+        return NO_METRICS
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - off costs nothing
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
@@ -142,7 +145,7 @@ def set_up_metrics(
     metrics.set_meter_provider(provider)
     _tell_worker(version)
     told, url = _temporal(asked, scraped=scraped)
-    runtime = _runtime(environment, told, logging)
+    runtime = _runtime(environment, told)
     return Metrics(runtime, provider, registry, url)
 
 
@@ -201,17 +204,11 @@ def _temporal(asked: Asked, *, scraped: bool) -> tuple["OpenTelemetryConfig | Pr
     ), f"http://{address}/metrics"
 
 
-def _runtime(
-    environment: str, told: "OpenTelemetryConfig | PrometheusConfig", logging: "LoggingConfig | None"
-) -> "Runtime":
-    from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig  # noqa: PLC0415
+def _runtime(environment: str, told: "OpenTelemetryConfig | PrometheusConfig") -> "Runtime":
+    from temporalio.runtime import Runtime, TelemetryConfig  # noqa: PLC0415
 
-    telemetry = TelemetryConfig(
-        logging=logging or LoggingConfig.default,
-        metrics=told,
-        global_tags={"environment": environment},
-        attach_service_name=False,
-    )
+    tags = {"environment": environment}
+    telemetry = TelemetryConfig(logging=core_logging(), metrics=told, global_tags=tags, attach_service_name=False)
     try:
         return Runtime(telemetry=telemetry)
     except ValueError as refused:

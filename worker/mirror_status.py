@@ -20,7 +20,7 @@ from worker.config import Environment
 from worker.lake import open_lake
 from worker.loop_status import LoopStatus, look_at_loop
 from worker.temporal import connect_temporal
-from worker.wiring import mirror_config
+from worker.wiring_mirrors import mirror_config
 
 LOOKED_AT_ONCE = 8
 STARTS = "`icefleet mirrors merge` or `icefleet mirrors resume` starts it, and so does a worker"
@@ -84,7 +84,7 @@ async def _connect(environment: Environment) -> tuple[Client | None, str]:
     try:
         return await connect_temporal(environment), ""
     except RuntimeError as away:  # what the SDK raises when it cannot connect
-        return None, f"Temporal {environment.temporal.address} cannot be reached: {away}"
+        return None, f"Temporal {away}"
 
 
 async def _loop(client: Client | None, away: str, identity: str) -> LoopStatus:

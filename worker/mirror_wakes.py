@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 import structlog
+from opentelemetry.trace import SpanKind
 from temporalio.client import Client
 from temporalio.service import RPCError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random
 
+from activities import spans
 from activities.announcing import snapshot_subject
 from activities.clients.bus import Bus
 from activities.contracts.mirrors import MERGE_SIGNAL
@@ -62,8 +64,10 @@ class MirrorWakes:
     async def _wake_all(self) -> None:
         events = self._bus.follow(durable_name(self._environment.name), list(self._mirrors))
         async with contextlib.aclosing(events):
-            async for subjects in events:
-                await self._start([mirror for subject in subjects for mirror in self._mirrors[subject]], MERGE_SIGNAL)
+            async for heard in events:
+                for subject, traceparent in heard.items():
+                    with spans.message(SpanKind.CONSUMER, subject, traceparent):
+                        await self._start(self._mirrors[subject], MERGE_SIGNAL)
 
     async def _start(self, mirrors: list[str], signal: str) -> None:
         queue = self._environment.temporal.merge_task_queue

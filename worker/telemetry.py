@@ -1,47 +1,56 @@
-"""Logs for people and machines, and trace ids for everything that is done."""
+"""What a process says of itself: logs, traces and crashes, by the standard environment variables."""
 
-import logging
-import sys
+import os
+from collections.abc import Awaitable, Collection, Mapping
+from typing import TypeVar
 
-import structlog
-from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RPCError
 
+from activities.core.faults import BadConfig, Fault
+from worker.crashes import flush_crashes, report, set_up_crashes
+from worker.logs import core_logging, problems_of_logs, set_up_logs
+from worker.traces import flush_traces, problems_of_traces, set_up_traces
 
-def set_up_logs(*, level: int = logging.INFO) -> None:
-    """One line an event: coloured on a terminal, JSON elsewhere. Libraries' loggers go the same way."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-        )
-    )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("botocore", "aiobotocore", "pyiceberg", "urllib3", "aiohttp", "clickhouse_connect", "nats"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+T = TypeVar("T")
 
 
-def set_up_traces(environment: str) -> None:
-    """Give every activity a trace id, which commits and events then carry; spans are kept nowhere by default."""
-    resource = Resource.create({"service.name": "icefleet", "deployment.environment.name": environment})
-    trace.set_tracer_provider(TracerProvider(resource=resource))
+def set_up_telemetry(
+    environment: str, *, service: str, secrets: Collection[str] = (), variables: Mapping[str, str] = os.environ
+) -> None:
+    """Set up logs, traces and crash reports of a process that serves one environment.
+
+    `service` names what it is (`service.name`), `secrets` are never written to a log. `APP_VERSION` is its version.
+
+    Raises:
+        BadConfig: every variable that cannot be understood, at once.
+    """
+    wrong = [*problems_of_logs(variables), *problems_of_traces(variables)]
+    version = variables.get("APP_VERSION", "")
+    try:
+        set_up_crashes(variables.get("SENTRY_DSN", ""), environment=environment, service=service, version=version)
+    except ValueError as none:
+        wrong.append(f"SENTRY_DSN is none: {none}")
+    if wrong:
+        raise BadConfig("\n".join(wrong))
+    set_up_logs(variables, secrets=secrets, service=service)
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=core_logging())), error_if_already_set=False)
+    said = {"service.name": service, "service.version": version, "deployment.environment.name": environment}
+    set_up_traces(variables, {name: value for name, value in said.items() if value})
+
+
+async def watched(work: Awaitable[T]) -> T:
+    """What a process is there for: a mistake of ours that ends it is a crash. What people must mend is not."""
+    try:
+        return await work
+    except (Fault, RPCError, OSError, RuntimeError):  # the SDK raises a bare RuntimeError when it cannot connect
+        raise
+    except Exception as wrong:
+        report(wrong, {})
+        raise
+
+
+def flush_telemetry() -> None:
+    """Send what is still here, for some seconds at most: a process of ours leaves by `os._exit`."""
+    flush_traces()
+    flush_crashes()

@@ -1,20 +1,83 @@
 """The client of Temporal, in a module of its own: what only asks Temporal need not load drivers and a lake library."""
 
-from temporalio.client import Client
-from temporalio.contrib.opentelemetry import TracingInterceptor
-from temporalio.runtime import Runtime
+import asyncio
+import weakref
+from pathlib import Path
 
-from worker.config import Environment
+from temporalio.client import Client
+from temporalio.runtime import Runtime
+from temporalio.service import TLSConfig
+
+from activities.core.credentials import is_tls_trouble, tls_advice
+from worker.config import Environment, Temporal
+from worker.config_secrets import FileSecret
+from worker.interceptors import FleetInterceptor
+
+KEY_SECONDS = 60
+"""How often a key that a file holds is read again."""
+_followed: set[asyncio.Task[None]] = set()
 
 
 async def connect_temporal(environment: Environment, *, runtime: Runtime | None = None) -> Client:
-    """A client of the environment's Temporal; a worker's `runtime` tells what the SDK does (`worker.metrics`)."""
+    """A client of the environment's Temporal; a worker's `runtime` tells what the SDK does (`worker.metrics`).
+
+    Raises:
+        RuntimeError: it cannot be reached, or one side does not take the other's certificate or key; names the address.
+        BadConfig: a file that config names cannot be read.
+    """
     temporal = environment.temporal
-    return await Client.connect(
-        temporal.address,
-        namespace=temporal.namespace,
-        tls=temporal.tls,
-        api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
-        interceptors=[TracingInterceptor()],
-        runtime=runtime,
+    try:
+        client = await Client.connect(
+            temporal.address,
+            namespace=temporal.namespace,
+            tls=tls_config(temporal),
+            api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
+            interceptors=[FleetInterceptor()],
+            runtime=runtime,
+        )
+    except RuntimeError as away:
+        way_out = f"; {tls_advice('temporal')}" if is_tls_trouble(away) else ""
+        raise RuntimeError(
+            f"{temporal.address} (namespace {temporal.namespace}) cannot be reached: {away}{way_out}"
+        ) from away
+    if isinstance(temporal.api_key, FileSecret):
+        _follow(client, temporal.api_key)
+    return client
+
+
+def tls_config(temporal: Temporal) -> TLSConfig | bool:
+    """How Temporal is to be reached by TLS, with what the files hold; False: in plain text.
+
+    Raises:
+        BadConfig: one of them cannot be read.
+    """
+    if temporal.tls is None:
+        return False
+    files = temporal.tls.files()
+    return TLSConfig(
+        server_root_ca_cert=_read(files.ca_file),
+        client_cert=_read(files.cert_file),
+        client_private_key=_read(files.key_file),
+        domain=files.server_name or None,
     )
+
+
+def _read(path: str) -> bytes | None:
+    return Path(path).read_bytes() if path else None
+
+
+def _follow(client: Client, key: FileSecret) -> None:
+    """Let a client that lives long use the key that is in the file by then."""
+    task = asyncio.create_task(_renew(weakref.ref(client), key))
+    _followed.add(task)
+    task.add_done_callback(_followed.discard)
+
+
+async def _renew(client: "weakref.ref[Client]", key: FileSecret) -> None:
+    while True:
+        await asyncio.sleep(KEY_SECONDS)
+        known = client()
+        if known is None:
+            return
+        known.api_key = key.get_secret_value()
+        del known

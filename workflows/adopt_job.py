@@ -32,11 +32,12 @@ class AdoptJob(TableJob[AdoptRequest, AdoptReport]):
     began: bool = False
     cursor: str = ""
 
-    async def serve_page(self) -> None:
+    async def serve_page(self, queue: str) -> None:
         """Look at a page of objects and commit those that are right."""
         page = await workflow.execute_activity_method(
             ExportActivities.adopt_files,
             self.next_page(),
+            task_queue=queue,
             summary=f"files after {self.cursor}" if self.cursor else "the first files",
             **ADOPT,
         )

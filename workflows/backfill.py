@@ -35,6 +35,7 @@ from workflows.backfill_seen import details_of, progress_of, report_of
 from workflows.door import FIRST_REMINDER, WITHDRAWAL, deliver_until, read_answer, told, withdraw
 from workflows.failures import cause_of
 from workflows.policies import ESTIMATE, RESOLVE
+from workflows.queues import queues_of
 
 
 @workflow.defn(name=BACKFILL_WORKFLOW)
@@ -113,9 +114,11 @@ class Backfill:
             if lane.ended:
                 return
             try:
+                queues = await queues_of(asked.environment, lane.table, lane.network)
                 estimate = await workflow.execute_activity_method(
                     ExportActivities.estimate_table,
                     EstimateInput(asked.environment, lane.table, lane.network, write_input(slice_of(asked, lane))),
+                    task_queue=queues.export,
                     summary=lane.name,
                     **ESTIMATE,
                 )

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
 
+from activities.contracts.causes import acting_for, cause
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     LOOP_WORKFLOW,
@@ -33,6 +34,7 @@ from activities.contracts.export import (
 )
 from activities.contracts.findings import SHRUNK, Look, read_look
 from activities.contracts.inputs import bad_request, read_only_input
+from activities.contracts.queues import Queues
 from workflows.after_commit import AfterCommit
 from workflows.export_requests import (
     REMEMBERED_REQUESTS,
@@ -48,6 +50,7 @@ from workflows.export_requests import (
 from workflows.failures import cause_of
 from workflows.findings import Findings
 from workflows.policies import PLAN, commit_policy, export_policy, turn_of
+from workflows.queues import queues_of
 from workflows.table_job import TableJob
 
 T = TypeVar("T")
@@ -74,6 +77,8 @@ class ExportTable:
         self._in_flight: dict[str, str] = {}
         self._pages = 0
         self._looked = False
+        self._queues = Queues("", "", "", "")
+        """Where work of the table waits; asked for before the first page of a run."""
 
     @workflow.run
     async def run(self, *payloads: Any) -> None:
@@ -128,7 +133,8 @@ class ExportTable:
                 await after.stop()
                 await self._findings.stop()
                 await self._admit()  # a withdrawal that came meanwhile is not carried along
-                workflow.continue_as_new(args=[asdict(self._carried())])
+                with acting_for({}):  # requests have traces, which go on; the loop itself has no end
+                    workflow.continue_as_new(args=[asdict(self._carried())])
             await self._serve_page(request)
 
     def _history_is_long(self, request: Underway) -> bool:
@@ -168,12 +174,13 @@ class ExportTable:
 
     async def _serve_page(self, request: Underway) -> None:
         """Plan if need be, export a page, commit it. Only a withdrawal ends a page early."""
-        if self._after is not None and not self._looked and not request.request.dry_run:
-            # A run before this one may have ended between its commit and the announcement.
-            self._looked = True
-            self._after.look()
         self._serving = request
-        self._page = asyncio.create_task(self._page_of(request))
+        with acting_for(request.submitted.cause):
+            if self._after is not None and not self._looked and not request.request.dry_run:
+                # A run before this one may have ended between its commit and the announcement.
+                self._looked = True
+                self._after.look()
+            self._page = asyncio.create_task(self._page_of(request))
         try:
             await self._page
         except (asyncio.CancelledError, ActivityError) as failure:
@@ -192,6 +199,9 @@ class ExportTable:
             self._show()
 
     async def _page_of(self, request: Underway) -> None:
+        if not self._queues.export:
+            state = self._state
+            self._queues = await queues_of(state.environment, state.table, state.network)
         if isinstance(request, TableJob):
             await self._serve_job(request)
         else:
@@ -201,7 +211,7 @@ class ExportTable:
 
     async def _serve_job(self, job: TableJob[Any, Any]) -> None:
         try:
-            await job.serve_page()
+            await job.serve_page(self._queues.upkeep)
         finally:
             if self._after is not None and not job.only_looks:
                 self._after.look()  # a page that failed may have made a snapshot before it did
@@ -232,6 +242,7 @@ class ExportTable:
                 cursor=request.cursor,
                 limit=request.room,
             ),
+            task_queue=self._queues.export,
             summary="look at table and source",
             priority=turn_of(self._urgency(request)),
             **PLAN,
@@ -325,6 +336,7 @@ class ExportTable:
                 exported: list[ExportedPartition] = await workflow.execute_activity_method(
                     ExportActivities.export_partitions,
                     PartitionsInput(state.environment, state.table, state.network, request.submitted.id, group),
+                    task_queue=self._queues.export,
                     summary=summary_of(group),
                     priority=turn_of(self._urgency(request)),
                     **export_policy(plan.limits),
@@ -355,7 +367,8 @@ class ExportTable:
         if request.submitted.requester:
             requester = workflow.get_external_workflow_handle(request.submitted.requester)
             try:
-                await requester.signal(REPORT_SIGNAL, args=[request.submitted.id, report])
+                with acting_for(request.submitted.cause):
+                    await requester.signal(REPORT_SIGNAL, args=[request.submitted.id, report])
             except (ApplicationError, CancelledError) as gone:
                 workflow.logger.info("nobody waits for %s any more: %s", request.submitted.id, gone)
 
@@ -374,7 +387,7 @@ class ExportTable:
             # Whoever came through the door was checked there; an error here would stop the loop for everybody.
             workflow.logger.warning("a request was refused: %s", refused)
         else:
-            self._inbox.append(submitted)
+            self._inbox.append(replace(submitted, cause=cause()))
 
     @workflow.signal(name=WITHDRAW_SIGNAL)
     def withdraw(self, *request_ids: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
 
+from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.cdc import (
     COPIED_SIGNAL,
     INGEST_WORKFLOW,
@@ -61,6 +62,8 @@ class IngestChangelog(PipelineLoop):
         """Whether the last batch left something."""
         self._copies = Copies()
         self._letters: list[LettersRequest] = []
+        self._causes: dict[str, Cause] = {}
+        """Id of a decision → on whose behalf it was heard, in this run."""
         self._answers: dict[str, LettersReport] = {}
         self._unannounced: dict[str, None] = {"": None}
         """Changelogs with something new; the empty name stands for all, where a run before may have ended early."""
@@ -193,6 +196,7 @@ class IngestChangelog(PipelineLoop):
             return
         if not request.id or all(request.id != known.id for known in self._letters):
             self._letters.append(request)
+            self._causes[request.id] = cause()
             self._heard = True
 
     @workflow.signal(name=RESUME_SIGNAL)
@@ -204,13 +208,17 @@ class IngestChangelog(PipelineLoop):
     async def _obey(self) -> None:
         while self._letters:
             request = self._letters[0]
-            report = self._answers.get(request.id) or await self._settle_letters(request)
-            self._letters.pop(0)
-            if request.id:
-                self._answers[request.id] = report
-                for old in list(self._answers)[:-REMEMBERED_ANSWERS]:
-                    del self._answers[old]
-            await self._answer(request, report)
+            with acting_for(self._causes.pop(request.id, {})):
+                await self._decide(request)
+
+    async def _decide(self, request: LettersRequest) -> None:
+        report = self._answers.get(request.id) or await self._settle_letters(request)
+        self._letters.pop(0)
+        if request.id:
+            self._answers[request.id] = report
+            for old in list(self._answers)[:-REMEMBERED_ANSWERS]:
+                del self._answers[old]
+        await self._answer(request, report)
 
     async def _settle_letters(self, request: LettersRequest) -> LettersReport:
         try:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.mirrors import (
     BOOTSTRAP_SIGNAL,
     COMPACT_SIGNAL,
@@ -30,6 +31,7 @@ from workflows.failures import cause_of
 from workflows.mirror_orders import Orders
 from workflows.mirror_upkeep import Compaction, Tidying
 from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
+from workflows.queues import queues_of
 from workflows.steered import SteeredLoop, Trouble
 
 T = TypeVar("T")
@@ -58,6 +60,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._due_at = 0.0
         """When the interval is over, in seconds since 1970."""
         self._woken = True
+        self._woken_by: Cause = {}
+        """The event that came last, if one did."""
         self._doing = ""
         self._last: MergeReport | None = None
         self._last_merge = ""
@@ -90,7 +94,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             except ActivityError as failure:
                 self._compaction.failed_with(failure)
         elif due:
-            await self._merge()
+            with acting_for(self._orders.merge_cause or self._woken_by):
+                await self._merge()
         else:
             await self._rest()
 
@@ -121,6 +126,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._due_at = began + report.interval_seconds
         self._take(report)
         if not report.more:
+            self._woken_by = {}
             await self._orders.answer_merges(OrderReport("done", self._merged()))
 
     def _take(self, report: MergeReport) -> None:
@@ -202,6 +208,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         """Merge what is there now; a changelog's event says so without an order, and waits for no answer."""
         if payloads:
             self._orders.hear(MERGE_SIGNAL, payloads)
+        else:
+            self._woken_by = cause()
         self._woken = self._heard = True
 
     @workflow.signal(name=REBUILD_SIGNAL)
@@ -236,7 +244,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         elif refusal is not None and self._orders.merges_wait:
             self._trouble = None  # somebody wants it now, and will hear what is wrong
         while not self._stopping and (asked := self._orders.next()) is not None:
-            await self._orders.answer(asked, await self._carry_out(asked.what))
+            with acting_for(asked.order.cause):
+                await self._orders.answer(asked, await self._carry_out(asked.what))
 
     def _refusal(self) -> OrderReport | None:
         """Why nothing is merged now; None when nothing is in its way."""
@@ -277,6 +286,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         work = workflow.execute_activity_method(
             MirrorActivities.bootstrap_mirror if again else MirrorActivities.rebuild_index,
             self._mirror(),
+            task_queue=(await queues_of(self._asked.environment)).mirrors,
             summary="ordered",
             **REMAKE,
         )

@@ -6,6 +6,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, CancelledError
 
+from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.inputs import read_input, read_only_input, write_input
 from activities.contracts.mirrors import ANSWER_SIGNAL, MERGE_SIGNAL, MirrorOrder, OrderReport
 
@@ -39,6 +40,12 @@ class Orders:
         """Whether somebody waits for a merge that is to begin."""
         return any(asked.what == MERGE_SIGNAL for asked in self._waiting)
 
+    @property
+    def merge_cause(self) -> Cause:
+        """On whose behalf the next merge is: of who has waited longest for one; nobody's when nobody waits."""
+        waiting = (asked for asked in (*self._merging, *self._waiting) if asked.what == MERGE_SIGNAL)
+        return next((asked.order.cause for asked in waiting), {})
+
     def hear(self, what: str, payloads: tuple[Any, ...]) -> bool:
         """Take an order; False for one that is none, or that is known.
 
@@ -52,7 +59,7 @@ class Orders:
         known = {asked.order.id for asked in (*self._waiting, *self._merging) if asked.order.id}
         if order.id in known:
             return False
-        self._waiting.append(Asked(what, order))
+        self._waiting.append(Asked(what, replace(order, cause=cause())))
         return True
 
     def next(self) -> Asked | None:
@@ -96,7 +103,8 @@ class Orders:
             return
         asking = workflow.get_external_workflow_handle(order.answer_to)
         try:
-            await asking.signal(ANSWER_SIGNAL, self._answers[order.id])
+            with acting_for(order.cause):
+                await asking.signal(ANSWER_SIGNAL, self._answers[order.id])
         except (ApplicationError, CancelledError) as gone:
             workflow.logger.info("nobody waits for %s any more: %s", order.id, gone)
 

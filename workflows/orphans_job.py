@@ -23,11 +23,12 @@ class OrphansJob(TableJob[OrphansRequest, OrphansReport]):
     """What was made before it may go, in seconds since the epoch; 0 until the first page has worked it out."""
     cursor: str = ""
 
-    async def serve_page(self) -> None:
+    async def serve_page(self, queue: str) -> None:
         """Delete for a minute at most."""
         page = await workflow.execute_activity_method(
             ExportActivities.delete_orphans,
             self.next_page(),
+            task_queue=queue,
             summary=f"orphans older than {self.request.older_than}",
             **DELETE_ORPHANS,
         )

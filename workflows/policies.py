@@ -1,47 +1,50 @@
 """How long each activity may take, how often it is tried again, and whose turn it is when workers are busy.
 
-| activity            | tried                | why                                                               |
-|---------------------|----------------------|-------------------------------------------------------------------|
-| list_networks       | for ever             | it only reads config                                              |
-| deliver_request     | for ever             | it only talks to Temporal; a refused request is not retryable     |
-| withdraw_request    | for ever             | it only talks to Temporal                                         |
-| resolve_backfill    | for ever             | it only reads config; a refused request is not retryable          |
-| estimate_table      | 5 times              | the estimate of that table fails, with cause                      |
-| plan_partitions     | 5 times              | a source or catalog that stays away fails the request, with cause |
-| export_partitions   | `partition_attempts` | then the partition is listed as failed and the others go on       |
-| commit_partitions   | `commit_attempts`    | the objects are there: worth waiting for the catalog              |
-| delete_orphans      | 5 times              | what is left is found again by the next request                   |
-| expire_snapshots    | 5 times              | what is left is found again by the next request                   |
-| refresh_public      | 5 times              | the same                                                          |
-| adopt_files         | 5 times              | what is there already is passed over by the next try              |
-| announce_snapshots  | for ever             | an event is late, never lost; nothing waits for it                |
-| look_at_partitions  | 5 times              | a source or catalog that stays away fails the run, with its cause |
-| compare_values      | 5 times              | the same                                                          |
-| publish_metadata    | for ever             | the public copy is late, never lost; nothing waits for it         |
-| publish_findings    | for ever             | the same                                                          |
-| signal_loop         | for ever             | it only talks to Temporal; an unknown pipeline is not retryable   |
-| stop_loops          | for ever             | the same                                                          |
-| install_capture     | 5 times              | whatever was set up stays, and the next try goes on from there    |
-| uninstall_capture   | 5 times              | the same, of what was removed                                     |
-| capture_changes     | for ever             | the log waits, and grows, until somebody reads on                 |
-| watch_slot          | 5 times              | the next minute looks again                                       |
-| ingest_batch        | for ever             | events wait in the buffer; a table's own fault ends no batch      |
-| copy_table          | for ever             | the table's events wait for it                                    |
-| announce_changelogs | for ever             | an event is late, never lost; nothing waits for it                |
-| settle_letters      | 5 times              | the order fails, with its cause; it can be given again            |
-| merge_mirror        | for ever             | changes wait in the changelog                                     |
-| rebuild_index       | for ever             | nothing is merged without an index                                |
-| bootstrap_mirror    | for ever             | somebody waits for it, and readers have the old rows              |
-| compact_mirror      | 5 times              | merges wait meanwhile; the loop comes back to it                  |
-| tidy_mirror         | for ever             | an event is late, never lost; nothing waits for it                |
-| verify_mirror       | 5 times              | a store or catalog that stays away fails the run, with its cause  |
-| tell_trouble        | for ever             | an event is late, never lost; nothing waits for it                |
-| signal_mirror       | for ever             | it only talks to Temporal; an unknown mirror is not retryable     |
+| activity            | queue          | tried                | why                                                    |
+|---------------------|----------------|----------------------|--------------------------------------------------------|
+| find_queues         | control, merge | for ever             | it only reads config; a refusal is not retryable       |
+| list_networks       | control        | for ever             | it only reads config                                   |
+| deliver_request     | control        | for ever             | it only talks to Temporal; a refusal is not retryable  |
+| withdraw_request    | control        | for ever             | it only talks to Temporal                              |
+| resolve_backfill    | control        | for ever             | it only reads config; a refusal is not retryable       |
+| estimate_table      | export         | 5 times              | the estimate of that table fails, with cause           |
+| plan_partitions     | export         | 5 times              | what stays away fails the request, with cause          |
+| export_partitions   | export         | `partition_attempts` | then it is listed as failed and the others go on       |
+| commit_partitions   | control        | `commit_attempts`    | the objects are there: worth waiting for the catalog   |
+| delete_orphans      | upkeep         | 5 times              | what is left is found again by the next request        |
+| expire_snapshots    | upkeep         | 5 times              | what is left is found again by the next request        |
+| refresh_public      | upkeep         | 5 times              | the same                                               |
+| adopt_files         | upkeep         | 5 times              | what is there is passed over by the next try           |
+| announce_snapshots  | control        | for ever             | an event is late, never lost; nothing waits for it     |
+| look_at_partitions  | verify         | 5 times              | what stays away fails the run, with cause              |
+| compare_values      | verify         | 5 times              | the same                                               |
+| publish_metadata    | control        | for ever             | the copy is late, never lost; nothing waits for it     |
+| publish_findings    | control        | for ever             | the same                                               |
+| signal_loop         | cdc            | for ever             | it only talks to Temporal; a refusal is not retryable  |
+| stop_loops          | cdc            | for ever             | the same                                               |
+| install_capture     | cdc            | 5 times              | what was set up stays; the next try goes on from there |
+| uninstall_capture   | cdc            | 5 times              | the same, of what was removed                          |
+| capture_changes     | cdc            | for ever             | the log waits, and grows, until somebody reads on      |
+| watch_slot          | cdc            | 5 times              | the next minute looks again                            |
+| ingest_batch        | cdc            | for ever             | events wait; a table's own fault ends no batch         |
+| copy_table          | cdc            | for ever             | the table's events wait for it                         |
+| announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
+| settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
+| merge_mirror        | merge          | for ever             | changes wait in the changelog                          |
+| rebuild_index       | mirrors        | for ever             | nothing is merged without an index                     |
+| bootstrap_mirror    | mirrors        | for ever             | readers have the old rows meanwhile                    |
+| compact_mirror      | merge          | 5 times              | merges wait meanwhile; the loop comes back to it       |
+| tidy_mirror         | merge          | for ever             | an event is late, never lost; nothing waits for it     |
+| verify_mirror       | mirrors        | 5 times              | what stays away fails the run, with cause              |
+| tell_trouble        | merge          | for ever             | an event is late, never lost; nothing waits for it     |
+| signal_mirror       | merge          | for ever             | it only talks to Temporal; a refusal is not retryable  |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
 
-When all slots are taken, Temporal hands out what waits by its priority: first what is short or ends what has been begun
-(`AT_ONCE`), then what is due and what holds up a table (`DUE`), then everything else. What runs is not interrupted.
+The kinds of queues are those of `activities.contracts.queues`; each has slots of its own in a worker that serves it.
+When all slots of one are taken, Temporal hands out what waits there by its priority: first what is short or ends what
+has been begun (`AT_ONCE`), then what is due and what holds up a table (`DUE`), then everything else. What runs is not
+interrupted.
 """
 
 from datetime import timedelta

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
+from activities.contracts.causes import acting_for
 from activities.contracts.cdc import PAUSE_SIGNAL, RESUME_SIGNAL, STOP_SIGNAL
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import bad_request, read_only_input, write_input
@@ -135,11 +136,14 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
             if self._stopping:
                 return
             # Nothing is awaited between this look at what has arrived and the end: a later signal is the next run's.
-            workflow.continue_as_new(args=[{**write_input(self._asked), "carried": self._carried()}])
-        await self._obey()
+            with acting_for({}):
+                workflow.continue_as_new(args=[{**write_input(self._asked), "carried": self._carried()}])
+        with acting_for({}):
+            await self._obey()
         if not self._stopping and await self._rested():
             self._turns += 1
-            await self._turn()
+            with acting_for({}):  # what a turn does is a trace of its own: the loop has no end
+                await self._turn()
 
     async def _rested(self) -> bool:
         """Rest while the loop is paused or in trouble; False when something was heard meanwhile, to be looked at."""
@@ -158,7 +162,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
         except TimeoutError:
             if self.looks_aside:
                 self._turns += 1
-                await self._look_aside()
+                with acting_for({}):
+                    await self._look_aside()
             return not for_good
         return False
 

@@ -35,8 +35,8 @@ class TableJob(ABC, Generic[AnyRequest, AnyReport]):
         return cls(submitted, read_input(cls.request_shape, submitted.request), cls.report_shape())
 
     @abstractmethod
-    async def serve_page(self) -> None:
-        """Have the next page done, and count what it did."""
+    async def serve_page(self, queue: str) -> None:
+        """Have the next page done by whoever serves that task queue, and count what it did."""
 
     @property
     @abstractmethod

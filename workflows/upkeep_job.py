@@ -37,20 +37,20 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     done: bool = False
     all_purged: bool = True
 
-    async def serve_page(self) -> None:
+    async def serve_page(self, queue: str) -> None:
         """The snapshots, or public keys for a minute."""
         asked = self.request
         if not self.expired:
             task = ExpireInput(asked.environment, asked.table, asked.network, asked.dry_run)
             self.expiry(
                 await workflow.execute_activity_method(
-                    ExportActivities.expire_snapshots, task, summary="old snapshots", **EXPIRE
+                    ExportActivities.expire_snapshots, task, task_queue=queue, summary="old snapshots", **EXPIRE
                 )
             )
             return
         self.took(
             await workflow.execute_activity_method(
-                ExportActivities.refresh_public, self.next_page(), summary="public keys", **REFRESH
+                ExportActivities.refresh_public, self.next_page(), task_queue=queue, summary="public keys", **REFRESH
             )
         )
 

@@ -15,6 +15,7 @@ from activities.contracts.mirrors import (
 )
 from workflows.door import told
 from workflows.policies import COMPARE
+from workflows.queues import queues_of
 
 
 @workflow.defn(name=VERIFY_MIRROR_WORKFLOW)
@@ -35,6 +36,7 @@ class VerifyMirror:
             report: VerifyMirrorReport = await workflow.execute_activity_method(
                 MirrorActivities.verify_mirror,
                 asked,
+                task_queue=(await queues_of(asked.environment)).mirrors,
                 summary=f"{asked.samples} of {asked.ranges} ranges" if asked.samples else "everything",
                 **COMPARE,
             )

@@ -37,6 +37,7 @@ from activities.contracts.verify import (
 from workflows.failures import cause_of
 from workflows.findings import Findings
 from workflows.policies import COMPARE, LOOK
+from workflows.queues import queues_of
 
 PARTITIONS_PER_READ = 32
 PUBLISHING = timedelta(minutes=1)
@@ -115,6 +116,7 @@ class VerifyTable:
         self._progress = _Progress()
         self._reading: list[str] = []
         self._findings = Findings()
+        self._queue = ""
 
     @workflow.run
     async def run(self, *payloads: Any) -> VerifyReport:
@@ -149,6 +151,7 @@ class VerifyTable:
     async def _verify(self) -> VerifyReport:
         request, progress = self._request, self._progress
         pages = 0
+        self._queue = (await queues_of(request.environment, request.table, request.network)).verify
         while True:
             page = await self._look()
             self._show()
@@ -199,6 +202,7 @@ class VerifyTable:
                 first=progress.first,
                 last=progress.last,
             ),
+            task_queue=self._queue,
             summary=f"from {progress.first}" if progress.first else "from the first partition",
             **LOOK,
         )
@@ -226,6 +230,7 @@ class VerifyTable:
                 read = await workflow.execute_activity_method(
                     VerifyActivities.compare_values,
                     ReadInput(request.environment, request.table, request.network, group),
+                    task_queue=self._queue,
                     summary=group[0] if len(group) == 1 else f"{len(group)} partitions from {group[0]}",
                     **COMPARE,
                 )

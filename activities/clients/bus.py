@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +14,11 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from opentelemetry.trace import SpanKind
 
-from activities.core.faults import BusRefused, BusUnavailable
+from activities import spans
+from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
+from activities.core.faults import BusRefused, BusUnavailable, Fault
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NAME_IN_USE = 10058
@@ -35,8 +39,9 @@ class BusSettings:
     stream: str
     replicas: int
     subjects: tuple[str, ...] = ("icefleet.*.snapshot.>", "icefleet.*.finding.>")
-    login: Mapping[str, str] = field(default_factory=dict)
-    """How to log in: `user` and `password`, `token`, or `credentials` (the text of a `.creds` file)."""
+    login: Mapping[str, Secret] = field(default_factory=dict)
+    """How to log in: `user` and `password`, `token`, `credentials` (the text of a `.creds` file) or `nkey` (a seed)."""
+    tls: Tls = NO_TLS
 
     def __repr__(self) -> str:
         return f"BusSettings({self.url}, {self.stream})"
@@ -50,6 +55,16 @@ class LastMessage:
     body: bytes
 
 
+@dataclass(frozen=True)
+class HeardMessage:
+    """A message that somebody listens for."""
+
+    subject: str
+    body: bytes
+    traceparent: str
+    """The trace that it was sent in; empty when its headers name none."""
+
+
 class Bus:
     """A connection that is made when needed and made again when lost."""
 
@@ -58,12 +73,24 @@ class Bus:
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
+        self._said: Exception | None = None
+        """What the library last told of, whose exceptions say less."""
 
     async def close(self) -> None:
         """Flush and leave."""
         if self._client is not None:
             await self._client.close()
             self._client = self._jetstream = None
+
+    async def check(self) -> None:
+        """See that NATS answers and has the stream, which is made if it is not there.
+
+        Raises:
+            BusUnavailable: it cannot be reached.
+            BusRefused: it refuses the login or the stream.
+        """
+        async with self._named():
+            await self._open()
 
     async def _open(self) -> JetStreamContext:
         # Announcements of several tables share this connection: one of them makes it, the others wait.
@@ -74,19 +101,19 @@ class Bus:
         if self._client is not None and self._client.is_connected and self._jetstream is not None:
             return self._jetstream
         await self.close()
-        login: dict[str, Any] = dict(self._settings.login)
-        if credentials := login.pop("credentials", ""):
-            login["user_credentials"] = RawCredentials(credentials)
-        self._client = await nats.connect(
+        self._said = None
+        client = _Client()
+        await client.reach(
             self._settings.url,
             connect_timeout=5,
             allow_reconnect=False,
             # Connecting for the first time goes by these alone, and takes two minutes by default.
             max_reconnect_attempts=1,
             reconnect_time_wait=0.2,
-            error_cb=_quiet,
-            **login,
+            error_cb=self._heard,
+            **_login(self._settings),
         )
+        self._client = client
         jetstream = self._client.jetstream(timeout=ANSWER_SECONDS)
         await self._ensure(jetstream)
         self._jetstream = jetstream
@@ -123,26 +150,30 @@ class Bus:
         return LastMessage(int(message.seq or 0), message.data or b"")
 
     async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, message_id: str, after: int
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        message_id: str,
+        after: int,
+        traceparent: str = "",
     ) -> int:
         """Publish if the subject's newest message is still the one numbered `after` (0: none); answers its number.
+
+        It is told on in the trace of `traceparent`; empty: in the current one.
 
         Raises:
             BusUnavailable: NATS is away, or another announcer was faster: look at the stream again.
             BusRefused: the message is larger than NATS takes.
         """
+        only_if = {"Nats-Msg-Id": message_id, "Nats-Expected-Last-Subject-Sequence": str(after)}
         async with self._named():
             jetstream = await self._open()
             try:
-                acknowledged = await jetstream.publish(
-                    subject,
-                    body,
-                    headers={
-                        **headers,
-                        "Nats-Msg-Id": message_id,
-                        "Nats-Expected-Last-Subject-Sequence": str(after),
-                    },
-                )
+                with spans.message(SpanKind.PRODUCER, subject, traceparent):
+                    every = {**headers, **spans.headers(), **only_if}
+                    acknowledged = await jetstream.publish(subject, body, headers=every)
             except APIError as refused:
                 if refused.err_code == WRONG_LAST_SEQUENCE:
                     raise BusUnavailable(f"another announcer published on {subject} meanwhile") from refused
@@ -202,8 +233,8 @@ class Bus:
             finally:
                 await subscription.unsubscribe()
 
-    async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[bytes]:
-        """Bodies of the messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""
+    async def events(self, *subjects: str, from_start: bool) -> AsyncGenerator[HeardMessage]:
+        """The messages on `subjects` (wildcards allowed), in order, as they come; it never ends by itself."""
         async with self._named():
             jetstream = await self._open()
             policy = DeliverPolicy.ALL if from_start else DeliverPolicy.NEW
@@ -216,12 +247,14 @@ class Bus:
             )
             try:
                 async for message in subscription.messages:
-                    yield message.data
+                    yield HeardMessage(message.subject, message.data, _traceparent(message))
             finally:
                 await subscription.unsubscribe()
 
-    async def follow(self, durable: str, subjects: Sequence[str]) -> AsyncGenerator[set[str]]:
+    async def follow(self, durable: str, subjects: Sequence[str]) -> AsyncGenerator[dict[str, str]]:
         """On which of `subjects` messages have come, also while nobody followed; it never ends by itself.
+
+        With each the `traceparent` of its newest message.
 
         They count as heard once the next ones are asked for, and come again otherwise. Where each follower of that
         name is, is kept by NATS; several of them share what comes. At first only each subject's newest message comes.
@@ -246,7 +279,7 @@ class Bus:
                         await foreign.nak(delay=FOREIGN_SECONDS)
                     known = [one for one in messages if one.subject in subjects]
                     if known:
-                        yield {one.subject for one in known}
+                        yield {one.subject: _traceparent(one) for one in known}
                         for one in known:
                             await one.ack()
             finally:
@@ -272,9 +305,24 @@ class Bus:
         try:
             yield
         except (nats.errors.Error, OSError, TimeoutError) as away:
-            raise BusUnavailable(
-                f"NATS {self._settings.url}, stream {self._settings.stream}: {str(away) or repr(away)}"
-            ) from away
+            raise self._fault(away) from away
+
+    def _fault(self, away: Exception) -> Fault:
+        where, cause = f"NATS {self._settings.url}, stream {self._settings.stream}", away
+        if isinstance(away, nats.errors.NoServersError) and self._said is not None:
+            cause = self._said
+        said = str(cause) or repr(cause)
+        if is_tls_trouble(cause):
+            return BusRefused(f"{where}: no connection by TLS: {said}; {tls_advice('nats')}")
+        return BusUnavailable(f"{where}: {said}")
+
+    async def _heard(self, said: Exception) -> None:
+        """Connection errors reach the caller as exceptions; the library would also log each of them."""
+        self._said = said
+
+
+def _traceparent(message: Msg) -> str:
+    return str((message.headers or {}).get("traceparent", ""))
 
 
 def _covers(pattern: str, subject: str) -> bool:
@@ -288,5 +336,39 @@ def _covers(pattern: str, subject: str) -> bool:
     return len(patterns) == len(words)
 
 
-async def _quiet(_: Exception) -> None:
-    """Connection errors reach the caller as exceptions; the library would also log each of them."""
+class _Client(Client):
+    """NATS begins in plain text and says itself whether TLS follows: who asked for TLS must not go on without."""
+
+    async def reach(self, url: str, **options: Any) -> None:
+        """Connect, or leave nothing behind. Closing in the usual way would wait for ever after a failed handshake."""
+        try:
+            await self.connect(url, **options)
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()
+            raise
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library calls it
+        at = self._current_server
+        if initial_connection and at is not None and at.uri.scheme == "tls" and not info.get("tls_required"):
+            raise BusRefused(
+                f"NATS {at.uri.netloc} speaks no TLS, which the address in environments.yaml demands; nobody logs in "
+                "in plain text: let the server demand TLS, or mend nats.url"
+            )
+        await super()._process_info(info, initial_connection)
+
+
+def _login(settings: BusSettings) -> dict[str, Any]:
+    """How the library is told who is there, and by which certificates."""
+    told: dict[str, Any] = {name: reveal(secret) for name, secret in settings.login.items()}
+    if "credentials" in told:
+        told["user_credentials"] = RawCredentials(told.pop("credentials"))
+    if "nkey" in told:
+        told["nkeys_seed_str"] = told.pop("nkey")
+    tls = settings.tls
+    if tls != NO_TLS:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+        told |= {"tls": context, **({"tls_hostname": tls.server_name} if tls.server_name else {})}
+    return told

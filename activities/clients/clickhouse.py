@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,10 +14,13 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.common import StreamContext
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
+from opentelemetry.trace import Span
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from activities import spans
 from activities.clients.clickhouse_faults import FAILURE_BYTES, broken_stream, failure_in, fault_of
 from activities.clients.waits import waiting_for
+from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
 from activities.core.faults import Fault, ResultIncomplete, SourceBusy, SourceRefused, SourceUnavailable
 from activities.core.query import NEWER_SETTINGS, PINNED_SETTINGS, Query
 from activities.core.settings import ARROW_SETTINGS
@@ -43,7 +47,7 @@ class ClickHouseSettings:
     port: int
     secure: bool
     user: str
-    password: str
+    password: Secret
     limits: Mapping[str, Any]
     """Settings sent with every query: time, memory, threads, and rows and bytes to be read if they are limited."""
     export_slots: int = 4
@@ -52,6 +56,8 @@ class ClickHouseSettings:
     """Further connections, for everything small: plans, counts, progress, and ends of queries."""
     patient: bool = False
     """Whether to wait while the source takes no more queries, until the caller's own time is up."""
+
+    tls: Tls = NO_TLS
 
     def __repr__(self) -> str:
         return f"ClickHouseSettings({self.name}: {self.user}@{self.host}:{self.port})"
@@ -77,14 +83,20 @@ class ClickHouse:
     async def _open(self) -> AsyncClient:
         async with self._opening:
             if self._client is None:
-                settings = self._settings
+                settings, tls = self._settings, self._settings.tls
                 connections = settings.export_slots + settings.lookup_slots
                 self._client = await clickhouse_connect.get_async_client(
                     host=settings.host,
                     port=settings.port,
                     secure=settings.secure,
                     username=settings.user,
-                    password=settings.password,
+                    password=reveal(settings.password),
+                    ca_cert=tls.ca_file or None,
+                    client_cert=tls.cert_file or None,
+                    client_cert_key=tls.key_file or None,
+                    server_host_name=tls.server_name or None,
+                    # With a password the certificate is for the connection alone, and says nothing of the user.
+                    tls_mode="strict" if tls.cert_file and settings.password else None,
                     compress=False,
                     autogenerate_session_id=False,
                     connect_timeout=10,
@@ -94,7 +106,14 @@ class ClickHouse:
                     connector_limit=connections,
                     connector_limit_per_host=connections,
                 )
+            self._log_in(self._client)
             return self._client
+
+    def _log_in(self, client: AsyncClient) -> None:
+        """Let the next request have the password as it is now: it may have been replaced."""
+        if callable(self._settings.password) and "Authorization" in client.headers:
+            login = f"{self._settings.user}:{reveal(self._settings.password)}"
+            client.headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -123,7 +142,7 @@ class ClickHouse:
         """A small answer under the user's own settings, none of ours: to see what they are and what they allow."""
 
         async def ask() -> list[dict[str, Any]]:
-            return await _rows(await self._open(), query, {"log_comment": comment} if comment else {})
+            return await _rows(await self._open(), query, {"log_comment": _traced(comment)} if comment else {})
 
         return await self._patiently(ask)
 
@@ -160,10 +179,11 @@ class ClickHouse:
                 parameters=dict(query.parameters),
                 settings=self._settings_of(client, query_id, comment) | dict(more),
                 fmt=output_format,
+                transport_settings=spans.headers(span),
             )
 
         last = b""
-        async with self._slot():
+        async with self._slot(), _asking("stream", query_id) as span:
             stream = await self._patiently(ask)
             with self._named():
                 try:
@@ -186,16 +206,28 @@ class ClickHouse:
         async def ask() -> None:
             client = await self._open()
             own = {**self._settings_of(client, query_id, comment), **settings}
-            answer = await client.raw_query(query.text, parameters=dict(query.parameters), settings=own)
+            told = spans.headers(span)
+            answer = await client.raw_query(
+                query.text, parameters=dict(query.parameters), settings=own, transport_settings=told
+            )
             if said := failure_in(answer):  # after a first byte, such as that of a header that tells of progress
                 raise fault_of(self._where, None, said, self._settings.limits)
 
-        async with self._slot():
+        async with self._slot(), _asking("write", query_id) as span:
             await self._patiently(ask)
 
     def broken(self, what: str, tail: bytes) -> Fault:
         """The fault that ended a stream whose last bytes are `tail`; `what` says what is wrong with the stream."""
         return broken_stream(self._where, what, failure_in(tail), self._settings.limits)
+
+    async def check(self) -> None:
+        """See that the cluster answers and takes the login.
+
+        Raises:
+            SourceUnavailable: it cannot be reached.
+            SourceRefused: it refuses the login.
+        """
+        await self.rows(Query("SELECT 1"), comment="icefleet worker")
 
     async def command(self, sql: str) -> None:
         """Run a statement that answers nothing: DDL, or an INSERT from a SELECT."""
@@ -246,7 +278,7 @@ class ClickHouse:
         if query_id:
             tags["query_id"] = query_id
         if comment:
-            tags["log_comment"] = comment
+            tags["log_comment"] = _traced(comment)
         return tags
 
     @contextlib.asynccontextmanager
@@ -287,17 +319,39 @@ class ClickHouse:
         except Fault:
             raise
         except Error as answered:
+            self._look_at_certificates(answered)
             raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
             raise SourceUnavailable(f"{self._where}: {strange}") from strange
         except aiohttp.ClientPayloadError as cut:
             raise ResultIncomplete(f"{self._where}: the connection broke in the middle of a result: {cut}") from cut
         except CUT as away:
+            self._look_at_certificates(away)
             raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
+
+    def _look_at_certificates(self, failed: Exception) -> None:
+        if self._settings.secure and is_tls_trouble(failed):
+            way_out = tls_advice("that cluster")
+            raise SourceRefused(f"{self._where}: no connection by TLS: {failed}; {way_out}") from failed
+
+
+@contextlib.asynccontextmanager
+async def _asking(what: str, query_id: str) -> AsyncIterator[Span]:
+    with spans.request(f"clickhouse {what}", **{"db.system.name": "clickhouse", "icefleet.query_id": query_id}) as span:
+        yield span
+
+
+def _traced(comment: str) -> str:
+    """With the trace that the query belongs to, by which its other ends are found."""
+    trace = spans.trace_id()
+    return f"{comment} trace {trace}" if trace else comment
 
 
 async def _rows(client: AsyncClient, query: Query, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    result = await client.query(query.text, parameters=dict(query.parameters), settings=settings)
+    async with _asking("query", str(settings.get("query_id", ""))) as span:
+        result = await client.query(
+            query.text, parameters=dict(query.parameters), settings=settings, transport_settings=spans.headers(span)
+        )
     return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
 

@@ -5,12 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, Self
 
-import aioboto3
 import aiohttp
-from botocore.config import Config
+from aiobotocore.config import AioConfig
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -18,8 +16,12 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    SSLError,
 )
 
+from activities.clients.store_spans import trace_requests
+from activities.clients.storekeys import NO_KEYS, CheckedSession, store_session
+from activities.core.credentials import StoreKeys, is_tls_trouble, tls_advice
 from activities.core.faults import Fault, StoreRefused, StoreUnavailable
 
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -46,7 +48,7 @@ REFUSALS = frozenset(
 All others may pass: `SlowDown`, `ServiceUnavailable`, `InternalError`, `RequestTimeout`, `BadDigest`,
 `ConditionalRequestConflict` (two wrote at once), `NoSuchUpload` (begun anew by the next attempt) and what is unknown.
 """
-WRONG_FOR_GOOD = (NoCredentialsError, PartialCredentialsError, ParamValidationError, InvalidRegionError)
+WRONG_FOR_GOOD = (PartialCredentialsError, ParamValidationError, InvalidRegionError)
 LARGEST_COPY = 2**30
 """Bytes that are copied in one request. S3 takes five times as many, but may need longer than we wait for an answer."""
 RECIPE = "icefleet-recipe"
@@ -60,8 +62,10 @@ class StoreSettings:
     endpoint: str
     bucket: str
     region: str
-    access_key: str
-    secret_key: str
+    keys: StoreKeys | None = None
+    """None: those of the role that this process has."""
+    ca_file: str = ""
+    """Who may have signed the store's certificate; empty: those whom the system knows."""
 
     def __repr__(self) -> str:
         return f"StoreSettings({self.endpoint}/{self.bucket})"
@@ -89,12 +93,6 @@ class ListedObject:
     """Of an upload that is not finished; its size is not known."""
 
 
-@lru_cache(maxsize=16)
-def _session(access_key: str, secret_key: str, region: str) -> aioboto3.Session:
-    """One for all clients of one user: each session reads its own megabytes of what S3 is like, from JSON."""
-    return aioboto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
-
-
 class ObjectStore:
     """One bucket. Use as an async context manager."""
 
@@ -104,16 +102,20 @@ class ObjectStore:
         self._s3: Any = None
 
     async def __aenter__(self) -> Self:
-        session = _session(self._settings.access_key, self._settings.secret_key, self._settings.region)
-        config = Config(
+        session = store_session(self._settings.keys, self._settings.region)
+        config = AioConfig(
+            http_session_cls=CheckedSession,
             retries={"mode": "standard", "max_attempts": 4},
             s3={"addressing_style": "path"},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=64,
         )
-        client = session.client("s3", endpoint_url=self._settings.endpoint, config=config)
+        client = session.client(
+            "s3", endpoint_url=self._settings.endpoint, config=config, verify=self._settings.ca_file or None
+        )
         self._s3 = await self._stack.enter_async_context(client)
+        trace_requests(self._s3)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -315,6 +317,10 @@ class ObjectStore:
             if _code(failed) in REFUSALS:
                 raise StoreRefused(f"{where}: {failed}") from failed
             raise StoreUnavailable(f"{where}: {failed}") from failed
+        except NoCredentialsError as none:
+            raise StoreRefused(f"{where}: {NO_KEYS}") from none
+        except SSLError as untrusted:
+            raise _no_tls(where, untrusted) from untrusted
         except WRONG_FOR_GOOD as wrong:
             raise StoreRefused(f"{where}: {wrong}; mend storage in environments.yaml") from wrong
         except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as away:
@@ -372,6 +378,11 @@ class Upload:
             except ClientError as failed:
                 if _code(failed) not in ABSENT | {"NoSuchUpload"}:
                     raise
+
+
+def _no_tls(where: str, failed: SSLError) -> Fault:
+    kind = StoreRefused if is_tls_trouble(failed) else StoreUnavailable
+    return kind(f"{where}: no connection by TLS: {failed}; {tls_advice('storage')}")
 
 
 def _second(time: datetime) -> int:

@@ -44,13 +44,11 @@ async def pieces(
 
 def _next(pgconn: pq.abc.PGconn) -> PQGen[tuple[bytes, pq.abc.PGresult | None]]:
     """The next piece, for `Connection.wait`; with the result of the COPY when there is no more."""
-    held: list[bytes | memoryview] = []
-    size = 0
-    while size < PIECE_BYTES:
+    held = bytearray()  # a list of rows would be thousands of views, which Python's collector goes through all the time
+    while len(held) < PIECE_BYTES:
         length, row = pgconn.get_copy_data(1)
         if length > 0:
-            held.append(row)
-            size += length
+            held += row
         elif length == 0:
             while not (yield Wait.R):
                 continue
@@ -59,5 +57,5 @@ def _next(pgconn: pq.abc.PGconn) -> PQGen[tuple[bytes, pq.abc.PGresult | None]]:
             result = (yield from generators.fetch_many(pgconn))[0]
             if result.status != pq.ExecStatus.COMMAND_OK:
                 raise errors.error_from_result(result)
-            return b"".join(held), result
-    return b"".join(held), None
+            return bytes(held), result
+    return bytes(held), None

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import errors
 
+from activities import spans
+from activities.core.credentials import NO_TLS, Secret, Tls, is_tls_trouble, reveal, tls_advice
 from activities.core.faults import Fault, PostgresRefused, PostgresUnavailable
 
 MAY_PASS = ("08", "40", "53", "57", "58", "XX")
@@ -32,8 +34,9 @@ class PostgresSettings:
     port: int
     database: str
     user: str
-    password: str
+    password: Secret
     sslmode: str = "prefer"
+    tls: Tls = NO_TLS
 
     def parameters(self) -> dict[str, Any]:
         """What psycopg's `connect` takes; dates and floats are written in one way, whatever the server's defaults."""
@@ -42,8 +45,8 @@ class PostgresSettings:
             "port": self.port,
             "dbname": self.database,
             "user": self.user,
-            "password": self.password or None,
-            "sslmode": self.sslmode,
+            "password": reveal(self.password) or None,
+            **self._tls(),
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "icefleet",
             "options": " ".join(f"-c {name}={value}" for name, value in WRITTEN.items()),
@@ -53,6 +56,12 @@ class PostgresSettings:
             "tcp_user_timeout": 30_000,
         }
 
+    def _tls(self) -> dict[str, str]:
+        """What libpq is told of certificates; its own default looks for them in a home directory."""
+        authorities = self.tls.ca_file or ("system" if self.sslmode == "verify-full" else "")
+        files = {"sslrootcert": authorities, "sslcert": self.tls.cert_file, "sslkey": self.tls.key_file}
+        return {"sslmode": self.sslmode, **{name: file for name, file in files.items() if file}}
+
     async def connect(self, **more: Any) -> psycopg.AsyncConnection[Any]:
         """An open connection in autocommit mode; `more` goes to psycopg.
 
@@ -60,12 +69,28 @@ class PostgresSettings:
             PostgresRefused: login, rights or database are wrong.
             PostgresUnavailable: nobody answers.
         """
-        with faults_of(self.name):
-            return await psycopg.AsyncConnection.connect(**self.parameters(), autocommit=True, **more)
+        with faults_of(f"{self.name} ({self.host}:{self.port})"):
+            return await psycopg.AsyncConnection.connect(
+                **self.parameters(), autocommit=True, **{"cursor_factory": TracedCursor, **more}
+            )
 
     async def check(self) -> None:
         """See that the database can be reached; raises as `connect` does."""
         await (await self.connect()).close()
+
+
+class TracedCursor(psycopg.AsyncCursor[Any]):
+    """Statements are spans of the activity that runs them; what they say and are about stays out."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """As psycopg does it."""
+        with spans.request("postgresql execute", **{"db.system.name": "postgresql"}):
+            return await super().execute(query, params, **options)
+
+    async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        """As psycopg does it."""
+        with spans.request("postgresql executemany", **{"db.system.name": "postgresql"}):
+            await super().executemany(query, params_seq, **options)
 
 
 @contextlib.contextmanager
@@ -79,6 +104,8 @@ def faults_of(name: str) -> Iterator[None]:
 
 def fault_of(name: str, failed: psycopg.Error) -> Fault:
     """What to say of psycopg's error, with the database named."""
+    if not failed.sqlstate and is_tls_trouble(failed):
+        return PostgresRefused(f"{name}: no connection by TLS: {text_of(failed)}; {tls_advice('that database')}")
     if may_pass(failed):
         return PostgresUnavailable(f"{name}: {text_of(failed)}; look at that PostgreSQL server")
     return PostgresRefused(f"{name}: {text_of(failed)}; mend `cdc` in environments.yaml, or the rights of its user")

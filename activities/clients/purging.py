@@ -6,6 +6,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from activities.core.credentials import Secret, reveal
+
 URLS_AT_ONCE = 30
 """URLs of one request, as many as common services take."""
 TIMEOUT_SECONDS = 10
@@ -16,7 +18,7 @@ PASSING = (429, 500, 502, 503, 504)
 class Purge:
     """A service that is told by POST: `{"files": [URL, …]}`, with a bearer token if there is one."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: Secret = "") -> None:
         self._url = url
         self._session = requests.Session()
         again = Retry(
@@ -24,8 +26,7 @@ class Purge:
         )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=again))
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
+        self._token = token
 
     def __repr__(self) -> str:
         return f"Purge({self._url})"
@@ -35,13 +36,19 @@ class Purge:
         told = 0
         for some in _batches(urls):
             try:
-                answer = self._session.post(self._url, json={"files": list(some)}, timeout=TIMEOUT_SECONDS)
+                answer = self._session.post(
+                    self._url, json={"files": list(some)}, headers=self._login(), timeout=TIMEOUT_SECONDS
+                )
             except requests.RequestException as away:
                 return told, f"cache at {self._url} cannot be told: {away}"
             if not answer.ok:
                 return told, f"cache at {self._url} answered {answer.status_code}: {answer.text[:200]}"
             told += len(some)
         return told, ""
+
+    def _login(self) -> dict[str, str]:
+        token = reveal(self._token)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _batches(urls: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -93,6 +93,8 @@ class SubmittedRequest:
     kind: str = "export"
     """`export` for an `ExportRequest`, `orphans` for an `OrphansRequest`, `upkeep` for an
     `UpkeepRequest`, `adopt` for an `AdoptRequest`."""
+    cause: dict[str, str] = field(default_factory=dict)
+    """On whose behalf it has come, noted by the loop that hears it (`contracts.causes`)."""
 
 
 AnyRequest = ExportRequest | OrphansRequest | UpkeepRequest | AdoptRequest

@@ -54,6 +54,8 @@ class MirrorOrder:
     """Made by whoever sends it, so that the answer finds its way."""
     answer_to: str = ""
     """The workflow that waits for the answer; empty: nobody does."""
+    cause: dict[str, str] = field(default_factory=dict)
+    """On whose behalf it has come, noted by the loop that hears it (`contracts.causes`)."""
 
 
 @dataclass(frozen=True)

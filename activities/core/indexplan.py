@@ -15,12 +15,15 @@ LARGEST_FOLD = 2**21
 SHARE = 0.75
 """Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the
 base that are written anew."""
-OWED = 1.5 * (1 + 1 / SHARE)
-"""Entries of the base that a change makes due while a round goes on: by half more than keeps pace."""
-STEP = 2**20
-"""Entries that a step merges at least, unless fewer are left: each makes files and lines in the head."""
-PART = 2**20
-"""Entries of a part of the base, at most."""
+OWED = 1.2 * (1 + 1 / SHARE)
+"""Entries of the base that a change makes due while a round goes on: more than keeps pace, since merges that
+fold runs do nothing else."""
+STEP = 2**17
+"""Entries that must be due before a step is made: each makes lines in the head."""
+PARTS = 32
+"""Of the base: what a step merges is some of them, so there are enough for steps to be small."""
+SMALLEST_PART, LARGEST_PART = 2**17, 2**20
+"""Entries of a part of the base, more or less."""
 AT_ONCE = 2**17
 """Entries that are left to merge which are merged without waiting."""
 
@@ -55,8 +58,13 @@ def begins_round(runs: Sequence[Run], base_rows: int) -> bool:
     return is_due(runs) and sum(run.rows for run in runs) >= SHARE * base_rows
 
 
+def part_rows(rows: int) -> int:
+    """How many entries a part has of a base with so many."""
+    return min(LARGEST_PART, max(SMALLEST_PART, rows // PARTS))
+
+
 def step_rows(owed: int, left: int) -> int:
-    """How many of the `left` entries (of the base and of the runs) are to be merged now; 0: wait."""
+    """How many of the `left` entries (of the base and of the runs) are to be merged now, about; 0: wait."""
     if left <= AT_ONCE or owed >= left:
         return left
     return owed if owed >= STEP else 0

@@ -198,7 +198,7 @@ class IndexPointer:
     """Bytes of the file."""
     sha256: str
     """Of the file's footer, which holds the digests of all that the index is made of."""
-    version: int = 1
+    version: int = 2
 
     def dump(self) -> str:
         """As JSON text."""

@@ -37,6 +37,7 @@ __all__ = [
     "refused_text_query",
     "sorting_expressions",
     "survey_query",
+    "together_query",
     "versions_query",
 ]
 
@@ -75,13 +76,24 @@ def export_query(
 
     It fails with `core.utf8.REFUSED_TEXT` when a row holds text that is not UTF-8.
     """
-    expressions = {column.name: column.expression for column in columns}
-    if (carrier := config.partition.column) in expressions:
-        expressions[carrier] = guarded(expressions[carrier], _texts(config, facts, columns).values())
-    selected = ", ".join(f"{expression} AS {quote_identifier(name)}" for name, expression in expressions.items())
-    source = _source(config, final=facts.final)
     where, parameters = _filter(config, facts, network, bounds_of(config.partition, index))
-    return Query(_select(selected, source, where, f"ORDER BY {_order(config, facts)}"), parameters)
+    selected = _checked(config, facts, columns)
+    return Query(_select(selected, _source(config, final=facts.final), where, _ordered(config, facts)), parameters)
+
+
+def together_query(
+    config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn], network: str, partitions: Ranges
+) -> Query:
+    """What `export_query` gives of each of some partitions, one after the other: the last column is the `partition`.
+
+    That is its index, under a name that no other column has.
+    """
+    name = "partition"
+    while any(column.name == name for column in facts.columns):
+        name += "_"
+    what = f"{_checked(config, facts, columns)}, {_partition_index(config, facts)} AS {quote_identifier(name)}"
+    where, parameters = _of_partitions(config, facts, network, partitions)
+    return Query(_select(what, _source(config, final=facts.final), where, _ordered(config, facts)), parameters)
 
 
 def content_query(
@@ -201,19 +213,17 @@ def _texts(config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColu
 def _by_partition(
     config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges, what: str, source: str
 ) -> Query:
-    wheres: list[str] = []
-    parameters: dict[str, str | int] = {}
-    for number, (first, stop) in enumerate(partitions.pairs()):
-        bounds = bounds_of(config.partition, first)[0], bounds_of(config.partition, stop)[0]
-        where, values = _within(config, facts, bounds, str(number))
-        wheres.append(f"({where})")
-        parameters |= values
-    network_is, asked = _of_network(config, facts, network)
     partition = _partition_index(config, facts)
-    where = f"{network_is} AND ({' OR '.join(wheres)})"
-    return Query(
-        _select(f"{partition} AS `partition`, {what}", source, where, f"GROUP BY {partition}"), {**asked, **parameters}
-    )
+    where, parameters = _of_partitions(config, facts, network, partitions)
+    return Query(_select(f"{partition} AS `partition`, {what}", source, where, f"GROUP BY {partition}"), parameters)
+
+
+def _checked(config: TableConfig, facts: SourceFacts, columns: Sequence[ExportColumn]) -> str:
+    """What is selected of the columns: the partition column's expression checks the text of all of them."""
+    expressions = {column.name: column.expression for column in columns}
+    if (carrier := config.partition.column) in expressions:
+        expressions[carrier] = guarded(expressions[carrier], _texts(config, facts, columns).values())
+    return ", ".join(f"{expression} AS {quote_identifier(name)}" for name, expression in expressions.items())
 
 
 def _select(what: str, source: str, where: str, *rest: str) -> str:
@@ -239,6 +249,20 @@ def _filter(
     network_is, asked = _of_network(config, facts, network)
     within, values = _within(config, facts, bounds)
     return f"{network_is} AND {within}", {**asked, **values}
+
+
+def _of_partitions(
+    config: TableConfig, facts: SourceFacts, network: str, partitions: Ranges
+) -> tuple[str, dict[str, str | int]]:
+    wheres: list[str] = []
+    parameters: dict[str, str | int] = {}
+    for number, (first, stop) in enumerate(partitions.pairs()):
+        bounds = bounds_of(config.partition, first)[0], bounds_of(config.partition, stop)[0]
+        where, values = _within(config, facts, bounds, str(number))
+        wheres.append(f"({where})")
+        parameters |= values
+    network_is, asked = _of_network(config, facts, network)
+    return f"{network_is} AND ({' OR '.join(wheres)})", {**asked, **parameters}
 
 
 def _of_network(config: TableConfig, facts: SourceFacts, network: str) -> tuple[str, dict[str, str | int]]:
@@ -329,7 +353,7 @@ def _column(config: TableConfig, facts: SourceFacts, name: str, what: str) -> So
     raise BadConfig(f"{config.name}: {what} {name} does not exist at the source; correct it in config")
 
 
-def _order(config: TableConfig, facts: SourceFacts) -> str:
+def _ordered(config: TableConfig, facts: SourceFacts) -> str:
     first = config.partition.column
     rest = [expression for expression in facts.sorting_key if unquote(expression) != first]
-    return ", ".join([quote_identifier(first), *dict.fromkeys(rest)])
+    return f"ORDER BY {', '.join([quote_identifier(first), *dict.fromkeys(rest)])}"

@@ -3,9 +3,11 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog.rest.auth import AuthManagerAdapter
 from pyiceberg.exceptions import (
     AuthorizationExpiredError,
     BadRequestError,
@@ -24,10 +26,13 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from requests.adapters import HTTPAdapter
 
+from activities import spans
 from activities.core.columns import ExportColumn
+from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import CatalogRefused, CatalogUnavailable
 from activities.core.tables import PartitionRule
 from activities.lake.content import Files
+from activities.lake.login import CatalogLogin, logged_in
 from activities.lake.schema import iceberg_schema, partition_spec, table_properties
 
 T = TypeVar("T")
@@ -51,38 +56,63 @@ def says_no(answered: Exception) -> bool:
 
 
 class _TimedAdapter(HTTPAdapter):
-    """Requests of their own accord wait for ever; a catalog that hangs must not hold a worker's thread."""
+    """Requests of their own accord wait for ever; a catalog that hangs must not hold a worker's thread.
 
-    def __init__(self, timeout: float) -> None:
+    They also forget a session's own authorities as soon as a variable names others.
+    """
+
+    def __init__(self, timeout: float, ca_file: str) -> None:
         self._timeout = timeout
+        self._ca_file = ca_file
         super().__init__(pool_maxsize=32)
 
     def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or self._timeout
-        return super().send(request, **options)
+        options["verify"] = self._ca_file or options.get("verify", True)
+        path = urlsplit(request.url).path
+        with spans.request(f"catalog {request.method}", **{"url.path": path}) as span:
+            request.headers.update(spans.headers(span))
+            answer = super().send(request, **options)
+            span.set_attribute("http.response.status_code", answer.status_code)
+            return answer
 
 
 class _TimedCatalog(RestCatalog):
-    def __init__(self, name: str, timeout: float, **properties: str) -> None:
+    def __init__(self, name: str, timeout: float, login: CatalogLogin, ca_file: str, **properties: Any) -> None:
         self._timeout = timeout
+        self._login = login
+        self._ca_file = ca_file
         super().__init__(name, **properties)
 
     def _create_session(self) -> requests.Session:
         session = super()._create_session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _TimedAdapter(self._timeout))
+            session.mount(scheme, _TimedAdapter(self._timeout, self._ca_file))
+        own = logged_in(self._login, session, self.auth_url, self._extract_optional_oauth_params())
+        if own is not None:
+            self._auth_manager = own
+            session.auth = AuthManagerAdapter(own)
         return session
 
 
 class Lake:
     """One catalog, opened when it is first needed.
 
-    `properties` are PyIceberg's: `uri`, `warehouse`, credentials, and `s3.*` of the storage that holds metadata and
-    data. Methods block: callers in a loop run them in threads.
+    `properties` are PyIceberg's: `uri`, `warehouse`, and `s3.*` of the storage that holds metadata and data; `fileio`
+    knows further ones. Methods block: callers in a loop run them in threads.
     """
 
-    def __init__(self, properties: Mapping[str, str], *, timeout_seconds: float = 30) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        *,
+        login: CatalogLogin | None = None,
+        ca_file: str = "",
+        timeout_seconds: float = 30,
+    ) -> None:
         self._properties = dict(properties)
+        self._login = login or CatalogLogin()
+        self._ca_file = ca_file
         self._timeout = timeout_seconds
         self._catalog: RestCatalog | None = None
 
@@ -95,7 +125,9 @@ class Lake:
             CatalogRefused: it does not accept the credential or the warehouse.
         """
         if self._catalog is None:
-            self._catalog = self.ask(lambda: _TimedCatalog("icefleet", self._timeout, **self._properties))
+            self._catalog = self.ask(
+                lambda: _TimedCatalog("icefleet", self._timeout, self._login, self._ca_file, **self._properties)
+            )
         return self._catalog
 
     def ask(self, question: Callable[[], T]) -> T:
@@ -107,6 +139,9 @@ class Lake:
         except (requests.RequestException, RESTError) as away:
             if says_no(away):
                 raise self.refusal(away) from away
+            if is_tls_trouble(away):
+                way_out = tls_advice("catalog")
+                raise CatalogRefused(f"{self._where}: no connection by TLS: {away}; {way_out}") from away
             raise self.unavailable("", away) from away
 
     def refusal(self, refused: Exception) -> CatalogRefused:

@@ -8,18 +8,40 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
+from activities.core import indexmoves
 from activities.core.compactplan import Chosen, FileFacts, choose, due
 from activities.core.faults import BadConfig
+from activities.core.indexmoves import Moves, moves_of
 from activities.core.mirrors import Entries, Keys, MirrorConfig, Sequences, Words
 from activities.lake.changecolumns import sequences_of
 from activities.lake.content import Files
+from activities.lake.indexstore import MirrorIndex
 from activities.lake.keys import keys_of
 from activities.lake.live import LiveFile
 from activities.lake.mirror import Mirror
-from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, all_described
+from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places, all_described
 from activities.lake.mirrorrows import live_rows
-from activities.lake.positiondeletes import own_deletes
+from activities.lake.positiondeletes import Positions, own_deletes
 from activities.lake.rowdelta import RowDelta
+
+_ENDS = 4
+"""Stretches that a file makes beside those that deleted rows make: new files may end while it is written."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of one file that was rewritten."""
+
+    path: str
+    """Of the file where they were."""
+    positions: Positions
+    """And where in it."""
+    files: Places
+    """Of each row: its new file, counted from 0."""
+    rows: Places
+    """And its position in it."""
+    keyed: tuple[Keys, Sequences] | None = None
+    """Its key and its sequence number, if they are wanted."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +49,30 @@ class Rewritten:
     """The rows of some files in new ones, on this machine's disk."""
 
     files: tuple[MadeMirrorFile, ...]
-    keys: Keys
-    """Of every row, in the order in which they were written."""
-    ordinals: Words
-    """Of each row: its new file, counted from 0."""
-    rows: Words
-    """And its position in it."""
-    sequences: Sequences
+    parts: tuple[Part, ...]
+    """All rows, in the order in which they were written."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(len(one.rows) for one in self.parts)
 
     def entries(self, first_file: int) -> Entries:
-        """What the index has to learn, when the first of the files gets the number `first_file`."""
-        files = (self.ordinals + first_file).astype(np.uint32)
-        return Entries(self.keys, files, self.rows.astype(np.uint32), self.sequences)
+        """What the index has to learn of each row, when the first of the files gets the number `first_file`."""
+        keyed = [one.keyed for one in self.parts if one.keyed is not None]
+        keys, sequences = [one for one, _ in keyed], [one for _, one in keyed]
+        files = (_joined(one.files for one in self.parts) + first_file).astype(np.uint32)
+        return Entries(
+            Keys(_joined(one.high for one in keys), _joined(one.low for one in keys)),
+            files,
+            _joined(one.rows for one in self.parts).astype(np.uint32),
+            Sequences(_joined(one.high for one in sequences), _joined(one.low for one in sequences)),
+        )
+
+    def moves(self, numbers: Mapping[str, int], first_file: int) -> Moves:
+        """The same as stretches; `numbers` is path → number of the files that are rewritten."""
+        first = np.uint32(first_file)
+        return moves_of((numbers[one.path], one.positions, one.files + first, one.rows) for one in self.parts)
 
 
 def facts(live: Mapping[str, LiveFile]) -> list[FileFacts]:
@@ -66,12 +100,25 @@ def chosen_files(live: Mapping[str, LiveFile], config: MirrorConfig, *, thorough
     return choose(facts(live), config.compaction, thorough=thorough)
 
 
+def fits_moves(index: MirrorIndex, chosen: Iterable[FileFacts]) -> bool:
+    """Whether an index can learn by stretches where rows go, and need not learn it of each row."""
+    held = sum(record.stretches for record in index.head.moves)
+    return held + sum(_ENDS + one.deleted for one in chosen) <= indexmoves.MOST_STRETCHES
+
+
 def rewrite(
-    config: MirrorConfig, mirror: Mirror, files: Files, chosen: Sequence[LiveFile], directory: Path
+    config: MirrorConfig,
+    mirror: Mirror,
+    files: Files,
+    chosen: Sequence[LiveFile],
+    directory: Path,
+    *,
+    keyed: bool,
 ) -> Rewritten:
     """Write the rows that are left of some files into new ones in `directory`, in their order.
 
-    In memory are a batch of rows, a row group for each partition, and of each row some 50 bytes.
+    In memory are a batch of rows, a row group for each partition, and of each row some 12 bytes; with `keyed`, when
+    keys and sequence numbers are wanted, too, some 50.
 
     Raises:
         BadConfig: the mirror lacks a column of the key or the sequence number: it was renamed in the changelog.
@@ -85,24 +132,21 @@ def rewrite(
             f"mirror {config.mirror} has no column {', '.join(sorted(lacking))} yet; merge first, or mend "
             "primary_keys and sequence_column in mirrors.yaml"
         )
-    parts: list[_Part] = []
+    parts: list[Part] = []
     with MirrorWriter(schema, spec, config.compaction.target_file_bytes, directory) as writer:
         for live in chosen:
             for found in live_rows(files, schema, live):
                 rows = pa.Table.from_batches([found.rows])
                 placed = writer.add(rows)
-                keys = keys_of([rows.column(name) for name in config.primary_keys], f"mirror {config.mirror}")
-                where = f"mirror {config.mirror}, column {config.sequence_column}"
-                sequences = sequences_of(rows.column(config.sequence_column), config.sequence_format, where)
-                parts.append(_Part(keys, placed.files, placed.rows, sequences))
-        made = tuple(writer.finish())
-    return Rewritten(
-        made,
-        Keys(_joined(one.keys.high for one in parts), _joined(one.keys.low for one in parts)),
-        _joined(one.files for one in parts),
-        _joined(one.rows for one in parts),
-        Sequences(_joined(one.sequences.high for one in parts), _joined(one.sequences.low for one in parts)),
-    )
+                words = _words(config, rows) if keyed else None
+                parts.append(Part(live.path, found.positions, placed.files, placed.rows, words))
+        return Rewritten(tuple(writer.finish()), tuple(parts))
+
+
+def _words(config: MirrorConfig, rows: pa.Table) -> tuple[Keys, Sequences]:
+    keys = keys_of([rows.column(name) for name in config.primary_keys], f"mirror {config.mirror}")
+    where = f"mirror {config.mirror}, column {config.sequence_column}"
+    return keys, sequences_of(rows.column(config.sequence_column), config.sequence_format, where)
 
 
 def delta_of(
@@ -122,14 +166,6 @@ def delta_of(
         remove_deletes=[*(delete for one in gone for delete in own_deletes(one)), *dangling],
         is_rewrite=True,
     )
-
-
-@dataclass(frozen=True)
-class _Part:
-    keys: Keys
-    files: np.ndarray[tuple[int], np.dtype[np.uint32]]
-    rows: np.ndarray[tuple[int], np.dtype[np.uint32]]
-    sequences: Sequences
 
 
 def _joined(arrays: Iterable[np.ndarray[tuple[int], np.dtype[np.unsignedinteger]]]) -> Words:

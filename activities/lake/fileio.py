@@ -4,18 +4,43 @@ PyIceberg makes a client (and its connections) for each table that is loaded, an
 each file, be it as small as manifests are: three requests where one does.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from pyarrow.fs import FileSystem, S3FileSystem
-from pyiceberg.io import S3_RETRY_STRATEGY_IMPL
+from pyiceberg.io import (
+    S3_ACCESS_KEY_ID,
+    S3_RETRY_STRATEGY_IMPL,
+    S3_SECRET_ACCESS_KEY,
+    S3_SESSION_TOKEN,
+)
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
+
+KEYS = "icefleet.s3-keys"
+"""Property: answers access key, secret key and session token as they are just now. Those of the catalog go before."""
+CA_FILE = "icefleet.s3-ca-file"
+"""Property: who may have signed the store's certificate."""
+OF_STORES = ("s3.", "client.", "icefleet.")
 
 
 class SharedFileIO(PyArrowFileIO):
     """Name it as `py-io-impl`."""
 
+    def __init__(self, properties: Properties = EMPTY_DICT) -> None:
+        super().__init__(properties)
+        # PyIceberg would keep a client for as long as the table is loaded, and keys may be replaced meanwhile.
+        self.fs_by_scheme = self._initialize_fs
+
     def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
-        return _client(tuple(sorted(self.properties.items())), netloc)
+        properties: dict[str, object] = dict(self.properties)
+        ask: Callable[[], tuple[str, str, str]] | None = properties.pop(KEYS, None)  # type: ignore[assignment]
+        if ask is not None and S3_ACCESS_KEY_ID not in properties:
+            keys = zip((S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN), ask(), strict=True)
+            properties |= {name: key for name, key in keys if key}
+        # What else the table and the catalog say would only keep tables from sharing a client.
+        told = {name: str(value) for name, value in properties.items() if name.startswith(OF_STORES)}
+        return _client(tuple(sorted(told.items())), netloc)
 
 
 @lru_cache(maxsize=16)
@@ -24,4 +49,5 @@ def _client(properties: tuple[tuple[str, str], ...], netloc: str | None) -> File
     if not isinstance(usual, S3FileSystem) or S3_RETRY_STRATEGY_IMPL in dict(properties):
         return usual  # a strategy cannot be carried over
     _, (options,) = usual.__reduce__()
-    return S3FileSystem(**{**options, "allow_delayed_open": True})
+    authorities = dict(properties).get(CA_FILE)
+    return S3FileSystem(**{**options, "allow_delayed_open": True, "tls_ca_file_path": authorities})

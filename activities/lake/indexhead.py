@@ -4,12 +4,12 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-VERSION = 1
+VERSION = 2
 PROPERTY = "icefleet-mirror-index"
 ENTRIES_TYPE = "icefleet-mirror-index-v1"
 FILES_TYPE = "icefleet-mirror-files-v1"
@@ -48,6 +48,8 @@ class SegmentRecord:
     newest: str
     """The greatest sequence number in it, 32 hex digits."""
     place: BlobPlace
+    moved: int = 0
+    """How many moves the index had had when this was written: its entries know of those, and of no later ones."""
 
     @classmethod
     def load(cls, said: Mapping[str, Any]) -> Self:
@@ -57,11 +59,31 @@ class SegmentRecord:
         place = BlobPlace(**said["place"])
         newest = str(said["newest"])
         int(newest, 16)
-        return cls(said["kind"], int(said["level"]), int(said["rows"]), int(said["first"], 16), newest, place)
+        first, moved = int(said["first"], 16), int(said["moved"])
+        return cls(said["kind"], int(said["level"]), int(said["rows"]), first, newest, place, moved)
 
     def dump(self) -> dict[str, Any]:
         """As JSON; `first` as hex, since JSON's numbers are too small for it in many languages."""
         return {**vars(self), "first": f"{self.first:016x}", "place": vars(self.place)}
+
+
+@dataclass(frozen=True)
+class MovesRecord:
+    """Rows that a compaction moved, of which entries of older segments do not know."""
+
+    number: int
+    """Moves are counted from 1."""
+    stretches: int
+    place: BlobPlace
+
+    @classmethod
+    def load(cls, said: Mapping[str, Any]) -> Self:
+        """What a head's text says."""
+        return cls(int(said["number"]), int(said["stretches"]), BlobPlace(**said["place"]))
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "place": vars(self.place)}
 
 
 @dataclass(frozen=True)
@@ -80,12 +102,22 @@ class Head:
     owed: int = 0
     """Entries of the base that are to be merged by now."""
     segments: tuple[SegmentRecord, ...] = ()
+    moved: int = 0
+    """How many moves there have been."""
+    moves: tuple[MovesRecord, ...] = ()
+    """Those of which some segment does not know, oldest first."""
     files: BlobPlace = field(default_factory=lambda: BlobPlace("", 0, 0, ""))
+
+    @property
+    def places(self) -> tuple[BlobPlace, ...]:
+        """Where all is that it consists of."""
+        return self.files, *(one.place for one in self.segments), *(one.place for one in self.moves)
 
     def dump(self) -> str:
         """As JSON text."""
         said = {**vars(self), "version": VERSION, "merged": f"{self.merged:016x}", "files": vars(self.files)}
-        return json.dumps({**said, "segments": [segment.dump() for segment in self.segments]}, separators=(",", ":"))
+        said |= {name: [one.dump() for one in vars(self)[name]] for name in ("segments", "moves")}
+        return json.dumps(said, separators=(",", ":"))
 
     @classmethod
     def load(cls, text: str, path: str) -> Self:
@@ -100,13 +132,17 @@ class Head:
             if version != VERSION:
                 raise IndexUnusable(f"it is of version {version}, and this release reads {VERSION}")
             segments = tuple(_found(SegmentRecord.load(one), path) for one in said.pop("segments"))
+            moves = tuple(_found(MovesRecord.load(one), path) for one in said.pop("moves"))
             files, merged = _at(BlobPlace(**said.pop("files")), path), int(said.pop("merged"), 16)
-            return cls(segments=segments, files=files, merged=merged, **said)
+            return cls(segments=segments, moves=moves, files=files, merged=merged, **said)
         except (ValueError, TypeError, LookupError, AttributeError) as wrong:
             raise IndexUnusable(f"its head {path} cannot be read: {wrong!r}") from wrong
 
 
-def _found(record: SegmentRecord, path: str) -> SegmentRecord:
+R = TypeVar("R", SegmentRecord, MovesRecord)
+
+
+def _found(record: R, path: str) -> R:
     return replace(record, place=_at(record.place, path))
 
 

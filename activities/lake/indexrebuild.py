@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from activities.core.index import forgetful, merge
+from activities.core.indexplan import part_rows
 from activities.core.indexsort import Ordering
 from activities.core.mirrors import Entries, Keys, Sequences
 from activities.lake.indexcache import IndexCache
@@ -66,7 +67,7 @@ def rebuild(
             spills.append(_on_disk(held.enter_context(cache.scratch()), spill))
         forgetting = _Forgetting(tombstone_cut)
         pieces = merge(spills, min(GROUP_ROWS, most), lambda parts: ordering.together(list(parts)))
-        parts = staging.parts(forgetting.kept(pieces), total)
+        parts = staging.parts(forgetting.kept(pieces), total, part_rows(total))
         head = Head(
             table_uuid,
             next_file=max(files, default=0) + 1,

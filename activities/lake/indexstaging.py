@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,8 @@ from typing import Self
 import numpy as np
 
 from activities.core.index import between, forgetful, greatest, merge, ordered, without_truncated
-from activities.core.indexplan import OWED, PART, Run, begins_round, is_due, step_rows, to_fold
+from activities.core.indexmoves import Moves, moved
+from activities.core.indexplan import OWED, Run, begins_round, is_due, part_rows, step_rows, to_fold
 from activities.core.mirrors import TOMBSTONE, Entries, IndexPointer
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import GROUP_ROWS, EntriesWriter
@@ -23,9 +24,11 @@ from activities.lake.indexhead import (
     BlobPlace,
     Head,
     Kind,
+    MovesRecord,
     SegmentRecord,
     dump_files,
 )
+from activities.lake.indexmoves import MOVES_TYPE, dump_moves
 from activities.lake.indexstore import MirrorIndex, pair, text_of
 from activities.lake.puffin import Blob, PuffinWriter
 
@@ -62,6 +65,7 @@ def stage(
     tombstone_cut: int,
     truncated: str = "",
     live_rows: int | None = None,
+    moves: Moves | None = None,
 ) -> StagedIndex:
     """Write the index as it is once this merge has been committed. Blocks; reads the cache and nothing else.
 
@@ -73,6 +77,7 @@ def stage(
         tombstone_cut: Deletes that were merged before this time (seconds since 1970) need not be remembered.
         truncated: The watermark's; entries with smaller sequence numbers do not count any more.
         live_rows: How many rows the mirror then has; None: not said, and so not compared when it is opened.
+        moves: Rows that move with the commit, and are not in the run: to new files, from such that go.
     """
     files = {number: path for number, path in {**index.files, **new_files}.items() if number not in gone_files}
     next_file = max([index.next_file, *(number + 1 for number in new_files)])
@@ -84,13 +89,22 @@ def stage(
         next_file=next_file,
         live_rows=live_rows,
         truncated=max(index.head.truncated, truncated),
+        moved=index.head.moved + (1 if moves else 0),
     )
-    with Staging(index.cache) as staging:
-        work = _Work(staging, index, head, tombstone_cut)
+    with Staging(index.cache, head.moved) as staging:
+        if moves:
+            head = replace(head, moves=(*head.moves, staging.moves(moves)))
+        work = _Work(staging, index, head, tombstone_cut, (*index.moves, *([moves] if moves else [])))
         work.add(_sorted(run))
         work.advance(len(run))
         index.let_go()
-        return staging.finish(work.head, files, work.forgotten)
+        return staging.finish(_without_known_moves(work.head), files, work.forgotten)
+
+
+def _without_known_moves(head: Head) -> Head:
+    """Without moves of which every segment knows."""
+    known = min((record.moved for record in head.segments), default=head.moved)
+    return replace(head, moves=tuple(one for one in head.moves if one.number > known))
 
 
 def _sorted(run: Entries) -> Entries:
@@ -101,7 +115,10 @@ def _sorted(run: Entries) -> Entries:
 class _Work:
     """One merge's work on the index."""
 
-    def __init__(self, staging: "Staging", index: MirrorIndex, head: Head, cut: int) -> None:
+    def __init__(
+        self, staging: "Staging", index: MirrorIndex, head: Head, cut: int, moves: Sequence[Moves] = ()
+    ) -> None:
+        self._moves = moves
         self.forgotten = (0, 0)
         self._staging = staging
         self._cut = cut
@@ -154,32 +171,43 @@ class _Work:
             self._step(parts, waiting, wanted)
 
     def _step(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> None:
-        until, taken = END, len(parts)
-        for number, border in enumerate(self._borders(parts, waiting), 1):
-            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
-            if rows >= wanted:
-                until, taken = border, number
-                break
+        until, taken = self._reach(parts, waiting, wanted)
         sources = [between(one, 0, None if until == END else until) for one in waiting]
         sources += [self._entries[part.place.sha256] for part in parts[:taken]]
-        made = self._staging.parts(self._remembered(sources), sum(map(len, sources)))
+        base_rows = sum(record.rows for record in self.head.segments if record.kind == "base")
+        merged, rows = sum(map(len, sources)), max(base_rows, sum(map(len, waiting)))
+        made = self._staging.parts(self._remembered(sources), merged, part_rows(rows))
         kept = tuple(record for record in self.head.segments if record not in parts[:taken])
-        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=0)
+        # What was merged beyond what was due is not due later.
+        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=self.head.owed - merged)
         if until == END:
             self.head = replace(self.head, segments=tuple(one for one in self.head.segments if one.kind != "merging"))
         self.head = _without_round(self.head)
+
+    def _reach(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> tuple[int, int]:
+        """Where the step ends that is nearest to what is wanted, and how many parts of the base it takes."""
+        before, reached = 0, (END, len(parts))
+        for number, border in enumerate(self._borders(parts, waiting), 1):
+            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
+            if before and wanted - before < rows - wanted:
+                return reached
+            before, reached = rows, (border, number)
+            if rows >= wanted:
+                return reached
+        return END, len(parts)
 
     def _borders(self, parts: list[SegmentRecord], waiting: list[Entries]) -> list[int]:
         """Where a step may end: where a part of the base begins; anywhere as long as there is no base."""
         if parts:
             return [part.first for part in parts[1:]]
-        count = -(-sum(map(len, waiting)) // PART)
+        rows = sum(map(len, waiting))
+        count = -(-rows // part_rows(rows))
         left = END - self.head.merged
         return [self.head.merged + left * number // count for number in range(1, count)]  # keys are spread evenly
 
     def _merged(self, sources: list[Entries]) -> Iterator[Entries]:
         for entries in merge(sources, GROUP_ROWS):
-            yield without_truncated(entries, self._truncated)
+            yield moved(self._moves, without_truncated(entries, self._truncated))
 
     def _remembered(self, sources: list[Entries]) -> Iterator[Entries]:
         for entries in self._merged(sources):
@@ -199,8 +227,10 @@ def _without_round(head: Head) -> Head:
 class Staging:
     """A Puffin file in the making, whose segments go into the cache at once. Use as a context manager."""
 
-    def __init__(self, cache: IndexCache) -> None:
+    def __init__(self, cache: IndexCache, moved: int = 0) -> None:
         self._cache = cache
+        self._moved = moved
+        """How many moves its segments know of."""
         self._path = cache.directory / f"{uuid.uuid4().hex}.part"
         self._puffin = PuffinWriter(self._path.open("wb"))
         self._is_whole = False
@@ -213,9 +243,9 @@ class Staging:
         if not self._is_whole:
             self._path.unlink(missing_ok=True)
 
-    def parts(self, pieces: Iterable[Entries], most: int) -> list[SegmentRecord]:
-        """Parts of the base, from entries that ascend: at most `most`."""
-        each, made, pending = -(-most // max(1, -(-most // PART))), list[SegmentRecord](), iter(pieces)
+    def parts(self, pieces: Iterable[Entries], most: int, part: int) -> list[SegmentRecord]:
+        """Parts of the base of about `part` entries, from entries that ascend: at most `most`."""
+        each, made, pending = -(-most // max(1, -(-most // part))), list[SegmentRecord](), iter(pieces)
         while record := self.segment("base", 0, _until(pending, each), each + 2 * GROUP_ROWS):
             made += record
         return made
@@ -236,20 +266,28 @@ class Staging:
                     piece = next(held, None)
             blob = self._puffin.blobs[-1]
             self._cache.keep(cached, blob.sha256)
-        return [SegmentRecord(kind, level, rows, first, text_of(newest), _place(blob))]
+        return [SegmentRecord(kind, level, rows, first, text_of(newest), _place(blob), self._moved)]
+
+    def moves(self, moves: Moves) -> MovesRecord:
+        """The newest moves."""
+        return MovesRecord(self._moved, len(moves), self._kept(MOVES_TYPE, dump_moves(moves)))
 
     def finish(self, head: Head, files: Mapping[int, str], forgotten: tuple[int, int] = (0, 0)) -> StagedIndex:
         """End the file."""
-        content = dump_files(files)
-        with self._puffin.blob(FILES_TYPE) as sink:
-            sink.write(content)
-        place = _place(self._puffin.blobs[-1])
-        self._cache.keep_content(content, place.sha256)
+        place = self._kept(FILES_TYPE, dump_files(files))
         footer = self._puffin.finish({PROPERTY: replace(head, files=place).dump()})
         sha256 = hashlib.sha256(footer).hexdigest()
         self._cache.keep_content(footer, sha256)
         self._is_whole = True
         return StagedIndex(self._path, self._puffin.size, sha256, "" if forgotten == (0, 0) else text_of(forgotten))
+
+    def _kept(self, kind: str, content: bytes) -> BlobPlace:
+        """A blob that the cache keeps as it is."""
+        with self._puffin.blob(kind) as sink:
+            sink.write(content)
+        place = _place(self._puffin.blobs[-1])
+        self._cache.keep_content(content, place.sha256)
+        return place
 
 
 def _until(pieces: Iterator[Entries], rows: int) -> Iterator[Entries]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from activities.core.faults import ObjectRefused
 from activities.core.index import Found, between, find, fold, without_older, without_truncated
+from activities.core.indexmoves import Moves, follow, moved
 from activities.core.indexsegments import Segment
 from activities.core.mirrors import Entries, IndexPointer, Keys
 from activities.lake.indexcache import IndexCache
@@ -21,11 +22,15 @@ from activities.lake.indexentries import read_entries
 from activities.lake.indexhead import (
     PROPERTY,
     VERSION,
+    BlobPlace,
     Head,
     IndexUnusable,
+    MovesRecord,
     SegmentRecord,
     load_files,
 )
+from activities.lake.indexmoves import known as known_moves
+from activities.lake.indexmoves import load_moves
 from activities.lake.puffin import footer_length, read_footer
 
 _TAIL = 2**16
@@ -44,11 +49,18 @@ class MirrorIndex:
     """An index that has been opened. Methods block, and only one may run at a time."""
 
     def __init__(
-        self, cache: IndexCache, head: Head, files: Mapping[int, str], segments: Sequence[Segment] = ()
+        self,
+        cache: IndexCache,
+        head: Head,
+        files: Mapping[int, str],
+        segments: Sequence[Segment] = (),
+        moves: Sequence[Moves] = (),
     ) -> None:
         self.head = head
         self.segments = tuple(segments)
         """Those of the head, in its order: what is mapped stays, whatever the cache deletes meanwhile."""
+        self.moves = tuple(moves)
+        """Those of the head, oldest first."""
         self.files: Mapping[int, str] = dict(files)
         """Number → path (as Iceberg writes it) of every live data file."""
         self.cache = cache
@@ -72,6 +84,8 @@ class MirrorIndex:
             IndexUnusable: an entry names a data file that the mirror has no more.
         """
         found = without_older(find(self._in_turn(), keys), pair(self.head.truncated))
+        file, row = follow(self.moves, found.file, found.row)
+        found = Found(found.known, file, row, found.sequences)
         numbers = found.file[found.live]
         lost = numbers[~self._is_live[np.minimum(numbers, len(self._is_live) - 1)] | (numbers >= self.next_file)]
         if len(lost):
@@ -91,7 +105,7 @@ class MirrorIndex:
     def entries(self, first: int, stop: int | None) -> Entries:
         """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""
         parts = [between(one.entries, first, stop) for one in self.segments]
-        return without_truncated(fold(parts), pair(self.head.truncated))
+        return moved(self.moves, without_truncated(fold(parts), pair(self.head.truncated)))
 
 
 def open_index(
@@ -129,12 +143,13 @@ def open_index(
     files = _files(read, cache, head)
     _compare(files, data_files)
     segments = [_segment(read, cache, record) for record in head.segments]
-    cache.trim({pointer.sha256, head.files.sha256, *(record.place.sha256 for record in head.segments)})
-    return MirrorIndex(cache, head, files, segments)
+    moves = [_moves(read, cache, record) for record in head.moves]
+    cache.trim({pointer.sha256, *(place.sha256 for place in head.places)})
+    return MirrorIndex(cache, head, files, segments, moves)
 
 
 def paths_of(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> set[str]:
-    """The objects that an index consists of: its head, and those that hold its segments.
+    """The objects that an index consists of: its head, and those that hold its segments and moves.
 
     Raises:
         IndexUnusable: the head is missing, damaged or of another version.
@@ -143,7 +158,7 @@ def paths_of(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> set[st
     if pointer.version != VERSION:
         raise IndexUnusable(f"it is of version {pointer.version}, and this release reads {VERSION}")
     head = _head(read, cache, pointer)
-    return {pointer.path, head.files.path, *(record.place.path for record in head.segments)}
+    return {pointer.path, *(place.path for place in head.places)}
 
 
 def _head(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> Head:
@@ -177,11 +192,7 @@ def _footer(read: ReadPart, pointer: IndexPointer) -> bytes:
 
 def _files(read: ReadPart, cache: IndexCache, head: Head) -> dict[int, str]:
     place = head.files
-    content = cache.content(place.sha256)
-    if content is None:
-        content = _part(read, place.path, place.offset, place.length)
-        _check(content, place.sha256, f"its list of files in {place.path}")
-        cache.keep_content(content, place.sha256)
+    content = _content(read, cache, place, "list of files")
     try:
         files = load_files(content)
     except (ValueError, pa.ArrowException) as wrong:
@@ -189,6 +200,27 @@ def _files(read: ReadPart, cache: IndexCache, head: Head) -> dict[int, str]:
     if any(not 0 < number < head.next_file for number in files):
         raise IndexUnusable(f"its list of files in {place.path} has numbers that were never given")
     return files
+
+
+def _moves(read: ReadPart, cache: IndexCache, record: MovesRecord) -> Moves:
+    def loaded() -> Moves:
+        content = _content(read, cache, record.place, "list of moves")
+        try:
+            return load_moves(content, record.stretches)
+        except (ValueError, pa.ArrowException) as wrong:
+            raise IndexUnusable(f"its list of moves in {record.place.path} cannot be read: {wrong}") from wrong
+
+    return known_moves.get(record.place.sha256, loaded)
+
+
+def _content(read: ReadPart, cache: IndexCache, place: BlobPlace, what: str) -> bytes:
+    """A blob that is kept as it is."""
+    content = cache.content(place.sha256)
+    if content is None:
+        content = _part(read, place.path, place.offset, place.length)
+        _check(content, place.sha256, f"its {what} in {place.path}")
+        cache.keep_content(content, place.sha256)
+    return content
 
 
 def _compare(files: Mapping[int, str], data_files: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """New rows of a mirror, from Arrow to Parquet files on this machine's disk, each of one partition."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ MOST_OPEN = 64
 """Files that are written at once; rows of more partitions end files early."""
 FILE_ROWS = 4 * 2**20
 """The most rows of a file, however narrow they are: what is done to a whole file has an end."""
+_WHOLE = (pa.types.is_integer, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)
 Places = npt.NDArray[np.uint32]
 
 
@@ -181,11 +182,13 @@ class _PartFile:
 
     def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
         if self._writer is None:
+            repeating = _repeating(rows)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
                 compression="zstd",
-                use_dictionary=_repeating(rows),
+                use_dictionary=repeating,
+                column_encoding=_encodings(self._schema, repeating),
                 store_decimal_as_integer=True,
                 store_schema=False,
             )
@@ -209,6 +212,15 @@ def _repeating(rows: pa.Table) -> list[str]:
         for name, column in zip(sample.column_names, sample.columns, strict=True)
         if not pa.types.is_nested(column.type) and pc.count_distinct(_plain(column)).as_py() * 2 <= len(column)
     ]
+
+
+def _encodings(schema: pa.Schema, repeating: Collection[str]) -> dict[str, str]:
+    """Whole numbers and times as differences: smaller than zstd alone makes them, and sooner read."""
+    return {
+        field.name: "DELTA_BINARY_PACKED"
+        for field in schema
+        if field.name not in repeating and any(is_whole(field.type) for is_whole in _WHOLE)
+    }
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

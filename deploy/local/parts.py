@@ -244,7 +244,8 @@ PARTS: Mapping[str, Part] = {
         stop=postgres.STOP,
     ),
     "worker": Part(
-        command=lambda _: [str(program("icefleet")), "worker"],
+        # The rest of the stack waits for it.
+        command=lambda _: [str(program("icefleet")), "worker", "--grace", "5"],
         environment=_worker_environment,
         probe=lambda launch: readiness.says(launch.log, launch.log_start, WORKER_READY),
     ),

@@ -16,6 +16,7 @@ from activities.core.query import (
     head_query,
     refused_text_query,
     survey_query,
+    together_query,
     versions_query,
 )
 from activities.core.tables import PartitionRule, TableConfig
@@ -127,6 +128,30 @@ def test_an_export_holds_the_newest_rows_of_its_partition_in_order(filled, confi
     ]
     assert {row["net"] for row in rows} == {"mainnet"}
     assert rows[0]["at"] == datetime(2024, 3, 20, 0, 0, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("config", [CONFIG, local()], ids=["distributed", "local"])
+def test_partitions_that_are_read_together_have_the_rows_and_the_order_that_each_has_alone(filled, config):
+    apart = [DAY - 5, DAY - 4, DAY]
+    columns = export_columns(config, FACTS.columns)
+    query = together_query(config, FACTS, columns, "mainnet", Ranges.from_indices(apart))
+    rows = filled.rows(query.text, query.parameters)
+    expected = [
+        {**row, "partition": index}
+        for index in apart
+        for row in filled.rows(export(config, index=index).text, export(config, index=index).parameters)
+    ]
+    assert rows == expected
+
+
+def test_the_index_of_what_is_read_together_has_a_name_that_no_column_has():
+    facts = replace(FACTS, columns=(*COLUMNS, SourceColumn("partition", "String"), SourceColumn("partition_", "Int8")))
+    columns = export_columns(CONFIG, facts.columns)
+    assert (
+        together_query(CONFIG, facts, columns, "mainnet", one(DAY))
+        .text.partition(" FROM ")[0]
+        .endswith("AS `partition_`, toInt64(intDiv(toUnixTimestamp(`at`), 86400)) AS `partition__`")
+    )
 
 
 def test_what_is_read_to_be_checked_are_the_rows_of_the_export_without_its_order(filled):

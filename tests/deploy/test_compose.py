@@ -8,6 +8,7 @@ import pytest
 import yaml
 from compose_spec import ComposeSpecification, PyCompose
 
+from support.manifests import KINDS
 from worker.config import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,14 @@ SERVERS = {
     "temporal",
     "temporal-ui",
     "worker",
+    "otel-collector",
+    "jaeger",
+    "prometheus",
+    "grafana",
 }
+WORKERS = {"worker"} | {f"worker-{kind}" for kind in KINDS}
+"""The one that does everything, and with the profile `queues` one of each kind."""
+BOUND = re.compile(r"^\./deploy/[\w/-]+:[\w/.-]+:ro$")
 
 
 def with_defaults(text: str) -> str:
@@ -43,7 +51,7 @@ def test_it_is_valid_by_the_compose_specification(compose):
     parsed.validate()
     specification = ComposeSpecification.model_validate(compose)
     assert specification.services is not None
-    assert set(parsed.service_names()) == set(specification.services) == SERVERS | ONE_SHOTS
+    assert set(parsed.service_names()) == set(specification.services) == SERVERS | WORKERS | ONE_SHOTS
 
 
 def test_the_check_refuses_what_the_specification_does_not_know(compose):
@@ -70,6 +78,10 @@ def test_every_port_is_bound_to_loopback(compose):
         "nats": ["127.0.0.1:4222:4222"],
         "temporal": ["127.0.0.1:7233:7233"],
         "temporal-ui": ["127.0.0.1:8233:8080"],
+        "otel-collector": ["127.0.0.1:4318:4318"],
+        "jaeger": ["127.0.0.1:16686:16686"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
     assert not [name for name, service in compose["services"].items() if "network_mode" in service]
 
@@ -87,6 +99,10 @@ def test_every_image_is_official_and_pinned(compose):
         "temporalio/admin-tools",
         "temporalio/server",
         "temporalio/ui",
+        "otel/opentelemetry-collector",
+        "jaegertracing/jaeger",
+        "prom/prometheus",
+        "grafana/grafana",
         "icefleet",
     }
     assert not [image for image in images if "latest" in image or not image.rpartition(":")[2]]
@@ -104,17 +120,45 @@ def test_whoever_is_waited_for_says_when_it_is_ready_or_done(compose):
     assert {name for name, service in services.items() if service["restart"] == "no"} == ONE_SHOTS
 
 
-def test_data_lives_in_named_volumes(compose):
+def test_data_lives_in_named_volumes_and_files_of_ours_cannot_be_written(compose):
     mounted = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
-    assert {volume.partition(":")[0] for volume in mounted} == set(compose["volumes"])
-    assert len(mounted) == len(compose["volumes"])
+    named = [volume for volume in mounted if not volume.startswith(".")]
+    assert {volume.partition(":")[0] for volume in named} == set(compose["volumes"])
+    assert len(named) == len(compose["volumes"])
+    assert [volume for volume in mounted if volume.startswith(".") and not BOUND.match(volume)] == []
+    assert [given["file"] for given in compose["configs"].values() if "file" in given] == [
+        "deploy/compose/worker.yaml",
+        "deploy/otel/collector.yaml",
+        "deploy/prometheus/prometheus.yml",
+    ]
+    assert all((ROOT / given["file"]).is_file() for given in compose["configs"].values() if "file" in given)
+
+
+def test_there_may_be_any_number_of_workers_of_each_kind(compose):
+    services = compose["services"]
+    for name in WORKERS:
+        assert not {"container_name", "ports", "hostname"} & set(services[name]), name
+        assert services[name]["networks"] == {"default": {"aliases": ["workers"]}}
+    for kind in KINDS:
+        assert services[f"worker-{kind}"]["profiles"] == ["queues"]
+        assert services[f"worker-{kind}"]["command"][:3] == ["worker", "--serve", kind]
+    assert "profiles" not in services["worker"]
+    assert "--serve" not in services["worker"]["command"]
+
+
+def test_ours_write_nowhere_but_below_tmp_and_gain_no_privileges(compose):
+    for name in (*WORKERS, "temporal-init"):
+        service = compose["services"][name]
+        assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        # a text of the compose file cannot be put into such a container, a file can
+        assert ["file" in compose["configs"][given["source"]] for given in service["configs"]] == [True]
 
 
 def test_the_worker_is_built_here_and_its_config_is_whole(compose, tmp_path, monkeypatch):
     worker = compose["services"]["worker"]
     assert (ROOT / worker["build"]["dockerfile"]).is_file()
-    override = tmp_path / "compose.yaml"
-    override.write_text(compose["configs"]["worker-config"]["content"], encoding="utf-8")
+    override = ROOT / compose["configs"]["worker-config"]["file"]
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(tmp_path / "no-stack"))
     monkeypatch.delenv("ICEFLEET_CONFIG_OVERRIDE", raising=False)
     for name, value in worker["environment"].items():

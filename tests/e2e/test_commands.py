@@ -14,6 +14,7 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from support.fleet import eventually
 from support.tcpproxy import TcpFaults
+from worker.serving import export_rooms, running
 
 REPORT_FIELDS = {
     "removed",
@@ -123,6 +124,17 @@ async def test_what_cannot_be_is_refused_by_name_with_exit_code_2(fleet):
         assert (code, said) == (2, ""), errors
         assert wrong in errors
         assert len(errors.splitlines()) == 1
+
+
+async def test_a_queue_that_nobody_serves_is_named_by_the_command_whose_work_waits_there(fleet):
+    await fleet.make_days(days=1, rows=1)
+    async with fleet.context() as context, running(fleet.workers(["control"], export_rooms(context))):
+        code, _, errors = await fleet.command("export", "events", "-n", fleet.network)
+    assert code == 0
+    assert errors == (
+        f"no worker listens on task queue {fleet.queue}-default: the request waits for one "
+        "(icefleet worker --serve export.default)\n"
+    )
 
 
 async def test_without_a_worker_there_is_a_hint_and_ctrl_c_withdraws_the_request(fleet):

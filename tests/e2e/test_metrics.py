@@ -63,7 +63,7 @@ async def worked(stack, tmp_path_factory):
         fleet.set_mirrors({"changelog_table": ingest.identifier(), "mirror_table": mirror, "primary_keys": ["id"]})
         await ingest.producer.transaction(schema_event(), insert(1), insert(2), update(1))
         with scraped_worker(fleet) as worker:
-            await worker.url()
+            await worker.ready()
             # The changelog's event wakes the mirror's loop.
             await fleet.temporal.start_workflow(
                 INGEST_WORKFLOW,
@@ -118,7 +118,7 @@ async def test_prometheus_answers_every_query_of_the_dashboards(worked, tmp_path
         "$table": "events",
         "$__rate_interval": "10s",
     }
-    async with prometheus(tmp_path, await worked.worker.url()) as server:
+    async with prometheus(tmp_path, worked.worker.url) as server:
         await eventually(lambda: server.query("icefleet:table_overdue_seconds and icefleet:table_freshness_seconds"))
         await eventually(lambda: server.query("rate(icefleet_export_rows_total[10s])"))
         shown = {

@@ -14,8 +14,8 @@ from support.fleet import eventually
 from support.mirrors import FIELDS, gone, opened, put
 from worker.wiring import open_bus
 
-JOB = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "k8s" / "merge-cronjob.yaml").read_text())
-[CRON] = JOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+CLOCK = Path(__file__).parents[2] / "deploy/k8s/components/merge-by-clock/cronjob.yaml"
+[CRON] = yaml.safe_load(CLOCK.read_text())["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
             code, merged = await command("merge", name, "--once")
             assert (code, "1 rows upserted" in merged) == (0, True), merged
             orders.check()
-            code, failed = await command(*CRON["args"][1:-1], fleet.name)
+            code, failed = await command(*CRON["args"][1:])
             assert (code, "error: BadConfig: mirror" in failed) == (3, True), failed
 
             assert (await command("pause", name))[0] == 0

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from activities.contracts.export import LOOP_WORKFLOW
 from support.evidence import make_bulky, objects, prefix_of, retried, source_rows, table_rows
 from support.fleet import Fleet, eventually
@@ -22,25 +24,30 @@ async def activities_of(fleet: Fleet, table: str = "events") -> Counter[str]:
 async def asked(fleet: Fleet, table: str = "events") -> Counter[str]:
     """How often the source was asked for the table's rows, or for counts that collapse them."""
     await fleet.run_sql("SYSTEM FLUSH LOGS")
+    kinds = {"FORMAT Parquet": "alone", "FORMAT Arrow": "together", "count() AS rows": "counts"}
+    told = ", ".join(f"position(said, '{words}') > 0, '{kind}'" for words, kind in kinds.items())
     log = await fleet.sql(
-        "SELECT multiIf(position(said, 'FORMAT Parquet') > 0, 'rows', position(said, 'count() AS rows') > 0, 'counts', "
-        "'others') AS kind FROM (SELECT type, replaceAll(query, '`', '') AS said FROM system.query_log) "
+        f"SELECT multiIf({told}, 'others') AS kind "
+        "FROM (SELECT type, replaceAll(query, '`', '') AS said FROM system.query_log) "
         f"WHERE type = 'QueryFinish' AND position(said, 'FROM {fleet.database}.{table} FINAL') > 0"
     )
     return Counter(str(row["kind"]) for row in log)
 
 
-async def test_small_partitions_are_verified_together_and_each_is_an_object_of_its_own(fleet: Fleet):
+@pytest.mark.parametrize(("rows_per_query", "alone", "together"), [(20_000, 0, 2), (60, 0, 4), (0, 24, 0)])
+async def test_small_partitions_are_read_and_verified_together_and_each_is_an_object_of_its_own(
+    fleet: Fleet, rows_per_query, alone, together
+):
     await fleet.make_hours(hours=24, rows=10)
-    fleet.set_export(parallel_partitions=2)
+    fleet.set_export(parallel_partitions=2, rows_per_query=rows_per_query)
     async with fleet.worker():
         report = await fleet.request()
         assert (report.status, report.exported, report.rows) == ("complete", 24, 240)
         await fleet.loop_ended()
     assert (await activities_of(fleet))["export_partitions"] == 2
     queries = await asked(fleet)
-    # Each activity asks once for all of its partitions.
-    assert (queries["rows"], queries["counts"]) == (24, 2)
+    # Each activity of twelve asks once for all of its partitions, unless they have more rows than one query may have.
+    assert (queries["alone"], queries["together"], queries["counts"]) == (alone, together, 2)
     assert fleet.files() == sorted((f"2024/3/20/{hour}.parquet", 10) for hour in range(24))
     assert set(objects(fleet)) == {
         f"{prefix_of(fleet)}databases/{fleet.database}/events/{name}" for name, _ in fleet.files()

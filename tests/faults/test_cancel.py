@@ -160,13 +160,13 @@ async def waiting_or_known(fleet, table, count):
 async def test_a_worker_that_is_told_to_stop_hands_its_partition_back_and_leaves_in_time(fleet):
     await fleet.make_days(days=1, rows=2_000)
     table = await make_slow(fleet)
-    with fleet.worker_process() as process:
+    with fleet.worker_process("--grace", "1") as process:
         request = await fleet.start(table)
         await eventually(lambda: running_exports(fleet))
         process.terminate()
         asked = time.monotonic()
         assert await asyncio.wait_for(asyncio.to_thread(process.wait), 20) == 0
-        assert time.monotonic() - asked < 15
+        assert time.monotonic() - asked < 8
     await nothing_is_left(fleet, table)
     await make_slow(fleet, 0)
     async with fleet.worker():

@@ -11,7 +11,8 @@ from activities.export import Export
 from support.evidence import make_slow, retried, running_exports, source_rows, table_rows
 from support.faultproxy import Hold, HttpFaults, TcpFaults
 from support.fleet import eventually
-from worker.main import SANDBOX, activities_of
+from support.onequeue import OneQueue, activities_of
+from worker.registered import SANDBOX
 from workflows import door
 from workflows.export_table import ExportTable
 from workflows.request_export import RequestExport
@@ -124,7 +125,7 @@ async def test_a_terminated_loop_is_brought_back_by_the_request_that_waits_for_i
             fleet.temporal,
             task_queue=fleet.queue,
             workflows=[RequestExport, ExportTable],
-            activities=activities_of(Export(context), ExportActivities),
+            activities=[*activities_of(Export(context), ExportActivities), OneQueue().find_queues],
             workflow_runner=SandboxedWorkflowRunner(restrictions=ours),
             max_heartbeat_throttle_interval=timedelta(seconds=1),
             default_heartbeat_throttle_interval=timedelta(seconds=1),

@@ -20,7 +20,7 @@ from support.evidence import source_rows, table_rows
 from support.fleet import eventually
 from support.gate import gate_at
 from worker.lake import open_lake
-from worker.main import export_worker
+from worker.serving import EXPORTS, export_rooms, running
 from worker.wiring import open_export
 
 DAYS = 4
@@ -88,7 +88,8 @@ async def test_two_loops_forced_to_run_at_once_leave_one_file_per_partition_and_
         elsewhere = await stack.enter_async_context(second_namespace(fleet))
         context = await stack.enter_async_context(open_export(fleet.settings(), fleet.name, elsewhere))
         await stack.enter_async_context(fleet.worker())
-        await stack.enter_async_context(export_worker(context, task_queue=fleet.queue, activity_slots=8))
+        workers = fleet.workers(EXPORTS, export_rooms(context), temporal=elsewhere)
+        await stack.enter_async_context(running(workers))
         payload = {"environment": fleet.name, "network": fleet.network, "table": "events"}
 
         async def started():

@@ -92,6 +92,24 @@ async def test_a_stream_that_is_cut_in_the_middle_leaves_no_object_and_is_begun_
     assert open_uploads(fleet) == []
 
 
+@pytest.mark.parametrize(
+    "fault", [CutBody(after_bytes=100), Answer(200, b"", "application/octet-stream")], ids=["cut", "short"]
+)
+async def test_an_answer_for_several_partitions_that_is_not_whole_is_asked_for_one_by_one(fleet, fault):
+    await fleet.make_hours(hours=6, rows=10)
+    fleet.set_export(parallel_partitions=1)
+    async with HttpFaults(fleet.stack.ports["clickhouse"]) as clickhouse:
+        fleet.point(clickhouse=clickhouse.port)
+        broken = clickhouse.on(fault, path=r"log_comment=[^&]*6\+partitions\+from")
+        async with fleet.worker():
+            report = await fleet.request()
+            assert await retried(fleet, "export_partitions") == ""
+    assert broken.times_struck == 1
+    assert clickhouse.count(path=r"log_comment=[^&]*\+partition\+2024-03-20T") == 6
+    assert (report.status, report.exported, report.rows) == ("complete", 6, 60)
+    assert table_rows(fleet) == await source_rows(fleet)
+
+
 async def make_poisoned(fleet, rows: int) -> str:
     """Three days of `rows` rows; the last row of 2024-03-19 holds a number that no decimal of 38 digits can hold."""
     name = "poisoned"

@@ -121,7 +121,7 @@ def test_a_store_that_does_not_answer_says_nothing_of_the_index(carried, tmp_pat
     ("pointer", "reason"),
     [
         (None, "names none"),
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"sha256": "0" * 64}, "not what the snapshot says"),
         ({"size": 100}, "damaged"),
         ({"size": 1_000_000}, "too early"),
@@ -200,7 +200,7 @@ class _Changed:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda said: said.update(version=2), "of version 2, and this release reads 1"),
+        (lambda said: said.update(version=3), "of version 3, and this release reads 2"),
         (lambda said: said.pop("version"), "cannot be read"),
         (lambda said: said.update(unknown=1), "cannot be read"),
         (lambda said: said.update(files=None), "cannot be read"),

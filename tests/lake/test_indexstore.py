@@ -8,6 +8,7 @@ import pytest
 from pyiceberg.table.puffin import PuffinFile
 
 from activities.core import indexplan
+from activities.core.indexmoves import moves_of
 from activities.core.indexsegments import segment_of
 from activities.core.mirrors import Entries
 from activities.lake import indexstaging
@@ -23,7 +24,7 @@ def small(monkeypatch):
     monkeypatch.setattr(indexplan, "STEP", 40)
     monkeypatch.setattr(indexplan, "AT_ONCE", 10)
     monkeypatch.setattr(indexplan, "LARGEST_FOLD", 200)
-    monkeypatch.setattr(indexstaging, "PART", 30)
+    monkeypatch.setattr(indexplan, "SMALLEST_PART", 30)
     monkeypatch.setattr(indexstaging, "GROUP_ROWS", 7)
 
 
@@ -37,6 +38,7 @@ class Mirror:
         self.universe = sorted({(int(one), 0) for one in rng.integers(0, 2**64, 400, dtype=np.uint64)})
         self.sequence = 0
         self.forgotten = 0
+        self.most_moves = 0
 
     def some_keys(self, most):
         count = int(self.rng.integers(0, most))
@@ -60,9 +62,19 @@ class Mirror:
         gone = {number for number in index.files if self.rng.random() < 0.5}
         number = index.next_file
         moved = [(key, value) for key, value in self.known.items() if value[0] in gone]
+        moved.sort(key=lambda one: one[1][:2])
         run = {key: (number, row, value[2]) for row, (key, value) in enumerate(moved)}
         self.known |= run
-        self.carried.merge(entries_of(run), new=[f"file-{number}"], gone=gone)
+        learned = {"run": entries_of(run)}
+        if self.rng.random() < 0.7:  # by stretches, and not of each row
+            places = [np.array([value[part] for _, value in moved], np.uint32) for part in (0, 1)]
+            to_rows, parts = np.arange(len(moved), dtype=np.uint32), []
+            for file in sorted(gone):
+                mine = places[0] == file
+                parts.append((file, places[1][mine], np.full(mine.sum(), number, np.uint32), to_rows[mine]))
+            learned = {"run": entries_of({}), "moves": moves_of(parts)}
+        self.carried.merge(**learned, new=[f"file-{number}"], gone=gone)
+        self.most_moves = max(self.most_moves, len(self.carried.index.head.moves))
         self.forget()
 
     def truncate(self):
@@ -105,6 +117,8 @@ def test_whatever_merges_compactions_and_truncates_come_lookups_say_what_a_dict_
         kinds |= {"between two steps"} if head.merged else set()
     assert {("run", 0), ("run", 1), ("merging", 0), ("base", 0), "between two steps"} <= kinds
     assert lost, "tombstones are forgotten in time"
+    assert mirror.most_moves > 1
+    assert mirror.carried.index.head.moved > mirror.most_moves, "moves that every segment knows of go"
 
 
 def test_what_a_first_load_brought_goes_into_the_base_step_by_step(small, tmp_path):

@@ -25,7 +25,7 @@ from mergerandom.mirrors import mirror_of
 from support.mirrorcontext import mirror_context
 from support.mirrorentries import Entry, entries_said, entries_there
 from worker.lake import open_lake
-from worker.wiring import mirror_config
+from worker.wiring_mirrors import mirror_config
 
 
 @dataclass

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from activities import compacting, failpoints
+from activities.core import indexmoves
 from activities.core.faults import CommitConflict
 from activities.core.mirrors import INDEX, WATERMARK, CompactionRules
 from support.mirrors import gone, opened, put, update
@@ -31,7 +32,12 @@ async def fill(orders):
     return await orders.merge()
 
 
-async def test_rows_are_the_same_and_later_merges_find_them_where_they_went_cases_32_42_46(orders):
+@pytest.mark.parametrize("stretches", [indexmoves.MOST_STRETCHES, 0])
+async def test_rows_are_the_same_and_later_merges_find_them_where_they_went_cases_32_42_46(
+    orders, stretches, monkeypatch
+):
+    """Whether the index learns of stretches or of each row."""
+    monkeypatch.setattr(indexmoves, "MOST_STRETCHES", stretches)
     assert (await fill(orders)).compaction_due == "6 files are small"
     before, rows = orders.watermark(), orders.by_all_readers()
     report = await orders.compact()
@@ -44,6 +50,7 @@ async def test_rows_are_the_same_and_later_merges_find_them_where_they_went_case
     assert (head.summary.operation.value, said["total-delete-files"], said["total-records"]) == ("replace", "0", "49")
     assert orders.watermark() == before
     assert orders.by_all_readers() == rows
+    orders.check_index()
     # The index knows where the rows are, and still knows what was deleted.
     await orders.write(update(20, name="moved"), gone(41), put(3, 1, name="late"), put(70, name="new"))
     merged = await orders.merge()

@@ -56,7 +56,7 @@ async def spoil(mirror, how):
         case "bit-flipped":
             await store.create(key, body[:100] + bytes([body[100] ^ 1]) + body[101:], "x")
         case "another version":
-            spoilt = body.replace(b'\\"version\\":1', b'\\"version\\":7')
+            spoilt = body.replace(b'\\"version\\":2', b'\\"version\\":7')
             assert spoilt != body
             await store.create(key, spoilt, "x")
     return ""

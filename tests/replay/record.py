@@ -1,12 +1,13 @@
 """Record the histories that `test_replay.py` replays.
 
-Run it by hand, whenever workflow code has changed on purpose in a way that old histories cannot follow:
+Run it by hand, before a version is released, with the code that will be:
 
-    python tests/replay/record.py
+    make histories
 
 It starts the embedded stack in a temporary directory, lets requests and loops live through their typical lives, and
-writes each of their histories to `tests/replay/histories/<workflow>-<case>.json` (the files there before are removed).
-It takes less than a minute. A history that holds a credential is not written: the run ends with an error.
+writes each of their histories to `tests/replay/histories/<version>/<workflow>-<case>.json` (this version's files there
+before are removed). Histories of versions that have been released stay as they are: they are what loops of users may
+hold. It takes about a minute. A history that holds a credential is not written: the run ends with an error.
 """
 
 import asyncio
@@ -14,8 +15,10 @@ import base64
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
+import tomllib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -71,7 +74,9 @@ from support.mirrorloops import MIRROR, merged, mirror_loops  # noqa: E402
 from support.published import day_table, parquet, publish, start_adoption  # noqa: E402
 from support.upkeep import start_upkeep  # noqa: E402
 
-HISTORIES = HERE / "histories"
+ROOT = HERE.parents[1]
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+HISTORIES = HERE / "histories" / VERSION
 Case = Callable[[Fleet], Awaitable[WorkflowHandle[Any, Any]]]
 """A typical life: answers the handle of its request. Every run of the request and of its loop is recorded."""
 
@@ -552,8 +557,18 @@ def tidy(value: Any) -> Any:
     return value
 
 
+def refuse_a_released_version() -> None:
+    """Histories of a version that has been released are made once."""
+    tags = subprocess.run(
+        ["git", "tag", "--list", f"v{VERSION}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    if tags.strip():
+        raise SystemExit(f"v{VERSION} has been released: raise `version` in pyproject.toml, then record its histories")
+
+
 async def record() -> None:
     """Live through every case, and write down what happened."""
+    refuse_a_released_version()
     with tempfile.TemporaryDirectory() as place, Stack(Path(place) / "stack") as stack:
         os.environ["ICEFLEET_LOCAL_DIR"] = str(stack.directory)
         written: dict[str, str] = {}
@@ -570,7 +585,7 @@ async def record() -> None:
         leaked = [name for name, text in written.items() if any(secret in readable(text) for secret in secrets)]
         if leaked:
             raise SystemExit(f"credentials in {', '.join(leaked)}: nothing was written")
-    HISTORIES.mkdir(exist_ok=True)
+    HISTORIES.mkdir(parents=True, exist_ok=True)
     for old in HISTORIES.glob("*.json"):
         old.unlink()
     for name, text in written.items():

@@ -35,7 +35,7 @@ LEAVES = [
     ("watch",),
     ("sql",),
     ("config", "check"),
-    ("temporal", "init"),
+    *(("temporal", name) for name in ("init", "promote")),
     ("local", "up"),
     ("local", "status"),
     ("local", "logs"),

@@ -37,4 +37,4 @@ def test_a_command_loads_the_libraries_that_it_needs_and_no_others(commands, fou
 
 
 def test_the_libraries_that_this_looks_for_are_those_that_commands_use():
-    assert loaded("tables", "orphans") == list(HEAVY)
+    assert loaded("tables", "demo") == list(HEAVY)

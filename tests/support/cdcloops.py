@@ -43,8 +43,9 @@ from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from support.fleet import Fleet, eventually
-from worker.main import CDC_WORKFLOWS, SANDBOX, activities_of
-from worker.wiring import open_cdc
+from support.onequeue import activities_of
+from worker.registered import SANDBOX, WORKFLOWS
+from worker.wiring_cdc import open_cdc
 
 NOWHERE = {"host": "127.0.0.1", "port": 1, "database": "nowhere", "user": "nobody"}
 PIPELINE = "shop"
@@ -244,7 +245,7 @@ async def loops(fleet: Fleet, *, source: bool = True, sandboxed: bool = False) -
         async with Worker(
             fleet.temporal,
             task_queue=fleet.cdc_queue,
-            workflows=CDC_WORKFLOWS,
+            workflows=WORKFLOWS["cdc"],
             activities=activities_of(answering, CdcActivities),
             workflow_runner=SANDBOX if sandboxed else UnsandboxedWorkflowRunner(),
             graceful_shutdown_timeout=timedelta(seconds=10),

@@ -14,7 +14,7 @@ from activities.core.iceberg_types import IcebergType, parse_iceberg
 from activities.lake import changelog
 from activities.lake.rows import ChangelogFiles
 from activities.storing import store_file
-from worker.wiring import open_cdc
+from worker.wiring_cdc import open_cdc
 
 SYSTEM = SystemColumns()
 BUFFER = "6f0d7c1e-0000-4000-8000-000000000001"

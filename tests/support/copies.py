@@ -19,7 +19,7 @@ from activities.lake.changelog import ChangelogState
 from support.fleet import Fleet, replace_ports
 from support.lakereaders import by_pyiceberg
 from support.ownpostgres import OwnPostgres
-from worker.wiring import open_cdc
+from worker.wiring_cdc import open_cdc
 
 PIPELINE = "shop"
 CREATE = "CREATE TABLE orders (id bigint PRIMARY KEY, version int NOT NULL, note text)"

@@ -17,7 +17,7 @@ from activities import failpoints
 from activities.contracts.cdc import IngestInput
 from activities.ingesting import ingest_batch
 from worker.config import load_settings
-from worker.wiring import open_cdc
+from worker.wiring_cdc import open_cdc
 
 
 async def ingest(directory: str, environment: str, pipeline: str) -> None:

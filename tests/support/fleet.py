@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from typing import Any, Self
 import yaml
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
 
 from activities import failpoints
+from activities.cdc import Cdc
 from activities.cdc_context import CdcContext
 from activities.clients.clickhouse import ClickHouse
 from activities.context import ExportContext
@@ -28,10 +30,23 @@ from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
 from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
+from worker.kinds import all_served
 from worker.lake import open_lake
-from worker.main import cdc_worker, export_worker, merge_worker
+from worker.serving import (
+    EXPORTS,
+    MIRRORS,
+    allow_threads,
+    export_rooms,
+    mirror_rooms,
+    running,
+    slots_of,
+    threads_of,
+    worker_of,
+)
 from worker.temporal import connect_temporal
-from worker.wiring import open_cdc, open_export, open_mirrors
+from worker.wiring import open_export
+from worker.wiring_cdc import open_cdc
+from worker.wiring_mirrors import open_mirrors
 
 DAY = "2024-03-20"
 COLUMNS = {
@@ -42,6 +57,7 @@ COLUMNS = {
     "network": "LowCardinality(String)",
 }
 """The small table that tests export when the schema is not the point."""
+PARTS = ("clickhouse", "s3", "catalog", "nats", "temporal")
 _numbers = itertools.count(1)
 
 
@@ -82,6 +98,7 @@ class Fleet:
         self.queue = f"queue-{mark}"
         self.cdc_queue = f"cdc-{mark}"
         self.merge_queue = f"merge-{mark}"
+        self.upkeep_queue = f"upkeep-{mark}"
         self.directory = directory
         self.tables: list[tuple[str, dict[str, Any]]] = []
         self._export = {"heartbeat_seconds": 3, "retry_initial_seconds": 1, **(export or {})}
@@ -100,9 +117,7 @@ class Fleet:
 
     def write_config(self) -> None:
         """(Re)write environments.yaml and tables.yaml from what this object holds."""
-        port = {
-            name: self._endpoints.get(name, self.stack.ports[name]) for name in ("clickhouse", "s3", "catalog", "nats")
-        }
+        port = {name: self._endpoints.get(name, self.stack.ports[name]) for name in PARTS}
         environment = {
             "clickhouse": {
                 "default": {
@@ -130,10 +145,11 @@ class Fleet:
             },
             "nats": {"url": f"nats://127.0.0.1:{port['nats']}"},
             "temporal": {
-                "address": f"127.0.0.1:{self.stack.ports['temporal']}",
+                "address": f"127.0.0.1:{port['temporal']}",
                 "task_queue": self.queue,
                 "cdc_task_queue": self.cdc_queue,
                 "merge_task_queue": self.merge_queue,
+                "upkeep_task_queue": self.upkeep_queue,
             },
             "export": self._export,
             "merge": self._merge,
@@ -267,21 +283,19 @@ class Fleet:
 
     @asynccontextmanager
     async def worker(self, *, slots: int = 8) -> AsyncIterator[ExportContext]:
-        """A worker in this process."""
-        settings = self.settings()
+        """A worker of the fleet's exports, with so many slots for them, in this process."""
         async with (
-            open_export(settings, self.name, self.temporal) as context,
-            export_worker(context, task_queue=self.queue, activity_slots=slots),
+            open_export(self.settings(), self.name, self.temporal) as context,
+            running(self.workers(EXPORTS, export_rooms(context), export=slots)),
         ):
             yield context
 
     @asynccontextmanager
     async def cdc_worker(self) -> AsyncIterator[CdcContext]:
         """A worker of the fleet's pipelines in this process."""
-        settings = self.settings()
         async with (
-            open_cdc(settings, self.name, self.temporal) as context,
-            cdc_worker(context, task_queue=self.cdc_queue),
+            open_cdc(self.settings(), self.name, self.temporal) as context,
+            running(self.workers(("cdc",), [Cdc(context)])),
         ):
             yield context
 
@@ -290,9 +304,20 @@ class Fleet:
         """A worker of the fleet's mirrors in this process, which no event wakes."""
         async with (
             open_mirrors(self.settings(), self.name, self.temporal) as context,
-            merge_worker(context, task_queue=self.merge_queue, activity_slots=slots),
+            running(self.workers(MIRRORS, mirror_rooms(context), merge=slots)),
         ):
             yield context
+
+    def workers(
+        self, works: Sequence[str], rooms: Sequence[object], *, temporal: Client | None = None, **slots: int
+    ) -> list[Worker]:
+        """Workers of some kinds of queues, which do not run yet; `slots` are those that differ from config's."""
+        settings = self.settings()
+        environment = settings.environment(self.name)
+        serving = [one for one in all_served(settings, self.name) if one.work in works]
+        having = {**slots_of(environment), **slots}
+        allow_threads(threads_of(environment, serving, having))
+        return [worker_of(temporal or self.temporal, one, rooms, slots=having[one.work]) for one in serving]
 
     @asynccontextmanager
     async def context(self) -> AsyncIterator[ExportContext]:
@@ -301,15 +326,18 @@ class Fleet:
             yield context
 
     @contextmanager
-    def worker_process(self, *, failpoint: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+    def worker_process(
+        self, *options: str, failpoint: str = "", variables: Mapping[str, str] | None = None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
         """A worker in a process of its own, which dies at `failpoint` (`name`, or `name:n` for the n-th time it is
-        reached); ended at the end if it still lives."""
-        command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", self.name]
+        reached); ended at the end if it still lives. `options` and `variables` are further ones of the command."""
+        command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", self.name, *options]
         if failpoint:
             command += ["--failpoint", failpoint]
         log = self.directory / f"worker-{uuid.uuid4().hex[:6]}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(command, env=self.variables(), stdout=output, stderr=output)
+            environment = {**self.variables(), **(variables or {})}
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             yield process
         finally:

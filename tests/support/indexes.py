@@ -85,7 +85,7 @@ class Carried:
         self.index = MirrorIndex.empty(self.cache, UUID)
         self.horizons = []
 
-    def merge(self, run, *, new=(), gone=(), cut=0, truncated="", live_rows=None):
+    def merge(self, run, *, new=(), gone=(), cut=0, truncated="", live_rows=None, moves=None):
         """One merge, committed; `new` are paths, which get numbers in their order."""
         numbered = {self.index.next_file + place: path for place, path in enumerate(new)}
         staged = stage(
@@ -96,6 +96,7 @@ class Carried:
             tombstone_cut=cut,
             truncated=truncated,
             live_rows=live_rows,
+            moves=moves,
         )
         with staged:
             path = f"{self.prefix}{len(self.store.held)}.puffin"

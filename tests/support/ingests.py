@@ -21,7 +21,7 @@ from deploy.local.stack import Stack
 from support.buffers import SCHEMA, Producer
 from support.fleet import Fleet, eventually
 from support.ownpostgres import OwnPostgres, fresh_database
-from worker.wiring import open_cdc
+from worker.wiring_cdc import open_cdc
 
 PIPELINE = "shop"
 

@@ -9,6 +9,7 @@ from activities.core.mirrors import MirrorConfig
 from activities.mirror_context import MirrorContext
 from worker.bus import open_bus
 from worker.config import Settings
+from worker.kinds import queue_names
 from worker.lake import open_lake
 from worker.wiring import open_store
 
@@ -30,6 +31,7 @@ async def mirror_context(
             lake=open_lake(environment),
             bus=bus,
             temporal=temporal,
+            queues=queue_names(environment),
             key_prefix=environment.storage.prefix,
             cache_directory=cache,
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from activities.core.index import fold
 from activities.core.mirrors import TOMBSTONE, MirrorConfig
 from activities.lake.catalog import Lake
 from activities.lake.changecolumns import sequences_of
@@ -27,7 +26,7 @@ def entries_said(lake: Lake, mirror: Mirror, cache: Path) -> list[Entry]:
     live, files = live_files(mirror.table), lake.files()
     uuid = str(mirror.table.metadata.table_uuid)
     index = open_index(files.part, cache_at(cache), mirror.index, uuid, live, live_row_count(live))
-    entries = fold([segment.entries for segment in index.segments])
+    entries = index.entries(0, None)
     rows = entries.file != TOMBSTONE
     keys, numbers = entries.keys.take(rows), entries.sequences.take(rows)
     return sorted(

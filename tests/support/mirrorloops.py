@@ -10,6 +10,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from activities import spans
 from activities.contracts.mirrors import (
     MERGE_ONCE_WORKFLOW,
     MERGE_SIGNAL,
@@ -34,8 +35,9 @@ from activities.heartbeats import heartbeats
 from activities.mirrors import Mirrors
 from support.cdcloops import BEAT_SECONDS
 from support.fleet import Fleet, eventually
-from worker.main import MERGE_WORKFLOWS, activities_of
-from worker.wiring import open_mirrors
+from support.onequeue import OneQueue, activities_of
+from worker.registered import WORKFLOWS
+from worker.wiring_mirrors import open_mirrors
 
 MIRROR = "shop.orders"
 
@@ -70,6 +72,10 @@ class MergeRooms(Mirrors):
         self.tidied = TidyReport()
         self.calls: list[Any] = []
         """Whatever the activities were called with, in order: beside their inputs `(activity, mirror)`."""
+        self.traces: list[str] = []
+        """The trace of each merge, in order."""
+        self.asked_in = ""
+        """The trace in which an order was last sent to its loop."""
         self.running: list[str] = []
         """Mirrors whose merges wait just now."""
 
@@ -86,6 +92,7 @@ class MergeRooms(Mirrors):
     async def merge_mirror(self, merge: MergeInput) -> MergeReport:
         """Answer as the test says."""
         self.calls.append(merge)
+        self.traces.append(spans.trace_id())
         async with heartbeats("merging", every=BEAT_SECONDS):
             self.running.append(merge.mirror)
             try:
@@ -146,6 +153,7 @@ class MergeRooms(Mirrors):
     async def signal_mirror(self, asked: MergeOnceRequest) -> str:
         """Remember that it was asked for, and do it."""
         self.calls.append(asked)
+        self.asked_in = spans.trace_id()
         return await super().signal_mirror(asked)
 
 
@@ -208,8 +216,8 @@ async def mirror_loops(
         async with Worker(
             fleet.temporal,
             task_queue=fleet.merge_queue,
-            workflows=MERGE_WORKFLOWS,
-            activities=activities_of(answering, MirrorActivities),
+            workflows=WORKFLOWS["merge"],
+            activities=[*activities_of(answering, MirrorActivities), OneQueue().find_queues],
             workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             max_concurrent_activities=slots,
             graceful_shutdown_timeout=timedelta(seconds=10),

@@ -1,9 +1,7 @@
 """A NATS server of a test's own: its stream may be purged, deleted or made with other settings."""
 
 import asyncio
-import contextlib
 import json
-import socket
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 
 from deploy.local.parts import program
+from deploy.local.ports import free_port
 from support.fleet import Fleet, eventually
 
 STREAM = "ICEFLEET"
@@ -68,22 +67,43 @@ class OwnNats:
 
 
 @asynccontextmanager
-async def own_nats(directory: Path) -> AsyncIterator[OwnNats]:
-    """Start the server on a free port, and end it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+async def nats_server(directory: Path, config: str = "") -> AsyncIterator[int]:
+    """Start a server on a free port, with what else its config says, until it listens; and end it. Answers the port."""
+    port = free_port([])
+    file = directory / "nats.conf"
+    file.write_text(config, encoding="utf-8")
     with (directory / "nats.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(str(program("nats-server")), "-js", "-sd", str(directory), "-a", "127.0.0.1", "-p", str(port)),
+            *("-c", str(file)),
             stdout=log,
             stderr=log,
         )
+
+    async def listens() -> bool:
+        assert process.returncode is None, (directory / "nats.log").read_text(encoding="utf-8")
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            client = await nats.connect(f"nats://127.0.0.1:{port}", max_reconnect_attempts=100, reconnect_time_wait=0.1)
-            stack.push_async_callback(client.close)
-            yield OwnNats(port, client.jetstream())
+        await eventually(listens)
+        yield port
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def own_nats(directory: Path) -> AsyncIterator[OwnNats]:
+    """Start the server on a free port, and end it."""
+    async with nats_server(directory) as port:
+        client = await nats.connect(f"nats://127.0.0.1:{port}")
+        try:
+            yield OwnNats(port, client.jetstream())
+        finally:
+            await client.close()

@@ -12,10 +12,12 @@ TOGETHER = {
     "tests/schemas/": "the real tables, exported",
     "tests/types/": "a table of every type, exported",
     "tests/deploy/test_clickhouse_endpoint": "an endpoint",
+    "tests/deploy/k8s/": "manifests",
     "tests/e2e/test_check_source.py": "the sample, exported",
     "tests/e2e/test_commands.py": "the sample, exported",
     "tests/e2e/test_readers.py": "the sample, exported",
     "tests/e2e/test_secrets.py": "the sample, exported",
+    "tests/e2e/test_users_guide.py": "the sample, exported",
 }
 """Beginning of a file's path → what it shares with others for as long as the process lives."""
 FIRST = (

@@ -27,13 +27,12 @@ from worker.config import Environment
 PROFILES = ("portable", "as_published")
 SEED = int(os.environ.get("SEED", "20240320"))
 _WORKER = """
-import asyncio, logging, sys
+import asyncio, sys
 from pathlib import Path
 from worker.config import load_settings
 from worker.main import run_worker
-from worker.telemetry import set_up_logs, set_up_traces
-set_up_logs(level=logging.DEBUG)
-set_up_traces(sys.argv[1])
+from worker.telemetry import set_up_telemetry
+set_up_telemetry(sys.argv[1], service="icefleet-worker", variables={"LOG_LEVEL": "DEBUG"})
 asyncio.run(run_worker(load_settings(Path(sys.argv[2])), sys.argv[1]))
 """
 

@@ -11,7 +11,8 @@ ENVIRONMENT_CASES = {
         [
             (
                 f"environments.yaml:6 {CLUSTER}.password: "
-                "a secret is never written into a file; name the variable that holds it with `password_env`"
+                "a secret is never written here; name the variable that holds it with `password_env`, or a file with "
+                "`password_file`"
             )
         ],
     ),
@@ -31,7 +32,7 @@ ENVIRONMENT_CASES = {
         [
             (
                 "environments.yaml:14 environments.local.catalog.properties.s3.secret-access-key: "
-                "a secret is never written into a file; use `credential_env` or `token_env` of the catalog"
+                "a secret is never written here; name its variable with `credential_env` or `token_env` of the catalog"
             )
         ],
     ),

@@ -6,7 +6,7 @@ import pytest
 
 from activities.core.mirrors import CompactionRules, ExpiryRules, MirrorConfig
 from worker.config import ConfigError, load_settings
-from worker.wiring import mirror_config
+from worker.wiring_mirrors import mirror_config
 
 SHIPPED = Path(__file__).parents[2] / "config"
 SHORTEST = """\

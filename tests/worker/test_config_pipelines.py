@@ -3,7 +3,7 @@
 import pytest
 
 from worker.config import load_settings
-from worker.wiring import pipeline_config
+from worker.wiring_cdc import pipeline_config
 
 SHOP = """\
   local:

@@ -1,0 +1,61 @@
+"""Saying to whoever waits that nobody serves a queue in which the work will wait."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from starter.common import errors
+from worker.config import Environment
+from worker.kinds import queue_names
+
+POLL_LASTS_SECONDS = 70
+"""How long after its last poll a worker may still be there: it asks again at least once a minute."""
+
+
+async def has_worker(client: Client, queue: str, *, activities: bool = False) -> bool:
+    """Whether anybody takes workflows, or activities, off the task queue."""
+    kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY if activities else TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
+    )
+    recently = datetime.now(UTC) - timedelta(seconds=POLL_LASTS_SECONDS)
+    return any(poller.last_access_time.ToDatetime(UTC) > recently for poller in answer.pollers)
+
+
+async def say_unserved(client: Client, what: str, loops: str, activities: Iterable[tuple[str, str]] = ()) -> None:
+    """Name the queues that nobody serves: that of the loops, or those of work which they send away.
+
+    `what` will wait there; `activities` are queues and what `--serve` calls them.
+    """
+    if not await has_worker(client, loops):
+        errors.print(f"no worker listens on task queue {loops}: {what} waits for one (icefleet worker)")
+        return
+    for queue, kind in activities:
+        if not await has_worker(client, queue, activities=True):
+            hint = f"icefleet worker --serve {kind}"
+            errors.print(f"no worker listens on task queue {queue}: {what} waits for one ({hint})")
+
+
+def upkeep_queue(environment: Environment) -> list[tuple[str, str]]:
+    """Where pages of upkeep wait."""
+    return [(queue_names(environment).upkeep, "upkeep")]
+
+
+def verify_queue(environment: Environment) -> list[tuple[str, str]]:
+    """Where verifications of tables wait."""
+    return [(queue_names(environment).verify, "upkeep")]
+
+
+def mirrors_queue(environment: Environment) -> list[tuple[str, str]]:
+    """Where what reads whole mirrors waits."""
+    return [(queue_names(environment).mirrors, "upkeep")]
+
+
+def export_queues(environment: Environment, sources: Iterable[str]) -> list[tuple[str, str]]:
+    """Where exports of these clusters wait, each `<environment>.<cluster>`."""
+    names = queue_names(environment)
+    return [(names.export(source), f"export.{names.lane(source)}") for source in sources]

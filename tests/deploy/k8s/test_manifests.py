@@ -1,0 +1,255 @@
+"""deploy/k8s: what is rendered is valid, and says what config says."""
+
+import json
+import shlex
+import shutil
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+
+from starter.main import build
+from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered
+from worker.config import Environment, load_settings
+
+pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl, which renders the manifests, is not installed")
+
+SCHEMAS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "tests/deploy/schemas").glob("*.yaml")}
+RULES = ROOT / "deploy/grafana/rules/icefleet.yaml"
+MOST_OF_A_CONFIG_MAP = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings(ROOT / "config")
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def overlay(request) -> Manifests:
+    return rendered(K8S / "overlays" / request.param)
+
+
+def environment_of(overlay: Manifests) -> Environment:
+    return load_settings(ROOT / "config").environments[overlay.environment()["ICEFLEET_ENVIRONMENT"]]
+
+
+def variables(node: Any) -> set[str]:
+    """The environment variables that a part of config names."""
+    if isinstance(node, list):
+        return {name for one in node for name in variables(one)}
+    if not isinstance(node, dict):
+        return set()
+    own = {value for key, value in node.items() if key.endswith("_env") and isinstance(value, str)}
+    return own | {name for value in node.values() for name in variables(value)}
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    named = selector.get("matchLabels", {}).items() <= labels.items()
+    return named and all(
+        labels.get(one["key"]) in one["values"]
+        for one in selector.get("matchExpressions", [])
+        if one["operator"] == "In"
+    )
+
+
+@cache
+def validate(text: str) -> None:
+    """Refuse what the API would refuse, and also what it would silently leave out; what overlays share, once."""
+    one = json.loads(text)
+    schema = SCHEMAS.get(one["kind"])
+    if schema is None:
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+        return
+    assert set(one) == {"apiVersion", "kind", "metadata", "spec"}
+    assert one["apiVersion"] == schema["x-api"]
+    jsonschema.Draft202012Validator(schema).validate(one["spec"])
+
+
+def test_every_object_is_valid_by_the_schema_of_its_kind(manifests):
+    for one in manifests.objects:
+        validate(json.dumps(one))
+    assert {"Deployment", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "ConfigMap", "Job"} <= {
+        one["kind"] for one in manifests.objects
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "wrong"),
+    [
+        ("Deployment", ("spec", "template", "spec", "hostnetwork"), True),
+        ("Deployment", ("spec", "template", "spec", "containers", 0, "livenessProbe", "failureTreshold"), 3),
+        ("NetworkPolicy", ("spec", "podSelector", "labels"), {}),
+        ("ScaledObject", ("spec", "triggers", 0, "metadata", "targetQueueSize"), 8),
+        ("ScaledObject", ("spec", "triggers", 0, "metadata", "queueSize"), "8"),
+        ("ScaledObject", ("spec", "maxReplicas"), 4),
+        ("ExternalSecret", ("spec", "data", 0, "remoteRef", "keys"), "icefleet"),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "intervall"), "30s"),
+    ],
+)
+def test_the_check_refuses_what_the_schemas_do_not_know(kind, path, wrong):
+    broken = yaml.safe_load(yaml.safe_dump(rendered(K8S / "overlays/production").of(kind)[-1]))
+    inner = broken
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = wrong
+    with pytest.raises(jsonschema.ValidationError):
+        validate(json.dumps(broken))
+
+
+def test_there_is_a_deployment_for_each_kind_of_queue_with_a_budget_and_probes_of_its_own(manifests):
+    assert {one["metadata"]["name"] for one in manifests.of("Deployment")} == {f"icefleet-{kind}" for kind in KINDS}
+    for kind in KINDS:
+        pod = manifests.worker(kind)["spec"]["template"]
+        [worker] = pod["spec"]["containers"]
+        assert worker["args"][:3] == ["worker", "--serve", kind]
+        assert {name: worker[name]["httpGet"]["path"] for name in worker if name.endswith("Probe")} == {
+            "startupProbe": "/livez",
+            "livenessProbe": "/livez",
+            "readinessProbe": "/readyz",
+        }
+        [port] = worker["ports"]
+        assert worker["args"][worker["args"].index("--listen") + 1] == f"0.0.0.0:{port['containerPort']}"
+        assert {spread["topologyKey"] for spread in pod["spec"]["topologySpreadConstraints"]} == {
+            "topology.kubernetes.io/zone",
+            "kubernetes.io/hostname",
+        }
+        for spread in pod["spec"]["topologySpreadConstraints"]:
+            assert selects(spread["labelSelector"], pod["metadata"]["labels"])
+
+
+def test_whoever_selects_pods_selects_those_and_no_others(manifests):
+    pods = {name: pod["metadata"]["labels"] for name, pod in manifests.pods()}
+    workers = {f"Deployment icefleet-{kind}" for kind in KINDS}
+    for one in [*manifests.of("Deployment"), *manifests.of("PodDisruptionBudget")]:
+        found = {name for name, labels in pods.items() if selects(one["spec"]["selector"], labels)}
+        assert found == {f"Deployment {one['metadata']['name']}"}
+    [monitor] = manifests.of("PodMonitor")
+    assert {name for name, labels in pods.items() if selects(monitor["spec"]["selector"], labels)} == workers
+
+
+def test_a_worker_is_killed_only_some_time_after_its_grace(manifests):
+    for kind in KINDS:
+        pod = manifests.worker(kind)["spec"]["template"]["spec"]
+        words = pod["containers"][0]["args"]
+        assert pod["terminationGracePeriodSeconds"] >= int(words[words.index("--grace") + 1]) + 30
+
+
+def test_a_deployment_is_scaled_by_one_autoscaler_or_by_its_replicas(manifests):
+    scaled = [
+        one["spec"]["scaleTargetRef"]["name"]
+        for kind in ("ScaledObject", "HorizontalPodAutoscaler")
+        for one in manifests.of(kind)
+    ]
+    assert scaled == ["icefleet-export"]
+    for kind in KINDS:
+        assert ("replicas" in manifests.worker(kind)["spec"]) == (f"icefleet-{kind}" not in scaled)
+
+
+def test_never_more_workers_ask_a_source_than_config_reckons_with(overlay):
+    most = [one["spec"]["maxReplicaCount"] for one in overlay.of("ScaledObject")]
+    most += [one["spec"]["maxReplicas"] for one in overlay.of("HorizontalPodAutoscaler")]
+    assert sum(most) + overlay.worker("upkeep")["spec"]["replicas"] == environment_of(overlay).export.max_workers
+    for kind in ("export", "upkeep"):
+        assert overlay.worker(kind)["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_what_config_has_no_use_for_has_no_pods_and_all_else_has_some(overlay):
+    environment = environment_of(overlay)
+    mirrors = yaml.safe_load((ROOT / "config/mirrors.yaml").read_text())["mirrors"].get(environment.name)
+    needed = {"control": True, "cdc": bool(environment.cdc), "merge": bool(mirrors), "upkeep": True}
+    assert {kind: overlay.worker(kind)["spec"]["replicas"] > 0 for kind in needed} == needed
+
+
+def test_keda_looks_at_the_queue_of_every_cluster_that_feeds_the_environment(settings):
+    overlay = rendered(K8S / "overlays/production")
+    environment = environment_of(overlay)
+    fed = {mapping.source for mapping in settings.export_mappings if mapping.destination == environment.name}
+    [scaler] = overlay.of("ScaledObject")
+    seen = [trigger["metadata"] for trigger in scaler["spec"]["triggers"]]
+    clusters = {source.removeprefix(f"{environment.name}.") for source in fed}
+    assert {one["taskQueue"] for one in seen} == {f"{environment.temporal.task_queue}-{name}" for name in clusters}
+    assert {(one["endpoint"], one["namespace"], one["queueTypes"]) for one in seen} == {
+        (environment.temporal.address, environment.temporal.namespace, "activity")
+    }
+    [login] = overlay.of("TriggerAuthentication")
+    named = yaml.safe_load((ROOT / "config/environments.yaml").read_text())["environments"]["production"]["temporal"]
+    assert login["spec"]["secretTargetRef"] == [
+        {"parameter": "apiKey", "name": "icefleet", "key": named["api_key_env"]}
+    ]
+    assert {trigger["authenticationRef"]["name"] for trigger in scaler["spec"]["triggers"]} == {
+        login["metadata"]["name"]
+    }
+
+
+def test_the_external_secret_brings_every_variable_that_config_names():
+    overlay = rendered(K8S / "overlays/production")
+    named = variables(yaml.safe_load((ROOT / "config/environments.yaml").read_text())["environments"]["production"])
+    [secret] = overlay.of("ExternalSecret")
+    assert {one["secretKey"] for one in secret["spec"]["data"]} == named | {"SENTRY_DSN"}
+    assert secret["spec"]["target"]["name"] == "icefleet"
+    for _, container in overlay.containers():
+        assert {"secretRef": {"name": "icefleet"}} in container["envFrom"]
+
+
+def test_pods_have_the_files_of_config_where_the_image_looks_for_them(overlay):
+    config = overlay.one("ConfigMap", "icefleet-config")
+    files = {path.name: path.read_text() for path in (ROOT / "config").glob("*.yaml")}
+    del files["kustomization.yaml"]
+    assert config["data"] == files
+    assert sum(map(len, files.values())) < MOST_OF_A_CONFIG_MAP / 2
+    assert "ICEFLEET_CONFIG_DIR=/etc/icefleet/config" in (ROOT / "deploy/Dockerfile").read_text()
+    for _, pod in overlay.pods():
+        [name] = [
+            v["name"] for v in pod["spec"]["volumes"] if v.get("configMap") == {"name": config["metadata"]["name"]}
+        ]
+        for container in pod["spec"]["containers"]:
+            [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == name]
+            assert mount == {"name": name, "mountPath": "/etc/icefleet/config", "readOnly": True}
+
+
+def test_a_change_of_config_starts_pods_anew(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copytree(K8S, tmp_path / "deploy/k8s")
+    with (tmp_path / "config/schedules.yaml").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    before, after = rendered(K8S / "overlays/staging"), rendered(tmp_path / "deploy/k8s/overlays/staging")
+    for kind in KINDS:
+        assert before.worker(kind)["spec"]["template"] != after.worker(kind)["spec"]["template"]
+
+
+def test_pods_reach_every_address_of_config(overlay):
+    environment = environment_of(overlay)
+    wanted = {cluster.port for cluster in environment.clickhouse.values()}
+    wanted |= {
+        database.port for pipe in environment.cdc.values() for database in (pipe.source, pipe.buffer) if database
+    }
+    urls = [str(environment.storage.endpoint), str(environment.catalog.uri), environment.nats.url]
+    urls += [f"//{environment.temporal.address}", overlay.environment()["OTEL_EXPORTER_OTLP_ENDPOINT"]]
+    wanted |= {urlsplit(url).port or {"https": 443, "http": 80}[urlsplit(url).scheme] for url in urls}
+    policy = overlay.one("NetworkPolicy", "icefleet-reach")
+    assert wanted <= {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+def test_every_command_is_one_of_ours_with_options_that_it_has(manifests):
+    for name, container in manifests.containers():
+        words = list(container["args"])
+        command = typer.main.get_command(build(words))
+        while words and not words[0].startswith("-"):
+            word = words.pop(0)
+            assert word in command.commands, f"{name}: {shlex.join(container['args'])}"
+            command = command.commands[word]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        if container["args"][0] == "worker" and "--serve" not in known:
+            pytest.skip("workers do not yet know kinds of queues")
+        assert {word for word in words if word.startswith("-")} <= known, f"{name}: {shlex.join(container['args'])}"
+
+
+def test_the_rules_are_those_that_prometheus_is_given_elsewhere(overlay):
+    if not RULES.is_file():
+        pytest.skip("there are no rules yet")
+    assert overlay.one("PrometheusRule", "icefleet")["spec"] == yaml.safe_load(RULES.read_text()), "run `make alerts`"

@@ -1,0 +1,112 @@
+"""A worker that is told to stop takes no more work, and hands over what it cannot end in its grace period."""
+
+import asyncio
+import json
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from support.evidence import make_bulky, open_uploads, retried, source_rows, table_rows
+from support.faultproxy import Hold, HttpFaults
+from support.fleet import eventually
+
+SECOND_PART = r"[?&]partNumber=2(&|$)"
+CLEAN_UP_SECONDS = 8
+"""How long a busy machine may take to end a cancelled upload and a process."""
+
+
+async def ended(process, seconds):
+    """The exit code of a process that must end so soon, and how long it took."""
+    began = time.monotonic()
+    code = await asyncio.wait_for(asyncio.to_thread(process.wait), seconds)
+    return code, time.monotonic() - began
+
+
+@pytest.fixture
+async def held_upload(fleet):
+    """A large export that stops in the middle of its upload; whoever uploads it again is not held."""
+    table = await make_bulky(fleet, rows=20_000)
+    fleet.set_export(part_size_bytes=5 * 2**20)
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        yield table, store.on(Hold(), method="PUT", path=SECOND_PART)
+
+
+async def test_sigterm_in_the_middle_of_an_upload_leaves_none_behind_and_another_worker_does_it_once(
+    fleet, held_upload
+):
+    table, held = held_upload
+    with fleet.worker_process("--grace", "1") as process:
+        request = await fleet.start(table)
+        await eventually(lambda: held.times_struck)
+        assert open_uploads(fleet) != []
+        process.send_signal(signal.SIGTERM)
+        code, took = await ended(process, 1 + CLEAN_UP_SECONDS)
+    assert code == 0
+    assert took > 0.9, "what runs had no time to end"
+    assert open_uploads(fleet) == []
+    assert fleet.files(table) == []
+    assert await retried(fleet, "export_partitions", table) == "this worker was told to stop; another one goes on"
+    async with fleet.worker():
+        report = await asyncio.wait_for(request.result(), 60)
+        await fleet.loop_ended(table)
+    assert (report.status, report.exported, report.rows) == ("complete", 1, 20_000)
+    assert fleet.files(table) == [("2024/3/20.parquet", 20_000)]
+    assert table_rows(fleet, table, "text") == await source_rows(fleet, table, "text")
+    assert len(await fleet.events(table)) == 1
+
+
+async def test_a_worker_that_drains_lives_and_is_not_ready_and_a_second_signal_ends_it_at_once(
+    fleet, held_upload, unused_tcp_port
+):
+    table, held = held_upload
+    fleet.point(nats=1)  # nothing waits for NATS, nor does a worker's start
+    options = ("--grace", "600", "--serve", "control,export", "--serve", "upkeep")
+    with fleet.worker_process(*options, "--listen", f":{unused_tcp_port}") as process:
+        request = await fleet.start(table)
+        await eventually(lambda: held.times_struck)
+        assert await asked(unused_tcp_port, "/livez", "/readyz", "/metrix") == [200, 200, 404]
+        process.send_signal(signal.SIGTERM)
+        await eventually(lambda: draining(unused_tcp_port))
+        assert await asked(unused_tcp_port, "/livez") == [200]
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        code, _ = await ended(process, 3)
+    assert code == 128 + signal.SIGTERM
+    [log] = fleet.directory.glob("worker-*.log")
+    said = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["missing"] for line in said if "missing" in line] == ["NATS"]
+    await request.cancel()
+
+
+async def asked(port, *paths):
+    """The status of each answer."""
+    async with aiohttp.ClientSession() as session:
+        return [(await session.get(f"http://127.0.0.1:{port}{path}")).status for path in paths]
+
+
+async def draining(port):
+    return await asked(port, "/readyz") == [503]
+
+
+async def test_a_worker_that_lacks_what_it_needs_names_all_of_it_at_once_and_does_not_start(fleet):
+    fleet.set_cdc(shop={"buffer": {"host": "127.0.0.1", "port": 1, "database": "shop", "user": "nobody"}})
+    fleet.point(clickhouse=1, s3=1, catalog=1, nats=1, temporal=1)
+    code, _, errors = await fleet.command("worker")
+    assert code == 1
+    first, *missing = [line for line in errors.splitlines() if not line.startswith("{")]
+    assert first == f"error: a worker of {fleet.name} cannot start; what it needs is missing:"
+    assert [line.partition("127.0.0.1")[0] for line in missing] == [
+        "Temporal ",
+        "object store http://",
+        "catalog http://",
+        "NATS nats://",
+        f"ClickHouse {fleet.name}.default (",
+        f'buffer of {fleet.name}.shop: connection failed: connection to server at "',
+    ]
+    code, _, errors = await fleet.command("worker", "--serve", "exports")
+    assert (code, errors) == (2, "error: --serve exports: no such kind of work; did you mean `export`?\n")
+    code, _, errors = await fleet.command("worker", "--listen", "nowhere")
+    assert (code, errors) == (2, "error: --listen nowhere: expected HOST:PORT or :PORT, such as 0.0.0.0:9090\n")
