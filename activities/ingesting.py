@@ -5,6 +5,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import structlog
+from structlog.contextvars import bound_contextvars
+
 from activities import failpoints
 from activities.abreast import each
 from activities.carrying import carry
@@ -43,6 +46,8 @@ TURN_SECONDS = 5.0
 """So long one holding of the lock begins batches, while more waits: sessions and a turn of the loop take their time."""
 LISTED_TABLES = 100
 CAUSE_LENGTH = 2000
+
+log = structlog.get_logger("icefleet.ingest")
 
 
 @dataclass(frozen=True)
@@ -121,13 +126,19 @@ class _Turn:
 
     async def _carry(self, table: ClaimedTable) -> Outcome:
         try:
-            return Outcome(table, await carry(self._work, table))
+            with bound_contextvars(source_table=f"{table.schema}.{table.name}"):
+                return Outcome(table, await carry(self._work, table))
         except FOR_A_PERSON as wrong:
             return await self._stop(table, wrong)
         except CatalogRefused as wrong:
             # It may refuse everything, or just this table's name.
             return await (self._stop(table, wrong) if await self._is_catalog_open() else self._fail(table, wrong))
-        except Exception as wrong:  # noqa: BLE001 - told in the report, or raised when nobody gets on
+        except Exception as wrong:
+            # Told in the report, or raised when nobody gets on; a mistake of ours is not to be overlooked either.
+            if not isinstance(wrong, Fault):
+                log.exception(
+                    "the changes of a table could not be carried", source_table=f"{table.schema}.{table.name}"
+                )
             return await self._fail(table, wrong)
 
     async def _stop(self, table: ClaimedTable, wrong: Exception) -> Outcome:

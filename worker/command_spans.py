@@ -1,6 +1,7 @@
 """Spans of commands: what people start begins with them, and what they listen to goes on there."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ def of_command(words: Sequence[str], variables: Mapping[str, str] = os.environ) 
     if wrong := problems_of_traces(variables):
         sys.stderr.write("".join(f"error: {one}\n" for one in wrong))
         raise SystemExit(2)
+    # A collector that is away is said once, and not with each try.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     from opentelemetry import trace  # noqa: PLC0415 - a command that is not traced need not load it
 
     said = {"service.name": "icefleet", "service.version": variables.get("APP_VERSION", "")}

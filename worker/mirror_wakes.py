@@ -65,9 +65,13 @@ class MirrorWakes:
         events = self._bus.follow(durable_name(self._environment.name), list(self._mirrors))
         async with contextlib.aclosing(events):
             async for heard in events:
-                for subject, traceparent in heard.items():
-                    with spans.message(SpanKind.CONSUMER, subject, traceparent):
-                        await self._start(self._mirrors[subject], MERGE_SIGNAL)
+                told = list(heard.items())
+                for first in range(0, len(told), STARTED_AT_ONCE):
+                    await asyncio.gather(*(self._wake(*one) for one in told[first : first + STARTED_AT_ONCE]))
+
+    async def _wake(self, subject: str, traceparent: str) -> None:
+        with spans.message(SpanKind.CONSUMER, subject, traceparent):
+            await self._start(self._mirrors[subject], MERGE_SIGNAL)
 
     async def _start(self, mirrors: list[str], signal: str) -> None:
         queue = self._environment.temporal.merge_task_queue

@@ -16,6 +16,7 @@ from chaos.parts import troubles
 from chaos.wire import PATIENT, SHORT
 from chaos.world import AT_ONCE, World, open_world
 from support.aftermath import activity_failures, processes_of
+from support.secrets import forms_of, leaks, left_behind
 from support.troubles import conduct
 from support.workerpool import Pool
 
@@ -61,6 +62,8 @@ class Run:
     """Workflows that were still there when nobody wanted anything any more."""
     tables: dict[str, TableState] = field(default_factory=dict)
     cleaning: Cleaning = field(default_factory=Cleaning)
+    leaks: list[str] = field(default_factory=list)
+    """Where a secret was said: in logs of workers, histories or events."""
     left: list[str] = field(default_factory=list)
     """Processes that outlived the run."""
     story: list[str] = field(default_factory=list)
@@ -113,6 +116,7 @@ async def run_chaos(directory: Path, seed: str, size: float) -> Run:
                 run.tables[source.name] = await look_at(world.fleet, source)
             run.failures = await activity_failures(world.fleet.temporal, world.fleet.queue)
             run.cleaning = await clean(world, run.tables)
+            run.leaks = list(leaks(forms_of(world.fleet), await left_behind(world.fleet)))
             _note_time(run, "evidence", began)
         finally:
             await calm.stop()

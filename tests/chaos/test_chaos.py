@@ -99,6 +99,10 @@ def test_after_deleting_orphans_every_table_is_read_as_before(run):
         assert [event["snapshotId"] for event in table.events] == table.snapshots
 
 
+def test_no_secret_is_in_a_log_a_history_or_an_event(run):
+    assert run.leaks == []
+
+
 def test_workers_leave_in_order_and_no_process_is_left(run):
     assert run.last_exits == Counter({"exit 0": 3})
     assert run.left == []

@@ -1,4 +1,4 @@
-"""Whoever is woken up finds a runbook: one for each fault and each alert, with commands that exist."""
+"""Whoever is woken up finds a runbook for each fault (those of alerts: tests/starter/test_runbooks.py)."""
 
 import re
 
@@ -8,7 +8,7 @@ from activities.core import faults
 from support.documents import ROOT
 
 BOOKS = ROOT / "docs" / "runbooks"
-ROWS = re.findall(r"^\| (`.*?) \| \[[^\]]+\]\((\w[\w-]*\.md)\)", (BOOKS / "README.md").read_text(), re.MULTILINE)
+ROWS = re.findall(r"^\| (`.*?) \| \[[^\]]+\]\((faults/\w[\w-]*\.md)\)", (BOOKS / "README.md").read_text(), re.MULTILINE)
 BOOK_OF = {name: book for names, book in ROWS for name in re.findall(r"`(\w+)`", names)}
 FAULTS = [fault.__name__ for fault in faults.Fault.__subclasses__()]
 

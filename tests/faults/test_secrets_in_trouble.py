@@ -6,8 +6,7 @@ from support.collector import collecting
 from support.faultproxy import Answer, AnswerInstead, CutBody, HttpFaults
 from support.fleet import Fleet
 from support.planted import Piece
-from support.secrets import forms_of, leaks
-from support.traces import announced, histories
+from support.secrets import forms_of, leaks, left_behind
 from support.workerpool import Pool
 
 SIGNATURE = b"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code>
@@ -41,7 +40,7 @@ async def said(stack, tmp_path, monkeypatch):
                 catalog.on(AnswerInstead(503, UNKNOWN), method="POST", path=r"/tables/events$"),
                 catalog.on(Answer(401, b"{}"), method="POST", path=r"/oauth/tokens"),
             ]
-            pool = Pool(fleet, ["after-upload:1"], size=2, say=lambda _: None)
+            pool = Pool(fleet, ["after-commit:1"], size=1, say=lambda _: None)
             await pool.start()
             try:
                 for words in (
@@ -54,10 +53,8 @@ async def said(stack, tmp_path, monkeypatch):
             finally:
                 await pool.stop()
             assert [rule.times_struck > 0 for rule in struck] == [True] * len(struck)
-            assert sum(pool.kills.values()) >= 1
-            pieces += [Piece("log", log.name, log.read_bytes()) for log in fleet.directory.glob("worker-*.log")]
-            pieces += await histories(fleet)
-            pieces += await announced(fleet)
+            assert pool.kills == {"after-commit": 1}
+            pieces += await left_behind(fleet)
             pieces += [Piece("span", span.name, repr(span).encode()) for span in collector.spans]
             yield forms_of(fleet), pieces
 

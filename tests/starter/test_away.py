@@ -36,7 +36,6 @@ def run(*words: str) -> Said:
         (("compare", "local:mainnet.canonical_execution_block", "s3://icefleet"), "CATALOG"),
         (("upkeep", "canonical_execution_block", "-n", "mainnet"), "TEMPORAL"),
         (("temporal", "init"), "TEMPORAL"),
-        (("worker",), "TEMPORAL"),
         (("schedules", "list"), "TEMPORAL"),
         (("schedules", "apply", "--yes"), "TEMPORAL"),
         (("tables",), "CATALOG"),
@@ -56,6 +55,14 @@ def test_a_part_that_is_away_is_one_line_with_its_address(nothing_runs, words, p
     assert line.startswith("error: ")
     assert "127.0.0.1" in line
     assert str(nothing_runs[part]) in line
+
+
+def test_a_worker_names_everything_that_is_away_at_once(nothing_runs):
+    said = run("worker")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert said.stderr.count("error: ") == 1
+    for part in ("TEMPORAL", "CLICKHOUSE", "S3", "CATALOG", "POSTGRES"):
+        assert f":{nothing_runs[part]}" in said.stderr, part
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The secrets of a fleet in every form in which they might be left somewhere, and the search for them."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterable, Iterator
@@ -7,6 +8,7 @@ from urllib.parse import quote
 
 from support.fleet import Fleet
 from support.planted import Piece
+from support.traces import announced, histories
 from worker.secrets import secrets_of
 
 
@@ -32,3 +34,11 @@ def leaks(secrets: dict[str, bytes], pieces: Iterable[Piece]) -> Iterator[str]:
             if secret in piece.data:
                 at = piece.data.index(secret)
                 yield f"{name} in {piece.kind} {piece.where}: {piece.data[max(0, at - 60) : at]!r}…"
+
+
+async def left_behind(fleet: Fleet) -> list[Piece]:
+    """What workers, which are processes, have logged, what histories hold, and what was published."""
+    logs = await asyncio.to_thread(
+        lambda: [(log.name, log.read_bytes()) for log in fleet.directory.glob("worker-*.log")]
+    )
+    return [*(Piece("log", *log) for log in logs), *await histories(fleet), *await announced(fleet)]

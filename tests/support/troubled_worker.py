@@ -1,4 +1,4 @@
-"""A worker whose activities and workflow fail in every way, and log on the way: `troubled_worker.py ADDRESS QUEUE`."""
+"""A worker whose activities and workflow fail in every way, and log on the way."""
 
 import asyncio
 import logging
@@ -7,18 +7,21 @@ import signal
 import sys
 from datetime import timedelta
 
-import structlog
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
-from activities.contracts.export import TableInput
-from activities.core.faults import CommitConflict, ResultIncomplete, StoreRefused
-from activities.errors import faults_named
-from worker.interceptors import FleetInterceptor
-from worker.telemetry import flush_telemetry, set_up_telemetry
+with workflow.unsafe.imports_passed_through():
+    import structlog
+
+    from activities.contracts.export import TableInput
+    from activities.core.faults import CommitConflict, ResultIncomplete, StoreRefused
+    from activities.errors import faults_named
+    from worker.interceptors import FleetInterceptor
+    from worker.main import SANDBOX
+    from worker.telemetry import flush_telemetry, set_up_telemetry
 
 PASSWORD = "open-sesame-9137"
 ONCE = RetryPolicy(maximum_attempts=1)
@@ -102,14 +105,14 @@ async def main(address: str, queue: str) -> None:
         task_queue=queue,
         workflows=[Troubled],
         activities=methods,
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=SANDBOX,
         max_heartbeat_throttle_interval=interval,
         default_heartbeat_throttle_interval=interval,
     ):
         await stopped.wait()
 
 
-if __name__ == "__main__":
+def run() -> None:
     set_up_telemetry("testing", service="icefleet-worker", secrets=[f"somebody:{PASSWORD}"])
     asyncio.run(main(sys.argv[1], sys.argv[2]))
     flush_telemetry()

@@ -133,6 +133,23 @@ ENVIRONMENT_CASES = {
             )
         ],
     ),
+    "two kinds of work in one queue": (
+        "address: 127.0.0.1:7233",
+        (
+            "address: 127.0.0.1:7233\n      merge_task_queue: icefleet-export-default\n"
+            "      upkeep_task_queue: icefleet-cdc"
+        ),
+        [
+            (
+                "environments.yaml:16 environments.local.temporal: task queue 'icefleet-cdc' would hold pipelines and "
+                "upkeep; every kind of work has one of its own"
+            ),
+            (
+                "environments.yaml:16 environments.local.temporal: task queue 'icefleet-export-default' would hold "
+                "mirrors and exports of local.default; every kind of work has one of its own"
+            ),
+        ],
+    ),
     "an environment name with a dot": (
         "  local:\n",
         "  lo.cal:\n",

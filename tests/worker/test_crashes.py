@@ -71,7 +71,7 @@ async def trouble(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Tro
     log = tmp_path_factory.mktemp("trouble") / "worker.log"
     variables = {"SENTRY_DSN": sentry.dsn, "APP_VERSION": "7.8.9", "LOG_LEVEL": "info", "LOG_FORMAT": "json"}
     path = ":".join(str(ROOT.parent / one) for one in (".", "proto", "tests"))
-    command = [sys.executable, str(ROOT / "support" / "troubled_worker.py"), address, queue]
+    command = [sys.executable, "-c", "from support.troubled_worker import run; run()", address, queue]
     client = await Client.connect(address)
     async with running(command, {**variables, "PYTHONPATH": path, "PATH": "/usr/bin:/bin"}, log):
         asked = {"environment": "testing", "table": "events", "network": "mainnet", "ending": "refused"}

@@ -28,6 +28,28 @@ logging.getLogger("ours").debug("a detail")
 """
 
 
+_OFF = """
+import sys
+from opentelemetry import trace
+from activities import spans
+from worker.command_spans import of_command
+from worker.telemetry import set_up_telemetry
+with of_command(["export"], {}):
+    pass
+set_up_telemetry("local", service="icefleet-worker", variables={})
+with trace.get_tracer("ours").start_as_current_span("an activity") as span:
+    asked = spans.start("a request")
+    same = asked.get_span_context() == span.get_span_context()
+    print(span.is_recording(), asked is not span, len(spans.trace_id()), same)
+print(*sorted(name for name in sys.modules if name.startswith(("opentelemetry.exporter", "sentry_sdk"))))
+"""
+
+
+def test_what_nobody_asked_for_is_neither_loaded_nor_recorded_but_there_are_ids():
+    ended = subprocess.run([sys.executable, "-c", _OFF], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.splitlines() == ["False True 32 True", ""]
+
+
 def logged(*variables):
     command = [sys.executable, "-c", _LINE, *variables]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
