@@ -67,7 +67,7 @@ def worker(
     settings = load()
     with one_line():
         set_up_telemetry(environment, service="icefleet-worker", secrets=secrets_of(settings))
-    metrics = set_up_metrics(environment, scraped=bool(listen))
+        metrics = set_up_metrics(environment, scraped=bool(listen))
     before_leaving(metrics.close)
     before_leaving(flush_telemetry)
     how = Serving(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from activities.core.faults import BadConfig
 from worker.logs import core_logging
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.metrics.view import View
     from prometheus_client import CollectorRegistry
-    from temporalio.runtime import Runtime
+    from temporalio.runtime import OpenTelemetryConfig, PrometheusConfig, Runtime
 
 SECONDS = (0.1, 0.5, 2, 10, 60, 600)
 """Bounds of all our histograms."""
@@ -109,11 +110,18 @@ class Asked:
 
 
 def set_up_metrics(
-    environment: str, *, service: str = "icefleet", scraped: bool, asked: Asked | None = None
+    environment: str,
+    *,
+    service: str = "icefleet-worker",
+    scraped: bool,
+    asked: Asked | None = None,
 ) -> Metrics:
     """Make the process tell its metrics, once, before it connects to Temporal.
 
     `scraped` says whether anybody will ask for `Metrics.render`; OTLP is decided by the variables.
+
+    Raises:
+        BadConfig: Temporal's SDK refuses what the variables say of OTLP.
     """
     asked = asked or Asked()
     if asked.is_disabled or not (scraped or asked.otlp_url):
@@ -136,7 +144,8 @@ def set_up_metrics(
     provider = MeterProvider(_readers(registry, asked), resource, views=_views())
     metrics.set_meter_provider(provider)
     _tell_worker(version)
-    runtime, url = _runtime(environment, asked, scraped=scraped)
+    told, url = _temporal(asked, scraped=scraped)
+    runtime = _runtime(environment, told)
     return Metrics(runtime, provider, registry, url)
 
 
@@ -172,40 +181,39 @@ def _views() -> list["View"]:
     return [View(instrument_type=Histogram, instrument_name="*", attribute_keys=labels, aggregation=few)]
 
 
-def _runtime(environment: str, asked: Asked, *, scraped: bool) -> tuple["Runtime", str]:
-    """Temporal's runtime, and where its own text is. It tells either Prometheus or OTLP; Prometheus goes first."""
-    from temporalio.runtime import (  # noqa: PLC0415
-        OpenTelemetryConfig,
-        PrometheusConfig,
-        Runtime,
-        TelemetryConfig,
-    )
+def _temporal(asked: Asked, *, scraped: bool) -> tuple["OpenTelemetryConfig | PrometheusConfig", str]:
+    """How Temporal's SDK tells its own, and where its text is. It tells one of the two; Prometheus goes first."""
+    from temporalio.runtime import OpenTelemetryConfig, PrometheusConfig  # noqa: PLC0415
 
     buckets = {f"temporal_{name}": TEMPORAL_SECONDS for name in TEMPORAL_HISTOGRAMS}
-    told: OpenTelemetryConfig | PrometheusConfig
-    url = ""
-    if scraped:
-        address = f"127.0.0.1:{_free_port()}"
-        url = f"http://{address}/metrics"
-        told = PrometheusConfig(
-            bind_address=address,
-            counters_total_suffix=True,
-            unit_suffix=True,
-            durations_as_seconds=True,
-            histogram_bucket_overrides=buckets,
-        )
-    else:
-        told = OpenTelemetryConfig(
+    if not scraped:
+        return OpenTelemetryConfig(
             url=asked.otlp_url,
             headers=asked.otlp_headers,
             http=True,
             durations_as_seconds=True,
             histogram_bucket_overrides=buckets,
-        )
+        ), ""
+    address = f"127.0.0.1:{_free_port()}"
+    return PrometheusConfig(
+        bind_address=address,
+        counters_total_suffix=True,
+        unit_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=buckets,
+    ), f"http://{address}/metrics"
+
+
+def _runtime(environment: str, told: "OpenTelemetryConfig | PrometheusConfig") -> "Runtime":
+    from temporalio.runtime import Runtime, TelemetryConfig  # noqa: PLC0415
+
     tags = {"environment": environment}
-    return Runtime(
-        telemetry=TelemetryConfig(logging=core_logging(), metrics=told, global_tags=tags, attach_service_name=False)
-    ), url
+    telemetry = TelemetryConfig(logging=core_logging(), metrics=told, global_tags=tags, attach_service_name=False)
+    try:
+        return Runtime(telemetry=telemetry)
+    except ValueError as refused:
+        # It reads some of the variables itself, and takes fewer values: no compression, for one.
+        raise BadConfig(f"Temporal's metrics cannot be told: {refused}; see the variables OTEL_…") from refused
 
 
 def _free_port() -> int:

@@ -2,6 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -185,3 +190,52 @@ def test_nothing_is_set_up_that_nobody_asked_for(variables):
     told = set_up_metrics("local", scraped="OTEL_SDK_DISABLED" in variables, asked=Asked(variables))
     assert (told.runtime, told.render()) == (None, b"")
     told.close()
+
+
+SENDING = """
+from worker.metrics import set_up_metrics
+
+told = set_up_metrics("staging", scraped=False)
+told.runtime.metric_meter.create_counter("temporal_something").add(1)
+print("ready", flush=True)
+input()
+told.close()
+"""
+
+
+def test_metrics_are_sent_to_a_collector_temporals_too():
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        variables = {
+            "PYTHONPATH": ":".join(sys.path),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "APP_VERSION": "1.2.3",
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", SENDING], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as sender:
+            assert sender.stdout.readline() == b"ready\n"
+            wait_for(lambda: any(b"temporal_something" in body for _, body in received))
+            sender.communicate(b"\n", timeout=60)
+        server.shutdown()
+    assert {path for path, _ in received} == {"/v1/metrics"}
+    [ours] = [body for _, body in received if b"icefleet.worker.info" in body]
+    assert all(text in ours for text in (b"staging", b"1.2.3", b"icefleet.worker.resident_memory"))
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
