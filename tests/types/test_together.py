@@ -78,3 +78,24 @@ async def test_a_cut_file_has_the_columns_forms_and_values_of_clickhouses_own(la
 async def test_moments_inside_lists_are_left_to_clickhouse(lake):
     with pytest.raises(UnsupportedType, match="would be another one than ClickHouse's"):
         await both_ways(lake, "as_published")
+
+
+async def test_a_cut_file_says_the_bounds_and_nulls_that_clickhouses_own_says(lake):
+    for theirs, ours in zip(*await both_ways(lake, "portable"), strict=True):
+        found = said_of(ours)
+        expected = {path: said for path, said in said_of(theirs).items() if said[1:]}
+        assert {path: found[path] for path in expected} == expected
+
+
+def said_of(file: Any) -> dict[str, tuple[Any, ...]]:
+    """Path of a column that holds values → nulls, and the smallest and the largest value if the footer has them.
+
+    Nulls inside lists, maps and tuples are counted in more than one way. Of zeros a footer names whichever it likes.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for position in range(file.metadata.num_columns):
+        column, statistics = file.schema.column(position), file.metadata.row_group(0).column(position).statistics
+        ends = [statistics.min, statistics.max] if statistics.has_min_max else []
+        nulls = None if "." in column.path else statistics.null_count or 0
+        found[column.path] = (nulls, *(str(0.0 if end == 0 else end) for end in ends))
+    return found
