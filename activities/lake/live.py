@@ -25,6 +25,8 @@ PATH_ID = 2147483546
 """Field id of the path in delete files."""
 MOST_ENTRIES = 20_000
 """Entries of manifests that are remembered: a few kilobytes each."""
+MOST_LISTED = 2_000
+"""Manifests of lists that are remembered: a kilobyte or two each."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LiveFile:
 
 
 _known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
-_listed: Remembered[tuple[ManifestFile, ...]] = Remembered(MOST_ENTRIES, len)
+_listed: Remembered[tuple[ManifestFile, ...]] = Remembered(MOST_LISTED, len)
 """Manifest list → its manifests: PyIceberg reads it each time that it is asked."""
 
 
