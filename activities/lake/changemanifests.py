@@ -10,6 +10,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from activities.lake.changes import ChangelogFile
+from activities.lake.live import manifests_of
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class ChangelogFiles:
 
     def missing(self, before: Snapshot, now: Snapshot) -> list[str]:
         """Data files that `before` has and `now` has not."""
-        theirs = {manifest.manifest_path for manifest in now.manifests(self._table.io)}
+        theirs = {manifest.manifest_path for manifest in manifests_of(self._table.io, now)}
         kept = self._paths(before, theirs)
         return sorted(kept - self._paths(now, set())) if kept else []
 
     def brought_by(self, snapshot: Snapshot) -> Brought:
         """What a snapshot added and removed."""
-        own = [one for one in snapshot.manifests(self._table.io) if one.added_snapshot_id == snapshot.snapshot_id]
+        own = [one for one in manifests_of(self._table.io, snapshot) if one.added_snapshot_id == snapshot.snapshot_id]
         entries = [
             entry
             for manifest in own
@@ -83,14 +84,14 @@ class ChangelogFiles:
     def _paths(self, snapshot: Snapshot, known: Collection[str]) -> set[str]:
         return {
             str(entry.data_file.file_path)
-            for manifest in snapshot.manifests(self._table.io)
+            for manifest in manifests_of(self._table.io, snapshot)
             if manifest.content == ManifestContent.DATA and manifest.manifest_path not in known
             for entry in manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)
         }
 
     def _entries(self, snapshot: Snapshot, content: ManifestContent, after: int) -> Iterator[ManifestEntry]:
         """Live entries; manifests that were written by commits up to `after` stay closed."""
-        for manifest in snapshot.manifests(self._table.io):
+        for manifest in manifests_of(self._table.io, snapshot):
             if manifest.content != content or (after and (manifest.sequence_number or 0) <= after):
                 continue
             yield from manifest.fetch_manifest_entry(self._table.io, discard_deleted=True)

@@ -11,7 +11,7 @@ from activities.lake.remembered import Remembered
 
 MOVES_TYPE = "icefleet-mirror-moves-v1"
 _SCHEMA = pa.schema([pa.field(name, pa.uint32(), nullable=False) for name in ("file", "row", "to_file", "to_row")])
-known: Remembered[Moves] = Remembered(4 * MOST_STRETCHES, len)
+known: Remembered[Moves] = Remembered(MOST_STRETCHES, len)
 """SHA-256 → what the blob holds, decoded."""
 
 

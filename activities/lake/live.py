@@ -4,9 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+)
 from pyiceberg.table import Table
 from pyiceberg.table.delete_file_index import DeleteFileIndex
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
@@ -17,6 +25,8 @@ PATH_ID = 2147483546
 """Field id of the path in delete files."""
 MOST_ENTRIES = 20_000
 """Entries of manifests that are remembered: a few kilobytes each."""
+MOST_LISTED = 2_000
+"""Manifests of lists that are remembered: a kilobyte or two each."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,37 @@ class LiveFile:
 
 
 _known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
+_listed: Remembered[tuple[ManifestFile, ...]] = Remembered(MOST_LISTED, len)
+"""Manifest list → its manifests: PyIceberg reads it each time that it is asked."""
+
+
+def manifests_of(io: FileIO, snapshot: Snapshot) -> tuple[ManifestFile, ...]:
+    """The manifests of a snapshot; nobody may change them."""
+    return _listed.get(snapshot.manifest_list, lambda: tuple(snapshot.manifests(io)))
+
+
+def written(manifest_list: str, manifests: Iterable[ManifestFile]) -> None:
+    """Remember a manifest list that was just written, as it would be read."""
+    _listed.put(manifest_list, tuple(manifests))
+
+
+def written_entries(manifest: str, entries: Iterable[ManifestEntry], sequence: int) -> None:
+    """The same of a manifest of a table without partitions: values of others are not read as they were written.
+
+    Files that came with it have the Iceberg sequence number `sequence`.
+    """
+    live = (
+        ManifestEntry.from_args(
+            status=entry.status,
+            snapshot_id=entry.snapshot_id,
+            sequence_number=sequence if entry.sequence_number is None else entry.sequence_number,
+            file_sequence_number=sequence if entry.file_sequence_number is None else entry.file_sequence_number,
+            data_file=entry.data_file,
+        )
+        for entry in entries
+        if entry.status != ManifestEntryStatus.DELETED
+    )
+    _known.put(manifest, tuple(live))
 
 
 def live_entries(io: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[tuple[ManifestEntry, ...]]:
@@ -66,7 +107,7 @@ def live_files(table: Table) -> dict[str, LiveFile]:
     if head is None:
         return {}
     io = table.io
-    manifests = [one for one in head.manifests(io) if one.has_added_files() or one.has_existing_files()]
+    manifests = [one for one in manifests_of(io, head) if one.has_added_files() or one.has_existing_files()]
     data = [one for one in manifests if one.content == ManifestContent.DATA]
     deletes = _deletes(table, [one for one in manifests if one.content == ManifestContent.DELETES])
     found: dict[str, LiveFile] = {}
@@ -83,7 +124,7 @@ def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFil
     """Delete files about data files that the head does not have any more: other writers may leave them behind."""
     head = table.current_snapshot()
     io = table.io
-    manifests = head.manifests(io) if head is not None else []
+    manifests = manifests_of(io, head) if head is not None else ()
     deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
     files = [entry.data_file for entries in live_entries(io, deletes) for entry in entries]
     return [file for file in files if (path := only_path(file)) is not None and path not in live]
@@ -106,7 +147,7 @@ def held_files(table: Table) -> Held:
         StoreUnavailable: a manifest cannot be read.
     """
     head, held = table.current_snapshot(), Held({}, {})
-    manifests = [] if head is None else head.manifests(table.io)
+    manifests = () if head is None else manifests_of(table.io, head)
     for manifest, entries in zip(manifests, live_entries(table.io, manifests), strict=True):
         into = held.data if manifest.content == ManifestContent.DATA else held.deletes
         into.update((entry.data_file.file_path, entry.data_file) for entry in entries)

@@ -3,7 +3,7 @@
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -22,7 +22,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from activities.core.faults import MirrorForeign
-from activities.lake.live import live_entries
+from activities.lake.live import live_entries, manifests_of, written, written_entries
 
 MERGE_AT = 20
 """Small manifests of one kind and spec that are put together."""
@@ -82,8 +82,8 @@ class SnapshotManifests:
 
     def write(self, data: FileChange, deletes: FileChange) -> tuple[str, list[ManifestFile]]:
         """Write all of them; answers the manifest list's path, and what it holds."""
-        there = self._head.manifests(self._io) if self._head is not None else []
-        there = [one for one in there if one.has_added_files() or one.has_existing_files()]
+        known = manifests_of(self._io, self._head) if self._head is not None else ()
+        there = [one for one in known if one.has_added_files() or one.has_existing_files()]
         planned = {
             content: self._grouped(content, change, [one for one in there if one.content == content])
             for content, change in ((ManifestContent.DATA, data), (ManifestContent.DELETES, deletes))
@@ -171,7 +171,7 @@ class SnapshotManifests:
             data_file=file,
         )
 
-    def _write(self, content: ManifestContent, spec: int, entries: Iterable[ManifestEntry]) -> ManifestFile:
+    def _write(self, content: ManifestContent, spec: int, entries: Sequence[ManifestEntry]) -> ManifestFile:
         path = self._path(f"{self._id}-m{next(self._numbers)}.avro")
         writer = _WRITERS[content](
             self._metadata.specs()[spec],
@@ -183,6 +183,8 @@ class SnapshotManifests:
         with writer:
             for entry in entries:
                 writer.add_entry(entry)
+        if not self._metadata.specs()[spec].fields:
+            written_entries(path, entries, self._metadata.next_sequence_number())
         return writer.to_manifest_file()
 
     def _write_list(self, manifests: Sequence[ManifestFile]) -> str:
@@ -196,6 +198,7 @@ class SnapshotManifests:
             avro_compression=self._codec,  # type: ignore[arg-type]
         ) as writer:
             writer.add_manifests(list(manifests))
+        written(path, map(writer.prepare_manifest, manifests))
         return path
 
     def _path(self, name: str) -> str:

@@ -74,6 +74,17 @@ def test_a_file_that_reached_its_size_is_followed_by_another(tmp_path, monkeypat
     assert [p.files.tolist() for p in placed] == [[0] * 3, [1] * 3, [2] * 3]
 
 
+def test_whole_numbers_are_written_as_differences_and_what_repeats_by_a_dictionary(tmp_path):
+    with MirrorWriter(SCHEMA, UNPARTITIONED_PARTITION_SPEC, 2**20, tmp_path) as writer:
+        writer.add(table(range(100)))
+        [made] = writer.finish()
+    group = made.metadata.row_group(0)
+    encodings = {group.column(place).path_in_schema: group.column(place).encodings for place in range(2)}
+    assert "DELTA_BINARY_PACKED" in encodings["id"]
+    assert "RLE_DICTIONARY" in encodings["name"]
+    assert pq.read_table(made.path).column("id").to_pylist() == list(range(100))
+
+
 def test_rows_that_do_not_fit_the_mirror_are_refused(tmp_path):
     with MirrorWriter(SCHEMA, UNPARTITIONED_PARTITION_SPEC, 1, tmp_path) as writer:
         with pytest.raises(SchemaConflict, match="other, which the mirror's schema lacks"):

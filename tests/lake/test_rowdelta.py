@@ -1,5 +1,7 @@
 """Row deltas: new rows, deletes, watermark and tag in one commit, and every reader sees the same rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +11,7 @@ from pyiceberg.manifest import DataFileContent
 from activities.core.drift import RenameField
 from activities.core.faults import MirrorForeign
 from activities.core.mirrors import TAG, WATERMARK
-from activities.lake import manifests, positiondeletes, rowdelta
+from activities.lake import live, manifests, positiondeletes, rowdelta
 from activities.lake.positiondeletes import deleted_rows
 from activities.lake.remembered import Remembered
 from activities.lake.rowdelta import RowDelta
@@ -68,6 +70,33 @@ async def test_a_file_of_which_everything_is_deleted_leaves_with_its_deletes(ord
     assert (orders.rows(), orders.live()) == ([], {})
     await orders.apply(rows_of([5]))
     assert ids(orders.rows()) == [(5, "n5")]
+
+
+async def test_what_is_remembered_of_manifests_is_what_is_read_of_them(orders, monkeypatch):
+    """Nothing of a commit is read back, and whoever reads it finds the same."""
+    await orders.apply(rows_of(range(6)))
+    [path] = orders.live()
+    await orders.apply(rows_of([7]), {path: [1, 4]})
+    await orders.apply(rows_of([8]), {path: [2]})
+    table = orders.read().table
+
+    def plain(value):
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    def seen():
+        listed = live.manifests_of(table.io, table.current_snapshot())
+        entries = [entry for some in live.live_entries(table.io, listed) for entry in some]
+        words = [[entry[place] for place in range(4)] for entry in entries]
+        files = [[plain(entry.data_file[place]) for place in range(len(entry.data_file))] for entry in entries]
+        specs = [entry.data_file.spec_id for entry in entries]
+        return [[str(one[place]) for place in range(len(one))] for one in listed], words, files, specs
+
+    with monkeypatch.context() as nothing_is_read:
+        nothing_is_read.setattr(table.io, "new_input", None)
+        remembered = seen()
+    monkeypatch.setattr(live, "_known", Remembered(0, len))
+    monkeypatch.setattr(live, "_listed", Remembered(0, len))
+    assert seen() == remembered
 
 
 async def test_a_schema_that_comes_back_is_the_one_that_was_there(orders):
