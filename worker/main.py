@@ -43,6 +43,8 @@ from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.ingest_changelog import IngestChangelog
 from workflows.install_capture import InstallCapture, UninstallCapture
+from workflows.maintain_changelog import MaintainChangelog
+from workflows.maintain_tables import MaintainTables
 from workflows.merge_mirror import MergeMirror
 from workflows.merge_once import MergeOnce
 from workflows.request_export import RequestExport
@@ -57,6 +59,7 @@ WORKFLOWS: Sequence[type] = (
     Backfill,
     DeleteOrphans,
     Upkeep,
+    MaintainTables,
     AdoptFiles,
     ExportTable,
     VerifyTable,
@@ -68,6 +71,7 @@ CDC_WORKFLOWS: Sequence[type] = (
     IngestChangelog,
     CopyTable,
     SettleLetters,
+    MaintainChangelog,
 )
 MERGE_WORKFLOWS: Sequence[type] = (MergeMirror, MergeOnce, VerifyMirror)
 SLOTS_PER_PIPELINE = 5

@@ -12,7 +12,7 @@ from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.clients.postgres import PostgresSettings
 from activities.clients.purging import Purge
-from activities.context import ExportContext
+from activities.context import ExportContext, OtherTables
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.core.changelogs import ChangelogRules, SystemColumns
 from activities.core.mirrors import CompactionRules, ExpiryRules, MirrorConfig
@@ -71,6 +71,16 @@ def orphan_age(environment: Environment) -> int:
     return export.orphan_age_seconds or export.partition_timeout_seconds + COMMIT_SECONDS
 
 
+def others_of(environment: Environment) -> OtherTables:
+    """The environment's tables that are not exported."""
+    return OtherTables(
+        pipelines={name: one.namespace for name, one in environment.cdc.items()},
+        mirrors=tuple(environment.mirrors),
+        cdc_queue=environment.temporal.cdc_task_queue,
+        merge_queue=environment.temporal.merge_task_queue,
+    )
+
+
 @asynccontextmanager
 async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncIterator[ExportContext]:
     """Everything that the export activities of one environment need, closed at the end."""
@@ -110,6 +120,8 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             orphan_age_seconds=orphan_age(environment),
             keep_snapshots=environment.export.keep_snapshots,
             snapshot_age_seconds=environment.export.snapshot_age_seconds,
+            grace_seconds=environment.export.grace_seconds,
+            others=others_of(environment),
             purge=open_purge(environment),
         )
 
@@ -161,6 +173,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         keep_settled_letters_days=pipeline.keep_settled_letters_days,
         keep_snapshots=pipeline.keep_snapshots,
         snapshot_age_seconds=pipeline.snapshot_age_seconds,
+        grace_seconds=pipeline.grace_seconds,
     )
 
 

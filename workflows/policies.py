@@ -13,6 +13,8 @@
 | delete_orphans      | 5 times              | what is left is found again by the next request                   |
 | expire_snapshots    | 5 times              | what is left is found again by the next request                   |
 | refresh_public      | 5 times              | the same                                                          |
+| merge_manifests     | 5 times              | the same                                                          |
+| resolve_maintenance | 5 times              | a catalog that stays away fails the request, with its cause       |
 | adopt_files         | 5 times              | what is there already is passed over by the next try              |
 | announce_snapshots  | for ever             | an event is late, never lost; nothing waits for it                |
 | look_at_partitions  | 5 times              | a source or catalog that stays away fails the run, with its cause |
@@ -28,6 +30,7 @@
 | ingest_batch        | for ever             | events wait in the buffer; a table's own fault ends no batch      |
 | copy_table          | for ever             | the table's events wait for it                                    |
 | announce_changelogs | for ever             | an event is late, never lost; nothing waits for it                |
+| keep_changelog      | 5 times              | what is left is found again by the next request                   |
 | settle_letters      | 5 times              | the order fails, with its cause; it can be given again            |
 | merge_mirror        | for ever             | changes wait in the changelog                                     |
 | rebuild_index       | for ever             | nothing is merged without an index                                |
@@ -48,7 +51,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.common import Priority, RetryPolicy
-from temporalio.workflow import ActivityCancellationType
+from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.contracts.orphans import DELETION_SECONDS
@@ -137,6 +140,14 @@ EXPIRE: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     "priority": DUE,
 }
+MERGE_MANIFESTS: dict[str, Any] = {**EXPIRE}
+RESOLVE_MAINTENANCE: dict[str, Any] = {
+    # Tells which changelogs there are by a look at each.
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "priority": AT_ONCE,
+}
 REFRESH: dict[str, Any] = {
     # As for orphans: a copy that is held up must not land on an object that the table has come to name meanwhile.
     "start_to_close_timeout": timedelta(seconds=REFRESH_SECONDS),
@@ -183,6 +194,22 @@ COMPACT: dict[str, Any] = {
 TIDY: dict[str, Any] = {
     **PUBLISH,
     "heartbeat_timeout": timedelta(seconds=30),
+}
+MAINTAIN_ONE: dict[str, Any] = {
+    # A door of a loop that nobody serves would wait for ever, and all other tables for it.
+    "execution_timeout": timedelta(hours=24),
+    # Its loop has heard of it, and what it has begun is told before this request ends.
+    "cancellation_type": ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+KEEP: dict[str, Any] = {
+    **EXPIRE,
+    # Arrow and compression leave the loop little of a busy core.
+    "heartbeat_timeout": timedelta(seconds=30),
+}
+TIDY_NOW: dict[str, Any] = {
+    **TIDY,
+    # Merges wait meanwhile, and somebody for the answer.
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
 }
 SETTLE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),
