@@ -28,8 +28,10 @@ RULES = CompactionRules(
     target_file_bytes=128 * 2**20, small_file_bytes=16 * 2**20, small_files=8, bytes_per_turn=256 * 2**20
 )
 """When files of one day are put together. One turn has batches wait for some seconds."""
-MOST_BEHIND = 1_000
-"""Snapshots that a mirror may be behind for its changelog to be compacted: until it has passed them, they stay."""
+MOST_BEHIND_MS = 3_600_000
+"""How old a mirror's tag may be, beside the head, for its changelog to be compacted."""
+MOST_HELD = 5_000
+"""Snapshots that stay for a mirror which has not passed a rewrite: one that nobody resumes must begin again then."""
 MIRROR_TAG = CHANGELOG_TAG.format(mirror="")
 
 
@@ -106,7 +108,8 @@ def needed(table: Table) -> set[int]:
         needed |= {one.snapshot_id for one in _newer(line, last.snapshot_id)} | {last.snapshot_id}
     for tag in _tags(table):
         newer = _newer(line, tag)
-        if any(one.summary is None or one.summary.operation != Operation.APPEND for one in newer):
+        is_rewritten = any(one.summary is None or one.summary.operation != Operation.APPEND for one in newer)
+        if is_rewritten and len(newer) <= MOST_HELD:
             needed |= {one.snapshot_id for one in newer}
     return needed
 
@@ -128,11 +131,12 @@ def _tags(table: Table) -> list[int]:
 def mirrors_behind(table: Table) -> str:
     """Why the changelog must not be compacted now, in words; empty when no mirror is far behind."""
     head = table.current_snapshot()
-    line = [] if head is None else [one.snapshot_id for one in ancestors_of(head, table.metadata)]
-    for name, ref in table.metadata.refs.items():
-        if ref.snapshot_id in _tags(table) and ref.snapshot_id not in line[:MOST_BEHIND]:
+    for tag in _tags(table):
+        held = table.snapshot_by_id(tag)
+        if head is not None and held is not None and head.timestamp_ms - held.timestamp_ms > MOST_BEHIND_MS:
+            names = ", ".join(name for name, ref in table.metadata.refs.items() if ref.snapshot_id == tag)
             return (
-                f"not compacted: the mirror of tag {name} has not merged what came since long ago; have it go on "
+                f"not compacted: the mirror of tag {names} has not merged what came since long ago; have it go on "
                 "(icefleet mirrors list), or remove the tag with an Iceberg client if there is no such mirror any more"
             )
     return ""

@@ -28,6 +28,7 @@ from workflows.backfill import Backfill
 from workflows.delete_orphans import DeleteOrphans
 from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
+from workflows.maintain_tables import MaintainTables
 from workflows.request_export import RequestExport
 from workflows.upkeep import Upkeep
 from workflows.verify_table import VerifyTable
@@ -90,6 +91,7 @@ async def test_a_worker_registers_each_stub_once_and_every_workflow(fleet, monke
         Backfill,
         DeleteOrphans,
         Upkeep,
+        MaintainTables,
         AdoptFiles,
         ExportTable,
         VerifyTable,
@@ -143,7 +145,8 @@ def test_workflows_are_known_by_the_names_that_people_type():
     assert VerifyTable.__temporal_workflow_definition.name == VERIFY_WORKFLOW == "VerifyTable"  # type: ignore[attr-defined]
     names = [found.__temporal_workflow_definition.name for found in worker_main.CDC_WORKFLOWS]  # type: ignore[attr-defined]
     assert names == [
-        *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters")
+        *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters"),
+        "MaintainChangelog",
     ]
     names = [found.__temporal_workflow_definition.name for found in worker_main.MERGE_WORKFLOWS]  # type: ignore[attr-defined]
     assert names == ["MergeMirror", "MergeOnce", "VerifyMirror"]

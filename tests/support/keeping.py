@@ -15,7 +15,7 @@ from activities.core.changelogs import ChangelogRules
 from support.changelogs import PIPELINE, SYSTEM, Changelog
 from support.fleet import Fleet
 
-NOWHERE = PostgresSettings(name="none", host="127.0.0.1", port=1, database="d", user="u", password="", sslmode="disable")
+NOWHERE = PostgresSettings("none", "127.0.0.1", 1, "d", "u", "")
 
 
 def with_pipeline(orders: Changelog, **rules: Any) -> Changelog:

@@ -1,13 +1,12 @@
-"""Exports, ingest, merges, upkeep and readers at the same time, while workers die; and what must be there afterwards."""
+"""Exports, ingest, merges, upkeep and readers at once, while workers die; and what must be there afterwards."""
 
 import asyncio
-import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,6 +16,7 @@ from activities.clients.buffer import Buffer
 from activities.contracts.cdc import INSTALL_WORKFLOW
 from activities.contracts.maintain import MAINTAIN_WORKFLOW, MaintainReport
 from activities.failpoints import CHANGELOG_UPKEEP_NAMES, INGEST_NAMES, MERGE_NAMES, MIRROR_UPKEEP_NAMES
+from activities.lake.changelogupkeep import RULES
 from deploy.local.stack import Stack
 from support.buffers import SCHEMA, Event, Producer, delete, insert, schema_event, update
 from support.evidence import source_rows, table_rows
@@ -24,9 +24,9 @@ from support.fleet import Fleet, eventually
 from support.mirrors import same_by_all_readers
 from support.ownpostgres import OwnPostgres, fresh_database
 
-GRACE = 8
+GRACE = 4
 """Seconds for which a reader may hold on to what it began with."""
-LONGEST_READ = 3
+LONGEST_READ = 1.5
 PIPELINE = "shop"
 DAYS = ("2024-03-18", "2024-03-19", "2024-03-20")
 KEYS = 200
@@ -175,9 +175,7 @@ class World:
 @asynccontextmanager
 async def opened(fleet: Fleet, stack: Stack, seed: str) -> AsyncIterator[World]:
     """Everything set up: a table with three days, a pipeline that the test fills, a mirror."""
-    fleet.set_export(
-        keep_snapshots=2, snapshot_age_seconds=0, orphan_age_seconds=10, grace_seconds=GRACE, look_back_days=0
-    )
+    fleet.set_export(keep_snapshots=2, snapshot_age_seconds=0, orphan_age_seconds=5, grace_seconds=GRACE)
     await fleet.make_days(days=len(DAYS), rows=10)
     async with fresh_database(stack) as own:
         namespace = f"{fleet.network}cdc"
@@ -199,9 +197,9 @@ async def opened(fleet: Fleet, stack: Stack, seed: str) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def living(world: World, deaths: list[str]) -> AsyncIterator[None]:
-    """A worker that is followed by another one when it has died; each dies at the next of `deaths`, the last at none."""
+    """A worker that is followed by another one when it has died: each at the next of `deaths`, the last at none."""
     ending = False
-    process: list["subprocess.Popen[bytes]"] = []
+    process: list[asyncio.subprocess.Process] = []
 
     async def keep_alive() -> None:
         for number, point in enumerate([*deaths, ""]):
@@ -209,21 +207,25 @@ async def living(world: World, deaths: list[str]) -> AsyncIterator[None]:
             words = [sys.executable, str(Path(__file__).with_name("impatient.py")), "worker", "-e", world.fleet.name]
             words += ["--failpoint", point] if point else []
             with log.open("wb") as output:
-                process[:] = [subprocess.Popen(words, env=world.fleet.variables(), stdout=output, stderr=output)]
-            while process[0].poll() is None:
-                await asyncio.sleep(0.1)
+                process[:] = [
+                    await asyncio.create_subprocess_exec(
+                        *words, env=world.fleet.variables(), stdout=output, stderr=output
+                    )
+                ]
+            await process[0].wait()
             if ending:
                 return
             assert process[0].returncode == -9, log.read_text()[-3000:]
             world.deaths.append(point)
 
-    keeping = asyncio.create_task(keep_alive())
-    try:
-        yield
-    finally:
-        ending = True
-        if process:
-            process[0].kill()
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(keep_alive())
+        try:
+            yield
+        finally:
+            ending = True
+            if process and process[0].returncode is None:
+                process[0].kill()
         await keeping
 
 
@@ -236,6 +238,20 @@ async def install(world: World) -> None:
     await world.producer.transaction(schema_event())
     await world.change()
     await world.export("")
+
+
+async def some_batches(world: World) -> None:
+    """As many small files as upkeep puts together."""
+    for _ in range(RULES.small_files):
+        before = await asyncio.to_thread(snapshot_of, world)
+        await world.change()
+        await eventually(lambda before=before: snapshot_of(world) != before, seconds=60)
+
+
+def snapshot_of(world: World) -> int | None:
+    """The head of the changelog."""
+    table = world.fleet.load(world.changelog)
+    return None if table is None else table.metadata.current_snapshot_id
 
 
 async def run_together(world: World, seconds: float) -> None:
@@ -257,13 +273,13 @@ async def run_together(world: World, seconds: float) -> None:
 
 async def settled(world: World) -> None:
     """What is left to be deleted is deleted: a grace period later, and behind a last change."""
-    for _ in range(2):
-        await world.maintain()
-        await asyncio.sleep(GRACE + 3)
-        await world.change()
-        await world.carried()
-    with suppress(TimeoutError):
-        await world.maintain()
+    await world.maintain()
+    await world.change()
+    await world.late()
+    await world.carried()
+    await world.maintain()
+    await asyncio.sleep(GRACE + 2)
+    await world.maintain()
 
 
 def sums(world: World) -> dict[str, int]:
