@@ -37,7 +37,7 @@ async def resolve_tables(context: ExportContext, request: MaintainRequest) -> Re
     ]
     if not 1 <= request.max_parallel <= MOST_PARALLEL:
         wrong.append(f"field 'max_parallel' is a number from 1 to {MOST_PARALLEL}; it is {request.max_parallel}")
-    kinds = request.kinds or list(KINDS)
+    kinds = [kind for kind in KINDS if kind in request.kinds] or list(KINDS)
     every = [one for one in await asyncio.to_thread(_every, context, kinds) if one.kind in kinds]
     names = {name for one in every for name in (one.table, one.table.partition(".")[2])}
     wrong += [

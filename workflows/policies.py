@@ -51,7 +51,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.common import Priority, RetryPolicy
-from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType
+from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType, ParentClosePolicy
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.contracts.orphans import DELETION_SECONDS
@@ -198,8 +198,9 @@ TIDY: dict[str, Any] = {
 MAINTAIN_ONE: dict[str, Any] = {
     # A door of a loop that nobody serves would wait for ever, and all other tables for it.
     "execution_timeout": timedelta(hours=24),
-    # Its loop has heard of it, and what it has begun is told before this request ends.
-    "cancellation_type": ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+    # The door withdraws what its loop has not done; where nobody serves it, nobody would confirm that.
+    "cancellation_type": ChildWorkflowCancellationType.TRY_CANCEL,
+    "parent_close_policy": ParentClosePolicy.REQUEST_CANCEL,
 }
 KEEP: dict[str, Any] = {
     **EXPIRE,

@@ -71,13 +71,13 @@ class SnapshotManifests:
     `metadata` is the table's once what is staged before the snapshot has landed. Methods block.
     """
 
-    def __init__(self, table: Table, metadata: TableMetadata, snapshot_id: int, merge_at: int = MERGE_AT) -> None:
+    def __init__(self, table: Table, metadata: TableMetadata, snapshot_id: int, merge_at: int | None = None) -> None:
         self._io: FileIO = table.io
         self._metadata = metadata
         self._head = table.current_snapshot()
         self._name = ".".join(table.name())
         self._snapshot_id = snapshot_id
-        self._merge_at = merge_at
+        self._merge_at = MERGE_AT if merge_at is None else merge_at
         self._locations = table.location_provider()
         self._id = uuid.uuid4()
         self._numbers = count()

@@ -19,7 +19,7 @@ from pyiceberg.table.update import (
 from activities.core.faults import CatalogRefused, MirrorForeign
 from activities.core.mirrors import TAG
 from activities.lake.catalog import Lake
-from activities.lake.manifests import MERGE_AT, FileChange, SnapshotManifests
+from activities.lake.manifests import FileChange, SnapshotManifests
 from activities.lake.sending import Attempt, given_up, landed_in, tries
 from activities.lake.storage import metadata_named
 
@@ -46,8 +46,8 @@ class RowDelta:
     """Whether the rows are the same before and after."""
     tag: str | None = TAG
     """What names the new snapshot."""
-    merge_at: int = MERGE_AT
-    """Small manifests of one kind and spec that are put together."""
+    merge_at: int | None = None
+    """Small manifests of one kind and spec that are put together; None: as many as commits put together."""
 
     @property
     def operation(self) -> Operation:

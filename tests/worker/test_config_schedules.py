@@ -157,7 +157,7 @@ schedules:
         ),
         (
             "schedules.yaml:16 schedules.others.e.input: Upkeep could not be started with it: "
-            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run"
+            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run, thorough"
         ),
         "schedules.yaml:17 schedules.others.c.environments.0: no environment 'locl' in config; did you mean `local`?",
     ]
