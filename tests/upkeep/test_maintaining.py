@@ -1,5 +1,6 @@
 """MaintainTables: what fails keeps no other table from being kept in order, and a bad request names everything."""
 
+import json
 import uuid
 from dataclasses import replace
 
@@ -67,7 +68,8 @@ async def test_a_table_that_fails_keeps_no_other_from_it_however_many_runs_that_
     await fleet.make_days(days=1, rows=3)
     async with fleet.worker():
         await fleet.request()
-        dry = await (await start(fleet, dry_run=True, tables=["events"])).result()
+        code, said, _ = await fleet.command("maintain", "events", "--dry-run", "--json", "-e", fleet.name)
+        dry = json.loads(said)
         handle = await start(fleet, max_parallel=2)
         mirror = fleet.temporal.get_workflow_handle(f"{handle.id}/shop.orders")
         await eventually(lambda: has_begun(mirror))
@@ -77,7 +79,7 @@ async def test_a_table_that_fails_keeps_no_other_from_it_however_many_runs_that_
         bad = await start(fleet, tables=["nothing"])
         with pytest.raises(WorkflowFailureError) as failed:
             await bad.result()
-    assert (dry.status, dry.tables) == ("dry_run", 1)
+    assert (code, dry["status"], dry["tables"]) == (0, "dry_run", 1)
     assert (seen["tables"], "shop.orders" in seen["running"]) == (6, True)
     assert (report.status, report.tables, report.ended) == ("partial", 6, {"nothing_to_do": 5, "failed": 1})
     assert report.problems == ["shop.orders: Failed: Terminated"]
