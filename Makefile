@@ -8,7 +8,7 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
+.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-upkeep-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
 	soak figures lint format proto alerts histories lock up down clean
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test-cdc-random: $(STAMP) ## people write at random while everything goes wrong:
 
 test-merge-random: $(STAMP) ## the same with mirrors, which must be PostgreSQL's tables: make test-merge-random SEED=7 repeats it
 	@MERGE_SEED="$(SEED)" MERGE_SIZE="$(SIZE)" $(BIN)/pytest -m mergerandom -s --tb=short tests/mergerandom
+
+test-upkeep-random: $(STAMP) ## exports, merges, upkeep and readers at once while workers die: make test-upkeep-random SEED=7 repeats it
+	@UPKEEP_SEED="$(SEED)" UPKEEP_SIZE="$(SIZE)" $(BIN)/pytest -m upkeeprandom -s --tb=short tests/upkeep
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

@@ -3,15 +3,18 @@
 import asyncio
 from typing import Any
 
+from activities import upkeep_metrics
 from activities.announcing import LISTED_PARTITIONS, committed_event, snapshot_subject, unannounced
 from activities.cdc_context import CdcContext, PipelineConfig
 from activities.contracts.cdc import ChangelogsInput, ChangelogsReport
+from activities.contracts.maintain import CHANGELOG
 from activities.core.faults import Fault
 from activities.core.partitions import label_of
 from activities.core.tables import PartitionRule
 from activities.expiring import chooser
 from activities.export_metrics import announcing
 from activities.lake.changelog import PIPELINE, PREFIX, SOURCE_TABLE
+from activities.lake.changelogupkeep import needed
 from activities.lake.expiry import expire
 from activities.lake.history import SnapshotFacts, snapshot_facts
 from icefleet.v1.events_pb2 import Changelog, Partition, SnapshotCommitted
@@ -62,8 +65,9 @@ async def _let_go(context: CdcContext, pipeline: PipelineConfig, identifier: str
     """Let snapshots expire that were announced, and that are older than readers were promised."""
     subject = snapshot_subject(context.environment, identifier)
     keep, age = pipeline.keep_snapshots, pipeline.snapshot_age_seconds
-    choose = await chooser(context.bus, subject, table, keep=keep, age_seconds=age)
-    await asyncio.to_thread(expire, context.lake, identifier, choose)
+    choose = await chooser(context.bus, subject, table, keep=keep, age_seconds=age, needed=needed)
+    going = await asyncio.to_thread(expire, context.lake, identifier, choose)
+    upkeep_metrics.count(context.environment, CHANGELOG, expired=going)
 
 
 def _event(

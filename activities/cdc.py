@@ -26,6 +26,8 @@ from activities.contracts.cdc import (
     IngestReport,
     InstallReport,
     InstallRequest,
+    KeepInput,
+    KeepPage,
     LettersReport,
     LettersRequest,
     LoopSignal,
@@ -42,6 +44,7 @@ from activities.heartbeats import heartbeats
 from activities.ingest_metrics import ingesting
 from activities.ingesting import ingest_batch
 from activities.installing import install_capture, uninstall_capture
+from activities.keeping import keep_changelog
 from activities.letters import settle
 from activities.slotwatching import watch_slot
 
@@ -112,6 +115,13 @@ class Cdc(CdcActivities):
         """Requeue or drop dead letters, or let a stopped table go on."""
         async with heartbeats("settling dead letters"):
             return await settle(self._context, request)
+
+    @activity.defn(name="keep_changelog")
+    @faults_named
+    async def keep_changelog(self, asked: KeepInput) -> KeepPage:
+        """Do one step of a changelog's upkeep, or a turn of it; only the pipeline's ingest may ask, between batches."""
+        async with heartbeats(f"{asked.step} of {asked.changelog}"):
+            return await until_worker_stops(keep_changelog(self._context, asked), grace=BATCH_GRACE_SECONDS)
 
     @activity.defn(name="signal_loop")
     @faults_named

@@ -49,6 +49,8 @@ class PipelineConfig:
     keep_snapshots: int = 20
     snapshot_age_seconds: float = 600
     """Older snapshots of changelogs expire, unless they are among the newest `keep_snapshots` or have a tag."""
+    grace_seconds: float = 3600
+    """What no snapshot of a changelog names any more is deleted so long after that became true."""
 
     def captured_from(self) -> CaptureFrom:
         """Its source.

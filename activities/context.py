@@ -1,7 +1,7 @@
 """What the export activities work with: clients, config and limits, built once by `worker.wiring`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from temporalio.client import Client
 
@@ -17,6 +17,17 @@ from activities.core.queues import QueueNames
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
+
+
+@dataclass(frozen=True)
+class OtherTables:
+    """What an environment has beside the tables that are exported, and where its loops are served."""
+
+    pipelines: Mapping[str, str] = field(default_factory=dict)
+    """Pipeline → namespace of its changelogs."""
+    mirrors: Sequence[str] = ()
+    cdc_queue: str = ""
+    merge_queue: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,9 @@ class ExportContext:
     """Nor does one that was the table's state more recently than that."""
     purge: Purge | None
     """The cache in front of `public_url`; None when there is none."""
+    grace_seconds: int = 3600
+    """What only expired snapshots named is deleted so long after they have expired."""
+    others: OtherTables = OtherTables()
 
     def table(
         self,

@@ -1,7 +1,7 @@
 """Which snapshots of a table may go: the world has heard of them, nobody is promised them any more."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from activities.announcing import announced_until
@@ -11,9 +11,18 @@ from activities.lake.expiry import Choice, old_snapshots
 
 
 async def chooser(
-    bus: Bus, subject: str, table: Any, *, keep: int, age_seconds: float, shown: Shown | None = None
+    bus: Bus,
+    subject: str,
+    table: Any,
+    *,
+    keep: int,
+    age_seconds: float,
+    shown: Shown | None = None,
+    needed: Callable[[Any], Collection[int]] = lambda _: (),
 ) -> Choice:
     """What chooses among the snapshots of `table` as it then is, by what was announced on `subject` so far.
+
+    What is `shown` to the public stays, and what is `needed` of the table as it then is.
 
     Raises:
         BusUnavailable, BusRefused: nobody knows what was announced, so everything must stay.
@@ -22,6 +31,6 @@ async def chooser(
     before = int((time.time() - age_seconds) * 1000)
 
     def choose(loaded: Any) -> Sequence[int]:
-        return old_snapshots(loaded, announced, shown or Shown(), keep=keep, before_ms=before)
+        return old_snapshots(loaded, announced, shown or Shown(), keep=keep, before_ms=before, needed=needed(loaded))
 
     return choose

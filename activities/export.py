@@ -4,6 +4,7 @@ from temporalio import activity
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities import upkeep_metrics
 from activities.adopting import adopt_page
 from activities.announcing import announce
 from activities.backfilling import estimate, resolve
@@ -37,19 +38,28 @@ from activities.contracts.export import (
     table_identifier,
 )
 from activities.contracts.findings import FindingsReport, Look
+from activities.contracts.maintain import EXPORT, MaintainRequest, ResolvedMaintenance
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
-from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage
+from activities.contracts.upkeep import (
+    ExpireInput,
+    ExpirePage,
+    ManifestsInput,
+    ManifestsPage,
+    RefreshInput,
+    RefreshPage,
+)
 from activities.core.adopting import check_adoption
 from activities.core.orphans import check_age
 from activities.errors import faults_named, temporal_named
 from activities.export_metrics import failures_told, step
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
+from activities.maintaining import resolve_tables
 from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
 from activities.publishing import publish
-from activities.upkeep import expire_page, refresh_page
+from activities.upkeep import expire_page, merge_manifests_page, refresh_page
 
 
 class Export(ExportActivities):
@@ -158,7 +168,10 @@ class Export(ExportActivities):
     async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("deleting orphans"):
-            return await delete_page(self._context, task)
+            page = await delete_page(self._context, task)
+        if not task.dry_run:
+            upkeep_metrics.count(task.environment, EXPORT, deleted=page.deleted, freed=page.bytes)
+        return page
 
     @activity.defn(name="adopt_files")
     @faults_named
@@ -196,6 +209,20 @@ class Export(ExportActivities):
         """Let old snapshots go that were announced; only the table's loop may ask."""
         async with heartbeats("expiring snapshots"):
             return await expire_page(self._context, task)
+
+    @activity.defn(name="merge_manifests")
+    @faults_named
+    async def merge_manifests(self, task: ManifestsInput) -> ManifestsPage:
+        """Put small manifests together; only the table's loop may ask, between two pages of its own."""
+        async with heartbeats("merging manifests"):
+            return await merge_manifests_page(self._context, task)
+
+    @activity.defn(name="resolve_maintenance")
+    @faults_named
+    async def resolve_maintenance(self, request: MaintainRequest) -> ResolvedMaintenance:
+        """The tables that are to be kept in order, of whatever kind; everything that is wrong is named at once."""
+        async with heartbeats("looking for tables"):
+            return await resolve_tables(self._context, request)
 
     @activity.defn(name="refresh_public")
     @faults_named

@@ -2,7 +2,9 @@
 
 Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `after-commit`, `before-announce`,
 `after-announce`. Orphans: `before-delete`. Publishing: `before-public-manifest`, `before-public-list`,
-`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`. Ingest: `cdc-before-claim`,
+`before-public-version`, `before-public-hint`. Upkeep: `before-refresh`, `after-refresh`, `before-expire`,
+`after-expire`, `before-manifests`, `after-manifests`. Upkeep of changelogs: `keep-after-rewrite`,
+`keep-before-commit`, `keep-after-commit`, `keep-after-expire`, `keep-before-note`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
 Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
 `cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`. Mirrors: `merge-before-read`, `merge-after-write`,
@@ -30,7 +32,9 @@ NAMES = frozenset(
         "before-public-hint",
     }
 )
-UPKEEP_NAMES = frozenset({"before-refresh", "after-refresh"})
+UPKEEP_NAMES = frozenset(
+    {"before-refresh", "after-refresh", "before-expire", "after-expire", "before-manifests", "after-manifests"}
+)
 INGEST_NAMES = frozenset(
     {
         "cdc-before-claim",
@@ -43,6 +47,15 @@ INGEST_NAMES = frozenset(
     }
 )
 CAPTURE_NAMES = frozenset({"cdc-before-buffer", "cdc-during-buffer", "cdc-after-buffer", "cdc-before-feedback"})
+CHANGELOG_UPKEEP_NAMES = frozenset(
+    {
+        "keep-after-rewrite",
+        "keep-before-commit",
+        "keep-after-commit",
+        "keep-after-expire",
+        "keep-before-note",
+    }
+)
 COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
 MERGE_NAMES = frozenset(
     {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
@@ -50,7 +63,16 @@ MERGE_NAMES = frozenset(
 MIRROR_UPKEEP_NAMES = frozenset(
     {"compact-after-write", "compact-before-commit", "compact-after-commit", "tidy-before-delete"}
 )
-ALL_NAMES = NAMES | UPKEEP_NAMES | INGEST_NAMES | CAPTURE_NAMES | COPY_NAMES | MERGE_NAMES | MIRROR_UPKEEP_NAMES
+ALL_NAMES = (
+    NAMES
+    | UPKEEP_NAMES
+    | INGEST_NAMES
+    | CAPTURE_NAMES
+    | COPY_NAMES
+    | CHANGELOG_UPKEEP_NAMES
+    | MERGE_NAMES
+    | MIRROR_UPKEEP_NAMES
+)
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 
 

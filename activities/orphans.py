@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import dropwhile
@@ -27,6 +27,7 @@ from activities.core.objectkeys import public_key, table_prefix
 from activities.core.orphans import PROPERTY, check_age
 from activities.core.publication import METADATA as PUBLIC_METADATA
 from activities.core.tables import PartitionRule, TableConfig
+from activities.core.upkeep import readers_left
 from activities.lake.catalog import Lake
 from activities.lake.orphans import Named, draw_line
 
@@ -66,8 +67,8 @@ class _Place:
 
     def _may_be_orphan(self, key: str) -> bool:
         if self.kind == METADATA:
-            # Only manifests and manifest lists: the rest is the catalog's to keep.
-            return key.endswith(".avro")
+            # Manifests, manifest lists and what stood for the table: the rest is the catalog's to keep.
+            return key.endswith((".avro", ".metadata.json"))
         # The public copy of the metadata is named by its own hint, and swept by whoever publishes.
         return not key.startswith(self.prefix + PUBLIC_METADATA)
 
@@ -132,6 +133,11 @@ class TableOrphans:
         self._public = frozenset(map(self._public_key, self._named.head))
         return there
 
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The table's, when it was looked at last."""
+        return self._named.properties
+
     def places(self, *, metadata: bool) -> list[_Place]:
         """Where to look, in this order."""
         bucket, prefix = self._named.metadata_place
@@ -188,11 +194,15 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
         BadRequest: the age is none or too low, or the catalog has no such table.
     """
     config = context.table(task)
-    age = check_age(task.older_than, context.orphan_age_seconds)
+    least = context.orphan_age_seconds
+    age = least if task.after_expiry and not task.older_than else check_age(task.older_than, least)
 
     is_ours = in_config(context, task.network)
     orphans = TableOrphans(context.store, context.lake, config, task.network, context.key_prefix, is_ours)
-    if not await orphans.open():
+    there = await orphans.open()
+    if task.after_expiry and (waiting := await _waiting(context, orphans, there=there)) is not None:
+        return replace(_NOTHING, line=task.line or 1, waiting=waiting)
+    if not there:
         raise BadRequest(f"table {orphans.identifier} is not in the catalog: what it names is not known, nothing goes")
     line = task.line or await context.store.now() - age
     deletion = _Deletion(context.lake, orphans, config.partition, line, dry_run=task.dry_run)
@@ -205,6 +215,19 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
                 after = page[-1].key if page else after
         after = ""
     return deletion.page("")
+
+
+_NOTHING = OrphansPage(line=0, cursor="", deleted=0, bytes=0, young=0, foreign=0, keys=[])
+
+
+async def _waiting(context: ExportContext, orphans: TableOrphans, *, there: bool) -> str | None:
+    """Why nothing is to be deleted just now, empty when there is no table; None when nothing is in the way."""
+    if not there:
+        return ""
+    left = readers_left(orphans.properties, await context.store.now(), context.grace_seconds)
+    if not left:
+        return None
+    return f"nothing is deleted for {left} s more: readers may be with snapshots that have just expired"
 
 
 class _Deletion:

@@ -33,7 +33,8 @@ async def signal_mirror(context: MirrorContext, asked: MergeOnceRequest) -> str:
     if asked.order not in ORDERS:
         raise BadRequest(f"field 'order' must be one of {', '.join(ORDERS)}; it is {asked.order!r}")
     info = activity.info()
-    order = MirrorOrder(id=f"{info.workflow_id}/{info.workflow_run_id}", answer_to=info.workflow_id or "")
+    workflow = info.workflow_id or ""
+    order = MirrorOrder(f"{workflow}/{info.workflow_run_id}", workflow, asked.dry_run)
     with temporal_named():
         return await start_mirror(
             context.temporal, asked.environment, asked.mirror, info.task_queue, asked.order, write_input(order)

@@ -1,26 +1,26 @@
-"""Deleting what no snapshot of a mirror names any more, once no reader can be with it.
+"""Deleting what no snapshot of a mirror or a changelog names any more, once no reader can be with it.
 
-After an expiry everything that lies where the mirror's objects lie is held against what the snapshots name. What none
+After an expiry everything that lies where the table's objects lie is held against what the snapshots name. What none
 of them names is written down in an object of its own, under `unnamed/`. When that is older than the grace period, what
 it lists and still no snapshot names is deleted, and then the list.
-
-What a merge has stored and not committed yet is no orphan. It was stored after the head was committed for which it was
-prepared, and a commit lands on that head or not at all. So what is older than the head will never be named.
 """
 
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from activities import failpoints
 from activities.abreast import each
+from activities.cdc_context import CdcContext, PipelineConfig
 from activities.clients.objectstore import ListedObject, ObjectStore
+from activities.core.changelogkeys import changelog_prefix
 from activities.core.faults import MirrorForeign
 from activities.core.mirrors import MirrorConfig
+from activities.lake.changelogupkeep import Known, known_of
+from activities.lake.content import Files
 from activities.lake.indexcache import cache_at
 from activities.lake.mirrornames import metadata_place, named_by
 from activities.mirror_context import MirrorContext
@@ -42,15 +42,22 @@ class Swept:
 
 
 class Sweep:
-    """One turn of a mirror's sweeping."""
+    """One turn of sweeping below one prefix.
 
-    def __init__(self, context: MirrorContext, config: MirrorConfig) -> None:
-        self._context = context
-        self._config = config
-        self._store = context.store
-        self._prefix = context.prefix(config)
+    `look` answers what is named, or None when there is no such table; it blocks. `line` of what it answers is a time in
+    seconds since the epoch: what is older and not named never will be. None: nobody knows, and nothing is written down.
+    """
 
-    async def delete(self) -> Swept:
+    def __init__(
+        self, store: ObjectStore, files: Files, prefix: str, grace_seconds: float, look: Callable[[], Known | None]
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._prefix = prefix
+        self._grace = grace_seconds
+        self._look = look
+
+    async def delete(self, *, dry_run: bool = False) -> Swept:
         """Delete what was written down long enough ago.
 
         Raises:
@@ -59,9 +66,10 @@ class Sweep:
         """
         now, done = await self._store.now(), Swept()
         for listed in await self._lists():
-            if listed.made + self._config.expiry.grace_seconds <= now:
-                swept = await self._delete_listed(await self._read(listed))
-                await self._store.delete(listed.key)
+            if listed.made + self._grace <= now:
+                swept = await self._delete_listed(await self._read(listed), dry_run=dry_run)
+                if not dry_run:
+                    await self._store.delete(listed.key)
                 done = Swept(done.objects + swept.objects, done.bytes + swept.bytes)
         return done
 
@@ -72,15 +80,15 @@ class Sweep:
             Unknown: the index of a snapshot cannot be read, so nobody knows.
             StoreUnavailable, StoreRefused: the store does not answer, or says no.
         """
-        table, named = await asyncio.to_thread(self._named)
-        head = table.current_snapshot()
-        if head is None:
+        known = await asyncio.to_thread(self._look)
+        if known is None or known.line is None:
             return 0
-        line = head.timestamp_ms / 1000 - SKEW_SECONDS
+        line = known.line - SKEW_SECONDS
         waiting = {path for listed in await self._lists() for path, _ in await self._read(listed)}
         found: list[tuple[str, int]] = []
-        bucket, metadata = metadata_place(table)
-        for store, prefix, ending in ((self._store, self._prefix, ""), (self._store.bucket(bucket), metadata, ".avro")):
+        bucket, metadata = metadata_place(known.table)
+        own = (self._store, self._prefix, "")
+        for store, prefix, ending in (own, (self._store.bucket(bucket), metadata, (".avro", ".metadata.json"))):
             async with aclosing(store.objects(prefix)) as pages:
                 async for page in pages:
                     found += [
@@ -89,12 +97,12 @@ class Sweep:
                         if one.made < line
                         and one.key.endswith(ending)
                         and not one.key.startswith(self._prefix + FOLDER)
-                        if (path := f"{store.name}/{one.key}") not in named and path not in waiting
+                        if (path := f"{store.name}/{one.key}") not in known.named and path not in waiting
                     ]
         if found:
             key = f"{self._prefix}{FOLDER}{uuid.uuid4()}.json"
             listed = json.dumps(found[:MOST_LISTED], separators=(",", ":")).encode()
-            await store_object(self._store, self._context.lake.files(), key, listed)
+            await store_object(self._store, self._files, key, listed)
         return len(found)
 
     async def _lists(self) -> list[ListedObject]:
@@ -105,12 +113,15 @@ class Sweep:
         body = await self._store.tail(listed.key, listed.size)
         return [(str(path), int(size)) for path, size in json.loads(body)]
 
-    async def _delete_listed(self, listed: Sequence[tuple[str, int]]) -> Swept:
+    async def _delete_listed(self, listed: Sequence[tuple[str, int]], *, dry_run: bool) -> Swept:
         """Delete the objects of a list, but for those that a snapshot names after all."""
-        _, named = await asyncio.to_thread(self._named)
-        going = [(path, size) for path, size in listed if path not in named]
-        await failpoints.reach("tidy-before-delete")
-        await each(lambda one: self._delete_one(one[0]), going)
+        known = await asyncio.to_thread(self._look)
+        if known is None:
+            return Swept()
+        going = [(path, size) for path, size in listed if path not in known.named]
+        if not dry_run:
+            await failpoints.reach("tidy-before-delete")
+            await each(lambda one: self._delete_one(one[0]), going)
         return Swept(len(going), sum(size for _, size in going))
 
     async def _delete_one(self, path: str) -> None:
@@ -118,10 +129,28 @@ class Sweep:
         store: ObjectStore = self._store if bucket == self._store.name else self._store.bucket(bucket)
         await store.delete(key)
 
-    def _named(self) -> tuple[Any, set[str]]:
-        """The table as it is now, and what its snapshots name."""
-        lake, name = self._context.lake, self._config.mirror
+
+def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
+    """The sweep of a mirror.
+
+    What a merge has stored and not committed yet is no orphan. It was stored after the head was committed for which it
+    was prepared, and a commit lands on that head or not at all. So what is older than the head will never be named.
+    """
+    lake, name = context.lake, config.mirror
+
+    def look() -> Known:
         table = lake.load(name)
         if table is None:
             raise MirrorForeign(f"mirror {name} is not in the catalog any more; nothing of it is touched")
-        return table, named_by(table, lake.files().part, cache_at(self._context.cache_directory))
+        head = table.current_snapshot()
+        named = named_by(table, lake.files().part, cache_at(context.cache_directory))
+        return Known(table, named, None if head is None else head.timestamp_ms / 1000)
+
+    grace = config.expiry.grace_seconds
+    return Sweep(context.store, lake.files(), context.prefix(config), grace, look)
+
+
+def changelog_sweep(context: CdcContext, pipeline: PipelineConfig, changelog: str) -> Sweep:
+    """The sweep of a changelog. What a batch or a copy has under way is newer than the pipeline's last snapshot."""
+    prefix, lake = context.key(changelog_prefix(changelog)), context.lake
+    return Sweep(context.store, lake.files(), prefix, pipeline.grace_seconds, lambda: known_of(lake, changelog))

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from activities import upkeep_metrics
 from activities.announcing import LISTED_PARTITIONS, committed_event, snapshot_subject, unannounced
+from activities.contracts.maintain import MIRROR
 from activities.contracts.mirrors import MirrorInput, TidyReport
 from activities.core.faults import Fault
 from activities.core.mirrors import PREFIX, WATERMARK, MirrorConfig, Watermark
@@ -18,7 +20,7 @@ from activities.lake.mirror import Mirror
 from activities.lake.mirrorfacts import mirror_facts
 from activities.lake.mirrornames import Unknown
 from activities.mirror_context import MirrorContext
-from activities.sweeping import Sweep
+from activities.sweeping import mirror_sweep
 from icefleet.v1.events_pb2 import Mirror as Merged
 from icefleet.v1.events_pb2 import Partition, SnapshotCommitted
 
@@ -32,26 +34,37 @@ async def tidy_mirror(context: MirrorContext, asked: MirrorInput) -> TidyReport:
     config = context.mirror(asked.environment, asked.mirror)
     async with heartbeats({"mirror": config.mirror, "doing": "tidying"}):
         found = await asyncio.to_thread(mirrors.read, context.lake, config)
-        return TidyReport() if found is None else await _Tidying(context, config, found).run()
+        if found is None:
+            return TidyReport()
+        report = await _Tidying(context, config, found, asked).run()
+    if not asked.dry_run:
+        upkeep_metrics.count(
+            context.environment,
+            MIRROR,
+            expired=report.expired,
+            deleted=report.deleted,
+            freed=report.bytes,
+            problems=bool(report.problem),
+        )
+    return report
 
 
 class _Tidying:
     """One turn."""
 
-    def __init__(self, context: MirrorContext, config: MirrorConfig, mirror: Mirror) -> None:
+    def __init__(self, context: MirrorContext, config: MirrorConfig, mirror: Mirror, asked: MirrorInput) -> None:
         self._context = context
+        self._asked = asked
         self._config = config
         self._mirror = mirror
-        self._sweep = Sweep(context, config)
+        self._sweep = mirror_sweep(context, config)
         self._subject = snapshot_subject(context.environment, config.mirror)
         self._announced = self._expired = self._deleted = self._bytes = 0
 
     async def run(self) -> TidyReport:
-        faults = [
-            fault
-            for part in (self._announce, self._tag, self._delete, self._expire)
-            if (fault := await _fault_of(part)) is not None
-        ]
+        looking = (self._delete, self._expire)
+        parts = looking if self._asked.dry_run else (self._announce, self._tag, *looking)
+        faults = [fault for part in parts if (fault := await _fault_of(part)) is not None]
         passing = next((fault for fault in faults if isinstance(fault, Fault) and fault.retryable), None)
         if passing is not None:
             raise passing
@@ -99,7 +112,7 @@ class _Tidying:
             await asyncio.to_thread(advance_tag, self._context.lake, self._config, self._mirror.watermark)
 
     async def _delete(self) -> None:
-        swept = await self._sweep.delete()
+        swept = await self._sweep.delete(dry_run=self._asked.dry_run)
         self._deleted, self._bytes = swept.objects, swept.bytes
 
     async def _expire(self) -> None:
@@ -107,11 +120,15 @@ class _Tidying:
         rules, table = self._config.expiry, self._mirror.table
         keep, age = rules.keep_snapshots, rules.snapshot_age_seconds
         choose = await chooser(self._context.bus, self._subject, table, keep=keep, age_seconds=age)
+        due = len(choose(table))
+        if self._asked.dry_run:
+            self._expired = due
+            return
         # Each expiry is a commit, and a look at all that is there.
-        if len(choose(table)) < max(1, rules.keep_snapshots // 2):
+        if due < (1 if self._asked.thorough else max(1, rules.keep_snapshots // 2)):
             return
         self._expired = await asyncio.to_thread(expire, self._context.lake, self._config.mirror, choose)
-        if self._expired:
+        if self._expired or self._asked.thorough:
             await self._sweep.write_down()
 
 

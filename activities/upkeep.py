@@ -7,12 +7,14 @@ from typing import Any, NoReturn
 
 from temporalio import activity
 
-from activities import failpoints
+from activities import failpoints, upkeep_metrics
 from activities.abreast import each
 from activities.announcing import subject_of
 from activities.clients.objectstore import StoredObject
+from activities.committing import origin, to_its_end
 from activities.context import ExportContext
 from activities.contracts.export import TableInput, table_identifier
+from activities.contracts.maintain import EXPORT
 from activities.contracts.upkeep import (
     COPY_SECONDS,
     LISTED_KEYS,
@@ -20,6 +22,8 @@ from activities.contracts.upkeep import (
     WORK_SECONDS,
     ExpireInput,
     ExpirePage,
+    ManifestsInput,
+    ManifestsPage,
     RefreshInput,
     RefreshPage,
 )
@@ -28,10 +32,11 @@ from activities.core.objectkeys import public_key
 from activities.core.orphans import PROPERTY
 from activities.core.partitions import index_of, label_of
 from activities.core.tables import TableConfig
-from activities.core.upkeep import PURGED_PROPERTY, copy_mark, is_copy, purged_before
+from activities.core.upkeep import EXPIRED_PROPERTY, PURGED_PROPERTY, copy_mark, is_copy, purged_before
 from activities.expiring import chooser
 from activities.lake.commit import commit_files
 from activities.lake.expiry import expire
+from activities.lake.fewermanifests import merge_manifests
 from activities.lake.orphans import Named, draw_line
 from activities.orphans import in_config
 from activities.shown import what_is_shown
@@ -66,8 +71,28 @@ async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
     if task.dry_run:
         going = len(await asyncio.to_thread(choose, table))
     else:
-        going = await asyncio.to_thread(expire, context.lake, identifier, choose)
+        await failpoints.reach("before-expire")
+        at = {EXPIRED_PROPERTY: str(await context.store.now())}
+        going = await asyncio.to_thread(expire, context.lake, identifier, choose, at)
+        await failpoints.reach("after-expire")
+        upkeep_metrics.count(context.environment, EXPORT, expired=going)
     return ExpirePage(going, retained - going)
+
+
+async def merge_manifests_page(context: ExportContext, task: ManifestsInput) -> ManifestsPage:
+    """Put small manifests of the head together, in one snapshot that holds what the one before it held.
+
+    Raises:
+        SchemaConflict, CommitConflict: the table was made anew, or others won every race.
+    """
+    context.table(TableInput(task.environment, task.table, task.network))
+    identifier = table_identifier(task.network, task.table)
+    await failpoints.reach("before-manifests")
+    done = await to_its_end(merge_manifests, context.lake, identifier, origin(), dry_run=task.dry_run)
+    await failpoints.reach("after-manifests")
+    if not task.dry_run:
+        upkeep_metrics.count(context.environment, EXPORT, manifests=done.before - done.after)
+    return ManifestsPage(done.before, done.after, done.more)
 
 
 async def refresh_page(context: ExportContext, task: RefreshInput) -> RefreshPage:

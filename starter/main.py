@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "compare",
     "orphans": "orphans",
     "upkeep": "upkeep",
+    "maintain": "maintain",
     "cdc": "app",
     "mirrors": "app",
     "schedules": "app",

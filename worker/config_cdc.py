@@ -86,3 +86,5 @@ class Pipeline(Part):
     """The newest so many snapshots of a changelog stay, whatever their age."""
     snapshot_age_seconds: Count = 600
     """And those that were its state more recently than that; a tag holds others for readers that need longer."""
+    grace_seconds: Count = 3600
+    """What no snapshot names any more is deleted so long after upkeep has seen that: a reader may be with it."""

@@ -161,6 +161,8 @@ class ExportLimits(Part):
     """Upkeep lets the newest so many snapshots of a table stay, whatever their age."""
     snapshot_age_seconds: Count = 7 * 24 * 3600
     """Upkeep lets a snapshot stay that was the table's state more recently than that: who began to read it may end."""
+    grace_seconds: Count = 3600
+    """Upkeep deletes what only expired snapshots named so long after they have expired."""
 
 
 class ControlLimits(Part):

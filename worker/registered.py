@@ -13,6 +13,8 @@ from workflows.export_due import ExportDue
 from workflows.export_table import ExportTable
 from workflows.ingest_changelog import IngestChangelog
 from workflows.install_capture import InstallCapture, UninstallCapture
+from workflows.maintain_changelog import MaintainChangelog
+from workflows.maintain_tables import MaintainTables
 from workflows.merge_mirror import MergeMirror
 from workflows.merge_once import MergeOnce
 from workflows.request_export import RequestExport
@@ -28,6 +30,7 @@ WORKFLOWS: Mapping[str, tuple[type, ...]] = {
         Backfill,
         DeleteOrphans,
         Upkeep,
+        MaintainTables,
         AdoptFiles,
         ExportTable,
         VerifyTable,
@@ -39,6 +42,7 @@ WORKFLOWS: Mapping[str, tuple[type, ...]] = {
         IngestChangelog,
         CopyTable,
         SettleLetters,
+        MaintainChangelog,
     ),
     "merge": (MergeMirror, MergeOnce, VerifyMirror),
 }

@@ -8,7 +8,7 @@ from temporalio.client import Client
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.clients.purging import Purge
-from activities.context import ExportContext
+from activities.context import ExportContext, OtherTables
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from worker.bus import open_bus
 from worker.clickhouse import named_collection, open_clickhouse
@@ -64,6 +64,16 @@ def orphan_age(environment: Environment) -> int:
     return export.orphan_age_seconds or export.partition_timeout_seconds + COMMIT_SECONDS
 
 
+def others_of(environment: Environment) -> OtherTables:
+    """The environment's tables that are not exported."""
+    return OtherTables(
+        pipelines={name: one.namespace for name, one in environment.cdc.items()},
+        mirrors=tuple(environment.mirrors),
+        cdc_queue=environment.temporal.cdc_task_queue,
+        merge_queue=environment.temporal.merge_task_queue,
+    )
+
+
 @asynccontextmanager
 async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncIterator[ExportContext]:
     """Everything that the export activities of one environment need, closed at the end."""
@@ -105,5 +115,7 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
             orphan_age_seconds=orphan_age(environment),
             keep_snapshots=environment.export.keep_snapshots,
             snapshot_age_seconds=environment.export.snapshot_age_seconds,
+            grace_seconds=environment.export.grace_seconds,
+            others=others_of(environment),
             purge=open_purge(environment),
         )

@@ -64,6 +64,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         keep_settled_letters_days=pipeline.keep_settled_letters_days,
         keep_snapshots=pipeline.keep_snapshots,
         snapshot_age_seconds=pipeline.snapshot_age_seconds,
+        grace_seconds=pipeline.grace_seconds,
     )
 
 

@@ -1,6 +1,7 @@
 """The durable loop that carries a pipeline's events from its buffer into changelogs: the only writer that they have."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.cdc import (
     COPIED_SIGNAL,
     INGEST_WORKFLOW,
+    KEEP_SIGNAL,
     LETTERS_ANSWER_SIGNAL,
     LETTERS_SIGNAL,
     RESUME_SIGNAL,
@@ -20,6 +22,7 @@ from activities.contracts.cdc import (
     CopyReport,
     IngestInput,
     IngestReport,
+    KeepPage,
     LettersReport,
     LettersRequest,
     TableBatch,
@@ -29,6 +32,7 @@ from activities.contracts.cdc import (
 from activities.contracts.inputs import read_input, read_only_input, write_input
 from workflows.after_commit import Runner
 from workflows.cdc_loop import PipelineLoop
+from workflows.changelog_upkeep import ChangelogUpkeep
 from workflows.copies import Copies
 from workflows.failures import cause_of
 from workflows.policies import ANNOUNCE, INGEST_TURN, SETTLE
@@ -61,6 +65,7 @@ class IngestChangelog(PipelineLoop):
         self._more = False
         """Whether the last batch left something."""
         self._copies = Copies()
+        self._upkeep = ChangelogUpkeep()
         self._letters: list[LettersRequest] = []
         self._causes: dict[str, Cause] = {}
         """Id of a decision → on whose behalf it was heard, in this run."""
@@ -85,10 +90,11 @@ class IngestChangelog(PipelineLoop):
         if self._unannounced and self._announcing.idle:
             self._announcing.look()
         asked = self._asked
+        wait = 0.0 if self._upkeep.waiting else WAIT_SECONDS
         report: IngestReport | None = await self._interruptible(
             workflow.execute_activity_method(
                 CdcActivities.ingest_batch,
-                IngestInput(asked.environment, asked.pipeline, WAIT_SECONDS, self._copies.known, at_once=self._more),
+                IngestInput(asked.environment, asked.pipeline, wait, self._copies.known, at_once=self._more),
                 summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
                 **INGEST_TURN,
             )
@@ -166,6 +172,7 @@ class IngestChangelog(PipelineLoop):
         while self._letters:
             request = self._letters.pop(0)
             await self._answer(request, LettersReport("failed", "the ingest was told to stop before it came to this"))
+        await self._upkeep.refuse("the ingest was told to stop before it came to this")
 
     @workflow.signal(name=COPIED_SIGNAL)
     def copied(self, *payloads: Any) -> None:
@@ -210,6 +217,7 @@ class IngestChangelog(PipelineLoop):
             request = self._letters[0]
             with acting_for(self._causes.pop(request.id, {})):
                 await self._decide(request)
+        await self._keep()
 
     async def _decide(self, request: LettersRequest) -> None:
         report = self._answers.get(request.id) or await self._settle_letters(request)
@@ -219,6 +227,28 @@ class IngestChangelog(PipelineLoop):
             for old in list(self._answers)[:-REMEMBERED_ANSWERS]:
                 del self._answers[old]
         await self._answer(request, report)
+
+    async def _keep(self) -> None:
+        """One turn of what the upkeep of a changelog is at, so that batches have theirs."""
+        if not self._upkeep.waiting:
+            return
+        if self._paused or self._stopping:
+            await self._upkeep.refuse(f"the ingest of {self._asked.pipeline} is paused; {self.resumed_by} has it go on")
+            return
+
+        async def unless_told(work: Awaitable[KeepPage]) -> KeepPage | None:
+            running, interrupted = await self._until(lambda: self._paused or self._stopping, work)
+            return None if interrupted or running.cancelled() else running.result()
+
+        if changed := await self._upkeep.turn(unless_told):
+            self._unannounced[changed] = None
+        if self._trouble is not None and self._upkeep.waiting:
+            self._heard = True  # batches rest, and what is left need not
+
+    @workflow.signal(name=KEEP_SIGNAL)
+    def keep(self, *payloads: Any) -> None:
+        """Keep a changelog in order, a step between two batches each."""
+        self._heard = self._upkeep.hear(payloads) or self._heard
 
     async def _settle_letters(self, request: LettersRequest) -> LettersReport:
         try:
@@ -254,6 +284,7 @@ class IngestChangelog(PipelineLoop):
         self._last_lsn = carried["last_lsn"]
         self._failing = {batch["table"]: TableBatch(**batch) for batch in carried["failing"]}
         self._copies.load(carried["copies"])
+        self._upkeep.load(carried["upkeep"])
         heard = [name for name in self._unannounced if name]  # before this, from a copy
         self._unannounced = dict.fromkeys([*carried["unannounced"], *heard])
         self._answers = {name: LettersReport(**answer) for name, answer in carried["answers"].items()}
@@ -268,6 +299,7 @@ class IngestChangelog(PipelineLoop):
             "last_lsn": self._last_lsn,
             "failing": [asdict(batch) for batch in self._failing.values()],
             "copies": self._copies.dump(),
+            "upkeep": self._upkeep.dump(),
             "unannounced": list(self._unannounced),
             "letters": [write_input(request) for request in self._letters],
             "answers": {name: asdict(answer) for name, answer in self._answers.items()},
@@ -283,6 +315,7 @@ class IngestChangelog(PipelineLoop):
         return [
             done,
             *([f"- in changelogs up to {self._last_lsn}"] if self._last_lsn else []),
+            *([f"- {self._upkeep.doing}"] if self._upkeep.doing else []),
             *(f"- copying {table}" for table in self._copies.under_way),
             *(f"- copy of {table} failed: {why}" for table, why in self._copies.failed.items()),
             *(

@@ -12,6 +12,7 @@ from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.mirrors import (
     BOOTSTRAP_SIGNAL,
     COMPACT_SIGNAL,
+    MAINTAIN_SIGNAL,
     MERGE_SIGNAL,
     MERGE_WORKFLOW,
     REBUILD_SIGNAL,
@@ -24,12 +25,13 @@ from activities.contracts.mirrors import (
     MirrorRequest,
     MirrorTrouble,
     OrderReport,
+    TidyReport,
     mirror_id,
 )
 from workflows.after_commit import Runner
 from workflows.failures import cause_of
-from workflows.mirror_orders import Orders
-from workflows.mirror_upkeep import Compaction, Tidying
+from workflows.mirror_orders import Asked, Orders
+from workflows.mirror_upkeep import Compaction, Tidying, tidied
 from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
 from workflows.queues import queues_of
 from workflows.steered import SteeredLoop, Trouble
@@ -230,6 +232,12 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._orders.hear(BOOTSTRAP_SIGNAL, payloads)
         self._heard = True
 
+    @workflow.signal(name=MAINTAIN_SIGNAL)
+    def maintain(self, *payloads: Any) -> None:
+        """Let go of whatever is old, and say what that was."""
+        self._orders.hear(MAINTAIN_SIGNAL, payloads)
+        self._heard = True
+
     @workflow.signal(name=RESUME_SIGNAL)
     def resume(self, *_: Any) -> None:
         """Go on at once, after a pause or when something was mended."""
@@ -245,7 +253,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._trouble = None  # somebody wants it now, and will hear what is wrong
         while not self._stopping and (asked := self._orders.next()) is not None:
             with acting_for(asked.order.cause):
-                await self._orders.answer(asked, await self._carry_out(asked.what))
+                await self._orders.answer(asked, await self._carry_out(asked))
 
     def _refusal(self) -> OrderReport | None:
         """Why nothing is merged now; None when nothing is in its way."""
@@ -257,17 +265,26 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return OrderReport("failed", f"{trouble.message}{rest}", cause=trouble.cause, who=trouble.who)
         return None
 
-    async def _carry_out(self, what: str) -> OrderReport:
+    async def _carry_out(self, asked: Asked) -> OrderReport:
         """Do what only an order brings about; also in trouble, which it may end."""
         if self._paused and (refusal := self._refusal()) is not None:
             return refusal
+        what = asked.what
+        done: CompactReport | MergeReport | TidyReport | None
         try:
-            done = await (self._compact_all() if what == COMPACT_SIGNAL else self._remake(what))
+            if what == MAINTAIN_SIGNAL:
+                work = self._tidying.thoroughly(dry_run=asked.order.dry_run)
+                done = await self._unless_interrupted(self._shown("tidying", work))
+            else:
+                done = await (self._compact_all() if what == COMPACT_SIGNAL else self._remake(what))
         except ActivityError as failure:
             cause, message, who = cause_of(failure)
             return OrderReport("failed", message, cause=cause, who=who)
         if done is None:
             return OrderReport("failed", INTERRUPTED, who="user")
+        if isinstance(done, TidyReport):
+            counts = {"expired": done.expired, "deleted": done.deleted, "freed": done.bytes}
+            return OrderReport("done", tidied(self._asked.mirror, done), counts=counts, problem=done.problem)
         if isinstance(done, CompactReport):
             return OrderReport("done", f"{done.files_before:,} files became {done.files_after:,}")
         return OrderReport("done", f"{what} of {self._asked.mirror} is done")

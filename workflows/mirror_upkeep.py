@@ -1,7 +1,7 @@
 """When a mirror's loop compacts, and what it tidies beside its merges."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError
 from activities.contracts.mirrors import CompactReport, MergeReport, MirrorActivities, MirrorInput, TidyReport
 from workflows.after_commit import Runner
 from workflows.failures import cause_of
-from workflows.policies import TIDY
+from workflows.policies import TIDY, TIDY_NOW
 
 MERGES_BEFORE = 20
 """A compaction that is due waits for a moment without changes, but not for ever."""
@@ -67,6 +67,18 @@ class Tidying:
         self.problem = ""
         self._dropped = False
 
+    async def thoroughly(self, *, dry_run: bool) -> TidyReport:
+        """Once, whatever there is to be let go, however little; what else is under way makes room."""
+        await self._runner.stop()
+        asked = replace(self._mirror(), thorough=True, dry_run=dry_run)
+        report: TidyReport = await workflow.execute_activity_method(
+            MirrorActivities.tidy_mirror, asked, summary="ordered", **TIDY_NOW
+        )
+        if not dry_run:
+            self._count(report)
+        self._runner.look()
+        return report
+
     def look(self) -> None:
         """Something was committed, or time has passed."""
         self._runner.look()
@@ -91,7 +103,16 @@ class Tidying:
         report: TidyReport = await workflow.execute_activity_method(
             MirrorActivities.tidy_mirror, self._mirror(), summary="tidy", **TIDY
         )
+        self._count(report)
+
+    def _count(self, report: TidyReport) -> None:
         self.counts["announced"] += report.announced
         self.counts["expired"] += report.expired
         self.counts["objects_deleted"] += report.deleted
         self.problem = report.problem
+
+
+def tidied(mirror: str, report: TidyReport) -> str:
+    """What became of an order to tidy, in one sentence."""
+    done = f"{mirror}: {report.expired} snapshots expired, {report.deleted} objects deleted ({report.bytes:,} bytes)"
+    return f"{done}; {report.problem}" if report.problem else done

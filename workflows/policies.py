@@ -7,12 +7,14 @@
 | deliver_request     | control        | for ever             | it only talks to Temporal; a refusal is not retryable  |
 | withdraw_request    | control        | for ever             | it only talks to Temporal                              |
 | resolve_backfill    | control        | for ever             | it only reads config; a refusal is not retryable       |
+| resolve_maintenance | control        | 5 times              | what stays away fails the request, with cause          |
 | estimate_table      | export         | 5 times              | the estimate of that table fails, with cause           |
 | plan_partitions     | export         | 5 times              | what stays away fails the request, with cause          |
 | export_partitions   | export         | `partition_attempts` | then it is listed as failed and the others go on       |
 | commit_partitions   | control        | `commit_attempts`    | the objects are there: worth waiting for the catalog   |
 | delete_orphans      | upkeep         | 5 times              | what is left is found again by the next request        |
 | expire_snapshots    | upkeep         | 5 times              | what is left is found again by the next request        |
+| merge_manifests     | upkeep         | 5 times              | the same                                               |
 | refresh_public      | upkeep         | 5 times              | the same                                               |
 | adopt_files         | upkeep         | 5 times              | what is there is passed over by the next try           |
 | announce_snapshots  | control        | for ever             | an event is late, never lost; nothing waits for it     |
@@ -27,6 +29,7 @@
 | capture_changes     | cdc            | for ever             | the log waits, and grows, until somebody reads on      |
 | watch_slot          | cdc            | 5 times              | the next minute looks again                            |
 | ingest_batch        | cdc            | for ever             | events wait; a table's own fault ends no batch         |
+| keep_changelog      | cdc            | 5 times              | what is left is found again by the next request        |
 | copy_table          | cdc            | for ever             | the table's events wait for it                         |
 | announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
 | settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
@@ -51,7 +54,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.common import Priority, RetryPolicy
-from temporalio.workflow import ActivityCancellationType
+from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType, ParentClosePolicy
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
 from activities.contracts.orphans import DELETION_SECONDS
@@ -140,6 +143,14 @@ EXPIRE: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     "priority": DUE,
 }
+MERGE_MANIFESTS: dict[str, Any] = {**EXPIRE}
+RESOLVE_MAINTENANCE: dict[str, Any] = {
+    # Tells which changelogs there are by a look at each.
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": HEARTBEAT,
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    "priority": AT_ONCE,
+}
 REFRESH: dict[str, Any] = {
     # As for orphans: a copy that is held up must not land on an object that the table has come to name meanwhile.
     "start_to_close_timeout": timedelta(seconds=REFRESH_SECONDS),
@@ -186,6 +197,23 @@ COMPACT: dict[str, Any] = {
 TIDY: dict[str, Any] = {
     **PUBLISH,
     "heartbeat_timeout": timedelta(seconds=30),
+}
+MAINTAIN_ONE: dict[str, Any] = {
+    # A door of a loop that nobody serves would wait for ever, and all other tables for it.
+    "execution_timeout": timedelta(hours=24),
+    # The door withdraws what its loop has not done; where nobody serves it, nobody would confirm that.
+    "cancellation_type": ChildWorkflowCancellationType.TRY_CANCEL,
+    "parent_close_policy": ParentClosePolicy.REQUEST_CANCEL,
+}
+KEEP: dict[str, Any] = {
+    **EXPIRE,
+    # Arrow and compression leave the loop little of a busy core.
+    "heartbeat_timeout": timedelta(seconds=30),
+}
+TIDY_NOW: dict[str, Any] = {
+    **TIDY,
+    # Merges wait meanwhile, and somebody for the answer.
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
 }
 SETTLE: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=5),

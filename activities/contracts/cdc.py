@@ -19,6 +19,7 @@ INSTALL_WORKFLOW = "InstallCapture"
 UNINSTALL_WORKFLOW = "UninstallCapture"
 COPY_WORKFLOW = "CopyTable"
 LETTERS_WORKFLOW = "SettleLetters"
+KEEP_WORKFLOW = "MaintainChangelog"
 
 CAPTURE = "capture"
 INGEST = "ingest"
@@ -30,6 +31,8 @@ STOP_SIGNAL = "stop"
 LETTERS_SIGNAL = "letters"
 LETTERS_ANSWER_SIGNAL = "letters-answer"
 COPIED_SIGNAL = "copied"
+KEEP_SIGNAL = "keep"
+KEPT_SIGNAL = "kept"
 
 
 def capture_id(environment: str, pipeline: str) -> str:
@@ -275,6 +278,56 @@ class LettersReport:
     """Who must act then: `user`, `operator`, `us` or `nobody`."""
 
 
+@dataclass(frozen=True)
+class KeepRequest:
+    """Have a changelog kept in order: what a person may ask for, and what its pipeline's ingest is told."""
+
+    pipeline: str
+    changelog: str
+    """Its Iceberg identifier."""
+    environment: str = "local"
+    dry_run: bool = False
+    id: str = ""
+    """Made by whoever sends it, so that the answer finds its way."""
+    answer_to: str = ""
+    """The workflow that waits for the answer; empty: nobody does."""
+
+
+KEEP_STEPS = ("delete", "compact", "manifests", "expire", "note")
+"""What is done to a changelog, in this order: what was noted is deleted when it is old enough, small files and small
+manifests are put together, snapshots expire, and what nothing names any more is noted."""
+
+
+@dataclass(frozen=True)
+class KeepInput:
+    """One step for one changelog, or one turn of it."""
+
+    environment: str
+    pipeline: str
+    changelog: str
+    step: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class KeepPage:
+    """What one turn did; the counts are those of `UpkeepReport`."""
+
+    expired: int = 0
+    retained: int = 0
+    deleted: int = 0
+    freed: int = 0
+    manifests: int = 0
+    compacted: int = 0
+    noted: int = 0
+    """Objects that nothing names any more, and that go once nobody can be reading them."""
+    more: bool = False
+    """Whether the step has another turn."""
+    snapshot: bool = False
+    """Whether the changelog has another snapshot now, which is to be announced."""
+    problem: str = ""
+
+
 LETTER_ACTIONS = ("requeue", "drop", "resume-table")
 
 
@@ -357,6 +410,11 @@ class CdcActivities:
     @activity.defn(name="settle_letters")
     async def settle_letters(self, request: LettersRequest) -> LettersReport:
         """Requeue or drop dead letters, or let a stopped table go on."""
+        raise NotImplementedError
+
+    @activity.defn(name="keep_changelog")
+    async def keep_changelog(self, asked: KeepInput) -> KeepPage:
+        """Do one step of a changelog's upkeep, or a turn of it; only the pipeline's ingest may ask, between batches."""
         raise NotImplementedError
 
     @activity.defn(name="signal_loop")

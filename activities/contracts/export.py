@@ -16,9 +16,18 @@ from activities.contracts.backfill import BackfillRequest, EstimateInput, Resolv
 from activities.contracts.failing import SuspendedPartition
 from activities.contracts.findings import FindingsReport, Look
 from activities.contracts.inputs import bad_request, read_input
+from activities.contracts.maintain import MaintainRequest, ResolvedMaintenance
 from activities.contracts.orphans import OrphansInput, OrphansPage, OrphansRequest
 from activities.contracts.reports import Report
-from activities.contracts.upkeep import ExpireInput, ExpirePage, RefreshInput, RefreshPage, UpkeepRequest
+from activities.contracts.upkeep import (
+    ExpireInput,
+    ExpirePage,
+    ManifestsInput,
+    ManifestsPage,
+    RefreshInput,
+    RefreshPage,
+    UpkeepRequest,
+)
 
 WHO_MUST_ACT = "who must act"
 """Key of the details of every failure of ours: `user`, `operator`, `us` or `nobody`."""
@@ -418,6 +427,16 @@ class ExportActivities:
     @activity.defn(name="expire_snapshots")
     async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
         """Let old snapshots go that were announced; only the table's loop may ask."""
+        raise NotImplementedError
+
+    @activity.defn(name="merge_manifests")
+    async def merge_manifests(self, task: ManifestsInput) -> ManifestsPage:
+        """Put small manifests together; only the table's loop may ask, between two pages of its own."""
+        raise NotImplementedError
+
+    @activity.defn(name="resolve_maintenance")
+    async def resolve_maintenance(self, request: MaintainRequest) -> ResolvedMaintenance:
+        """The tables that are to be kept in order, of whatever kind; everything that is wrong is named at once."""
         raise NotImplementedError
 
     @activity.defn(name="refresh_public")

@@ -22,9 +22,10 @@ STOP_SIGNAL = "stop"
 REBUILD_SIGNAL = "rebuild-index"
 COMPACT_SIGNAL = "compact"
 BOOTSTRAP_SIGNAL = "bootstrap"
+MAINTAIN_SIGNAL = "maintain"
 ANSWER_SIGNAL = "answer"
 
-ORDERS = (MERGE_SIGNAL, REBUILD_SIGNAL, COMPACT_SIGNAL, BOOTSTRAP_SIGNAL)
+ORDERS = (MERGE_SIGNAL, REBUILD_SIGNAL, COMPACT_SIGNAL, BOOTSTRAP_SIGNAL, MAINTAIN_SIGNAL)
 """What somebody may have a mirror's loop do, and wait for."""
 
 
@@ -54,6 +55,7 @@ class MirrorOrder:
     """Made by whoever sends it, so that the answer finds its way."""
     answer_to: str = ""
     """The workflow that waits for the answer; empty: nobody does."""
+    dry_run: bool = False
     cause: dict[str, str] = field(default_factory=dict)
     """On whose behalf it has come, noted by the loop that hears it (`contracts.causes`)."""
 
@@ -65,7 +67,9 @@ class MergeOnceRequest:
     mirror: str
     environment: str = "local"
     order: str = MERGE_SIGNAL
-    """`merge`, `rebuild-index`, `compact` or `bootstrap`."""
+    """`merge`, `rebuild-index`, `compact`, `bootstrap` or `maintain`."""
+    dry_run: bool = False
+    """Of `maintain`: only say what would be done."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class OrderReport:
     who: str = ""
     """Who must act when it failed: `user`, `operator`, `us` or `nobody`."""
     id: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of `maintain`: what was done, as `UpkeepReport` counts it."""
+    problem: str = ""
+    """Of an order that was carried out but for something, which is tried again later."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,10 @@ class MirrorInput:
     environment: str
     mirror: str
     thorough: bool = False
-    """Compaction: whatever is small or has deleted rows, whether config calls it due or not."""
+    """Compaction: whatever is small or has deleted rows, whether config calls it due or not. Tidying: however little
+    there is to be let go."""
+    dry_run: bool = False
+    """Tidying: only say what would expire and be deleted."""
 
 
 @dataclass(frozen=True)

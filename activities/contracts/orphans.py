@@ -60,6 +60,9 @@ class OrphansInput:
     """What was made before it may go, in seconds since the epoch; 0 on the first page, which works it out."""
     cursor: str = ""
     """Where the page before ended; empty at the start."""
+    after_expiry: bool = False
+    """For upkeep: no age is named, so the least one that is allowed holds; and nothing goes while readers may be with
+    snapshots that have expired a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,5 @@ class OrphansPage:
     young: int
     foreign: int
     keys: list[str]
+    waiting: str = ""
+    """Why nothing goes yet."""

@@ -18,6 +18,7 @@ WORK: Mapping[str, tuple[str, ...]] = {
         "deliver_request",
         "withdraw_request",
         "resolve_backfill",
+        "resolve_maintenance",
         "commit_partitions",
         "announce_snapshots",
         "publish_metadata",
@@ -26,7 +27,7 @@ WORK: Mapping[str, tuple[str, ...]] = {
     # What one source cluster has to answer, however long that takes it.
     "export": ("plan_partitions", "estimate_table", "export_partitions"),
     # Pages that a table's loop waits for, and with it the table's exports.
-    "upkeep": ("delete_orphans", "adopt_files", "expire_snapshots", "refresh_public"),
+    "upkeep": ("delete_orphans", "adopt_files", "expire_snapshots", "merge_manifests", "refresh_public"),
     # What reads whole tables, and holds nothing up.
     "verify": ("look_at_partitions", "compare_values"),
     # Where loops of mirrors live.
@@ -40,6 +41,7 @@ WORK: Mapping[str, tuple[str, ...]] = {
         "capture_changes",
         "watch_slot",
         "ingest_batch",
+        "keep_changelog",
         "copy_table",
         "announce_changelogs",
         "settle_letters",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from activities.contracts.due import DUE_WORKFLOW, DueRequest
 from activities.contracts.export import ORPHANS_WORKFLOW, REQUEST_WORKFLOW, UPKEEP_WORKFLOW, ExportRequest
+from activities.contracts.maintain import MAINTAIN_WORKFLOW, MaintainRequest
 from activities.contracts.orphans import OrphansRequest
 from activities.contracts.upkeep import UpkeepRequest
 from activities.contracts.verify import VERIFY_WORKFLOW, VerifyRequest
@@ -13,5 +14,6 @@ SCHEDULABLE: Mapping[str, type] = {
     REQUEST_WORKFLOW: ExportRequest,
     ORPHANS_WORKFLOW: OrphansRequest,
     UPKEEP_WORKFLOW: UpkeepRequest,
+    MAINTAIN_WORKFLOW: MaintainRequest,
     VERIFY_WORKFLOW: VerifyRequest,
 }

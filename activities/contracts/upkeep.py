@@ -29,6 +29,8 @@ class UpkeepRequest:
     take_over: bool = False
     """Also overwrite objects at public keys that icefleet did not make, once no snapshot names them."""
     dry_run: bool = False
+    thorough: bool = False
+    """Also merge small manifests, and delete what nothing names any more since snapshots expired long enough ago."""
 
 
 @dataclass
@@ -55,6 +57,16 @@ class UpkeepReport(Report):
     """What could not be done, and why; the next upkeep tries again."""
     keys: list[str] = field(default_factory=list)
     """The first hundred of what was refreshed."""
+    deleted: int = 0
+    """Objects that nothing named any more: data, manifests, manifest lists, metadata files, unfinished uploads."""
+    freed: int = 0
+    """Bytes of those."""
+    manifests: int = 0
+    """Manifests that the head has fewer."""
+    compacted: int = 0
+    """Files that were put together with others; only of changelogs."""
+    noted: int = 0
+    """Objects that nothing names any more, and that go once nobody can be reading them; only of changelogs."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,26 @@ class ExpirePage:
     """0: there is no table, or it has never had any."""
     problem: str = ""
     """Why none may go now."""
+
+
+@dataclass(frozen=True)
+class ManifestsInput:
+    """Put together the small manifests of one table."""
+
+    environment: str
+    table: str
+    network: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ManifestsPage:
+    """How many manifests the head had, and how many it has."""
+
+    before: int
+    after: int
+    more: bool = False
+    """Whether another turn has something to do."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,19 @@ def copy_keys(changelog: str, day: date, lsn: int, attempt: str) -> Iterator[str
     return _numbered(f"{_place(changelog, day)}/copy-{lsn:016x}-{attempt}")
 
 
-def _place(changelog: str, day: date) -> str:
+def compacted_key(changelog: str, name: str) -> str:
+    """A key for a file with what lay in others; `name` is one that nothing else ever has."""
+    return f"{changelog_prefix(changelog)}compacted/{name}.parquet"
+
+
+def changelog_prefix(changelog: str) -> str:
+    """Below which every object of a changelog lies, ending in a slash."""
     namespace, _, table = changelog.rpartition(".")
-    return f"{_PREFIX}/{_safe(namespace)}/{_safe(table)}/data/date={day.isoformat()}"
+    return f"{_PREFIX}/{_safe(namespace)}/{_safe(table)}/"
+
+
+def _place(changelog: str, day: date) -> str:
+    return f"{changelog_prefix(changelog)}data/date={day.isoformat()}"
 
 
 def _safe(name: str) -> str:

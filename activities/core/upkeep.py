@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 PURGED_PROPERTY = "icefleet.purged-before"
 """Table property: seconds since the epoch. The cache has heard of every copy that was made before."""
+EXPIRED_PROPERTY = "icefleet.expired-at"
+"""Table property: seconds since the epoch. Snapshots were let go last then; readers may be with them for a while."""
 _COPY = "copy of "
 
 
@@ -15,6 +17,11 @@ def copy_mark(key: str) -> str:
 def is_copy(recipe: str) -> bool:
     """Whether an object of that recipe is a copy that upkeep made."""
     return recipe.startswith(_COPY)
+
+
+def readers_left(properties: Mapping[str, str], now: int, grace_seconds: int) -> int:
+    """For how many seconds more somebody may be with a snapshot that has expired; 0: nobody is."""
+    return max(0, int(properties.get(EXPIRED_PROPERTY, "0")) + grace_seconds - now)
 
 
 def purged_before(properties: Mapping[str, str]) -> int:

@@ -1,11 +1,11 @@
 """Letting old snapshots go: a commit of metadata alone. Files that nothing names any more are orphans."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import ancestors_of
-from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotsUpdate
+from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotsUpdate, SetPropertiesUpdate, TableUpdate
 
 from activities.core.faults import CommitConflict, SchemaConflict
 from activities.core.publication import Shown
@@ -20,15 +20,21 @@ Choice = Callable[[Table], Sequence[int]]
 
 
 def old_snapshots(
-    table: Table, announced: tuple[int | None, int], shown: Shown, *, keep: int, before_ms: int
+    table: Table,
+    announced: tuple[int | None, int],
+    shown: Shown,
+    *,
+    keep: int,
+    before_ms: int,
+    needed: Collection[int] = (),
 ) -> list[int]:
     """The snapshots that may go: announced, named by no tag and no other branch, and not the state for long enough.
 
-    What is `shown` to the public stays. `announced` are snapshot id and sequence number of the last announcement;
-    (None, 0) when there was none.
+    What is `shown` to the public stays, and what is `needed`. `announced` are snapshot id and sequence number of the
+    last announcement; (None, 0) when there was none.
     """
     head = table.current_snapshot()
-    protected = {snapshot.snapshot_id for snapshot in snapshots_after(table, *announced)}
+    protected = {snapshot.snapshot_id for snapshot in snapshots_after(table, *announced)} | set(needed)
     protected |= {
         one.snapshot_id for one in table.snapshots() if shown.keeps(one.snapshot_id, one.sequence_number or 0)
     }
@@ -41,8 +47,10 @@ def old_snapshots(
     return expirable(moments, head.snapshot_id if head else None, protected, keep=keep, before_ms=before_ms)
 
 
-def expire(lake: Lake, identifier: str, choose: Choice) -> int:
+def expire(lake: Lake, identifier: str, choose: Choice, properties: Mapping[str, str] | None = None) -> int:
     """Remove the snapshots that `choose` answers, which is asked again for every head; answers how many went.
+
+    The `properties` become the table's in the same commit.
 
     Raises:
         SchemaConflict: the table is not there any more.
@@ -60,12 +68,13 @@ def expire(lake: Lake, identifier: str, choose: Choice) -> int:
             return len(gone)
         if may_send:
             head = table.current_snapshot()
-            update = RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(chosen)})
+            updates: list[TableUpdate] = [RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(chosen)})]
+            updates += [SetPropertiesUpdate(updates=dict(properties))] if properties else []
             # A head that has moved may have been rolled back to one of them.
             unmoved = AssertRefSnapshotId.model_validate(
                 {"ref": MAIN, "snapshot-id": head.snapshot_id if head else None}
             )
-            answer = send(lake, table, [update], [unmoved])
+            answer = send(lake, table, updates, [unmoved])
             sent.update(chosen)
             if answer.landed:
                 return len(gone | set(chosen))

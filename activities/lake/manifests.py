@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
@@ -28,6 +29,8 @@ MERGE_AT = 20
 """Small manifests of one kind and spec that are put together."""
 SMALL = 250
 """Live files of which a manifest has fewer to be small."""
+MOST_MERGED = 100
+"""Of which at most so many at once, since their entries are in memory."""
 LARGEST = 500
 """Entries of a manifest that is written, at most."""
 _COMPRESSION = "write.avro.compression-codec"
@@ -68,12 +71,13 @@ class SnapshotManifests:
     `metadata` is the table's once what is staged before the snapshot has landed. Methods block.
     """
 
-    def __init__(self, table: Table, metadata: TableMetadata, snapshot_id: int) -> None:
+    def __init__(self, table: Table, metadata: TableMetadata, snapshot_id: int, merge_at: int | None = None) -> None:
         self._io: FileIO = table.io
         self._metadata = metadata
         self._head = table.current_snapshot()
         self._name = ".".join(table.name())
         self._snapshot_id = snapshot_id
+        self._merge_at = MERGE_AT if merge_at is None else merge_at
         self._locations = table.location_provider()
         self._id = uuid.uuid4()
         self._numbers = count()
@@ -145,12 +149,13 @@ class SnapshotManifests:
 
     def _take_small(self, group: _Group) -> None:
         """Put small manifests together once there are many of them."""
-        small = [one for one in group.kept if _live_count(one) < SMALL]
-        if len(small) + bool(group.fresh) < MERGE_AT:
+        small = [one for one in group.kept if is_small(one)][:MOST_MERGED]
+        if len(small) + bool(group.fresh) < self._merge_at:
             return
-        for entries in live_entries(self._io, small):
-            group.fresh += [self._again(entry, ()) for entry in entries]
-        group.kept = [one for one in group.kept if _live_count(one) >= SMALL]
+        taken = [self._again(entry, ()) for entries in live_entries(self._io, small) for entry in entries]
+        # Those of one partition beside each other, so that readers need not open every manifest.
+        group.fresh += sorted(taken, key=_place_of)
+        group.kept = [one for one in group.kept if one not in small]
 
     def _again(self, entry: ManifestEntry, gone: Collection[str]) -> ManifestEntry:
         is_gone = entry.data_file.file_path in gone
@@ -212,6 +217,16 @@ def _parts(entries: Sequence[ManifestEntry]) -> list[Sequence[ManifestEntry]]:
     parts = -(-len(entries) // LARGEST)
     size = -(-len(entries) // parts) if parts else 1
     return [entries[start : start + size] for start in range(0, len(entries), size)]
+
+
+def is_small(manifest: ManifestFile) -> bool:
+    """Whether a manifest holds so little that it is better put together with others."""
+    return _live_count(manifest) < SMALL
+
+
+def _place_of(entry: ManifestEntry) -> list[tuple[bool, Any]]:
+    partition = entry.data_file.partition
+    return [(partition[at] is not None, partition[at]) for at in range(len(partition))]
 
 
 def _live_count(manifest: ManifestFile) -> int:

@@ -1,4 +1,4 @@
-"""What the snapshots of a mirror name: data, deletes, segments of the index, manifests."""
+"""What the snapshots of a mirror name: data, deletes, segments of the index, manifests; and its metadata files."""
 
 from collections.abc import Iterable
 
@@ -10,6 +10,7 @@ from activities.lake.indexcache import IndexCache
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstore import ReadPart, paths_of
 from activities.lake.live import live_entries
+from activities.lake.metadatafiles import named_metadata
 from activities.lake.storage import metadata_named
 
 
@@ -28,6 +29,7 @@ def named_by(table: Table, read: ReadPart, cache: IndexCache) -> set[str]:
     snapshots = table.snapshots()
     manifests = {one.manifest_path: one for snapshot in snapshots for one in snapshot.manifests(table.io)}
     named = {place_of(snapshot.manifest_list) for snapshot in snapshots} | {place_of(path) for path in manifests}
+    named.update(map(place_of, named_metadata(table)))
     for entries in live_entries(table.io, manifests.values()):
         named.update(place_of(entry.data_file.file_path) for entry in entries)
     for pointer in _pointers(snapshots):

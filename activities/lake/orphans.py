@@ -13,6 +13,7 @@ from activities.core.tables import PartitionRule
 from activities.lake.catalog import Lake
 from activities.lake.commit import commit_files
 from activities.lake.files import index_of_file
+from activities.lake.metadatafiles import named_metadata
 from activities.lake.storage import metadata_named
 
 
@@ -32,7 +33,7 @@ class Named:
         self._is_ours = is_ours
         self._identifier = identifier
         self._places: set[str] = set()
-        """`<bucket>/<key>` of every data file, manifest and manifest list that has been seen."""
+        """`<bucket>/<key>` of every data file, manifest, manifest list and metadata file that has been seen."""
         self._live: set[str] = set()
         """The same of the data files alone that a reader of some snapshot may open."""
         self._manifests: dict[str, tuple[tuple[int, str], ...]] = {}
@@ -59,6 +60,7 @@ class Named:
         bucket, _, key = _place(table.location()).partition("/")
         self.metadata_place = (bucket, f"{key.rstrip('/')}/metadata/")
         for one in (table, *self._strangers()):
+            self._places.update(map(_place, named_metadata(one)))
             for snapshot in one.snapshots():
                 if _place(snapshot.manifest_list) not in self._places:
                     self._read(one, snapshot, own=one is table)

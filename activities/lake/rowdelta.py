@@ -44,6 +44,10 @@ class RowDelta:
     properties: Mapping[str, str] = field(default_factory=dict)
     is_rewrite: bool = False
     """Whether the rows are the same before and after."""
+    tag: str | None = TAG
+    """What names the new snapshot."""
+    merge_at: int | None = None
+    """Small manifests of one kind and spec that are put together; None: as many as commits put together."""
 
     @property
     def operation(self) -> Operation:
@@ -65,7 +69,7 @@ class Committed:
 
 @metadata_named()
 def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
-    """Make the delta part of the table, as it was loaded when the delta was planned; with TAG on the new snapshot.
+    """Make the delta part of the table, as it was loaded when the delta was planned; with its tag on the new snapshot.
 
     It lands whole or not at all, and after anything but a clean answer the table says what became of it.
 
@@ -142,7 +146,7 @@ class _Staged(Attempt):
         self.made = table.metadata.new_snapshot_id()
         # Not what is staged so far: to PyIceberg that is a copy of everything, each time.
         metadata = metadata_after(table, delta.schema)
-        manifests = SnapshotManifests(table, metadata, self.made)
+        manifests = SnapshotManifests(table, metadata, self.made, delta.merge_at)
         path, held = manifests.write(
             FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)
         )
@@ -154,7 +158,7 @@ class _Staged(Attempt):
             "summary": _summary(metadata, delta, held),
             "schema-id": metadata.current_schema_id,
         }
-        self.follow(Snapshot.model_validate(snapshot), TAG, manifests.clean)
+        self.follow(Snapshot.model_validate(snapshot), delta.tag, manifests.clean)
         self.change_properties(delta.properties)
 
 

@@ -146,11 +146,13 @@ class Attempt:
             producer.delete_data_file(file)
         producer.commit()
 
-    def follow(self, snapshot: Snapshot, tag: str, clean: Callable[[], None]) -> None:
+    def follow(self, snapshot: Snapshot, tag: str | None, clean: Callable[[], None]) -> None:
         """Stage a snapshot whose manifests are written already, as the head and under a tag; `clean` deletes them."""
         head = {"ref": MAIN_BRANCH, "snapshot-id": self._table.metadata.current_snapshot_id}
         updates: list[TableUpdate] = [AddSnapshotUpdate(snapshot=snapshot)]
         for name, kind in ((MAIN_BRANCH, SnapshotRefType.BRANCH), (tag, SnapshotRefType.TAG)):
+            if name is None:
+                continue
             named = {"ref-name": name, "type": kind, "snapshot-id": snapshot.snapshot_id}
             updates.append(SetSnapshotRefUpdate.model_validate(named))
         self.change(updates, [AssertRefSnapshotId.model_validate(head)])

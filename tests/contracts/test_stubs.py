@@ -174,7 +174,8 @@ def test_workflows_are_known_by_the_names_that_people_type():
     assert VerifyTable.__temporal_workflow_definition.name == VERIFY_WORKFLOW == "VerifyTable"  # type: ignore[attr-defined]
     names = [found.__temporal_workflow_definition.name for found in WORKFLOWS["cdc"]]  # type: ignore[attr-defined]
     assert names == [
-        *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters")
+        *("InstallCapture", "UninstallCapture", "CaptureChanges", "IngestChangelog", "CopyTable", "SettleLetters"),
+        "MaintainChangelog",
     ]
     names = [found.__temporal_workflow_definition.name for found in WORKFLOWS["merge"]]  # type: ignore[attr-defined]
     assert names == ["MergeMirror", "MergeOnce", "VerifyMirror"]

@@ -29,6 +29,7 @@ LEAVES = [
     ("compare",),
     ("orphans",),
     ("upkeep",),
+    ("maintain",),
     *(("cdc", name) for name in CDC),
     *(("mirrors", name) for name in MIRRORS),
     *(("schedules", name) for name in ("apply", "diff", "list", "pause", "resume", "trigger", "delete")),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ASKING = ("adopt", "backfill", "cdc", "export", "schedules", "temporal", "upkeep", "verify")
+ASKING = ("adopt", "backfill", "cdc", "export", "maintain", "schedules", "temporal", "upkeep", "verify")
 HEAVY = ("aioboto3", "clickhouse_connect", "nats", "numpy", "psycopg", "pyarrow", "pyiceberg")
 _LOAD = """
 import sys

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from activities.clients.waits import waiting_for
 from activities.contracts.cdc import (
     CAPTURE_WORKFLOW,
     INGEST_WORKFLOW,
+    KEEP_WORKFLOW,
     LETTERS_WORKFLOW,
     LOOPS,
     CaptureInput,
@@ -28,6 +30,8 @@ from activities.contracts.cdc import (
     IngestReport,
     InstallReport,
     InstallRequest,
+    KeepInput,
+    KeepPage,
     LettersReport,
     LettersRequest,
     LoopSignal,
@@ -83,6 +87,7 @@ class Rooms(Cdc):
         self.looks: list[CaptureInput] = []
         self.installed = InstallReport(slot="icefleet_shop", publication="icefleet_shop")
         self.settled: Callable[[LettersRequest], LettersReport | Fault] = lambda _: LettersReport("done", "done", 1)
+        self.kept: list[KeepPage | Fault] = []
         self.copied: dict[str, CopyReport | Fault | None] = {}
         """Table → how its copy ends; None or absent: not yet."""
         self.calls: list[Any] = []
@@ -133,8 +138,18 @@ class Rooms(Cdc):
     @activity.defn(name="ingest_batch")
     @faults_named
     async def ingest_batch(self, ingest: IngestInput) -> IngestReport:
-        """Answer as the test says."""
+        """Answer as the test says; one that may not wait finds nothing then."""
+        if not self.ingests and not ingest.wait_seconds:
+            self.calls.append(ingest)
+            return ingested()
         return await self._next("ingest", ingest, self.ingests)
+
+    @activity.defn(name="keep_changelog")
+    @faults_named
+    async def keep_changelog(self, asked: KeepInput) -> KeepPage:
+        """Answer as the test says, or that there was nothing to do."""
+        self.calls.append(asked)
+        return _told(self.kept.pop(0) if self.kept else KeepPage())
 
     @activity.defn(name="copy_table")
     @faults_named
@@ -220,6 +235,10 @@ class Loops:
         """Start the door of dead letters."""
         order = {"action": "requeue", "letters": [number], **fields}
         return await self.start(LETTERS_WORKFLOW, f"letters-{self._fleet.name}-{number}", **order)
+
+    async def keep(self, changelog: str = "cdc.orders", **fields: Any) -> WorkflowHandle[Any, Any]:
+        """Start the door of upkeep."""
+        return await self.start(KEEP_WORKFLOW, f"keep-{uuid.uuid4()}", changelog=changelog, **fields)
 
 
 async def progress_of(loop: WorkflowHandle[Any, Any], **wanted: Any) -> dict[str, Any]:

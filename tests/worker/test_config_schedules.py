@@ -55,14 +55,15 @@ def test_every_shipped_table_gets_one_schedule_with_the_cron_of_its_kind(monkeyp
             assert one.id == f"export/{environment}/{name}"
             assert one.input == {"table": name, "environment": environment, "networks": [], "max_partitions": 1000}
         identifiers = {f"{network}.{config.name}" for config, network in settings.exports(environment)}
-        for name, workflow, more in (("upkeep", "Upkeep", {}), ("verify", "VerifyTable", {"newest": 100})):
-            weekly = [one for one in every if one.workflow == workflow]
-            assert {one.id for one in weekly} == {f"{name}/{environment}/{identifier}" for identifier in identifiers}
-            assert len(weekly) == len(identifiers)
-            place = {"environment": environment, "table": weekly[0].table, "network": weekly[0].network}
-            assert weekly[0].input == place | more
-            assert {one.timing.cron.split()[2:] == ["*", "*", "sun"] for one in weekly} == {True}
-        assert len(every) == 81 + 2 * len(identifiers)
+        [upkeep] = [one for one in every if one.workflow == "MaintainTables"]
+        assert (upkeep.id, upkeep.input) == (f"maintain/{environment}", {"environment": environment})
+        weekly = [one for one in every if one.workflow == "VerifyTable"]
+        assert {one.id for one in weekly} == {f"verify/{environment}/{identifier}" for identifier in identifiers}
+        assert len(weekly) == len(identifiers)
+        place = {"environment": environment, "table": weekly[0].table, "network": weekly[0].network}
+        assert weekly[0].input == place | {"newest": 100}
+        assert {one.timing.cron.split()[2:] == ["*", "*", "sun"] for one in weekly} == {True}
+        assert len(every) == 81 + len(identifiers) + 1
     kinds = Counter(settings.tables[name].partition.type for name in found)
     assert min(kinds[kind] for kind in CRONS) > 3
     local = [one.table for one in wanted(settings, "local")]
@@ -156,7 +157,7 @@ schedules:
         ),
         (
             "schedules.yaml:16 schedules.others.e.input: Upkeep could not be started with it: "
-            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run"
+            "unknown field 'newest': the fields are table, network, environment, take_over, dry_run, thorough"
         ),
         "schedules.yaml:17 schedules.others.c.environments.0: no environment 'locl' in config; did you mean `local`?",
     ]

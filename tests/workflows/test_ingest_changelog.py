@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from activities.contracts.cdc import (
     PAUSE_SIGNAL,
@@ -14,6 +14,8 @@ from activities.contracts.cdc import (
     CopyInput,
     CopyReport,
     IngestInput,
+    KeepInput,
+    KeepPage,
     LettersReport,
     LettersRequest,
     LoopSignal,
@@ -221,3 +223,35 @@ async def failed(door):
     except Exception as failure:  # noqa: BLE001 - its cause is what matters
         return failure.__cause__
     raise AssertionError("it was to fail")
+
+
+async def test_a_changelog_is_kept_in_order_step_by_step_between_batches_over_runs_of_the_loop(fleet):
+    async with loops(fleet) as own:
+        own.rooms.kept = [
+            KeepPage(deleted=2, freed=30),
+            KeepPage(compacted=9, more=True, snapshot=True),
+            KeepPage(compacted=4, snapshot=True),
+        ]
+        await own.ingest(turns_per_run=2)
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        report = await (await own.keep()).result()
+        failing = await own.keep("cdc.others")
+        own.rooms.kept = [CatalogRefused("no such warehouse")]
+        with pytest.raises(WorkflowFailureError) as failed:
+            await failing.result()
+        await own.handle("ingest").signal(PAUSE_SIGNAL)
+        await progress_of(own.handle("ingest"), state="paused")
+        with pytest.raises(WorkflowFailureError) as refused:
+            await (await own.keep()).result()
+    assert (report["status"], report["deleted"], report["freed"], report["compacted"]) == ("complete", 2, 30, 13)
+    calls = [call.step if isinstance(call, KeepInput) else "batch" for call in own.rooms.calls if is_turn(call)]
+    steps = [call for call in calls if call != "batch"]
+    assert steps[:6] == ["delete", "compact", "compact", "manifests", "expire", "note"]
+    assert "batch" in calls[calls.index("compact") : calls.index("manifests")]
+    assert "cdc.orders" in {name for asked in own.rooms.called(ChangelogsInput) for name in asked.changelogs}
+    assert failed.value.cause.type == "CatalogRefused"
+    assert "is paused" in refused.value.cause.message
+
+
+def is_turn(call):
+    return isinstance(call, KeepInput | IngestInput)

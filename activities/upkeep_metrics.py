@@ -1,0 +1,42 @@
+"""What upkeep tells OpenTelemetry, by environment and kind of table; reports say it of each table."""
+
+from opentelemetry import metrics
+
+_meter = metrics.get_meter("icefleet")
+_EXPIRED = _meter.create_counter("icefleet.upkeep.snapshots_expired", description="Snapshots that were let go")
+_DELETED = _meter.create_counter("icefleet.upkeep.files_deleted", description="Objects that nothing named any more")
+_FREED = _meter.create_counter("icefleet.upkeep.bytes_freed", unit="By", description="Bytes of deleted objects")
+_MANIFESTS = _meter.create_counter(
+    "icefleet.upkeep.manifests_merged", description="Manifests that heads have fewer since small ones were put together"
+)
+_COMPACTED = _meter.create_counter(
+    "icefleet.upkeep.files_compacted", description="Files of changelogs that were put together with others"
+)
+_PROBLEMS = _meter.create_counter(
+    "icefleet.upkeep.problems", description="Times that something due could not be done, and was left for later"
+)
+
+
+def count(
+    environment: str,
+    kind: str,
+    *,
+    expired: int = 0,
+    deleted: int = 0,
+    freed: int = 0,
+    manifests: int = 0,
+    compacted: int = 0,
+    problems: int = 0,
+) -> None:
+    """Add what was done to the tables of one kind: `export`, `changelog` or `mirror`."""
+    attributes = {"environment": environment, "kind": kind}
+    for counter, value in (
+        (_EXPIRED, expired),
+        (_DELETED, deleted),
+        (_FREED, freed),
+        (_MANIFESTS, manifests),
+        (_COMPACTED, compacted),
+        (_PROBLEMS, problems),
+    ):
+        if value:
+            counter.add(value, attributes)

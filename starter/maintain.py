@@ -1,0 +1,101 @@
+"""`icefleet maintain`: have the tables of an environment kept in order, of whatever kind they are."""
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from temporalio.client import WorkflowFailureError
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+
+from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
+from activities.contracts.inputs import write_input
+from activities.contracts.maintain import MAINTAIN_WORKFLOW, MOST_PARALLEL, MaintainReport, MaintainRequest
+from starter.common import (
+    FAILED,
+    INTERRUPTED,
+    EnvironmentOption,
+    JsonOption,
+    console,
+    errors,
+    load_environment,
+    run,
+    say,
+    say_json,
+)
+from starter.export import CODES, connect, explain, has_worker
+from worker.config import Environment
+
+
+def maintain(
+    tables: Annotated[
+        list[str] | None, typer.Argument(help="Iceberg identifiers, names, or patterns of either; without: all.")
+    ] = None,
+    environment: EnvironmentOption = "local",
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="export, changelog or mirror; may be repeated.")
+    ] = None,
+    max_parallel: Annotated[int, typer.Option(min=1, max=MOST_PARALLEL, help="Tables worked on at once.")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; writes nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Let old snapshots of tables expire, delete what nothing names, merge manifests, compact changelogs.
+
+    \b
+    icefleet maintain --dry-run
+    icefleet maintain 'mainnet.canonical_*' --wait
+    icefleet maintain --kind changelog --kind mirror --wait --json
+
+    Each table's own loop does it, between its other work; workers must run. Ctrl-C ends the waiting, not the work. Exit
+    codes: 0 done, 1 failed, 2 cannot be, 3 some tables failed, 130 cancelled, or no longer waited for.
+    """
+    request = MaintainRequest(tables or [], environment, kind or [], dry_run, max_parallel)
+    resolved = load_environment(environment, "temporal")
+    raise typer.Exit(run(_maintain(resolved, request, wait=wait or dry_run, json=json)))
+
+
+async def _maintain(environment: Environment, request: MaintainRequest, *, wait: bool, json: bool) -> int:
+    client, queue = await connect(environment), environment.temporal.task_queue
+    if not await has_worker(client, queue):
+        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    handle = await client.start_workflow(
+        MAINTAIN_WORKFLOW,
+        write_input(request),
+        id=f"maintain/{request.environment}/{time.time_ns() // 1_000_000}",
+        task_queue=queue,
+        result_type=MaintainReport,
+        static_summary=f"upkeep of {', '.join(request.tables) or 'all tables'}"[:150],
+        search_attributes=TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, request.environment)]),
+    )
+    if not wait:
+        if json:
+            say_json({"workflow_id": handle.id})
+        else:
+            say(f"started as {handle.id}; the Temporal UI shows how far it is")
+        return 0
+    try:
+        report = await handle.result()
+    except asyncio.CancelledError:
+        errors.print(f"not waited for any longer; {handle.id} goes on")
+        return INTERRUPTED
+    except WorkflowFailureError as failed:
+        return explain(failed)
+    if json:
+        say_json(asdict(report))
+    else:
+        _show(report)
+    return CODES.get(report.status, FAILED)
+
+
+def _show(report: MaintainReport) -> None:
+    if report.each:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("table", "kind", "status", "what was done"):
+            table.add_column(name, no_wrap=name != "what was done")
+        for one in report.each:
+            table.add_row(one.table, one.kind, one.status, f"{one.cause}: {one.message}" if one.cause else one.message)
+        console.print(table)
+    say(report.message)

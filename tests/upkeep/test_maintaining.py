@@ -1,0 +1,113 @@
+"""MaintainTables: what fails keeps no other table from being kept in order, and a bad request names everything."""
+
+import json
+import uuid
+from dataclasses import replace
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
+
+from activities import maintaining
+from activities.context import OtherTables
+from activities.contracts import maintain as contract
+from activities.contracts.maintain import MAINTAIN_WORKFLOW, MaintainReport, MaintainRequest
+from activities.core.faults import BadRequest
+from support.changelogs import PIPELINE, opened
+from support.fleet import eventually
+
+
+async def start(fleet, **fields):
+    return await fleet.temporal.start_workflow(
+        MAINTAIN_WORKFLOW,
+        {"environment": fleet.name, **fields},
+        id=f"maintain-{uuid.uuid4()}",
+        task_queue=fleet.queue,
+        result_type=MaintainReport,
+    )
+
+
+async def test_tables_are_found_by_identifier_name_pattern_and_kind(fleet):
+    await fleet.make_days(days=1, rows=1)
+    await fleet.make_days("others", days=1, rows=1)
+    async with fleet.context() as exports, opened(fleet) as orders:
+        await orders.create()
+        namespace = orders.identifier.rpartition(".")[0]
+        others = OtherTables({PIPELINE: namespace}, ("shop.orders",), "cdc-queue", "merge-queue")
+        context = replace(exports, others=others)
+
+        async def found(*tables, kinds=()):
+            request = MaintainRequest(list(tables), fleet.name, list(kinds))
+            resolved = await maintaining.resolve_tables(context, request)
+            return [(one.table, one.kind, one.task_queue) for one in resolved.tables]
+
+        events, other = [(f"{fleet.network}.{name}", "export", "") for name in ("events", "others")]
+        log, mirror = (orders.identifier, "changelog", "cdc-queue"), ("shop.orders", "mirror", "merge-queue")
+        assert sorted(await found()) == sorted([events, other, log, mirror])
+        assert await found("events", "shop.*") == [events, mirror]
+        assert await found("*orders*") == [log, mirror]
+        assert await found(kinds=["changelog"]) == [log]
+        wrong = MaintainRequest(["evnts"], fleet.name, ["exports"], max_parallel=0)
+        with pytest.raises(BadRequest) as refused:
+            await maintaining.resolve_tables(context, wrong)
+    assert str(refused.value) == (
+        "field 'kinds' may hold export, changelog, mirror; it holds 'exports'; "
+        "field 'max_parallel' is a number from 1 to 100; it is 0; "
+        f"no table of environment {fleet.name} fits 'evnts'; did you mean `events`?"
+    )
+
+
+async def test_a_table_that_fails_keeps_no_other_from_it_however_many_runs_that_takes(fleet, monkeypatch):
+    """Nobody serves the mirror, until somebody gives up its request; a page of tables is three."""
+    monkeypatch.setattr(contract, "TABLES_PER_RUN", 3)
+    fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
+    fleet.set_mirrors({"changelog_table": "shop.log", "mirror_table": "shop.orders", "primary_keys": ["id"]})
+    for number in range(4):
+        await fleet.make_days(f"t{number}", days=1, rows=1)
+    await fleet.make_days(days=1, rows=3)
+    async with fleet.worker():
+        await fleet.request()
+        code, said, _ = await fleet.command("maintain", "events", "--dry-run", "--json", "-e", fleet.name)
+        dry = json.loads(said)
+        handle = await start(fleet, max_parallel=2)
+        mirror = fleet.temporal.get_workflow_handle(f"{handle.id}/shop.orders")
+        await eventually(lambda: has_begun(mirror))
+        seen = await handle.query("progress")
+        await mirror.terminate()
+        report = await handle.result()
+        bad = await start(fleet, tables=["nothing"])
+        with pytest.raises(WorkflowFailureError) as failed:
+            await bad.result()
+    assert (code, dry["status"], dry["tables"]) == (0, "dry_run", 1)
+    assert (seen["tables"], "shop.orders" in seen["running"]) == (6, True)
+    assert (report.status, report.tables, report.ended) == ("partial", 6, {"nothing_to_do": 5, "failed": 1})
+    assert report.problems == ["shop.orders: Failed: Terminated"]
+    assert failed.value.cause.type == "BadRequest"
+
+
+async def has_begun(handle):
+    """Whether somebody has started it."""
+    try:
+        return await handle.describe()
+    except RPCError:
+        return None
+
+
+async def test_a_cancelled_request_ends_with_what_it_has_asked_for(fleet):
+    fleet.set_mirrors({"changelog_table": "shop.log", "mirror_table": "shop.orders", "primary_keys": ["id"]})
+    async with fleet.worker():
+        handle = await start(fleet)
+        mirror = fleet.temporal.get_workflow_handle(f"{handle.id}/shop.orders")
+        await eventually(lambda: has_begun(mirror))
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+        assert (await handle.describe()).status.name == "CANCELED"
+        assert await cancel_is_requested(mirror)
+
+
+async def cancel_is_requested(handle):
+    """Whether the door has been told, also while nobody serves it."""
+    kinds = [event.event_type async for event in handle.fetch_history_events()]
+    return EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in kinds
