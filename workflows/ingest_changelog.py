@@ -284,7 +284,8 @@ class IngestChangelog(PipelineLoop):
         self._last_lsn = carried["last_lsn"]
         self._failing = {batch["table"]: TableBatch(**batch) for batch in carried["failing"]}
         self._copies.load(carried["copies"])
-        self._upkeep.load(carried["upkeep"])
+        if "upkeep" in carried:  # runs that began before there was any hand over none
+            self._upkeep.load(carried["upkeep"])
         heard = [name for name in self._unannounced if name]  # before this, from a copy
         self._unannounced = dict.fromkeys([*carried["unannounced"], *heard])
         self._answers = {name: LettersReport(**answer) for name, answer in carried["answers"].items()}

@@ -63,12 +63,13 @@ async def test_what_expired_goes_with_its_metadata_and_a_reader_has_the_grace_pe
     assert [key for key in done.keys if key.endswith(".metadata.json")] == []  # twenty are kept
     assert table_rows(fleet) == await source_rows(fleet)
     await refresh(fleet, hands.context)
-    with fleet.table().transaction() as change:
-        change.set_properties({"write.metadata.previous-versions-max": "1"})
-    await next_second(hands.context)
-    await next_second(hands.context)
+    bucket, _, place = fleet.table().location().rpartition("://")[2].partition("/")
+    stray = f"{place.rstrip('/')}/metadata/00000-stray.metadata.json"
+    await hands.context.store.bucket(bucket).create(stray, b"{}", "nobody")
+    for _ in range(3):
+        await next_second(hands.context)
     more = await sweep(fleet, hands.context)
-    assert {key.rpartition(".")[2] for key in more.keys} == {"json"}
+    assert [key for key in more.keys if key.endswith(".metadata.json")] == [f"metadata: {stray}"]
     assert table_rows(fleet) == await source_rows(fleet)
 
 

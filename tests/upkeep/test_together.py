@@ -2,7 +2,7 @@
 
 from upkeep.together import install, living, opened, run_together, settled, some_batches, sums
 
-SECONDS = 6
+SECONDS = 3
 
 
 async def test_exports_changelogs_and_mirrors_are_kept_in_order_while_they_change_and_are_read(fleet, stack):
