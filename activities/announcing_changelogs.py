@@ -67,7 +67,7 @@ async def _let_go(context: CdcContext, pipeline: PipelineConfig, identifier: str
     keep, age = pipeline.keep_snapshots, pipeline.snapshot_age_seconds
     choose = await chooser(context.bus, subject, table, keep=keep, age_seconds=age, needed=needed)
     going = await asyncio.to_thread(expire, context.lake, identifier, choose)
-    upkeep_metrics.count(context.environment, CHANGELOG, expired=going)
+    upkeep_metrics.count(CHANGELOG, expired=going)
 
 
 def _event(

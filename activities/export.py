@@ -170,7 +170,7 @@ class Export(ExportActivities):
         async with heartbeats("deleting orphans"):
             page = await delete_page(self._context, task)
         if not task.dry_run:
-            upkeep_metrics.count(task.environment, EXPORT, deleted=page.deleted, freed=page.bytes)
+            upkeep_metrics.count(EXPORT, deleted=page.deleted, freed=page.bytes)
         return page
 
     @activity.defn(name="adopt_files")

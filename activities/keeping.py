@@ -60,7 +60,6 @@ async def keep_changelog(context: CdcContext, asked: KeepInput) -> KeepPage:
     page = await steps[asked.step]()
     if not asked.dry_run:
         upkeep_metrics.count(
-            context.environment,
             CHANGELOG,
             expired=page.expired,
             deleted=page.deleted,

@@ -39,7 +39,6 @@ async def tidy_mirror(context: MirrorContext, asked: MirrorInput) -> TidyReport:
         report = await _Tidying(context, config, found, asked).run()
     if not asked.dry_run:
         upkeep_metrics.count(
-            context.environment,
             MIRROR,
             expired=report.expired,
             deleted=report.deleted,

@@ -75,7 +75,7 @@ async def expire_page(context: ExportContext, task: ExpireInput) -> ExpirePage:
         at = {EXPIRED_PROPERTY: str(await context.store.now())}
         going = await asyncio.to_thread(expire, context.lake, identifier, choose, at)
         await failpoints.reach("after-expire")
-        upkeep_metrics.count(context.environment, EXPORT, expired=going)
+        upkeep_metrics.count(EXPORT, expired=going)
     return ExpirePage(going, retained - going)
 
 
@@ -91,7 +91,7 @@ async def merge_manifests_page(context: ExportContext, task: ManifestsInput) -> 
     done = await to_its_end(merge_manifests, context.lake, identifier, origin(), dry_run=task.dry_run)
     await failpoints.reach("after-manifests")
     if not task.dry_run:
-        upkeep_metrics.count(context.environment, EXPORT, manifests=done.before - done.after)
+        upkeep_metrics.count(EXPORT, manifests=done.before - done.after)
     return ManifestsPage(done.before, done.after, done.more)
 
 

@@ -1,4 +1,4 @@
-"""What upkeep tells OpenTelemetry, by environment and kind of table; reports say it of each table."""
+"""What upkeep tells OpenTelemetry, by kind of table; reports say it of each table."""
 
 from opentelemetry import metrics
 
@@ -18,7 +18,6 @@ _PROBLEMS = _meter.create_counter(
 
 
 def count(
-    environment: str,
     kind: str,
     *,
     expired: int = 0,
@@ -29,7 +28,7 @@ def count(
     problems: int = 0,
 ) -> None:
     """Add what was done to the tables of one kind: `export`, `changelog` or `mirror`."""
-    attributes = {"environment": environment, "kind": kind}
+    attributes = {"kind": kind}
     for counter, value in (
         (_EXPIRED, expired),
         (_DELETED, deleted),

@@ -25,7 +25,8 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain, has_worker
+from starter.export import CODES, connect, explain
+from starter.unserved import has_worker
 from worker.config import Environment
 
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer._click.exceptions import ClickException  # typer brings a click of its own
 
-from activities.contracts import adopt, backfill, cdc, due, export, mirrors, orphans, upkeep, verify
+from activities.contracts import adopt, backfill, cdc, due, export, maintain, mirrors, orphans, upkeep, verify
 from activities.contracts.inputs import read_input
 from starter.main import build
 from support.documents import ROOT, Line, anchors, documents, links, shell_lines, words_of
@@ -24,6 +24,7 @@ REQUESTS = {
     "Backfill": backfill.BackfillRequest,
     "DeleteOrphans": orphans.OrphansRequest,
     "Upkeep": upkeep.UpkeepRequest,
+    "MaintainTables": maintain.MaintainRequest,
     "AdoptFiles": adopt.AdoptRequest,
     "VerifyTable": verify.VerifyRequest,
     "SettleLetters": cdc.LettersRequest,
@@ -35,8 +36,9 @@ QUEUES = {export.TASK_QUEUE, "icefleet-cdc", "icefleet-merge"}
 
 
 def commands(*names: str) -> list[Line]:
-    """Every command of these names in every document."""
-    return [line for path in documents() for line in shell_lines(path) if line.text.split(" ")[0] in names]
+    """Every command of these names in every document; what opens a brace is a block of somebody's config."""
+    lines = [line for path in documents() for line in shell_lines(path) if not line.text.endswith("{")]
+    return [line for line in lines if line.text.split(" ")[0] in names]
 
 
 def ids(lines: list[Line]) -> list[str]:

@@ -53,6 +53,7 @@ def main(tables: int, networks: int) -> None:
         drive_commits("mirrors", name)
         drive_mirror(f"mirrors.{name}")
     drive_cdc("shop")
+    drive_upkeep()
     assert told.runtime is not None
     drive_temporal(Sdk(told.runtime.metric_meter))
     sys.stdout.buffer.write(told.render())
@@ -71,6 +72,15 @@ def drive_commits(network: str, table: str) -> None:
     sending.refused_told(loaded)
     about = {"environment": ENVIRONMENT, "network": network, "table": table}
     findings.standing_told({**about, "kind": MERGE if network == "mirrors" else SHRUNK}, 1)
+
+
+def drive_upkeep() -> None:
+    """What the upkeep of every kind of table tells."""
+    from activities import upkeep_metrics  # noqa: PLC0415
+
+    done = {"expired": 1, "deleted": 1, "freed": 1, "manifests": 1, "compacted": 1, "problems": 1}
+    for kind in ("export", "changelog", "mirror"):
+        upkeep_metrics.count(kind, **done)
 
 
 def drive_export(network: str, table: str) -> None:

@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.core.faults import CommitConflict, ResultIncomplete, StoreRefused
     from activities.errors import faults_named
     from worker.interceptors import FleetInterceptor
-    from worker.main import SANDBOX
+    from worker.registered import SANDBOX
     from worker.telemetry import flush_telemetry, set_up_telemetry
 
 PASSWORD = "open-sesame-9137"

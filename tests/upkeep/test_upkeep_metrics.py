@@ -1,4 +1,4 @@
-"""What upkeep tells OpenTelemetry: sums by environment and kind, so that few series say it of any number of tables."""
+"""What upkeep tells OpenTelemetry: sums by kind of table, so that few series say it of any number of tables."""
 
 import importlib
 
@@ -15,8 +15,8 @@ def test_what_was_done_is_counted_and_what_was_not_makes_no_series(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "get_meter", provider.get_meter)
         importlib.reload(upkeep_metrics)
-    upkeep_metrics.count("local", "changelog", expired=3, compacted=9, problems=True)
-    upkeep_metrics.count("local", "changelog", expired=2, deleted=4, freed=700)
+    upkeep_metrics.count("changelog", expired=3, compacted=9, problems=True)
+    upkeep_metrics.count("changelog", expired=2, deleted=4, freed=700)
     data = reader.get_metrics_data()
     assert data is not None
     [resource] = data.resource_metrics
@@ -27,7 +27,7 @@ def test_what_was_done_is_counted_and_what_was_not_makes_no_series(monkeypatch):
     }
     importlib.reload(upkeep_metrics)
     provider.shutdown()
-    place = {"environment": "local", "kind": "changelog"}
+    place = {"kind": "changelog"}
     assert found == {
         "icefleet.upkeep.snapshots_expired": [(place, 5)],
         "icefleet.upkeep.files_deleted": [(place, 4)],
