@@ -38,6 +38,7 @@ from activities.contracts.cdc import (  # noqa: E402
     INGEST,
     INGEST_WORKFLOW,
     INSTALL_WORKFLOW,
+    KEEP_WORKFLOW,
     LETTERS_WORKFLOW,
     PAUSE_SIGNAL,
     RESUME_SIGNAL,
@@ -47,6 +48,7 @@ from activities.contracts.cdc import (  # noqa: E402
 )
 from activities.contracts.due import DUE_WORKFLOW  # noqa: E402
 from activities.contracts.export import LOOP_WORKFLOW  # noqa: E402
+from activities.contracts.maintain import MAINTAIN_WORKFLOW  # noqa: E402
 from activities.contracts.mirrors import (  # noqa: E402
     BOOTSTRAP_SIGNAL,
     COMPACT_SIGNAL,
@@ -271,6 +273,21 @@ async def upkeep(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     return request
 
 
+async def maintained(fleet: Fleet) -> WorkflowHandle[Any, Any]:
+    """All tables of an environment are kept in order, each by its loop."""
+    fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.loop_ended()
+        request = await fleet.temporal.start_workflow(
+            MAINTAIN_WORKFLOW, {"environment": fleet.name}, id=f"maintain-{uuid.uuid4()}", task_queue=fleet.queue
+        )
+        await request.result()
+        await fleet.loop_ended()
+    return request
+
+
 async def shrunk(fleet: Fleet) -> WorkflowHandle[Any, Any]:
     """The source loses a day altogether and another one in part, and the table follows it."""
     await fleet.make_days(days=3, rows=10)
@@ -340,6 +357,7 @@ async def pipeline(fleet: Fleet) -> WorkflowHandle[Any, Any]:
         await ingest.signal(PAUSE_SIGNAL)
         await progress_of(ingest, state="paused")
         await (await own.settle(1, action="resume-table", table="public.b")).result()
+        await ended(await own.keep("cdc.public_a"))
         rooms.settled = lambda _: UnsupportedType("no such event")
         await ended(await own.settle(2))
         rooms.ingests = [CatalogRefused("no such warehouse")]
@@ -358,6 +376,7 @@ async def pipeline_continued(fleet: Fleet) -> WorkflowHandle[Any, Any]:
         ingest = await own.ingest(turns_per_run=1)
         request = await own.settle(1)
         await request.result()
+        await (await own.keep("cdc.public_a")).result()
         await eventually(lambda: rooms.running == ["ingest"])
         await ingest.signal(STOP_SIGNAL)
         await ingest.result()
@@ -440,6 +459,7 @@ CASES: tuple[Case, ...] = (
     estimated,
     backfill_cancelled,
     upkeep,
+    maintained,
     shrunk,
     pipeline,
     pipeline_continued,
@@ -448,7 +468,7 @@ CASES: tuple[Case, ...] = (
 )
 NUMBERED = {
     *(LOOP_WORKFLOW, BACKFILL_WORKFLOW, CAPTURE_WORKFLOW, INGEST_WORKFLOW, COPY_WORKFLOW, LETTERS_WORKFLOW),
-    *(MERGE_WORKFLOW, MERGE_ONCE_WORKFLOW),
+    *(MERGE_WORKFLOW, MERGE_ONCE_WORKFLOW, KEEP_WORKFLOW),
 }
 """What has several runs in one case."""
 
