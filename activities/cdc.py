@@ -13,6 +13,7 @@ from activities.capturing import capture_changes
 from activities.cdc_context import CdcContext
 from activities.contracts.cdc import (
     CAPTURE,
+    KEEP_SIGNAL,
     LOOPS,
     STOP_SIGNAL,
     CaptureInput,
@@ -123,6 +124,18 @@ class Cdc(CdcActivities):
         async with heartbeats(f"{asked.step} of {asked.changelog}"):
             return await until_worker_stops(keep_changelog(self._context, asked), grace=BATCH_GRACE_SECONDS)
 
+    async def _signal_running(self, found: str, asked: LoopSignal) -> None:
+        try:
+            await self._context.temporal.get_workflow_handle(found).signal(asked.signal, asked.payload)
+        except RPCError as away:
+            if away.status is not RPCStatusCode.NOT_FOUND:
+                with temporal_named():
+                    raise
+            raise BadRequest(
+                f"the {asked.loop} of pipeline {asked.pipeline!r} does not run: nobody keeps its changelogs in order; "
+                f"`icefleet cdc resume -p {asked.pipeline}` has it go on, or take the pipeline out of config"
+            ) from away
+
     @activity.defn(name="signal_loop")
     @faults_named
     async def signal_loop(self, asked: LoopSignal) -> str:
@@ -134,6 +147,10 @@ class Cdc(CdcActivities):
             raise BadRequest(f"pipeline {asked.pipeline!r} has no `source` in config: others fill its buffer")
         workflow, identity = LOOPS[asked.loop]
         found = identity(asked.environment, asked.pipeline)
+        if asked.signal == KEEP_SIGNAL:
+            # Upkeep begins no pipeline: that of one which was uninstalled would wait for its buffer for ever.
+            await self._signal_running(found, asked)
+            return found
         attributes = TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, asked.environment)])
         with temporal_named():
             await self._context.temporal.start_workflow(

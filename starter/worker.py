@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from starter.common import EnvironmentOption, load, one_line, run
-from worker.leaving import before_leaving, flush_all
+from worker.leaving import before_leaving, flush_all, leave_now
 from worker.metrics import set_up_metrics
 from worker.secrets import secrets_of
 from worker.telemetry import flush_telemetry, set_up_telemetry, watched
@@ -78,7 +78,14 @@ def worker(
         metrics=metrics,
         failpoints=failpoint or (),
     )
+
+    async def work() -> None:
+        await watched(run_worker(settings, environment, how))
+        # Here and not behind the loop, which would wait for the threads of attempts that were given up.
+        flush_all()
+        leave_now(0)
+
     try:
-        run(watched(run_worker(settings, environment, how)))
+        run(work())
     finally:
         flush_all()

@@ -129,7 +129,8 @@ def _secret(value: Any, info: ValidationInfo) -> SecretStr:
     variables = info.context
     if not isinstance(variables, Variables):
         raise TypeError("a secret is looked up in the variables that are handed over as the context")
-    found = variables.get(value)
+    # As of files: a line end at the end came with whatever wrote it, and no protocol takes it.
+    found = (variables.get(value) or "").rstrip("\r\n")
     return SecretStr(found) if found else Unset(value)
 
 

@@ -1,8 +1,9 @@
 """Crashes go to Sentry, when SENTRY_DSN says where: what only we can mend, and nothing that may hold a secret."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,17 +13,20 @@ from activities.contracts.export import WHO_MUST_ACT
 from activities.core.faults import Fault
 
 FLUSH_SECONDS = 3
+_REPORTED = "_icefleet_reported"
 _reporter: "_Reporter | None" = None
 
 
-def set_up_crashes(dsn: str, *, environment: str, service: str, version: str) -> None:
+def set_up_crashes(dsn: str, *, environment: str, service: str, version: str, hide: Callable[[str], str] = str) -> None:
     """Report crashes from now on; without a DSN nothing is loaded, and nothing is reported.
+
+    `hide` takes secrets out of texts: of everything that is sent, messages of libraries among it.
 
     Raises:
         ValueError: the DSN is none.
     """
     global _reporter  # noqa: PLW0603 - a process has one place that its crashes go to
-    _reporter = _Reporter(dsn, environment=environment, service=service, version=version) if dsn else None
+    _reporter = _Reporter(dsn, environment=environment, service=service, version=version, hide=hide) if dsn else None
 
 
 def is_crash(failed: BaseException) -> bool:
@@ -40,13 +44,13 @@ def is_crash(failed: BaseException) -> bool:
 
 def report(failed: BaseException, tags: Mapping[str, str]) -> None:
     """Report it, if it is a crash and somebody wants to hear of it."""
-    if _reporter is not None and is_crash(failed):
+    if _reporter is not None and is_crash(failed) and _is_new(_origin(failed)):
         _reporter.send(_origin(failed), tags)
 
 
 def report_apart(failed: BaseException, tags: Mapping[str, str]) -> None:
     """The same from within a workflow, whose thread must neither wait nor load anything."""
-    if _reporter is not None and is_crash(failed):
+    if _reporter is not None and not _reporter.closed and is_crash(failed) and _is_new(failed):
         _reporter.apart.submit(_reporter.send, failed, tags)
 
 
@@ -56,16 +60,26 @@ def flush_crashes() -> None:
         _reporter.close()
 
 
+def _is_new(failed: BaseException) -> bool:
+    """Whether it has not been reported: what is raised on, or logged as well, is one crash."""
+    if getattr(failed, _REPORTED, False):
+        return False
+    with contextlib.suppress(AttributeError):  # one that takes no attributes may come twice
+        setattr(failed, _REPORTED, True)
+    return True
+
+
 def _origin(failed: BaseException) -> BaseException:
     """What an activity's failure was made of: its stack is the one to look at."""
     return failed.__cause__ if isinstance(failed, ApplicationError) and failed.__cause__ else failed
 
 
 class _Reporter:
-    def __init__(self, dsn: str, *, environment: str, service: str, version: str) -> None:
+    def __init__(self, dsn: str, *, environment: str, service: str, version: str, hide: Callable[[str], str]) -> None:
         import sentry_sdk  # noqa: PLC0415 - only those who want it pay for it
 
         self._sdk = sentry_sdk
+        self.closed = False
         self.apart = ThreadPoolExecutor(1, thread_name_prefix="icefleet-crashes")
         sentry_sdk.init(
             dsn=dsn,
@@ -77,6 +91,7 @@ class _Reporter:
             include_source_context=True,
             # No one's person either: that is so by itself, and to say it here is deprecated.
             max_breadcrumbs=0,
+            before_send=lambda event, _: _hidden(event, hide),
             auto_session_tracking=False,
             shutdown_timeout=FLUSH_SECONDS,
         )
@@ -91,8 +106,19 @@ class _Reporter:
             scope.capture_exception(failed)
 
     def close(self) -> None:
+        self.closed = True
         self.apart.shutdown()
         self._sdk.flush(FLUSH_SECONDS)
+
+
+def _hidden(part: Any, hide: Callable[[str], str]) -> Any:
+    if isinstance(part, str):
+        return hide(part)
+    if isinstance(part, Mapping):
+        return {name: _hidden(value, hide) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_hidden(one, hide) for one in part]
+    return part
 
 
 class _Handler(logging.Handler):

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import structlog
@@ -102,14 +102,20 @@ def _traced(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typ
 
 def hiding(secrets: Collection[str]) -> structlog.typing.Processor:
     """The last step of a log line: no secret is in it, however it came there."""
+    hidden = hider(secrets)
+
+    def hide(_: Any, __: str, line: Any) -> Any:
+        return hidden(line) if isinstance(line, str) else line
+
+    return hide
+
+
+def hider(secrets: Collection[str]) -> Callable[[str], str]:
+    """What takes every secret out of a text, also out of JSON."""
     pieces = {piece for secret in secrets for piece in (secret, *secret.split(":")) if len(piece) >= SHORTEST_SECRET}
     # Of a file of credentials also what stands in it by itself.
     pieces |= {word for secret in secrets for word in secret.split() if len(word) >= SHORTEST_WORD}
     forms = pieces | {json.dumps(piece)[1:-1] for piece in pieces}
     # The longest first, so that of a secret that begins with another one no end is left.
     found = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)) or r"(?!)")
-
-    def hide(_: Any, __: str, line: Any) -> Any:
-        return found.sub(HIDDEN, line) if isinstance(line, str) else line
-
-    return hide
+    return lambda text: found.sub(HIDDEN, text)

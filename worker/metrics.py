@@ -9,6 +9,7 @@ import os
 import platform
 import socket
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -39,7 +41,12 @@ TEMPORAL_HISTOGRAMS = (
     *("workflow_task_schedule_to_start_latency", "request_latency", "long_request_latency"),
 )
 SCRAPE_SECONDS = 5.0
+FLUSH_SECONDS = 3.0
+"""For what was not sent yet, when the process leaves."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+log = structlog.get_logger("icefleet.metrics")
 
 
 @dataclass(frozen=True)
@@ -53,23 +60,27 @@ class Metrics:
     _temporal_url: str = ""
 
     def render(self) -> bytes:
-        """Everything, in Prometheus' text format; may be called in any thread.
-
-        Raises:
-            OSError: Temporal's SDK does not answer.
-        """
+        """Everything in Prometheus' text format, in any thread; ours alone when the SDK does not answer."""
         if self._registry is None:
             return b""
         from prometheus_client import generate_latest  # noqa: PLC0415 - only workers that are scraped need it
 
         ours = generate_latest(self._registry)
-        with urllib.request.urlopen(self._temporal_url, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310 - loopback
-            return ours + bytes(answer.read())
+        # By itself: a proxy of the environment is not asked for what is on loopback.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(self._temporal_url, timeout=SCRAPE_SECONDS) as answer:
+                return ours + bytes(answer.read())
+        except OSError as away:
+            log.warning("Temporal's SDK does not tell its metrics", cause=str(away))
+            return ours
 
     def close(self) -> None:
         """Send what was not sent yet."""
         if self._provider is not None:
-            self._provider.shutdown()
+            sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+            sending.start()
+            sending.join(FLUSH_SECONDS)
 
 
 NO_METRICS = Metrics()

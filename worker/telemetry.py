@@ -9,7 +9,7 @@ from temporalio.service import RPCError
 
 from activities.core.faults import BadConfig, Fault
 from worker.crashes import flush_crashes, report, set_up_crashes
-from worker.logs import core_logging, problems_of_logs, set_up_logs
+from worker.logs import core_logging, hider, problems_of_logs, set_up_logs
 from worker.traces import flush_traces, problems_of_traces, set_up_traces
 
 T = TypeVar("T")
@@ -27,13 +27,16 @@ def set_up_telemetry(
     """
     wrong = [*problems_of_logs(variables), *problems_of_traces(variables)]
     version = variables.get("APP_VERSION", "")
+    if not wrong:
+        set_up_logs(variables, secrets=secrets, service=service)
+    place = {"environment": environment, "service": service, "version": version}
     try:
-        set_up_crashes(variables.get("SENTRY_DSN", ""), environment=environment, service=service, version=version)
+        # After the logs, which take every handler away that is there.
+        set_up_crashes(variables.get("SENTRY_DSN", ""), **place, hide=hider(secrets))
     except ValueError as none:
         wrong.append(f"SENTRY_DSN is none: {none}")
     if wrong:
         raise BadConfig("\n".join(wrong))
-    set_up_logs(variables, secrets=secrets, service=service)
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=core_logging())), error_if_already_set=False)
     said = {"service.name": service, "service.version": version, "deployment.environment.name": environment}
     set_up_traces(variables, {name: value for name, value in said.items() if value})

@@ -4,6 +4,7 @@ import asyncio
 import weakref
 from pathlib import Path
 
+import structlog
 from temporalio.client import Client
 from temporalio.runtime import Runtime
 from temporalio.service import TLSConfig
@@ -17,6 +18,8 @@ from worker.interceptors import FleetInterceptor
 KEY_SECONDS = 60
 """How often a key that a file holds is read again."""
 _followed: set[asyncio.Task[None]] = set()
+
+log = structlog.get_logger("icefleet.temporal")
 
 
 async def connect_temporal(environment: Environment, *, runtime: Runtime | None = None) -> Client:
@@ -82,5 +85,8 @@ async def _renew(client: "weakref.ref[Client]", key: FileSecret) -> None:
         known = client()
         if known is None:
             return
-        known.api_key = key.get_secret_value()
+        try:
+            known.api_key = key.get_secret_value()
+        except BadConfig as wrong:  # such as a file that is just being written
+            log.warning("the key of Temporal was not renewed, and is looked at again", cause=str(wrong))
         del known

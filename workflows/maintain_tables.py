@@ -4,7 +4,12 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ChildWorkflowError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
 
 from activities.contracts.cdc import KEEP_WORKFLOW, KeepRequest
 from activities.contracts.export import (
@@ -80,8 +85,11 @@ class MaintainTables:
                 else:
                     cause, message, who = cause_of(failure)
                     outcome = Outcome("failed", message, cause, who)
-            except ApplicationError as refused:  # a request of that id runs, which another one must have started
-                outcome = Outcome("failed", refused.message, refused.type or "Failed", "us")
+            except WorkflowAlreadyStartedError:  # such as that of a run before, which was reset or terminated
+                own = f"{workflow.info().workflow_id}/{table.table}"
+                outcome = Outcome(
+                    "failed", f"its request {own} still runs; end it, or wait for it", "Failed", "operator"
+                )
             self._state.ended(table, outcome)
             self._show()
 

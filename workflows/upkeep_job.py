@@ -37,7 +37,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     priority: ClassVar[int] = 2
     """As a range: it may take long, and what is due goes first, page by page."""
     state: ClassVar[tuple[str, ...]] = (
-        *("swept", "line", "place", "merged", "merges"),
+        *("swept", "line", "place", "merged", "merges", "waits"),
         *("expired", "began", "cursor", "done", "all_purged"),
     )
 
@@ -50,6 +50,8 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     merged: bool = False
     """Whether manifests have been seen to."""
     merges: int = 0
+    waits: bool = False
+    """Whether what the last expiry left behind may not go yet: another one would only have it wait for longer."""
     expired: bool = False
     """Whether the snapshots have been seen to."""
     began: int = 0
@@ -99,7 +101,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     async def _serve_rest(self, queue: str) -> None:
         asked = self.request
         if not self.expired:
-            task = ExpireInput(asked.environment, asked.table, asked.network, asked.dry_run)
+            task = ExpireInput(asked.environment, asked.table, asked.network, asked.dry_run or self.waits)
             self.expiry(
                 await workflow.execute_activity_method(
                     ExportActivities.expire_snapshots, task, task_queue=queue, summary="old snapshots", **EXPIRE
@@ -129,7 +131,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
     def took_away(self, page: OrphansPage) -> None:
         """Count a page of what nothing names."""
         self.line, self.place = page.line, page.cursor
-        self.swept = not page.cursor
+        self.swept, self.waits = not page.cursor, bool(page.waiting)
         self.report.deleted += page.deleted
         self.report.freed += page.bytes
         self.report.keys.extend(page.keys[: LISTED_KEYS - len(self.report.keys)])
@@ -144,6 +146,8 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
         """Count the snapshots."""
         self.expired, self.done = True, not page.retained
         self.report.expired, self.report.retained = page.expired, page.retained
+        if self.waits and not self.request.dry_run:
+            self.report.expired, self.report.retained = 0, page.expired + page.retained
         self._note(page.problem)
 
     def took(self, page: RefreshPage) -> None:

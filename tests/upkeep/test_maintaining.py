@@ -111,3 +111,20 @@ async def cancel_is_requested(handle):
     """Whether the door has been told, also while nobody serves it."""
     kinds = [event.event_type async for event in handle.fetch_history_events()]
     return EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED in kinds
+
+
+async def test_a_request_that_still_runs_fails_its_own_table_and_no_other(fleet):
+    """Such as that of a MaintainTables which was terminated, and started again under its id."""
+    await fleet.make_days(days=1, rows=1)
+    await fleet.make_days("others", days=1, rows=1)
+    first = f"maintain-{uuid.uuid4()}"
+    held = f"{first}/{fleet.network}.events"
+    await fleet.temporal.start_workflow("MergeOnce", {"mirror": "none"}, id=held, task_queue="nobody-serves-this")
+    async with fleet.worker():
+        request = {"environment": fleet.name, "kinds": ["export"]}
+        report = await fleet.temporal.execute_workflow(
+            MAINTAIN_WORKFLOW, request, id=first, task_queue=fleet.queue, result_type=MaintainReport
+        )
+    await fleet.temporal.get_workflow_handle(held).terminate()
+    assert (report.status, report.ended) == ("partial", {"nothing_to_do": 1, "failed": 1})
+    assert report.problems == [f"{fleet.network}.events: Failed: its request {held} still runs; end it, or wait for it"]
