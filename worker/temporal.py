@@ -40,7 +40,8 @@ async def connect_temporal(environment: Environment, *, runtime: Runtime | None 
             runtime=runtime,
         )
     except RuntimeError as away:
-        way_out = f"; {tls_advice('temporal')}" if is_tls_trouble(away) else ""
+        # A server that does not take our certificate may just leave: that is all that a client then sees.
+        way_out = f"; {tls_advice('temporal')}" if temporal.tls is not None or is_tls_trouble(away) else ""
         raise RuntimeError(
             f"{temporal.address} (namespace {temporal.namespace}) cannot be reached: {away}{way_out}"
         ) from away

@@ -16,7 +16,7 @@ from chaos.parts import troubles
 from chaos.wire import PATIENT, SHORT
 from chaos.world import AT_ONCE, World, open_world
 from support.aftermath import activity_failures, processes_of
-from support.secrets import forms_of, leaks, left_behind
+from support.leaks import forms_of, leaks, left_behind
 from support.troubles import conduct
 from support.workerpool import Pool
 

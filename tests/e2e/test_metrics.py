@@ -34,6 +34,10 @@ NOT_OF_THESE_JOBS = {
     "merger_index_rebuilds_total",
     *("icefleet_cdc_capture_lag_bytes", "icefleet_cdc_captured_events_total", "icefleet_cdc_passed_over_total"),
     *("icefleet_cdc_retained_wal_bytes", "icefleet_cdc_retained_wal_finding"),
+    # No upkeep is asked for.
+    *("icefleet_upkeep_snapshots_expired_total", "icefleet_upkeep_files_deleted_total"),
+    *("icefleet_upkeep_bytes_freed_bytes_total", "icefleet_upkeep_manifests_merged_total"),
+    *("icefleet_upkeep_files_compacted_total", "icefleet_upkeep_problems_total"),
 }
 
 

@@ -5,8 +5,8 @@ import pytest
 from support.collector import collecting
 from support.faultproxy import Answer, AnswerInstead, CutBody, HttpFaults
 from support.fleet import Fleet
+from support.leaks import forms_of, leaks, left_behind
 from support.planted import Piece
-from support.secrets import forms_of, leaks, left_behind
 from support.workerpool import Pool
 
 SIGNATURE = b"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code>
@@ -21,7 +21,7 @@ async def said(stack, tmp_path, monkeypatch):
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
     pieces: list[Piece] = []
-    limits = {"heartbeat_seconds": 3, "partition_attempts": 3, "parallel_partitions": 2}
+    limits = {"heartbeat_seconds": 3, "partition_attempts": 3, "parallel_partitions": 2, "rows_per_query": 0}
     with collecting() as collector:
         for name, value in collector.variables().items():
             monkeypatch.setenv(name, value)

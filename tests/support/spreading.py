@@ -32,6 +32,7 @@ FIRST = (
     "tests/mirrors/",
     "tests/e2e/",
     "tests/connections/",
+    "manifests",
     "tests/deploy/",
     "tests/benchmarks/",
     "tests/workflows/",

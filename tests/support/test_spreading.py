@@ -18,7 +18,7 @@ def test_what_takes_longest_is_handed_out_first():
 
 
 def test_all_that_is_named_is_there():
-    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*/test_*.py")]
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*/**/test_*.py")]
     named = [*TOGETHER, *(first for first in FIRST if first not in TOGETHER.values())]
     assert [path for path in named if not any(file.startswith(path) for file in files)] == []
     assert set(TOGETHER.values()) <= set(FIRST)
