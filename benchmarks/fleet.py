@@ -34,7 +34,7 @@ RUNS = 5
 PARTITIONS = 300
 """Of each such export, of 1,000 rows."""
 WATCHED = tuple(f"watched_{number}" for number in range(2 * RUNS + 2))
-KINDS = ("control", "export.default", "merge", "upkeep", "")
+KINDS = ("control", "export.default", "cdc", "upkeep", "")
 """What an idle worker may serve; the last is everything."""
 IDLE_SECONDS = 3
 AIMS = {
