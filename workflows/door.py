@@ -1,7 +1,7 @@
 """What every door does: send one request to its table's loop, remind it, and wait for the report."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
+from activities.contracts.cdc import LettersReport
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     NETWORK_ATTRIBUTE,
@@ -21,6 +22,7 @@ from activities.contracts.export import (
     loop_id,
 )
 from activities.contracts.inputs import write_input
+from activities.contracts.mirrors import OrderReport
 from activities.contracts.reports import Report
 from workflows.failures import cause_of
 from workflows.policies import DELIVER
@@ -35,14 +37,24 @@ Answer = TypeVar("Answer")
 
 
 async def deliver_until(submitted: SubmittedRequest, answered: Callable[[], bool]) -> None:
-    """Deliver a request to its table's loop, and again from time to time, until `answered()`.
+    """Deliver a request to its table's loop, and again from time to time, until `answered()`."""
+    await remind_until(
+        lambda: workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER), answered
+    )
+
+
+async def remind_until(deliver: Callable[[], Awaitable[Any]], answered: Callable[[], bool]) -> None:
+    """Have an activity deliver something to a loop, and again from time to time, until `answered()`.
 
     A loop that is terminated takes its requests with it. Delivering again costs nothing, since a loop knows the
     requests it has, and brings a terminated loop back.
     """
     reminder = FIRST_REMINDER
     while True:
-        await _deliver(submitted)
+        try:
+            await deliver()
+        except ActivityError as failure:
+            raise told(failure) from failure
         try:
             await workflow.wait_condition(answered, timeout=reminder)
         except TimeoutError:
@@ -51,11 +63,10 @@ async def deliver_until(submitted: SubmittedRequest, answered: Callable[[], bool
             return
 
 
-async def _deliver(submitted: SubmittedRequest) -> None:
-    try:
-        await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
-    except ActivityError as failure:
-        raise told(failure) from failure
+def failed(report: Report | LettersReport | OrderReport) -> ApplicationError:
+    """How a run ends whose request could not be carried out: with its cause, and the report beside it."""
+    who = {WHO_MUST_ACT: report.who}
+    return ApplicationError(report.message, report, who, type=report.cause or "Failed", non_retryable=True)
 
 
 def told(failure: ActivityError) -> BaseException:

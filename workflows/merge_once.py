@@ -3,9 +3,9 @@
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY, WHO_MUST_ACT
+from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.inputs import bad_request, read_only_input
 from activities.contracts.mirrors import (
     ANSWER_SIGNAL,
@@ -16,7 +16,7 @@ from activities.contracts.mirrors import (
     OrderReport,
     mirror_id,
 )
-from workflows.door import FIRST_REMINDER, LAST_REMINDER, told
+from workflows.door import failed, remind_until
 from workflows.policies import DELIVER
 
 
@@ -42,27 +42,20 @@ class MergeOnce:
         workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
         report = await self._wait_for_report(asked)
         if report.status != "done":
-            raise ApplicationError(
-                report.message, report, {WHO_MUST_ACT: report.who}, type=report.cause or "Failed", non_retryable=True
-            )
+            raise failed(report)
         return report
 
     async def _wait_for_report(self, asked: MergeOnceRequest) -> OrderReport:
         """Send the order, and again from time to time: a loop that is terminated takes it along."""
-        reminder = FIRST_REMINDER
-        while True:
-            try:
-                await workflow.execute_activity_method(
-                    MirrorActivities.signal_mirror, asked, summary=asked.order, **DELIVER
-                )
-            except ActivityError as failure:
-                raise told(failure) from failure
-            try:
-                await workflow.wait_condition(lambda: self._report is not None, timeout=reminder)
-            except TimeoutError:
-                reminder = min(reminder * 2, LAST_REMINDER)
-            if self._report is not None:
-                return self._report
+        await remind_until(
+            lambda: workflow.execute_activity_method(
+                MirrorActivities.signal_mirror, asked, summary=asked.order, **DELIVER
+            ),
+            lambda: self._report is not None,
+        )
+        if self._report is None:
+            raise RuntimeError("answered without a report")
+        return self._report
 
     @workflow.signal(name=ANSWER_SIGNAL)
     def answer(self, *payloads: Any) -> None:
