@@ -22,7 +22,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,19 +98,26 @@ def late_environment(local: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def speeds(bench: Bench, series: Series = SERIES) -> dict[int, float]:
-    """Partitions a second by number of workers."""
-    hours = max(16, int(series.hours * scale()))
-    print(f"filling {len(series.tables)} tables with {FIRST_HOURS + hours} partitions of {ROWS:,} rows …", flush=True)
-    for table in series.tables:
+@contextmanager
+def slow_store(bench: Bench, tables: Sequence[str], hours: int, delay: float) -> Iterator[None]:
+    """Tables with so many hours beyond their first, and the store that answers late."""
+    for table in tables:
         for statement in fill(table, FIRST_HOURS + hours):
             bench.sql(statement)
     bench.calm()
     store = urlsplit(bench.settings.environment("local").storage.endpoint).port
     if store is None:
         raise RuntimeError("a store without a port")
-    with late(store, series.delay) as port:
+    with late(store, delay) as port:
         os.environ[PORT] = str(port)
+        yield
+
+
+def speeds(bench: Bench, series: Series = SERIES) -> dict[int, float]:
+    """Partitions a second by number of workers."""
+    hours = max(16, int(series.hours * scale()))
+    print(f"filling {len(series.tables)} tables with {FIRST_HOURS + hours} partitions of {ROWS:,} rows …", flush=True)
+    with slow_store(bench, series.tables, hours, series.delay):
         return {workers: _speed(bench, workers, series.tables_of(workers), hours) for workers in series.workers}
 
 
@@ -133,16 +140,8 @@ def drains(bench: Bench, series: Series, count: int) -> list[float]:
     """Seconds from SIGTERM to the end of a process, at random moments of an export that another worker goes on with."""
     [workers] = series.workers
     tables, hours = series.tables_of(workers), series.hours
-    for table in tables:
-        for statement in fill(table, FIRST_HOURS + hours):
-            bench.sql(statement)
-    bench.calm()
-    store = urlsplit(bench.settings.environment("local").storage.endpoint).port
-    if store is None:
-        raise RuntimeError("a store without a port")
     took: list[float] = []
-    with late(store, series.delay) as port, ExitStack() as running:
-        os.environ[PORT] = str(port)
+    with slow_store(bench, tables, hours, series.delay), ExitStack() as running:
         running.enter_context(worker_of(LATE, bench.directory, "worker-that-stays"))
         bench.wait(export_hours(bench, tables, 0, FIRST_HOURS))
         under_way = bench.loop.create_task(export_hours(bench, tables, FIRST_HOURS, hours))

@@ -26,7 +26,7 @@ from starter.common import (
     say_json,
 )
 from starter.export import CODES, connect, explain
-from starter.unserved import has_worker
+from starter.unserved import say_unserved
 from worker.config import Environment
 
 
@@ -60,8 +60,7 @@ def maintain(
 
 async def _maintain(environment: Environment, request: MaintainRequest, *, wait: bool, json: bool) -> int:
     client, queue = await connect(environment), environment.temporal.task_queue
-    if not await has_worker(client, queue):
-        errors.print(f"no worker listens on task queue {queue}: the request waits for one (icefleet worker)")
+    await say_unserved(client, "the request", queue)
     handle = await client.start_workflow(
         MAINTAIN_WORKFLOW,
         write_input(request),

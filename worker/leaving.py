@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -26,6 +27,13 @@ log = structlog.get_logger("icefleet.worker")
 def before_leaving(flush: Callable[[], None]) -> None:
     """Have something sent when the process leaves in order, such as spans; it must end within seconds."""
     _flushes.append(flush)
+
+
+def within(seconds: float, work: Callable[[], object]) -> None:
+    """Do what sends something, and leave it behind when it takes longer: nobody waits for a collector that is away."""
+    doing = threading.Thread(target=work, daemon=True)
+    doing.start()
+    doing.join(seconds)
 
 
 def flush_all() -> None:

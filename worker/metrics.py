@@ -9,7 +9,6 @@ import os
 import platform
 import socket
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from activities.core.faults import BadConfig
+from worker.leaving import within
 from worker.logs import core_logging
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ class Metrics:
     def close(self) -> None:
         """Send what was not sent yet."""
         if self._provider is not None:
-            sending = threading.Thread(target=self._provider.shutdown, daemon=True)
-            sending.start()
-            sending.join(FLUSH_SECONDS)
+            within(FLUSH_SECONDS, self._provider.shutdown)
 
 
 NO_METRICS = Metrics()

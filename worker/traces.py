@@ -1,9 +1,10 @@
 """Where spans go: by the standard OTEL_* variables, over OTLP/HTTP; nowhere, at no cost, when none is set."""
 
-import threading
 from collections.abc import Mapping
 
 from opentelemetry import trace
+
+from worker.leaving import within
 
 FLUSH_SECONDS = 5.0
 """How long a process that leaves waits for a collector that does not answer."""
@@ -77,6 +78,4 @@ def flush_traces() -> None:
     shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)
     if shutdown is None:
         return
-    sending = threading.Thread(target=shutdown, daemon=True)
-    sending.start()
-    sending.join(FLUSH_SECONDS)
+    within(FLUSH_SECONDS, shutdown)

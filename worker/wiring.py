@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.clients.purging import Purge
 from activities.context import ExportContext, OtherTables
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
+from activities.lake.catalog import Lake
 from worker.bus import open_bus
 from worker.clickhouse import named_collection, open_clickhouse
 from worker.config import Environment, Settings
@@ -74,13 +77,32 @@ def others_of(environment: Environment) -> OtherTables:
     )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What every kind of work has to do with."""
+
+    store: ObjectStore
+    lake: Lake
+    bus: Bus
+
+
+@asynccontextmanager
+async def open_parts(environment: Environment) -> AsyncIterator[Parts]:
+    """An environment's store, catalog and NATS, closed at the end."""
+    async with AsyncExitStack() as stack:
+        bus = open_bus(environment)
+        stack.push_async_callback(bus.close)
+        store = await stack.enter_async_context(open_store(environment))
+        yield Parts(store, open_lake(environment), bus)
+
+
 @asynccontextmanager
 async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncIterator[ExportContext]:
     """Everything that the export activities of one environment need, closed at the end."""
     environment = settings.environment(name)
     clusters: dict[str, ClickHouse] = {}
 
-    async with AsyncExitStack() as stack:
+    async with open_parts(environment) as parts, AsyncExitStack() as stack:
 
         def find_source(source: str) -> ClickHouse:
             if source not in clusters:
@@ -88,18 +110,15 @@ async def open_export(settings: Settings, name: str, temporal: Client) -> AsyncI
                 stack.push_async_callback(clusters[source].close)
             return clusters[source]
 
-        bus = open_bus(environment)
-        stack.push_async_callback(bus.close)
-        store = await stack.enter_async_context(open_store(environment))
         yield ExportContext(
             environment=name,
             find_table=lambda table, network: settings.table(name, table, network),
             find_networks=lambda table: settings.networks(name, table),
             exports=lambda: settings.exports(name),
             find_source=find_source,
-            store=store,
-            lake=open_lake(environment),
-            bus=bus,
+            store=parts.store,
+            lake=parts.lake,
+            bus=parts.bus,
             temporal=temporal,
             queues=queue_names(environment),
             limits=export_limits(environment),

@@ -1,19 +1,17 @@
 """How what the activities of pipelines work with is built from config."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from temporalio.client import Client
 
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.postgres import PostgresSettings
 from activities.core.changelogs import ChangelogRules, SystemColumns
-from worker.bus import open_bus
 from worker.config import Settings
 from worker.config_cdc import Pipeline, Postgres
 from worker.config_secrets import asked
-from worker.lake import open_lake
-from worker.wiring import open_store
+from worker.wiring import open_parts
 
 
 def postgres_settings(name: str, database: Postgres) -> PostgresSettings:
@@ -72,16 +70,13 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
 async def open_cdc(settings: Settings, name: str, temporal: Client) -> AsyncIterator[CdcContext]:
     """Everything that the activities of one environment's pipelines need, closed at the end."""
     environment = settings.environment(name)
-    async with AsyncExitStack() as stack:
-        bus = open_bus(environment)
-        stack.push_async_callback(bus.close)
-        store = await stack.enter_async_context(open_store(environment))
+    async with open_parts(environment) as parts:
         yield CdcContext(
             environment=name,
             pipelines={key: pipeline_config(name, key, one) for key, one in environment.cdc.items()},
-            store=store,
-            lake=open_lake(environment),
-            bus=bus,
+            store=parts.store,
+            lake=parts.lake,
+            bus=parts.bus,
             temporal=temporal,
             key_prefix=environment.storage.prefix,
         )

@@ -2,19 +2,17 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from temporalio.client import Client
 
 from activities.core.mirrors import CompactionRules, ExpiryRules, MirrorConfig
 from activities.mirror_context import MirrorContext
-from worker.bus import open_bus
 from worker.config import Environment, Settings
 from worker.config_mirrors import Mirror
 from worker.kinds import queue_names
-from worker.lake import open_lake
-from worker.wiring import open_store
+from worker.wiring import open_parts
 
 
 def mirror_config(mirror: Mirror) -> MirrorConfig:
@@ -54,16 +52,13 @@ def index_cache(environment: Environment) -> Path:
 async def open_mirrors(settings: Settings, name: str, temporal: Client) -> AsyncIterator[MirrorContext]:
     """Everything that the activities of one environment's mirrors need, closed at the end."""
     environment = settings.environment(name)
-    async with AsyncExitStack() as stack:
-        bus = open_bus(environment)
-        stack.push_async_callback(bus.close)
-        store = await stack.enter_async_context(open_store(environment))
+    async with open_parts(environment) as parts:
         yield MirrorContext(
             environment=name,
             mirrors={key: mirror_config(one) for key, one in environment.mirrors.items()},
-            store=store,
-            lake=open_lake(environment),
-            bus=bus,
+            store=parts.store,
+            lake=parts.lake,
+            bus=parts.bus,
             temporal=temporal,
             queues=queue_names(environment),
             key_prefix=environment.storage.prefix,
