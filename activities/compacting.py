@@ -20,12 +20,13 @@ from activities.core.index import nothing
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.compaction import Rewritten, chosen_files, delta_of, fits_moves, rewrite
+from activities.lake.compaction import Rewritten, Stored, chosen_files, delta_of, fits_moves, rewrite
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.live import LiveFile, dangling_deletes, live_files
 from activities.lake.mirror import Mirror
+from activities.lake.positiondeletes import Deleted, delete, described
 from activities.lake.rowdelta import HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.mirror_context import MirrorContext
@@ -78,7 +79,7 @@ def _look(context: MirrorContext, config: MirrorConfig, *, thorough: bool) -> _F
     if mirror is None or mirror.watermark is None:
         return None
     live = live_files(mirror.table)
-    chosen = chosen_files(live, config, thorough=thorough)
+    chosen = chosen_files(context.lake.files(), live, config, thorough=thorough)
     return _Found(mirror, mirror.watermark, live, chosen) if chosen.files else None
 
 
@@ -91,18 +92,20 @@ class _Compaction:
         self._found = found
 
     async def run(self) -> CompactReport:
-        found = self._found
+        found, files = self._found, self._context.lake.files()
         index = await self._index()
         # Without an index nobody wants to know where rows went.
         keyed = index is not None and not fits_moves(index, found.chosen.files)
         with tempfile.TemporaryDirectory(prefix="icefleet-compact-") as directory:
-            work = (self._config, found.mirror, self._context.lake.files(), found.files, Path(directory))
+            work = (self._config, found.mirror, files, found.files, Path(directory))
             rewritten = await undisturbed(partial(rewrite, keyed=keyed), *work)
-            stored = await self._stored(rewritten)
+            deleted = await asyncio.to_thread(delete, files, found.live, {}, {one.path for one in found.files})
+            stored = await self._stored(rewritten, deleted)
             await failpoints.reach("compact-after-write")
-            pointer = await self._staged(index, rewritten, stored, keyed=keyed)
+            pointer = await self._staged(index, rewritten, deleted, stored, keyed=keyed)
         dangling = await asyncio.to_thread(dangling_deletes, found.mirror.table, found.live)
-        delta = delta_of(found.mirror, rewritten, stored, found.files, dangling, self._summary(rewritten, pointer))
+        summary = self._summary(rewritten, pointer)
+        delta = delta_of(found.mirror, rewritten, deleted, stored, dangling, summary)
         await failpoints.reach("compact-before-commit")
         done = await to_its_end(commit, self._context.lake, found.mirror.table, delta)
         await failpoints.reach("compact-after-commit")
@@ -122,35 +125,39 @@ class _Compaction:
         except IndexUnusable:
             return None
 
-    async def _stored(self, rewritten: Rewritten) -> dict[int, str]:
-        keys = {one.ordinal: self._key("data", "parquet") for one in rewritten.files}
-        bodies = {keys[one.ordinal]: one.path for one in rewritten.files}
+    async def _stored(self, rewritten: Rewritten, deleted: Deleted) -> Stored:
+        data = {self._key("data"): one for one in rewritten.files}
+        deletes = {self._key("deletes"): one for one in deleted.made}
+        bodies: dict[str, Path | bytes] = {key: one.path for key, one in data.items()}
+        bodies |= {key: one.body for key, one in deletes.items()}
         paths = await store_objects(self._context.store, self._context.lake.files(), bodies)
-        return {ordinal: paths[key] for ordinal, key in keys.items()}
+        return Stored(
+            {one.ordinal: paths[key] for key, one in data.items()},
+            [described(one, paths[key]) for key, one in deletes.items()],
+        )
 
     async def _staged(
-        self, index: MirrorIndex | None, rewritten: Rewritten, stored: Mapping[int, str], *, keyed: bool
+        self, index: MirrorIndex | None, rewritten: Rewritten, deleted: Deleted, stored: Stored, *, keyed: bool
     ) -> IndexPointer | None:
         if index is None:
             return None
-        with await undisturbed(partial(self._stage, keyed=keyed), index, rewritten, stored) as staged:
+        work = (index, rewritten, deleted, stored)
+        with await undisturbed(partial(self._stage, keyed=keyed), *work) as staged:
             key = self._key("index", "puffin")
             path = await store_object(self._context.store, self._context.lake.files(), key, staged.path)
             return staged.pointer(path)
 
     def _stage(
-        self, index: MirrorIndex, rewritten: Rewritten, stored: Mapping[int, str], *, keyed: bool
+        self, index: MirrorIndex, rewritten: Rewritten, deleted: Deleted, stored: Stored, *, keyed: bool
     ) -> StagedIndex:
         numbers = {path: number for number, path in index.files.items()}
-        gone = {one.path for one in self._found.files}
-        kept = {path: file for path, file in self._found.live.items() if path not in gone}
         return stage(
             index,
             rewritten.entries(index.next_file) if keyed else nothing(),
-            new_files={index.next_file + ordinal: path for ordinal, path in stored.items()},
-            gone_files={numbers[path] for path in gone},
+            new_files={index.next_file + ordinal: path for ordinal, path in stored.data.items()},
+            gone_files={numbers[one.path] for one in deleted.gone},
             tombstone_cut=0,  # forgetting is for merges, which say so in the watermark
-            live_rows=live_row_count(kept) + rewritten.rows,
+            live_rows=live_row_count(self._found.live) + rewritten.rows - deleted.rows,
             moves=None if keyed else rewritten.moves(numbers, index.next_file),
         )
 
@@ -158,5 +165,5 @@ class _Compaction:
         counts = {"compacted-files": len(self._found.files), "compacted-rows": rewritten.rows}
         return mirror_summary(self._found.watermark, pointer, counts)
 
-    def _key(self, kind: str, ending: str) -> str:
+    def _key(self, kind: str, ending: str = "parquet") -> str:
         return self._context.new_key(self._config, kind, ending)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from activities.lake.live import LiveFile, held_files, only_path
+from activities.lake.live import LiveFile, held_files, with_deletes
 from activities.lake.rowdelta import RowDelta
 from activities.merge_piece import Counts, Prepared
 from activities.mirror_context import MirrorContext
@@ -74,8 +74,5 @@ def _after(live: Mapping[str, LiveFile], delta: RowDelta) -> dict[str, LiveFile]
         if path not in gone
     }
     after |= {one.file_path: LiveFile(one, 0) for one in delta.add}
-    for one in delta.add_deletes:
-        path = only_path(one)
-        if path is not None:
-            after[path] = replace(after[path], deletes=(*after[path].deletes, one))
-    return after
+    newest = max((file.sequence for file in after.values()), default=0)
+    return with_deletes(after, [(one, newest) for one in delta.add_deletes])

@@ -15,9 +15,9 @@ from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
 from activities.lake.mergerows import MirrorFiles, final_rows
-from activities.lake.mergewrite import Deleted, NewRows, delete_rows, run_of, schema_after, write_rows
+from activities.lake.mergewrite import NewRows, delete_rows, run_of, schema_after, write_rows
 from activities.lake.mirrorfiles import all_described
-from activities.lake.positiondeletes import described
+from activities.lake.positiondeletes import Deleted, described
 from activities.lake.rowdelta import RowDelta, metadata_after
 from activities.merge_metrics import MergeTimings, index_told, lookup_told
 from activities.mirror_context import MirrorContext
@@ -132,19 +132,18 @@ class PieceMerge:
                 undisturbed(self._write_rows, looked, directory), undisturbed(self._delete_rows, looked)
             )
         data = {one.ordinal: self._key("data") for one in new.files}
-        deletes = [self._key("deletes") for _ in deleted.made]
+        deletes = {self._key("deletes"): one for one in deleted.made}
         bodies: dict[str, Path | bytes] = {data[one.ordinal]: one.path for one in new.files}
-        bodies |= {key: one.body for key, (one, _) in zip(deletes, deleted.made, strict=True)}
+        bodies |= {key: one.body for key, one in deletes.items()}
         paths = {ordinal: self._context.store.path(key) for ordinal, key in data.items()}
         with self._timings.phase("store"):
             _, index = await both(self._store(bodies), self._store_index(looked, new, deleted, paths))
-        made = zip(deletes, deleted.made, strict=True)
         return self._prepared(
             looked,
             index,
             add=all_described(self._metadata, new.files, paths),
             remove=[one.data for one in deleted.gone],
-            add_deletes=[described(one, self._context.store.path(key), live.data) for key, (one, live) in made],
+            add_deletes=[described(one, self._context.store.path(key)) for key, one in deletes.items()],
             remove_deletes=deleted.superseded,
         )
 

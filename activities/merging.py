@@ -166,7 +166,7 @@ class _Turn:
         )
 
     def _compaction_due(self, mirror: Mirror) -> str:
-        return compaction_due(live_files(mirror.table), self._config)
+        return compaction_due(self._context.lake.files(), live_files(mirror.table), self._config)
 
     def _told(self, work: MergeWork, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""

@@ -21,7 +21,7 @@ from activities.lake.live import LiveFile
 from activities.lake.mirror import Mirror
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places, all_described
 from activities.lake.mirrorrows import live_rows
-from activities.lake.positiondeletes import Positions, own_deletes
+from activities.lake.positiondeletes import Deleted, Positions, counts
 from activities.lake.rowdelta import RowDelta
 
 _ENDS = 4
@@ -75,29 +75,39 @@ class Rewritten:
         return moves_of((numbers[one.path], one.positions, one.files + first, one.rows) for one in self.parts)
 
 
-def facts(live: Mapping[str, LiveFile]) -> list[FileFacts]:
-    """The files in the order in which they came."""
-    ordered = sorted(live.values(), key=lambda file: (file.sequence, file.path))
+@dataclass(frozen=True)
+class Stored:
+    """What a compaction has brought to the store."""
+
+    data: Mapping[int, str]
+    """Ordinal of a new file → its path."""
+    deletes: Sequence[DataFile]
+    """What is deleted of files that shared a delete file with those that were rewritten."""
+
+
+def facts(files: Files, live: Mapping[str, LiveFile]) -> list[FileFacts]:
+    """The files in the order in which they came.
+
+    Raises:
+        ObjectRefused, StoreUnavailable: a delete file cannot be read.
+    """
+    ordered, deleted = sorted(live.values(), key=lambda file: (file.sequence, file.path)), counts(files, live)
     return [
         FileFacts(
-            file.path,
-            (file.data.spec_id, tuple(file.data.partition[place] for place in range(len(file.data.partition)))),
-            file.data.file_size_in_bytes,
-            file.rows,
-            min(file.rows, sum(one.record_count for one in file.deletes)),
+            file.path, file.partition, file.data.file_size_in_bytes, file.rows, min(file.rows, deleted[file.path])
         )
         for file in ordered
     ]
 
 
-def compaction_due(live: Mapping[str, LiveFile], config: MirrorConfig) -> str:
+def compaction_due(files: Files, live: Mapping[str, LiveFile], config: MirrorConfig) -> str:
     """Why the mirror should be compacted; empty: it need not."""
-    return due(facts(live), config.compaction)
+    return due(facts(files, live), config.compaction)
 
 
-def chosen_files(live: Mapping[str, LiveFile], config: MirrorConfig, *, thorough: bool) -> Chosen:
+def chosen_files(files: Files, live: Mapping[str, LiveFile], config: MirrorConfig, *, thorough: bool) -> Chosen:
     """What one turn of compaction is to rewrite."""
-    return choose(facts(live), config.compaction, thorough=thorough)
+    return choose(facts(files, live), config.compaction, thorough=thorough)
 
 
 def fits_moves(index: MirrorIndex, chosen: Iterable[FileFacts]) -> bool:
@@ -152,18 +162,18 @@ def _words(config: MirrorConfig, rows: pa.Table) -> tuple[Keys, Sequences]:
 def delta_of(
     mirror: Mirror,
     rewritten: Rewritten,
-    stored: Mapping[int, str],
-    chosen: Iterable[LiveFile],
+    deleted: Deleted,
+    stored: Stored,
     dangling: Sequence[DataFile],
     summary: Mapping[str, str],
 ) -> RowDelta:
-    """What is to be committed; `stored` is ordinal → path."""
-    gone = list(chosen)
+    """What is to be committed; `deleted` are the files that go, and `dangling` are delete files that do as well."""
     return RowDelta(
         summary,
-        add=all_described(mirror.table.metadata, rewritten.files, stored),
-        remove=[one.data for one in gone],
-        remove_deletes=[*(delete for one in gone for delete in own_deletes(one)), *dangling],
+        add=all_described(mirror.table.metadata, rewritten.files, stored.data),
+        remove=[one.data for one in deleted.gone],
+        add_deletes=stored.deletes,
+        remove_deletes=[*deleted.superseded, *dangling],
         is_rewrite=True,
     )
 

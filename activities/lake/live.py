@@ -1,7 +1,9 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
@@ -13,7 +15,6 @@ from pyiceberg.manifest import (
     ManifestFile,
 )
 from pyiceberg.table import Table
-from pyiceberg.table.delete_file_index import DeleteFileIndex
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
@@ -37,7 +38,8 @@ class LiveFile:
     sequence: int
     """Iceberg's own sequence number of the file."""
     deletes: tuple[DataFile, ...] = ()
-    """Position delete files that may delete rows of it: one at most when nobody but us wrote to the table."""
+    """Position delete files that may delete rows of it, as far as manifests tell: one at most when nobody but us wrote
+    to the table."""
 
     @property
     def path(self) -> str:
@@ -48,6 +50,11 @@ class LiveFile:
     def rows(self) -> int:
         """Rows in the file, deleted ones included."""
         return self.data.record_count
+
+    @property
+    def partition(self) -> Hashable:
+        """Of files with another one no delete file of this one speaks."""
+        return _partition(self.data)
 
 
 _known: Remembered[tuple[ManifestEntry, ...]] = Remembered(MOST_ENTRIES, len)
@@ -109,14 +116,45 @@ def live_files(table: Table) -> dict[str, LiveFile]:
     io = table.io
     manifests = [one for one in manifests_of(io, head) if one.has_added_files() or one.has_existing_files()]
     data = [one for one in manifests if one.content == ManifestContent.DATA]
-    deletes = _deletes(table, [one for one in manifests if one.content == ManifestContent.DELETES])
-    found: dict[str, LiveFile] = {}
-    for entries in live_entries(io, data):
+    deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
+    found = {
+        entry.data_file.file_path: LiveFile(entry.data_file, entry.sequence_number or 0)
+        for entries in live_entries(io, data)
+        for entry in entries
+    }
+    return with_deletes(found, _position_deletes(table, deletes))
+
+
+def with_deletes(live: Mapping[str, LiveFile], deletes: Iterable[tuple[DataFile, int]]) -> dict[str, LiveFile]:
+    """The files in the order of their paths, each with those of these delete files that may delete rows of it, too.
+
+    A delete file comes with its Iceberg sequence number. It may delete rows of data files of its partition that are not
+    newer, and that lie between the bounds of `file_path`, if it has any.
+    """
+    found, added = {path: live[path] for path in sorted(live)}, defaultdict[str, list[DataFile]](list)
+    paths = defaultdict[Hashable, list[str]](list)
+    for path, file in found.items():
+        paths[file.partition].append(path)
+    for delete, sequence in deletes:
+        there, (lower, upper) = paths[_partition(delete)], _path_bounds(delete)
+        first = 0 if lower is None else bisect_left(there, lower, key=str.encode)
+        stop = len(there) if upper is None else bisect_right(there, upper, key=str.encode)
+        for path in there[first:stop]:
+            if found[path].sequence <= sequence:
+                added[path].append(delete)
+    return found | {path: replace(found[path], deletes=(*found[path].deletes, *more)) for path, more in added.items()}
+
+
+def _position_deletes(table: Table, manifests: Iterable[ManifestFile]) -> Iterator[tuple[DataFile, int]]:
+    for entries in live_entries(table.io, manifests):
         for entry in entries:
-            file, sequence = entry.data_file, entry.sequence_number or 0
-            gone = () if deletes is None else tuple(deletes.for_data_file(sequence, file, file.partition))
-            found[file.file_path] = LiveFile(file, sequence, gone)
-    return found
+            if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
+                raise MirrorForeign(
+                    f"mirror {'.'.join(table.name())}: another writer deleted rows by their values (equality delete "
+                    f"file {entry.data_file.file_path}), which merges cannot follow; compact the table with that "
+                    "engine until it has no such file, or roll it back to the snapshot before"
+                )
+            yield entry.data_file, entry.sequence_number or 0
 
 
 @metadata_named()
@@ -127,7 +165,8 @@ def dangling_deletes(table: Table, live: Mapping[str, LiveFile]) -> list[DataFil
     manifests = manifests_of(io, head) if head is not None else ()
     deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
     files = [entry.data_file for entries in live_entries(io, deletes) for entry in entries]
-    return [file for file in files if (path := only_path(file)) is not None and path not in live]
+    known = {one.file_path for file in live.values() for one in file.deletes}
+    return [file for file in files if file.file_path not in known]
 
 
 @dataclass(frozen=True)
@@ -156,21 +195,13 @@ def held_files(table: Table) -> Held:
 
 def only_path(file: DataFile) -> str | None:
     """The one data file that a delete file is about, if its bounds say so."""
-    lower, upper = (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
+    lower, upper = _path_bounds(file)
     return lower.decode() if lower is not None and lower == upper else None
 
 
-def _deletes(table: Table, manifests: Sequence[ManifestFile]) -> DeleteFileIndex | None:
-    if not manifests:
-        return None
-    index = DeleteFileIndex()
-    for entries in live_entries(table.io, manifests):
-        for entry in entries:
-            if entry.data_file.content == DataFileContent.EQUALITY_DELETES:
-                raise MirrorForeign(
-                    f"mirror {'.'.join(table.name())}: another writer deleted rows by their values (equality delete "
-                    f"file {entry.data_file.file_path}), which merges cannot follow; compact the table with that "
-                    "engine until it has no such file, or roll it back to the snapshot before"
-                )
-            index.add_delete_file(entry, partition_key=entry.data_file.partition)
-    return index
+def _path_bounds(file: DataFile) -> tuple[bytes | None, bytes | None]:
+    return (file.lower_bounds or {}).get(PATH_ID), (file.upper_bounds or {}).get(PATH_ID)
+
+
+def _partition(file: DataFile) -> Hashable:
+    return file.spec_id, tuple(file.partition[place] for place in range(len(file.partition)))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -19,7 +18,7 @@ from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated
 from activities.lake.mergerows import Upserts
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places
-from activities.lake.positiondeletes import MadeDeletes, Positions, own_deletes
+from activities.lake.positiondeletes import Deleted, Positions
 from activities.lake.schema import changed
 
 
@@ -75,26 +74,6 @@ def run_of(batch: Batch, lookup: Lookup, new: NewRows, first_file: int, now: int
     return Entries(batch.folded.keys.take(wins), file[wins], row[wins], batch.folded.sequences.take(wins))
 
 
-@dataclass(frozen=True)
-class Deleted:
-    """What a merge deletes of files that are there."""
-
-    gone: tuple[LiveFile, ...]
-    """Files of which nothing is left."""
-    made: tuple[tuple[MadeDeletes, LiveFile], ...]
-    """Delete files that are to be stored."""
-    superseded: tuple[DataFile, ...]
-    """Delete files that leave the table."""
-
-    @property
-    def rows(self) -> int:
-        """By how many the live rows become fewer, as far as manifests can tell."""
-        removed = sum(one.rows for one in self.gone)
-        return (
-            removed + sum(len(one.positions) for one, _ in self.made) - sum(one.record_count for one in self.superseded)
-        )
-
-
 def delete_rows(
     files: Files, live: Mapping[str, LiveFile], gone: Mapping[str, Positions], truncated: Truncated
 ) -> Deleted:
@@ -102,13 +81,4 @@ def delete_rows(
     together = {path: rows for path, rows in gone.items() if path not in truncated.files}
     for path, rows in truncated.gone.items():
         together[path] = np.union1d(together[path], rows) if path in together else rows
-    every = positiondeletes.touch(files, live, together)
-    touched = [one for one in every if one.live.path not in truncated.files]
-    left = [one for one in touched if not one.is_gone]
-    dropped = [live[path] for path in sorted(truncated.files)]
-    superseded = [*positiondeletes.superseded(every), *(one for file in dropped for one in own_deletes(file))]
-    return Deleted(
-        gone=(*dropped, *(one.live for one in touched if one.is_gone)),
-        made=tuple((positiondeletes.write(one.live.path, one.positions), one.live) for one in left),
-        superseded=tuple({one.file_path: one for one in superseded}.values()),
-    )
+    return positiondeletes.delete(files, live, together, truncated.files)

@@ -1,11 +1,14 @@
 """Which rows of data files are deleted: position delete files read, put together and written.
 
-Readers look for the delete files of a data file by the bounds of `file_path`, which are the whole path here. What
-would have to be another for deletion vectors is `read`, `write` and `described`.
+A delete file is about some data files of one partition that are neighbours by their paths, with a row group for each,
+and each data file is in one live delete file at most. Readers look for those of a data file by the bounds of
+`file_path`, which are the whole paths of the first and the last of them, and skip row groups of others. What would have
+to be another for deletion vectors is `read`, `write` and `described`.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,10 @@ from activities.lake.remembered import Remembered
 
 Positions = npt.NDArray[np.uint32]
 """0-based rows of one data file, ascending, each once."""
+MOST_FILES = 16
+"""Data files that a delete file is about."""
+MOST_ROWS = 2**18
+"""Rows that a delete file deletes if it is about several data files: whoever touches one of them writes them all."""
 POSITION_ID = 2147483545
 _SCHEMA = pa.schema(
     [
@@ -31,29 +38,17 @@ _SCHEMA = pa.schema(
 )
 NONE: Positions = np.empty(0, np.uint32)
 REMEMBERED_BYTES = 32 * 2**20
+MOST_COUNTED = 50_000
+"""Data files of which it is remembered how many of their rows are deleted."""
 _known: Remembered[dict[str, Positions]] = Remembered(
     REMEMBERED_BYTES, lambda held: sum(1000 + rows.nbytes for rows in held.values())
 )
-
-
-@dataclass(frozen=True)
-class MadeDeletes:
-    """A position delete file for one data file, not stored yet."""
-
-    path: str
-    """Of the data file."""
-    body: bytes
-    positions: Positions
-
-    @property
-    def count(self) -> int:
-        """Rows that it deletes."""
-        return len(self.positions)
+_counted: Remembered[dict[str, int]] = Remembered(MOST_COUNTED, len)
 
 
 @dataclass(frozen=True)
 class Touched:
-    """A data file of which more is deleted than before."""
+    """A data file of which rows are deleted."""
 
     live: LiveFile
     positions: Positions
@@ -61,32 +56,131 @@ class Touched:
 
     @property
     def is_gone(self) -> bool:
-        """Whether no row is left: the file goes, and its delete files with it."""
+        """Whether no row is left: the file goes."""
         return len(self.positions) >= self.live.rows
 
 
-def write(path: str, positions: Positions) -> MadeDeletes:
-    """A delete file for these rows (at least one) of the data file that manifests call `path`."""
+@dataclass(frozen=True)
+class MadeDeletes:
+    """A position delete file, not stored yet."""
+
+    about: tuple[Touched, ...]
+    """Data files of one partition, in the order of their paths."""
+    body: bytes
+
+    @property
+    def count(self) -> int:
+        """Rows that it deletes."""
+        return sum(len(one.positions) for one in self.about)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What becomes of files once more is deleted of them."""
+
+    gone: tuple[LiveFile, ...]
+    """Files of which nothing is left."""
+    made: tuple[MadeDeletes, ...]
+    """Delete files that are to be stored."""
+    superseded: tuple[DataFile, ...]
+    """Delete files that leave the table."""
+
+    @property
+    def rows(self) -> int:
+        """By how many the live rows become fewer, as far as manifests can tell."""
+        removed = sum(one.rows for one in self.gone) + sum(one.count for one in self.made)
+        return removed - sum(one.record_count for one in self.superseded)
+
+
+def delete(
+    files: Files, live: Mapping[str, LiveFile], rows: Mapping[str, Positions], whole: Collection[str] = ()
+) -> Deleted:
+    """Put rows (by the path of their data file) together with what is deleted already.
+
+    Delete files that are about one of these data files go; what they say of others is written anew. The data files of
+    `whole` go, too.
+    """
+    before, superseded = _connected(files, live, {*rows, *whole})
+    every = [
+        Touched(live[path], _union([*before[path], rows.get(path, NONE)])) for path in sorted(before.keys() - whole)
+    ]
+    touched = [one for one in every if len(one.positions)]
+    left = {one.live.path: one for one in touched if not one.is_gone}
+    return Deleted(
+        gone=(*(live[path] for path in sorted(whole)), *(one.live for one in touched if one.is_gone)),
+        made=tuple(map(write, _groups(live, left, superseded))),
+        superseded=tuple(superseded.values()),
+    )
+
+
+def _connected(
+    files: Files, live: Mapping[str, LiveFile], paths: Iterable[str]
+) -> tuple[dict[str, list[Positions]], dict[str, DataFile]]:
+    """Everything that delete files about some data files are about: path → what is deleted of it; and those files."""
+    waiting, known, found = set(paths), dict[str, dict[str, Positions]](), dict[str, DataFile]()
+    pool, seen = ExecutorFactory.get_or_create(), set[str]()
+    while waiting:
+        unread = {one.file_path: one for path in waiting for one in live[path].deletes if one.file_path not in found}
+        for path, rows in zip(unread, pool.map(lambda one: read(files, one), unread.values()), strict=True):
+            known[path] = rows
+        found |= unread
+        seen |= waiting
+        waiting = {path for one in unread for path in known[one] if path in live} - seen
+    return {path: [known[one.file_path].get(path, NONE) for one in live[path].deletes] for path in seen}, found
+
+
+def _groups(
+    live: Mapping[str, LiveFile], left: Mapping[str, Touched], superseded: Collection[str]
+) -> Iterator[tuple[Touched, ...]]:
+    """Data files that share a delete file: neighbours in a partition, between which no other delete file reaches."""
+    runs: dict[Hashable, list[list[Touched]]] = defaultdict(lambda: [[]])
+    for path in sorted(live):
+        file = live[path]
+        if path in left:
+            runs[file.partition][-1].append(left[path])
+        elif any(one.file_path not in superseded for one in file.deletes):
+            runs[file.partition].append([])
+    for parted in runs.values():
+        for run in parted:
+            yield from _halved(tuple(run))
+
+
+def _halved(run: tuple[Touched, ...]) -> Iterator[tuple[Touched, ...]]:
+    """In parts that are small enough: halves, so that each may grow before it has to be parted again."""
+    if len(run) > 1 and (len(run) > MOST_FILES or sum(len(one.positions) for one in run) > MOST_ROWS):
+        yield from _halved(run[: len(run) // 2])
+        yield from _halved(run[len(run) // 2 :])
+    elif run:
+        yield run
+
+
+def write(about: tuple[Touched, ...]) -> MadeDeletes:
+    """A delete file for data files of one partition, in the order of their paths, of each of which a row is deleted."""
     sink = pa.BufferOutputStream()
-    named = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(positions), np.int32)), pa.array([path]))
-    table = pa.Table.from_arrays([named, pa.array(positions.astype(np.int64))], schema=_SCHEMA)
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
-        compression="zstd",
+        _SCHEMA,
+        compression="none",
         use_dictionary=["file_path"],
-        write_statistics=["pos"],  # those of a path that is always the same take longer than all the rest
         column_encoding={"pos": "DELTA_BINARY_PACKED"},
         store_schema=False,
-    )
-    return MadeDeletes(path, sink.getvalue().to_pybytes(), positions)
+    ) as writer:
+        for one in about:
+            path, count = pa.array([one.live.path]), len(one.positions)
+            named = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), path)
+            rows = pa.Table.from_arrays([named, pa.array(one.positions.astype(np.int64))], schema=_SCHEMA)
+            writer.write_table(rows, row_group_size=count)
+    return MadeDeletes(about, sink.getvalue().to_pybytes())
 
 
-def described(made: MadeDeletes, stored: str, data: DataFile) -> DataFile:
-    """The manifest's entry of a delete file that was stored as `stored`; `data` is the file whose rows it deletes."""
-    path, count = made.path.encode(), made.count
-    lowest, highest = (struct.pack("<q", int(made.positions[end])) for end in (0, -1))
-    _known.put(stored, {made.path: made.positions})
+def described(made: MadeDeletes, stored: str) -> DataFile:
+    """The manifest's entry of a delete file that was stored as `stored`; what is in it is remembered."""
+    data, count = made.about[0].live.data, made.count
+    paths = [made.about[end].live.path.encode() for end in (0, -1)]
+    ends = min(int(one.positions[0]) for one in made.about), max(int(one.positions[-1]) for one in made.about)
+    lowest, highest = (struct.pack("<q", end) for end in ends)
+    _known.put(stored, {one.live.path: one.positions for one in made.about})
+    _counted.put(stored, {one.live.path: len(one.positions) for one in made.about})
     file = DataFile.from_args(
         content=DataFileContent.POSITION_DELETES,
         file_path=stored,
@@ -98,8 +192,8 @@ def described(made: MadeDeletes, stored: str, data: DataFile) -> DataFile:
         value_counts={PATH_ID: count, POSITION_ID: count},
         null_value_counts={PATH_ID: 0, POSITION_ID: 0},
         nan_value_counts=None,
-        lower_bounds={PATH_ID: path, POSITION_ID: lowest},
-        upper_bounds={PATH_ID: path, POSITION_ID: highest},
+        lower_bounds={PATH_ID: paths[0], POSITION_ID: lowest},
+        upper_bounds={PATH_ID: paths[1], POSITION_ID: highest},
         key_metadata=None,
         split_offsets=None,
         equality_ids=None,
@@ -125,14 +219,17 @@ def read(files: Files, file: DataFile) -> dict[str, Positions]:
 
 
 def _read(files: Files, file: DataFile) -> dict[str, Positions]:
-    only = only_path(file)
-    with files.open(file.file_path) as opened:
+    only, found = only_path(file), defaultdict[str, list[Positions]](list)
+    with files.open_most(file.file_path, file.file_size_in_bytes) as opened:
         if only is not None:
             return {only: _ascending(opened.read(["pos"]).column("pos"))}
-        table = opened.read(["file_path", "pos"])
-    paths = table.column("file_path").combine_chunks().dictionary_encode()
-    codes, rows = paths.indices.to_numpy(), table.column("pos").to_numpy()
-    return {path: _unique(rows[codes == code]) for code, path in enumerate(paths.dictionary.to_pylist())}
+        for group in range(opened.num_row_groups):
+            table = opened.read_row_group(group, ["file_path", "pos"])
+            paths = table.column("file_path").combine_chunks().dictionary_encode()
+            codes, rows = paths.indices.to_numpy(), table.column("pos").to_numpy()
+            for code, path in enumerate(paths.dictionary.to_pylist()):
+                found[path].append(rows[codes == code].astype(np.uint32))
+    return {path: _unique(np.concatenate(parts)) for path, parts in found.items()}
 
 
 def deleted_rows(files: Files, live: LiveFile) -> Positions:
@@ -140,35 +237,23 @@ def deleted_rows(files: Files, live: LiveFile) -> Positions:
     return _union([read(files, one).get(live.path, NONE) for one in live.deletes])
 
 
-def touch(files: Files, live: Mapping[str, LiveFile], deleted: Mapping[str, Positions]) -> list[Touched]:
-    """What is deleted of each data file once `deleted` (path → rows) is, too.
+def counts(files: Files, live: Mapping[str, LiveFile]) -> Counter[str]:
+    """Path of a data file → how many of its rows are deleted, as its delete files say.
 
-    A delete file of another writer that is about several data files brings all of them, so that each can have one of
-    its own and the old one can go.
+    Manifests tell it of delete files about one data file. Others are read, once on this worker.
     """
-    waiting, known, found = set(deleted), dict[str, dict[str, Positions]](), list[Touched]()
-    pool = ExecutorFactory.get_or_create()
-    seen = set[str]()
-    while waiting:
-        unread = {one.file_path: one for path in waiting for one in live[path].deletes if one.file_path not in known}
-        for path, rows in zip(unread, pool.map(lambda one: read(files, one), unread.values()), strict=True):
-            known[path] = rows
-        seen |= waiting
-        waiting = {path for one in unread for path in known[one] if path in live} - seen
-    for path in sorted(seen):
-        before = [known[one.file_path].get(path, NONE) for one in live[path].deletes]
-        found.append(Touched(live[path], _union([*before, deleted.get(path, NONE)])))
-    return [one for one in found if len(one.positions)]
+    deletes = {one.file_path: one for file in live.values() for one in file.deletes}
+    found = Counter[str]()
+    for one in ExecutorFactory.get_or_create().map(lambda one: _count(files, one), deletes.values()):
+        found.update(one)
+    return found
 
 
-def superseded(touched: Iterable[Touched]) -> list[DataFile]:
-    """The delete files that leave the table when each file that was touched has its own."""
-    return list({one.file_path: one for each in touched for one in each.live.deletes}.values())
-
-
-def own_deletes(live: LiveFile) -> list[DataFile]:
-    """The delete files that are about this data file and no other: they go when it goes."""
-    return [one for one in live.deletes if only_path(one) == live.path]
+def _count(files: Files, file: DataFile) -> Mapping[str, int]:
+    only = only_path(file)
+    if only is not None:
+        return {only: file.record_count}
+    return _counted.get(file.file_path, lambda: {path: len(rows) for path, rows in read(files, file).items()})
 
 
 def _ascending(column: pa.ChunkedArray) -> Positions:

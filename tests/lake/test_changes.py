@@ -330,11 +330,11 @@ async def test_a_mirror_does_not_begin_with_a_changelog_of_which_rows_are_delete
     going_on.ids()
     table = going_on.table
     [live] = live_files(table).values()
-    made = positiondeletes.write(live.path, np.array([0], np.uint32))
+    made = positiondeletes.write((positiondeletes.Touched(live, np.array([0], np.uint32)),))
     stored = f"s3://icefleet/{orders.identifier}/deletes.parquet"
     with table.io.new_output(stored).create() as sink:
         sink.write(made.body)
-    commit(beginning.lake, table, RowDelta({}, add_deletes=[positiondeletes.described(made, stored, live.data)]))
+    commit(beginning.lake, table, RowDelta({}, add_deletes=[positiondeletes.described(made, stored)]))
     with pytest.raises(ChangeInvalid, match=r"rows of it are deleted by delete files.*rewrite_data_files"):
         beginning.pending()
     await orders.append(3)

@@ -1,15 +1,15 @@
 """Rows of a mirror on their way into files and back: each is where it was said to be."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
+from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, NestedField
 
 from activities.core.faults import MirrorForeign, SchemaConflict
@@ -18,7 +18,7 @@ from activities.lake.content import Files
 from activities.lake.live import LiveFile
 from activities.lake.mirrorfiles import MirrorWriter
 from activities.lake.mirrorrows import live_rows, rows_at
-from activities.lake.positiondeletes import described, read, touch, write
+from activities.lake.positiondeletes import Deleted, Touched, delete, described, read, write
 from activities.lake.schema import fields_schema
 from support.changelogs import kinds
 
@@ -33,21 +33,24 @@ def table(numbers, **more):
 
 def live(path, rows, *deletes):
     """A file as manifests would describe it."""
-    data = described(write("x", np.zeros(1, np.uint32)), "none", _Data())
-    data[1], data[4] = str(path), rows
+    data = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=str(path),
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=rows,
+        file_size_in_bytes=100,
+    )
+    data.spec_id = 0
     return LiveFile(data, 1, tuple(deletes))
-
-
-class _Data:
-    partition, spec_id = (), 0
 
 
 def deleting(tmp_path, path, positions):
     """A delete file on this disk."""
-    made = write(str(path), np.array(positions, np.uint32))
+    made = write((Touched(live(path, 1), np.array(positions, np.uint32)),))
     stored = tmp_path / f"deletes-{len(list(tmp_path.iterdir()))}.parquet"
     stored.write_bytes(made.body)
-    return described(made, str(stored), _Data())
+    return described(made, str(stored))
 
 
 def test_every_row_lies_where_the_writer_says_in_files_that_roll(tmp_path, monkeypatch):
@@ -146,15 +149,16 @@ def test_a_file_without_field_ids_is_named_as_what_it_is(tmp_path):
         list(live_rows(FILES, SCHEMA, live(path, 1)))
 
 
-def test_deletes_of_several_files_in_one_are_taken_apart_at_the_next_touch(tmp_path):
-    """Another writer's delete file for a whole partition: each data file gets its own, and that one goes."""
+def test_deletes_of_several_files_in_one_are_taken_up_at_the_next_touch(tmp_path):
+    """Another writer's delete file for a whole partition: all that it is about is written anew, and it goes."""
     shared = tmp_path / "shared.parquet"
     pq.write_table(pa.table({"file_path": ["a", "b", "a", "gone"], "pos": [5, 1, 2, 0]}), shared)
-    entry = replace(live(shared, 4)).data
-    entry[10] = entry[11] = None
+    entry = live(shared, 4).data
     own = deleting(tmp_path, "b", [7])
     held = {"a": live("a", 10, entry), "b": live("b", 10, entry, own), "c": live("c", 10, entry)}
-    touched = touch(FILES, held, {"a": np.array([9], np.uint32)})
-    assert [(one.live.path, one.positions.tolist()) for one in touched] == [("a", [2, 5, 9]), ("b", [1, 7])]
+    deleted = delete(FILES, held, {"a": np.array([9], np.uint32)})
+    [made] = deleted.made
+    assert [(one.live.path, one.positions.tolist()) for one in made.about] == [("a", [2, 5, 9]), ("b", [1, 7])]
+    assert (deleted.superseded, deleted.gone, deleted.rows) == ((entry, own), (), 0)
     assert read(FILES, own)["b"].tolist() == [7]
-    assert touch(FILES, held, {}) == []
+    assert delete(FILES, held, {}) == Deleted((), (), ())

@@ -12,7 +12,7 @@ from activities.core.drift import RenameField
 from activities.core.faults import MirrorForeign
 from activities.core.mirrors import TAG, WATERMARK
 from activities.lake import live, manifests, positiondeletes, rowdelta
-from activities.lake.positiondeletes import deleted_rows
+from activities.lake.positiondeletes import Touched, deleted_rows, described, write
 from activities.lake.remembered import Remembered
 from activities.lake.rowdelta import RowDelta
 from activities.lake.schema import changed
@@ -52,6 +52,31 @@ async def test_readers_see_what_is_left_after_deletes(orders):
     }
     assert (said["icefleet.mirror.deleted"], said[WATERMARK]) == ("1", watermark().dump())
     assert [one.summary.operation.value for one in table.snapshots()] == ["append", "overwrite", "overwrite"]
+
+
+async def test_readers_see_the_same_through_delete_files_of_one_data_file_and_of_several_cases_42_46(orders):
+    """Delete files as the release before wrote them become such of several; of old snapshots they are read as well."""
+    orders.target_bytes = 1
+    await orders.apply(pa.concat_tables([rows_of(range(start, start + 4)) for start in range(0, 24, 4)]))
+    paths = sorted(orders.live())
+    first = {path: orders.live()[path].data.lower_bounds[2][0] for path in paths}
+    alone = [await orders.apply(None, {paths[number]: [number % 4]}) for number in (0, 2, 4)][-1]
+    assert orders.deletes() == [1, 1, 1]
+    await orders.apply(rows_of([50]))
+    shared = await orders.apply(None, {path: [1] for path in paths})
+    assert orders.deletes() == [6]
+    last = await orders.apply(None, {paths[3]: [3]})
+    assert orders.deletes() == [6]
+    gone = {first[paths[number]] + number % 4 for number in (0, 2, 4)}
+    told = {alone: sorted({*range(24)} - gone)}
+    gone |= {first[path] + 1 for path in paths}
+    told[shared] = sorted({*range(24), 50} - gone)
+    told[last] = sorted({*range(24), 50} - gone - {first[paths[3]] + 3})
+    assert [row[1] for row in orders.rows()] == told[last]
+    for snapshot, expected in told.items():
+        assert orders.ids_then(snapshot) == [expected] * 3
+    start = first[paths[3]]
+    assert orders.ids_where(f"id >= {start} AND id < {start + 4}") == [[start, start + 2]] * 3
 
 
 async def test_a_file_of_which_everything_is_deleted_leaves_with_its_deletes(orders):
@@ -124,23 +149,22 @@ async def test_what_other_writers_delete_counts_and_is_folded_into_ours(orders):
     body = pa.BufferOutputStream()
     pq.write_table(pa.table({"file_path": sorted([first, second]), "pos": [1, 1]}), body)
     stored = await orders.put({0: body.getvalue().to_pybytes()}, "deletes/", ".parquet")
-    made = positiondeletes.write(first, np.array([1], np.uint32))
-    theirs = positiondeletes.described(made, stored[0], orders.live()[first].data)
+    theirs = described(write((Touched(orders.live()[first], np.array([1], np.uint32)),)), stored[0])
     theirs[4], theirs[5], theirs[10], theirs[11] = 2, body.getvalue().size, None, None
     positiondeletes._known = Remembered(0, len)
     rowdelta.commit(orders.lake, orders.read().table, RowDelta({WATERMARK: watermark().dump()}, add_deletes=[theirs]))
     await orders.apply(None, {first: [0]})
     assert [row[1] for row in orders.rows()] == [2, 3, 4, 5, 7, 8, 9]
     assert [len(file.deletes) for file in orders.live().values()] == [1, 1]
-    assert orders.read().table.current_snapshot().summary["total-delete-files"] == "2"
+    assert orders.read().table.current_snapshot().summary["total-delete-files"] == "1"
 
 
 async def test_deletes_by_value_are_refused(orders):
     await orders.apply(rows_of(range(5)))
     [path] = orders.live()
-    made = positiondeletes.write(path, np.array([1], np.uint32))
+    made = write((Touched(orders.live()[path], np.array([1], np.uint32)),))
     stored = await orders.put({0: made.body}, "deletes/", ".parquet")
-    theirs = positiondeletes.described(made, stored[0], orders.live()[path].data)
+    theirs = described(made, stored[0])
     theirs[0], theirs[14] = DataFileContent.EQUALITY_DELETES, [2]
     rowdelta.commit(orders.lake, orders.read().table, RowDelta({WATERMARK: watermark().dump()}, add_deletes=[theirs]))
     with pytest.raises(MirrorForeign, match="deleted rows by their values"):

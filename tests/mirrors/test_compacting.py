@@ -1,6 +1,7 @@
 """Compaction: the same rows in fewer files, the watermark carried on, and the index still right."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,28 @@ async def test_nothing_is_rewritten_that_is_not_due_unless_a_person_asks(orders)
     assert (report.files_before, report.files_after, report.rows) == (2, 1, 2)
     assert (await orders.compact(thorough=True)).snapshot_id == ""
     orders.check()
+
+
+async def test_what_is_deleted_of_files_that_are_not_rewritten_stays_deleted_cases_32_42_46(orders):
+    """Six data files share a delete file, and two of them are rewritten."""
+    for start in range(0, 60, 10):
+        await orders.write(*(put(key, name=f"n{key}") for key in range(start, start + 10)))
+        await orders.merge()
+    await orders.write(*(gone(start) for start in range(0, 60, 10)))
+    await orders.merge()
+    assert [(one["content"], one["record_count"]) for one in files(orders) if one["content"]] == [(1, 6)]
+    rows = orders.by_all_readers()
+    orders.configure(compaction=replace(RULES, bytes_per_turn=1))
+    report = await orders.compact()
+    assert (report.files_before, report.files_after, report.rows, report.more) == (2, 1, 18, True)
+    assert [(one["content"], one["record_count"]) for one in files(orders) if one["content"]] == [(1, 4)]
+    assert orders.snapshots()[-1]["total-position-deletes"] == "4"
+    assert orders.by_all_readers() == rows
+    orders.check_index()
+    await orders.write(gone(1), gone(11), gone(21), update(31, name="again"))
+    assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+    orders.by_all_readers()
 
 
 async def test_a_merge_between_plan_and_commit_has_the_compaction_planned_anew_cases_31_32(orders):
@@ -147,7 +170,7 @@ async def test_a_worker_that_dies_leaves_the_old_files_or_the_new_ones_cases_21_
         await orders.compact()
     failpoints.disarm()
     landed = point == "compact-after-commit"
-    assert len(files(orders)) == (1 if landed else 8)
+    assert len(files(orders)) == (1 if landed else 7)
     assert (await orders.compact()).files_after == (0 if landed else 1)
     await orders.write(update(20, name="after"), gone(41))
     assert (await orders.merge()).index_rebuilt == ""

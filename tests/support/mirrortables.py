@@ -19,7 +19,8 @@ from activities.lake.rowdelta import RowDelta
 from activities.mirror_objects import store_objects
 from support.changelogs import Changelog, opened
 from support.fleet import replace_ports
-from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
+from support.lakereaders import ask_clickhouse, ask_duckdb, by_clickhouse, by_duckdb, by_pyiceberg
+from worker.config import Environment
 
 READERS = (by_pyiceberg, by_duckdb, by_clickhouse)
 
@@ -30,10 +31,14 @@ def watermark(**more: Any) -> Watermark:
 
 def read_all(fleet: Any, identifier: str) -> list[tuple[Any, ...]]:
     """Sorted rows of a table, on which all three readers must agree."""
-    environment = replace_ports(fleet.settings().environment(fleet.name), fleet.stack)
+    environment = _environment(fleet)
     found = [sorted(reader(environment, [identifier])[0], key=repr) for reader in READERS]
     assert found[0] == found[1] == found[2]
     return found[0]
+
+
+def _environment(fleet: Any) -> Environment:
+    return replace_ports(fleet.settings().environment(fleet.name), fleet.stack)
 
 
 @dataclass
@@ -97,19 +102,14 @@ class HandMirror:
         stored = await self.put({one.ordinal: one.path for one in made}, "data/", ".parquet")
         files = self.lake.files()
         wanted = {path: np.array(positions, np.uint32) for path, positions in (deleted or {}).items()}
-        touched = positiondeletes.touch(files, live.live_files(table), wanted)
-        kept = [one for one in touched if not one.is_gone]
-        bodies = [positiondeletes.write(one.live.path, one.positions) for one in kept]
-        paths = await self.put({number: body.body for number, body in enumerate(bodies)}, "deletes/", ".parquet")
+        gone = positiondeletes.delete(files, live.live_files(table), wanted)
+        paths = await self.put(dict(enumerate(one.body for one in gone.made)), "deletes/", ".parquet")
         return RowDelta(
             summary={WATERMARK: watermark().dump(), **more.pop("summary", {})},
             add=mirrorfiles.all_described(metadata, made, stored),
-            remove=[one.live.data for one in touched if one.is_gone],
-            add_deletes=[
-                positiondeletes.described(body, paths[number], one.live.data)
-                for number, (body, one) in enumerate(zip(bodies, kept, strict=True))
-            ],
-            remove_deletes=positiondeletes.superseded(touched),
+            remove=[one.data for one in gone.gone],
+            add_deletes=[positiondeletes.described(one, paths[number]) for number, one in enumerate(gone.made)],
+            remove_deletes=gone.superseded,
             schema=schema,
             **more,
         )
@@ -128,6 +128,26 @@ class HandMirror:
     def rows(self) -> list[tuple[Any, ...]]:
         """What all three readers see, who must agree."""
         return read_all(self.fleet, self.config.mirror)
+
+    def ids_then(self, snapshot: int) -> list[list[int]]:
+        """The ids that each of the three readers finds in an old snapshot."""
+        environment, name = _environment(self.fleet), self.config.mirror
+        [found] = by_pyiceberg(environment, [name], snapshot)
+        [duck] = ask_duckdb(environment, [f"SELECT id FROM lake.{name} AT (VERSION => {snapshot})"])
+        [house] = ask_clickhouse(
+            environment, [f"SELECT id FROM lake.`{name}` SETTINGS iceberg_snapshot_id = {snapshot}"]
+        )
+        return [sorted(row[1] for row in found), *(sorted(row[0] for row in rows) for rows in (duck, house))]
+
+    def ids_where(self, condition: str) -> list[list[int]]:
+        """The ids that each of the three readers finds with a condition that leaves files out."""
+        environment, name = _environment(self.fleet), [self.config.mirror]
+        return [sorted(row[1] for row in reader(environment, name, where=[condition])[0]) for reader in READERS]
+
+    def deletes(self) -> list[int]:
+        """Of how many data files each live delete file speaks, sorted."""
+        files = {one.file_path: one for file in self.live().values() for one in file.deletes}
+        return sorted(len(positiondeletes.read(self.lake.files(), one)) for one in files.values())
 
 
 @asynccontextmanager
