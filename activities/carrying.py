@@ -1,11 +1,21 @@
 """One source table's part of a batch: from the buffer into its changelog, each event once."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
+from typing import Any, Self
 
 from activities import failpoints
-from activities.clients.buffer_claims import ClaimedTable, count_written, mark, schema_events, set_sent
+from activities.batches import Batch
+from activities.clients.buffer_claims import (
+    ClaimedTable,
+    as_known_now,
+    count_written,
+    mark,
+    schema_events,
+    set_sent,
+)
 from activities.clients.buffer_letters import hold_back
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import TableBatch
@@ -17,64 +27,114 @@ from activities.lake.changelog import ChangelogState, Committed, StoredFile
 from activities.lake.rows import ChangelogFiles, MadeFile
 from activities.readying import Work, ready_changelog
 from activities.segments import SegmentRows, segments_of
-from activities.storing import store_file
+from activities.storing import store_file, undisturbed
 
 
-async def carry(work: Work, table: ClaimedTable) -> TableBatch:
+async def carry(work: Work, table: ClaimedTable, batch: Batch[Any]) -> TableBatch:
     """Bring a table's part of a claim into its changelog, as far as it is not there, and mark it.
+
+    It is read as soon as what the batch before leaves is known, and lands when that batch has landed.
 
     Raises:
         Fault: what stands in the way. Nothing is lost by it, and what has landed is found by the next try.
     """
     identifier = changelog_name(work.pipeline.rules, table.schema, table.name)
-    state = await ready_changelog(work, table, identifier)
-    there = await count_written(work.holder, table, state.position) if state.position >= table.first_id else 0
-    report, position = TableBatch(table.identifier, identifier, 0, already_there=there), state.position
-    if position < table.last_id:
-        carrying = _Carrying(work, table, identifier, state)
-        report, position = await carrying.run(there), carrying.position
-    await mark(work.holder, table, report.already_there + report.events, position)
-    await failpoints.reach("cdc-after-mark")
-    return report
+    expected = batch.expected(table)
+    state = expected or await ready_changelog(work, table, identifier)
+    with ExitStack() as held:
+        carrying = held.enter_context(_Carrying(work, table, identifier, state))
+        await carrying.read()
+        batch.table_read(table, carrying.leaves)
+        await batch.turn()
+        if expected is not None:
+            state = await ready_changelog(work, await as_known_now(work.holder, table), identifier)
+            if batch.expected(table) is not expected or not carrying.follows(state):
+                carrying = held.enter_context(_Carrying(work, table, identifier, state))
+                await carrying.read()
+                batch.table_read_again(table, carrying.leaves)
+        return await carrying.land()
 
 
 class _Carrying:
-    """A batch of one table, planned against one state of its changelog. What the state does not hold goes on."""
+    """A batch of one table, planned against one state of its changelog. What the state does not hold goes on.
+
+    Its files are on this machine until it is left as a context manager.
+    """
 
     def __init__(self, work: Work, table: ClaimedTable, identifier: str, state: ChangelogState) -> None:
+        self.leaves: ChangelogState | None = None
+        """The changelog after it, as far as reading what comes next depends on it; None if its schema moves."""
         self._work = work
         self._table = table
         self._identifier = identifier
         self._state = state
         self._after_id = max(state.position, table.first_id - 1)
-        self.position = state.position
+        self._position = state.position
         """That of the changelog, as far as it is known."""
+        self._held = ExitStack()
+        self._drift: Drift | None = None
+        self._made: list[MadeFile] = []
+        self._letters = 0
 
-    async def run(self, there: int) -> TableBatch:
-        """Write, upload and commit."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    async def read(self) -> None:
+        """Write files of the rows that the changelog does not hold."""
         table, holder = self._table, self._work.holder
+        if self._state.position >= table.last_id:
+            return
         told = await schema_events(holder, table, self._after_id) if table.schema_events else []
         now = ChangelogColumns.load(self._state.columns)
-        drift = plan_drift(now, self._state.types, [(event.sequence, event.table) for event in told])
+        drift = self._drift = plan_drift(now, self._state.types, [(event.sequence, event.table) for event in told])
         schema = changelog.schema_after(self._state, drift.changes)
         letters = await hold_back(holder, table, self._after_id)
         segments = list(segments_of(drift, told, self._after_id, table.last_id))
         rows = SegmentRows(self._work, table, drift, segments)
         while True:
-            with ChangelogFiles(schema, self._work.pipeline.rules.system) as files:
-                if await rows.write(files):
-                    made = await asyncio.to_thread(files.finish)
-                    done = await self._commit(drift, made)
-                    break
-        written = sum(file.rows for file in made)
-        return TableBatch(
-            table.identifier,
-            self._identifier,
-            written if done.landed else 0,
-            str(done.snapshot_id or ""),
-            already_there=there if done.landed else there + written,
-            dead_letters=letters + rows.letters,
-        )
+            files = self._held.enter_context(ChangelogFiles(schema, self._work.pipeline.rules.system))
+            if await rows.write(files):
+                break
+            self._held.close()
+        self._made = await undisturbed(files.finish)
+        self._letters = letters + rows.letters
+        if not _moves_schema(drift):
+            self.leaves = replace(self._state, columns=drift.columns.dump(), position=table.last_id)
+
+    def follows(self, state: ChangelogState) -> bool:
+        """Whether what was read is what comes next in a changelog that is found so, and lands there."""
+        found = (state.uuid, state.columns, state.types, state.schema_id, state.last_field_id)
+        before = self._state
+        known = (before.uuid, before.columns, before.types, before.schema_id, before.last_field_id)
+        if found != known or max(state.position, self._table.first_id - 1) != self._after_id:
+            return False
+        self._state, self._position = state, state.position
+        return True
+
+    async def land(self) -> TableBatch:
+        """Upload, commit and mark."""
+        table, work = self._table, self._work
+        there = 0
+        if self._state.position >= table.first_id:
+            there = await count_written(work.holder, table, self._state.position)
+        report = TableBatch(table.identifier, self._identifier, 0, already_there=there)
+        if self._drift is not None:
+            done = await self._commit(self._drift, self._made)
+            written = sum(file.rows for file in self._made)
+            report = TableBatch(
+                table.identifier,
+                self._identifier,
+                written if done.landed else 0,
+                str(done.snapshot_id or ""),
+                already_there=there if done.landed else there + written,
+                dead_letters=self._letters,
+            )
+        await mark(work.holder, table, report.already_there + report.events, self._position)
+        await failpoints.reach("cdc-after-mark")
+        return report
 
     async def _commit(self, drift: Drift, made: Sequence[MadeFile]) -> Committed:
         """What became of it; without a snapshot when there was nothing to commit.
@@ -101,7 +161,7 @@ class _Carrying:
             pipeline=self._work.pipeline.name,
             summary=self._summary(made),
         )
-        self.position = self._table.last_id
+        self._position = self._table.last_id
         await failpoints.reach("cdc-after-commit")
         return done
 

@@ -10,6 +10,7 @@ from structlog.contextvars import bound_contextvars
 
 from activities import failpoints
 from activities.abreast import each
+from activities.batches import Batch
 from activities.carrying import carry
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
@@ -97,37 +98,57 @@ class _Turn:
         self._outcomes: list[Outcome] = []
 
     async def run(self) -> IngestReport:
-        """Take and carry."""
+        """Take and carry; while a batch lands, the next one is read."""
         until = time.monotonic() + TURN_SECONDS
         taken = Claim([], more=False, to_copy=[])
-        while True:
-            try:
-                taken = await self._claim()
-                outcomes = await each(self._carry, taken.tables, self._work.pipeline.parallel_tables)
-            except (Fault, asyncio.CancelledError):
-                if not any(one.went_on for one in self._outcomes):
-                    raise
-                return self._report(taken)  # or nobody would hear what was carried over; the next turn meets the same
-            self._outcomes += outcomes
-            if taken.more and all(one.went_on for one in outcomes) and time.monotonic() < until:
-                continue
-            is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
-            if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
-                self._raise_if_nothing_went_on()
-                return self._report(taken)
+        batch, ahead = self._begin(), None
+        try:
+            while True:
+                try:
+                    if await batch.may_be_followed() and time.monotonic() < until:
+                        ahead = self._begin(batch)
+                    outcomes = await batch.outcome()
+                except (Fault, asyncio.CancelledError):
+                    if not any(one.went_on for one in self._outcomes):
+                        raise
+                    # Or nobody would hear what was carried over; the next turn meets the same.
+                    return self._report(batch.claim or taken)
+                taken = batch.claim or taken
+                self._outcomes += outcomes
+                if all(one.went_on for one in outcomes) and (ahead or (taken.more and time.monotonic() < until)):
+                    batch.let_next_land()
+                    batch, ahead = ahead or self._begin(), None
+                    continue
+                if ahead:
+                    await ahead.give_up()
+                    ahead = None
+                is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
+                if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
+                    self._raise_if_nothing_went_on()
+                    return self._report(taken)
+                batch = self._begin()
+        finally:
+            for left in (ahead, batch):
+                if left:
+                    await left.give_up()
 
-    async def _claim(self) -> Claim:
+    def _begin(self, before: Batch[list[Outcome]] | None = None) -> Batch[list[Outcome]]:
+        return Batch(self._take, before)
+
+    async def _take(self, batch: Batch[list[Outcome]]) -> list[Outcome]:
         await failpoints.reach("cdc-before-claim")
         config = self._work.pipeline
         failed = {(one.table.schema, one.table.name) for one in self._outcomes if one.failure}
-        taken = await claim(self._work.holder, config.batch_events, config.batch_bytes, without=failed)
+        behind = batch.before.claim if batch.before else None
+        taken = await claim(self._work.holder, config.batch_events, config.batch_bytes, without=failed, behind=behind)
+        batch.claimed(taken)
         await failpoints.reach("cdc-after-claim")
-        return taken
+        return await each(lambda table: self._carry(table, batch), taken.tables, config.parallel_tables)
 
-    async def _carry(self, table: ClaimedTable) -> Outcome:
+    async def _carry(self, table: ClaimedTable, batch: Batch[list[Outcome]]) -> Outcome:
         try:
             with bound_contextvars(source_table=f"{table.schema}.{table.name}"):
-                return Outcome(table, await carry(self._work, table))
+                return Outcome(table, await carry(self._work, table, batch))
         except FOR_A_PERSON as wrong:
             return await self._stop(table, wrong)
         except CatalogRefused as wrong:
@@ -140,6 +161,8 @@ class _Turn:
                     "the changes of a table could not be carried", source_table=f"{table.schema}.{table.name}"
                 )
             return await self._fail(table, wrong)
+        finally:
+            batch.table_read(table, None)
 
     async def _stop(self, table: ClaimedTable, wrong: Exception) -> Outcome:
         failed = self._failed(table, wrong)

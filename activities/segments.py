@@ -1,20 +1,24 @@
 """The rows of a batch: read from the buffer segment by segment, each with the columns that held then, into files."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from activities.clients.buffer_claims import ClaimedTable, SchemaEvent
 from activities.clients.buffer_letters import add_letters, hold_back
 from activities.clients.pieces import Tally
-from activities.core.changelogs import lsn_number
+from activities.core.changelogs import ChangelogRules, lsn_number
 from activities.core.drift import ChangelogColumns, Drift
-from activities.core.eventquery import EventQuery, misfits_query, segment_query
+from activities.core.eventquery import misfits_query, quick_query, segment_query
 from activities.core.faults import ResultIncomplete, UnsupportedType
+from activities.core.iceberg_types import IcebergType
 from activities.core.sourcetables import SourceTable
 from activities.lake.rows import ChangelogFiles
 from activities.readying import Work
+
+_Asked = tuple[str, SourceTable, ChangelogColumns, Mapping[str, IcebergType], ChangelogRules, int, int, int | None]
+"""What the queries of a segment are made from."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,11 @@ class SegmentRows:
         self._table = table
         self._drift = drift
         self._segments = segments
+        self._query = quick_query
+        """How events are read: as they usually are, until some turn out to be otherwise."""
 
     async def write(self, files: ChangelogFiles) -> bool:
-        """Write every row; False when some events have become dead letters, so that it is to begin anew without them.
+        """Write every row; False when it is to begin anew, without events that are dead letters now, or more slowly.
 
         Raises:
             UnsupportedType: an event cannot be written, and nobody can say which.
@@ -61,13 +67,19 @@ class SegmentRows:
             try:
                 await self._write(segment, files)
             except UnsupportedType:
-                if not await self._bury(segment):
+                if await self._bury(segment):
+                    return False
+                if self._query is segment_query:
                     raise
+                self._query = segment_query
+                return False
+            if self._query is not segment_query and not files.in_order:
+                self._query = segment_query
                 return False
         return True
 
     async def _write(self, segment: Segment, files: ChangelogFiles) -> None:
-        query = self._query(segment)
+        query = self._query(*self._asked(segment))
         tally, rows = Tally(), 0
         adding: asyncio.Task[int] | None = None
         try:
@@ -87,34 +99,20 @@ class SegmentRows:
 
     async def _bury(self, segment: Segment) -> bool:
         """Make dead letters of the events of a segment that cannot be written; False when there are none."""
-        found = await self._work.holder.ask(self._misfits(segment))
+        found = await self._work.holder.ask(misfits_query(*self._asked(segment)))
         new = await add_letters(self._work.holder, self._table, dict(found))
         self.letters += new
         if new:
             self.letters += await hold_back(self._work.holder, self._table, self._segments[0].first_id)
         return new > 0
 
-    def _query(self, segment: Segment) -> EventQuery:
-        table, rules = self._source(segment), self._work.pipeline.rules
-        return segment_query(
+    def _asked(self, segment: Segment) -> _Asked:
+        return (
             self._work.holder.schema,
-            table,
+            self._source(segment),
             segment.columns,
             self._drift.types,
-            rules,
-            segment.first_id,
-            segment.last_id,
-            self._copied_lsn,
-        )
-
-    def _misfits(self, segment: Segment) -> str:
-        table, rules = self._source(segment), self._work.pipeline.rules
-        return misfits_query(
-            self._work.holder.schema,
-            table,
-            segment.columns,
-            self._drift.types,
-            rules,
+            self._work.pipeline.rules,
             segment.first_id,
             segment.last_id,
             self._copied_lsn,

@@ -1,7 +1,7 @@
 """Taking a batch from a buffer, and marking that it was carried over."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +15,21 @@ CLAIM = """
     {found}, waiting AS MATERIALIZED (
         SELECT source_schema, source_table FROM {schema}.tables WHERE state <> 'active'
         UNION ALL SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[])
+    ), begun AS MATERIALIZED (
+        SELECT * FROM unnest(%(begun_schemas)s::text[], %(begun_names)s::text[]) AS b (source_schema, source_table)
     ), low AS MATERIALIZED (
         SELECT min(first.id) AS id FROM found CROSS JOIN LATERAL (
             SELECT e.id FROM {schema}.events e
-            WHERE e.source_schema = found.source_schema AND e.source_table = found.source_table ORDER BY e.id LIMIT 1
+            WHERE e.source_schema = found.source_schema AND e.source_table = found.source_table AND e.id > CASE
+                WHEN (found.source_schema, found.source_table) IN (SELECT * FROM begun) THEN %(begun_id)s ELSE 0 END
+            ORDER BY e.id LIMIT 1
         ) first
         WHERE (found.source_schema, found.source_table) NOT IN (SELECT * FROM waiting)
     ), ready AS NOT MATERIALIZED (
         SELECT *, coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100 AS bytes
         FROM {schema}.events
         WHERE id >= (SELECT id FROM low) AND (source_schema, source_table) NOT IN (SELECT * FROM waiting)
+            AND (id > %(begun_id)s OR (source_schema, source_table) NOT IN (SELECT * FROM begun))
     ), seen AS NOT MATERIALIZED (
         SELECT id, bytes FROM ready ORDER BY id LIMIT %(events)s + 1
     ), whole AS MATERIALIZED (
@@ -65,6 +70,7 @@ CLAIM = """
 """`unfit` is the first event that is too many. The batch ends before its transaction, or before it if that is larger.
 A row whose key changes stays together: the insert may have values that only the row deleted just before it holds.
 
+Of the tables that another claim has `begun`, that one has all events up to its last id, and none comes in below.
 Adding up takes long, so sizes are added event by event only where all together are too large.
 """
 TO_COPY = """
@@ -87,6 +93,10 @@ MARK = """
 """
 FORGET = """
     DELETE FROM {schema}.events WHERE source_schema = %(schema)s AND source_table = %(name)s AND id <= %(last_id)s
+"""
+KNOWN = """
+    SELECT processed_id, sent_id, landed_id FROM {schema}.tables
+    WHERE source_schema = %(schema)s AND source_table = %(name)s
 """
 SCHEMAS = """
     SELECT id, commit_lsn::text, ordinal, new_row FROM {schema}.events
@@ -159,18 +169,35 @@ class SchemaEvent:
     table: SourceTable
 
 
-async def claim(holder: Holder, max_events: int, max_bytes: int, *, without: Collection[tuple[str, str]] = ()) -> Claim:
+async def claim(
+    holder: Holder,
+    max_events: int,
+    max_bytes: int,
+    *,
+    without: Collection[tuple[str, str]] = (),
+    behind: Claim | None = None,
+) -> Claim:
     """The next events of all tables that are neither stopped nor waiting for their copy, in the order of their ids.
 
     It ends before the transaction with which it would have more events or bytes; a transaction that is larger than
-    that is cut. `without` leaves tables out. Tables that nobody has heard of are followed from now on.
+    that is cut. `without` leaves tables out, and with `behind` it is what follows a claim that is
+    yet to be marked. Tables that nobody has heard of are followed from now on.
 
     Raises:
         LockTaken: the lock was lost.
         PostgresUnavailable: the session is gone.
     """
     schemas, names = [schema for schema, _ in without], [name for _, name in without]
-    bounds = {"events": max_events, "bytes": max_bytes, "schemas": schemas, "names": names}
+    begun = behind.tables if behind else []
+    bounds = {
+        "events": max_events,
+        "bytes": max_bytes,
+        "schemas": schemas,
+        "names": names,
+        "begun_schemas": [table.schema for table in begun],
+        "begun_names": [table.name for table in begun],
+        "begun_id": max((table.last_id for table in begun), default=0),
+    }
     async with holder.transaction() as connection:
         # In the order of the ids, from the first one on: sorting the buffer would take as long as it is large.
         await connection.execute("SET LOCAL enable_seqscan = off")
@@ -180,6 +207,15 @@ async def claim(holder: Holder, max_events: int, max_bytes: int, *, without: Col
         await connection.execute(holder.statement(REGISTER), found)
         to_copy = await (await connection.execute(holder.statement(TO_COPY))).fetchall()
     return Claim(tables, any(table.more for table in tables), [name for (name,) in to_copy])
+
+
+async def as_known_now(holder: Holder, table: ClaimedTable) -> ClaimedTable:
+    """A table's part of a claim, with what batches that ended since have left: marks, and what was sent and landed."""
+    about = {"schema": table.schema, "name": table.name}
+    async with holder.transaction() as connection:
+        row = await (await connection.execute(holder.statement(KNOWN), about)).fetchone()
+    processed, sent, landed = row or (table.processed_id, table.sent_id, table.landed_id)
+    return replace(table, processed_id=processed, sent_id=sent, landed_id=landed)
 
 
 async def schema_events(holder: Holder, table: ClaimedTable, after_id: int) -> list[SchemaEvent]:

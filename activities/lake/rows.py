@@ -70,6 +70,9 @@ class ChangelogFiles:
         self._schema: pa.Schema = schema_to_pyarrow(schema)
         self._system = system
         self._roll_bytes = roll_bytes
+        self.in_order = True
+        """Whether no row so far has had a smaller sequence number than the one before it."""
+        self._newest = pa.scalar("", pa.large_string())
         self._directory = tempfile.TemporaryDirectory(prefix="icefleet-rows-")
         self._open: dict[date, _DayFile] = {}
         self._made: list[MadeFile] = []
@@ -90,6 +93,7 @@ class ChangelogFiles:
             UnsupportedType: a value does not fit its column; nothing of this batch may be used.
         """
         table = self._fitted(csv_table(piece, columns))
+        self._watch_order(table.column(self._system.sequence))
         for day, rows in self._by_day(table):
             self._file_of(day).add(rows)
         while sum(file.waiting for file in self._open.values()) >= GROUP_BYTES:
@@ -108,6 +112,13 @@ class ChangelogFiles:
         for day in sorted(self._open):
             self._close(day)
         return self.rolled()
+
+    def _watch_order(self, sequences: pa.ChunkedArray) -> None:
+        if not len(sequences):
+            return
+        goes_on = pc.greater_equal(sequences[0], self._newest).as_py()
+        self.in_order = self.in_order and goes_on and pc.all(pc.greater_equal(sequences[1:], sequences[:-1])).as_py()
+        self._newest = sequences[-1]
 
     def _fitted(self, table: pa.Table) -> pa.Table:
         held: Mapping[str, pa.ChunkedArray] = dict(zip(table.column_names, table.columns, strict=True))

@@ -72,6 +72,8 @@ def _decoded_here(kind: pa.DataType) -> bool:
 
 
 def _decoded(name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_decimal(kind):
+        _check_digits(name, values, kind)
     if not _decoded_here(kind):
         return values
     if values.null_count == len(values):
@@ -82,6 +84,14 @@ def _decoded(name: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
         return _bytes(values) if pa.types.is_large_binary(kind) else _uuids(name, values)
     except ValueError as wrong:  # of json, of hex digits, or of Arrow
         raise _misfit(f"column {name}: {wrong}") from wrong
+
+
+def _check_digits(name: str, values: pa.Array, kind: pa.Decimal128Type) -> None:
+    """Arrow's reader counts the digits that are written, and not those of zeros that the scale adds."""
+    ends = pc.min_max(values)
+    for end in (ends["min"].as_py(), ends["max"].as_py()):
+        if end is not None and end.adjusted() >= kind.precision - kind.scale:
+            raise _misfit(f"column {name}: {end} has more than {kind.precision} digits")
 
 
 def _misfit(why: str) -> UnsupportedType:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities.core.changelogs import ChangelogRules
+from activities.core.eventquery import MISFIT_STATES
 from activities.core.sourcetables import SourceColumn, SourceTable
 from support.eventbuffer import EventBuffer, RawJson, one_column, rolled_back
 
@@ -154,6 +155,7 @@ def test_every_value_arrives_as_its_text(buffer, kind):
     for number, text in enumerate(texts):
         buffer.put(told, {"id": str(number), "c": text})
     assert values_in(buffer.read(told)) == texts
+    assert buffer.read_slowly == []
     assert values_in(buffer.copy(told)) == texts
     if kind in NATURAL_DIFFERS:
         return
@@ -237,6 +239,79 @@ def test_what_lies_outside_the_years_1_to_9999_goes_by_the_declared_rule(buffer,
         rolled_back(buffer),
     ):
         buffer.copy(told)
+
+
+STRANGE: dict[str, list[Any]] = {
+    "integer": ["0x1F", "0x7FFFFFFF", "0xFFFFFFFF", " 7 ", "+7", "007", "1_000", "7.0", 7.0, 1e3, "-0x1", "", True],
+    "bigint": ["0xFFFFFFFFFFFFFFFF", "9223372036854775808", 1e18, "1e3"],
+    "numeric(6,2)": [
+        "1e3",
+        "1e4",
+        "12345",
+        "9999.99",
+        "9999.994",
+        "9999.999",
+        "-1e4",
+        ".5",
+        "5.",
+        "1.500",
+        "0x10",
+        "-0",
+    ],
+    "numeric(4,0)": ["9999", "1e4", "9999.0", "9999.9", 1e3, 1e4],
+    "numeric(2,2)": ["0", "0.99", "1", "-1.00"],
+    "real": ["1e39", "1e-50", "1e-45", "infinity", "+1", "0x1p3", 1e39, "nan"],
+    "double precision": ["1e400", "1e-400", "-inf", " 1 ", "1_0", 5e-324],
+    "date": [
+        "0000-01-01",
+        "20260203",
+        "2026-2-3",
+        "Feb 3 2026",
+        "0044-03-15 BC",
+        "10000-01-01",
+        "2026-02-03 04:05",
+        "x",
+    ],
+    "time without time zone": ["24:00:00", "23:59:60", "12:00", "12:00:00+02", "12:00:00.1234567", "040506", "4:05 PM"],
+    "timestamp without time zone": [
+        *("0000-01-01 00:00:00", "2026-02-03", "2026-02-03 04", "2026-02-03 04:05", "2026-02-03T04:05:06"),
+        *("2026-02-03 04:05:06Z", "2026-02-03 04:05:06+02", "2026-02-03 24:00:00", "2026-02-03 04:05:06.1234567"),
+        *("0044-03-15 00:00:00 BC", "9999-12-31 23:59:59.9999999", "2026-02-03 04:05:60", "2026-02-30 00:00:00"),
+    ],
+    "timestamp with time zone": [
+        *("0000-01-01 00:00:00+00", "0001-01-01 00:00:00+01", "9999-12-31 23:59:59-01", "2026-02-03 04:05:06"),
+        *("2026-02-03 04:05:06+15:59", "2026-02-03 04:05:06+16", "2026-02-03 04:05:06+23", "2026-02-03 04:05:06Z"),
+        *("2026-02-03 04:05:06+01+00", "2026-02-03 24:00:00+00", "2026-02-03 04:05:06.1234567+00", "now", "x+00"),
+        *("2026-02-03 04:05:06+00:00", "2026-02-03 04:05:06 America/New_York", "12026-02-03 04:05:06+00"),
+    ],
+    "boolean": ["yes", "t", "TRUE", "1", 1, True, " on ", ""],
+    "uuid": [
+        "{a0eebc999c0b4ef8bb6d6bb9bd380a11}",
+        "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+        "a-0eebc999c0b4ef8bb6d6bb9bd380a11",
+    ],
+    "bytea": ["\\xDE AD", "\\001a", "abc", "\\x0"],
+    "text": [5, True, {"a": [1]}, [1, "b"], "\u0001", "null", "'", "x\\"],
+    "json": [{"a": 1}, "{", "", "1"],
+    "integer[]": [[1, None], "{1,2}", "[0:1]={1,2}", "{}", [[1]], 5],
+    "jsonb[]": [[{"a": 1}], '{"1"}'],
+}
+"""What another producer may write: some of it PostgreSQL understands."""
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("rule", ["refuse", "clamp"])
+def test_values_that_nobody_writes_so_are_read_alike_quickly_and_slowly_or_not_at_all(buffer, kind, rule):
+    """`read` holds the one against the other."""
+    told = one_column(source_column(kind))
+    for value in STRANGE[kind]:
+        number = buffer.put(told, {"id": "1", "c": value})
+        try:
+            with buffer.connection.transaction():
+                buffer.read(told, first=number - 1, last=number, rules=ChangelogRules(out_of_range=rule))
+        except psycopg.Error as refused:
+            if not (refused.sqlstate or "").startswith(MISFIT_STATES):
+                raise
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20) | st.sampled_from(

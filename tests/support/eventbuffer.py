@@ -5,14 +5,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import pyarrow as pa
+import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from activities.clients.buffer_ddl import STATEMENTS
 from activities.core.changelogs import ChangelogRules, lsn_text
 from activities.core.drift import ChangelogColumns, first_columns, types_of
-from activities.core.eventquery import copy_query, misfits_query, segment_query
+from activities.core.eventquery import EventQuery, copy_query, misfits_query, quick_query, segment_query
+from activities.core.faults import UnsupportedType
 from activities.core.sourcetables import SourceColumn, SourceTable
+from activities.lake.rows import csv_table
 from support.csvrows import csv_rows
 
 SCHEMA = 'the "buffer"'
@@ -42,6 +46,8 @@ class EventBuffer:
     def __init__(self, connection: psycopg.Connection[Any], rules: ChangelogRules | None = None) -> None:
         self.connection = connection
         self.rules = rules or ChangelogRules()
+        self.read_slowly: list[str] = []
+        """Why segments that can be read could not be read quickly."""
         self._lsn = 0x1000
         for statement in STATEMENTS:
             made = sql.SQL(statement).format(schema=sql.Identifier(SCHEMA), channel=sql.Literal(SCHEMA))
@@ -77,9 +83,32 @@ class EventBuffer:
         return int(made[0])
 
     def read(self, table: SourceTable, columns: ChangelogColumns | None = None, **more: Any) -> list[list[str | None]]:
-        """The rows of a segment; by default of every event, with the table's columns as they are."""
-        asked = segment_query(*self._asked(table, columns, more), more.get("copied_lsn"))
-        return self.copied(asked.sql)
+        """The rows of a segment; by default of every event, with the table's columns as they are.
+
+        The quick way of reading them is held to the same: it fails wherever this does, and brings what this brings.
+        """
+        asked = (*self._asked(table, columns, more), more.get("copied_lsn"))
+        whole, quick = segment_query(*asked), quick_query(*asked)
+        try:
+            with self.connection.transaction():
+                found = self._copied(whole.sql)
+        except psycopg.Error:
+            with pytest.raises((psycopg.Error, UnsupportedType)), self.connection.transaction():
+                csv_table(self._copied(quick.sql), quick.columns)
+            raise
+        self._compare(csv_table(found, whole.columns), quick)
+        return csv_rows(found.decode())
+
+    def _compare(self, wanted: pa.Table, quick: EventQuery) -> None:
+        try:
+            with self.connection.transaction():
+                found = csv_table(self._copied(quick.sql), quick.columns)
+        except (psycopg.Error, UnsupportedType) as slower:
+            self.read_slowly.append(str(slower))
+            return
+        place = "cdc_sequence_number"
+        in_order = found.take(pa.array(sorted(range(found.num_rows), key=found.column(place).to_pylist().__getitem__)))
+        assert repr(in_order.to_pylist()) == repr(wanted.to_pylist())  # NaN is NaN, and zeros have signs
 
     def misfits(
         self, table: SourceTable, columns: ChangelogColumns | None = None, **more: Any
@@ -96,8 +125,11 @@ class EventBuffer:
 
     def copied(self, statement: str) -> list[list[str | None]]:
         """What COPY writes."""
+        return csv_rows(self._copied(statement).decode())
+
+    def _copied(self, statement: str) -> bytes:
         with self.connection.cursor().copy(statement.encode()) as stream:
-            return csv_rows(b"".join(bytes(piece) for piece in stream).decode())
+            return b"".join(bytes(piece) for piece in stream)
 
     def _asked(self, table: SourceTable, columns: ChangelogColumns | None, more: dict[str, Any]) -> tuple[Any, ...]:
         state = columns or first_columns(table, self.rules, FIRST)
