@@ -38,13 +38,29 @@ def test_what_waits_grows_older_until_it_is_done(clock):
 
 def test_tries_that_fail_leave_what_waits_as_old_as_it_is(clock):
     waiting = Waiting("lag", "")
-    waiting.still(ABOUT, 980)
+    waiting.set(980, ABOUT)
     clock[0] += 60
-    waiting.still(ABOUT, 1055)
+    waiting.still(ABOUT)
     assert told(waiting) == [(80, ABOUT)]
     waiting.still({"table": "other"})
     clock[0] += 1
     assert told(waiting) == [(81, ABOUT), (1, {"table": "other"})]
+
+
+def test_one_try_that_failed_is_forgotten_when_none_follows_here(clock):
+    """The next one succeeded on another worker: an hour of this would be an alert about nothing."""
+    waiting = Waiting("lag", "", forget_seconds=3600)
+    waiting.still(ABOUT)
+    clock[0] += 900
+    assert told(waiting) == [(900, ABOUT)]
+    clock[0] += 1
+    waiting.still(ABOUT)
+    assert told(waiting) == [(0, ABOUT)]
+    clock[0] += 901
+    assert told(waiting) == []
+    waiting.set(0, ABOUT)
+    clock[0] += 3600
+    assert told(waiting) == [(0, ABOUT)]
 
 
 def test_what_was_not_said_again_for_long_is_another_workers_to_say(clock):
