@@ -45,8 +45,9 @@ async def announce(context: ExportContext, asked: TableInput) -> AnnounceReport:
         return AnnounceReport(announced=0)
     subject = subject_of(context.environment, asked)
     announced = 0
-    with announcing(table):
+    with announcing(table) as is_next:
         async for snapshot, publish in unannounced(context.bus, table, subject):
+            is_next(snapshot)
             facts = await asyncio.to_thread(snapshot_facts, table, config.partition, snapshot)
             await publish(event_of(context, config, asked, facts))
             announced += 1

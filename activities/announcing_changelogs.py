@@ -51,8 +51,9 @@ async def _announce(context: CdcContext, pipeline: PipelineConfig, identifier: s
     rule = PartitionRule("daily", pipeline.rules.system.timestamp)
     announced = 0
     subject = snapshot_subject(context.environment, identifier)
-    with announcing(table):
+    with announcing(table) as is_next:
         async for snapshot, publish in unannounced(context.bus, table, subject):
+            is_next(snapshot)
             facts = await asyncio.to_thread(snapshot_facts, table, rule, snapshot)
             await publish(_event(context, identifier, rule, facts, table.properties.get(SOURCE_TABLE, "")))
             announced += 1

@@ -208,7 +208,10 @@ class Export(ExportActivities):
     async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
         """Let old snapshots go that were announced; only the table's loop may ask."""
         async with heartbeats("expiring snapshots"):
-            return await expire_page(self._context, task)
+            page = await expire_page(self._context, task)
+        if not task.dry_run:
+            upkeep_metrics.count(EXPORT, problems=bool(page.problem))
+        return page
 
     @activity.defn(name="merge_manifests")
     @faults_named
@@ -229,4 +232,7 @@ class Export(ExportActivities):
     async def refresh_public(self, task: RefreshInput) -> RefreshPage:
         """Refresh a page of public keys; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("refreshing public keys"):
-            return await refresh_page(self._context, task)
+            page = await refresh_page(self._context, task)
+        if not task.dry_run:
+            upkeep_metrics.count(EXPORT, problems=bool(page.problem))
+        return page

@@ -169,14 +169,18 @@ async def stream_told(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, Non
 
 
 @contextmanager
-def announcing(table: Any) -> Iterator[None]:
-    """Report whether snapshots of a table, as PyIceberg loaded it, wait to be announced."""
+def announcing(table: Any) -> Iterator[Callable[[Any], None]]:
+    """Report whether snapshots of a table, as PyIceberg loaded it, wait to be announced: say which is next."""
     *network, name = table.name()
     about = {"network": ".".join(network), "table": name}
+    upcoming: list[Any] = []
     try:
-        yield
+        yield upcoming.append
     except Exception:
-        _UNANNOUNCED.still(about, table.metadata.last_updated_ms / 1000)
+        if upcoming:
+            _UNANNOUNCED.set(upcoming[-1].timestamp_ms / 1000, about)
+        else:  # nobody could tell what was announced already, which may be everything
+            _UNANNOUNCED.still(about)
         raise
     _UNANNOUNCED.set(0, about)
 

@@ -31,10 +31,15 @@ class Lately:
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         now = time.time()
         for about, (value, said) in list(self._said.items()):
-            if said + self._forget_seconds < now:
+            if said + self.lasts(value) < now:
                 self._said.pop(about, None)
             else:
                 yield Observation(self.told(value, now), dict(about))
+
+    def lasts(self, value: float) -> float:
+        """For how many seconds a value is told that is not said again."""
+        del value
+        return self._forget_seconds
 
     def told(self, value: float, now: float) -> float:
         """What is told at `now` of a value that was said before."""
@@ -45,16 +50,24 @@ class Lately:
 class Waiting(Lately):
     """A gauge of seconds: for how long the oldest of what waits has been waiting; 0 while nothing does.
 
-    What is kept is since when it waits, in unix seconds; 0 for nothing.
+    What is kept is since when it waits, in unix seconds; 0 for nothing. That something waits is soon said again by
+    whoever tries next, so it is forgotten after FORGET_SECONDS at the latest: it would grow older here for as long as
+    it is told, although another worker has long done it.
     """
 
     def __init__(self, name: str, description: str, *, forget_seconds: float = FORGET_SECONDS) -> None:
         super().__init__(name, description, unit="s", forget_seconds=forget_seconds)
 
-    def still(self, about: Mapping[str, str], moment: float = 0.0) -> None:
-        """A try failed: what waited goes on waiting. Where nothing did, it does since `moment`, by default now."""
-        before, _ = self._said.get(frozenset(about.items()), (0.0, 0.0))
-        self.set(before or moment or time.time(), about)
+    def still(self, about: Mapping[str, str]) -> None:
+        """A try failed: what waited goes on waiting. Where nothing is known to, something does from now on."""
+        now = time.time()
+        before, said = self._said.get(frozenset(about.items()), (0.0, 0.0))
+        is_known = before and said + self.lasts(before) >= now
+        self.set(before if is_known else now, about)
+
+    def lasts(self, value: float) -> float:
+        """That nothing waits is told for longer than that something does."""
+        return min(self._forget_seconds, FORGET_SECONDS) if value else self._forget_seconds
 
     def told(self, value: float, now: float) -> float:
         """The age of what waits."""

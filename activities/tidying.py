@@ -76,8 +76,9 @@ class _Tidying:
         )
 
     async def _announce(self) -> None:
-        with announcing(self._mirror.table):
+        with announcing(self._mirror.table) as is_next:
             async for snapshot, publish in unannounced(self._context.bus, self._mirror.table, self._subject):
+                is_next(snapshot)
                 facts, partitions = await asyncio.to_thread(mirror_facts, self._mirror.table, snapshot)
                 await publish(self._event(facts, partitions))
                 self._announced += 1

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from starter.common import EnvironmentOption, load, one_line, run
-from worker.leaving import before_leaving, flush_all, leave_now
+from worker.leaving import before_leaving, end_when_told, flush_all, leave_now
 from worker.metrics import set_up_metrics
 from worker.secrets import secrets_of
 from worker.telemetry import flush_telemetry, set_up_telemetry, watched
@@ -61,6 +61,7 @@ def worker(
 
     Examples: icefleet worker -e production · icefleet worker --serve control --serve export.default
     """
+    end_when_told()  # before anything that takes long: what is loaded here, and the look around
     from worker.main import Serving, run_worker  # noqa: PLC0415 - what no other command needs takes a second to load
     from worker.versions import deployment_version  # noqa: PLC0415
 

@@ -1,7 +1,8 @@
 """How a process leaves: what it was told, what is still to be sent, and the end of it.
 
-The first SIGTERM or SIGINT asks it to stop; the second one ends it at once. A process that used a client of Temporal
-can abort while the interpreter shuts down, so it flushes and leaves without that.
+The first SIGTERM or SIGINT asks it to stop; the second one ends it at once, as does a first one while it still starts.
+A process that used a client of Temporal can abort while the interpreter shuts down, so it flushes and leaves without
+that.
 """
 
 import asyncio
@@ -51,6 +52,18 @@ def leave_now(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def end_when_told() -> None:
+    """Let SIGTERM end the process at once until `told_to_stop` is called: it has begun nothing yet.
+
+    The first process of a container is not ended by a signal for which it has no handler. Python has one for SIGINT.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        leave_now(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def told_to_stop() -> asyncio.Event:

@@ -136,7 +136,7 @@ def set_up_metrics(
     if asked.is_disabled or not (scraped or asked.otlp_url):
         return NO_METRICS
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - off costs nothing
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     registry = CollectorRegistry() if scraped else None
@@ -147,6 +147,8 @@ def set_up_metrics(
             "service.version": version,
             "service.instance.id": f"{platform.node()}-{os.getpid()}",
             "deployment.environment.name": environment,
+            # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say it better, as they do of spans.
+            **OTELResourceDetector().detect().attributes,
             "environment": environment,  # the label that rules and dashboards know
         }
     )

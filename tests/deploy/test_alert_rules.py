@@ -123,6 +123,24 @@ CASES = {
         60,
         [],
     ),
+    "a try of a merge failed, and the next one did it on another worker": (
+        UP
+        | {
+            'merger_watermark_lag_seconds{environment="production",instance="a",table="shop.orders"}': "0+60x15 stale",
+            'merger_watermark_lag_seconds{environment="production",instance="b",table="shop.orders"}': "0x100",
+        },
+        50,
+        [],
+    ),
+    "tries of a merge fail on one worker after the other": (
+        UP
+        | {
+            'merger_watermark_lag_seconds{environment="production",instance="a",table="shop.orders"}': "0+60x100",
+            'merger_watermark_lag_seconds{environment="production",instance="b",table="shop.orders"}': "0x10 60+60x90",
+        },
+        50,
+        ["IcefleetMergeLag"],
+    ),
     "a mirror waits for a person": (UP | found("merge", ("a", "60x100", "1x100")), 30, ["IcefleetMergeLag"]),
     "a slot holds back much": (
         UP | {'icefleet_cdc_retained_wal_finding{environment="production",pipeline="shop",slot="s"}': "1x100"},

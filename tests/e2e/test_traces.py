@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import nats
 import pytest
+from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from activities.contracts.export import LOOP_WORKFLOW, NETWORK_ATTRIBUTE, SUBMIT_SIGNAL, TABLE_ATTRIBUTE, loop_id
@@ -20,8 +21,8 @@ from support.processes import running
 
 FORGETFUL = """
 import functools, sys
-import temporalio.worker, worker.main
-worker.main.Worker = functools.partial(temporalio.worker.Worker, max_cached_workflows=0)
+import temporalio.worker, worker.serving
+worker.serving.Worker = functools.partial(temporalio.worker.Worker, max_cached_workflows=0)
 from starter.main import main
 sys.argv = ["icefleet", "worker", "-e", sys.argv[1]]
 main()
@@ -46,6 +47,8 @@ class Told:
     """What ClickHouse was asked."""
     log: list[dict[str, object]]
     """Of the worker."""
+    waited: list[int]
+    """In what kind of queue each step of the first export's loop waited."""
 
     def path(self, span: SeenSpan) -> list[str]:
         """The names of the spans from this one up to where its trace began."""
@@ -81,6 +84,7 @@ async def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
                 code, _, errors = await fleet.command("export", "events", "-n", fleet.network, "--wait")
                 assert code == 0, errors
                 await fleet.loop_ended()
+                waited = await _queues_of_steps(fleet)
                 for name in variables:
                     patch.delenv(name)
                 await fleet.insert(
@@ -109,7 +113,17 @@ async def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
                 watched,
                 list(clickhouse.seen),
                 [json.loads(line) for line in log.read_text().splitlines()],
+                waited,
             )
+
+
+async def _queues_of_steps(fleet: Fleet) -> list[int]:
+    history = await fleet.loop().fetch_history()
+    return [
+        event.workflow_task_scheduled_event_attributes.task_queue.kind
+        for event in history.events
+        if event.HasField("workflow_task_scheduled_event_attributes")
+    ]
 
 
 async def _send_nonsense(fleet: Fleet) -> None:
@@ -179,6 +193,12 @@ def test_whatever_activities_ask_of_the_world_is_in_the_trace(told):
 def test_every_span_has_its_parent_and_none_is_told_twice_however_often_workflows_are_replayed(told):
     assert told.collector.broken_links() == []
     assert told.collector.twice() == []
+
+
+def test_the_loop_was_replayed_at_each_of_its_steps(told):
+    """A worker that remembers a loop has its next steps in a queue of the worker's own."""
+    assert len(told.waited) > 3
+    assert set(told.waited) == {TaskQueueKind.TASK_QUEUE_KIND_NORMAL}
 
 
 def test_clickhouse_is_told_who_asks(told):

@@ -81,6 +81,24 @@ async def test_a_worker_that_drains_lives_and_is_not_ready_and_a_second_signal_e
     await request.cancel()
 
 
+async def test_a_worker_that_still_starts_ends_at_once_by_a_handler_of_its_own(fleet, unused_tcp_port):
+    """The first process of a container, which a worker is, does not hear signals for which it has no handler."""
+    waits = asyncio.Event()
+
+    async def say_nothing(reader, _):
+        waits.set()
+        await reader.read()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", unused_tcp_port):
+        fleet.point(temporal=unused_tcp_port)
+        with fleet.worker_process("--serve", "control") as process:
+            async with asyncio.timeout(30):
+                await waits.wait()
+            process.send_signal(signal.SIGTERM)
+            code, _ = await ended(process, 3)
+    assert code == 128 + signal.SIGTERM
+
+
 async def asked(port, *paths):
     """The status of each answer."""
     async with aiohttp.ClientSession() as session:

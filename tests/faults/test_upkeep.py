@@ -4,9 +4,11 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from temporalio.exceptions import ApplicationError
 
-from activities import failpoints, upkeep
+from activities import failpoints, upkeep, upkeep_metrics
 from activities.clients import objectstore
 from activities.core.orphans import line_of
 from support.direct import COMMIT, Hands
@@ -30,6 +32,22 @@ async def hands(fleet):
 async def late(fleet, hands):
     await hands.run()
     return Late(fleet, hands)
+
+
+@pytest.fixture
+def problems(monkeypatch):
+    """How many problems of exports have been told so far."""
+    reader = InMemoryMetricReader()
+    counter = MeterProvider([reader]).get_meter("icefleet").create_counter("icefleet.upkeep.problems")
+    monkeypatch.setattr(upkeep_metrics, "_PROBLEMS", counter)
+
+    def told():
+        data = reader.get_metrics_data()
+        scopes = [scope for one in data.resource_metrics for scope in one.scope_metrics] if data is not None else []
+        [points] = [metric.data.data_points for scope in scopes for metric in scope.metrics] or [[]]
+        return {point.attributes["kind"]: point.value for point in points}
+
+    return told
 
 
 def snapshots(fleet):
@@ -69,7 +87,9 @@ async def test_a_public_key_is_refreshed_once_no_snapshot_and_no_tag_reads_what_
     assert table_rows(fleet) == await source_rows(fleet)
 
 
-async def test_a_snapshot_that_was_not_announced_never_expires_nor_does_any_while_nats_is_away(fleet, hands, late):
+async def test_a_snapshot_that_was_not_announced_never_expires_nor_does_any_while_nats_is_away(
+    fleet, hands, late, problems
+):
     await hands.run(from_="2024-03-20", force=True)
     unannounced = await expire(fleet, hands.context)
     await hands.announce()
@@ -77,7 +97,10 @@ async def test_a_snapshot_that_was_not_announced_never_expires_nor_does_any_whil
         fleet.point(nats=wire.port)
         await wire.refuse()
         async with fleet.context() as cut_off:
+            await expire(fleet, cut_off, dry_run=True)
+            assert problems() == {}
             away = await expire(fleet, cut_off)
+            assert problems() == {"export": 1}
     assert (unannounced.expired, unannounced.problem) == (0, "")
     assert (away.expired, away.problem[:31]) == (0, "no snapshot expires: NATS nats:")
     assert len(snapshots(fleet)) == 2
@@ -228,7 +251,9 @@ async def test_a_large_object_is_copied_in_parts_over_what_is_there(fleet, hands
     assert (stored.recipe, stored.size) == ("copy of it", len(body))
 
 
-async def test_the_cache_hears_of_every_refreshed_url_also_when_a_worker_died_before_telling_it(fleet, hands, late):
+async def test_the_cache_hears_of_every_refreshed_url_also_when_a_worker_died_before_telling_it(
+    fleet, hands, late, problems
+):
     async with purge_service() as service:
         fleet.set_storage(purge_url=service.url, public_url="https://data.example.org")
         async with fleet.context() as context:
@@ -253,6 +278,7 @@ async def test_the_cache_hears_of_every_refreshed_url_also_when_a_worker_died_be
             refused = await refresh(fleet, context)
             assert (refused.refreshed, refused.purged) == (1, 0)
             assert refused.problem.startswith(f"cache at {service.url} answered 503")
+            assert problems() == {"export": 1}
             await next_second(context)
             assert (await refresh(fleet, context)).purged == 0
             service.refusals = 1

@@ -221,6 +221,8 @@ def test_metrics_are_sent_to_a_collector_temporals_too():
             "PYTHONPATH": ":".join(sys.path),
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
             "APP_VERSION": "1.2.3",
+            "OTEL_SERVICE_NAME": "exports-of-ours",
+            "OTEL_RESOURCE_ATTRIBUTES": "host.name=here,environment=elsewhere",
         }
         with subprocess.Popen(
             [sys.executable, "-c", SENDING], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -232,6 +234,9 @@ def test_metrics_are_sent_to_a_collector_temporals_too():
     assert {path for path, _ in received} == {"/v1/metrics"}
     [ours] = [body for _, body in received if b"icefleet.worker.info" in body]
     assert all(text in ours for text in (b"staging", b"1.2.3", b"icefleet.worker.resident_memory"))
+    assert all(text in ours for text in (b"exports-of-ours", b"host.name"))
+    assert b"icefleet-worker" not in ours
+    assert b"elsewhere" not in ours, "rules and dashboards know environments by that label"
 
 
 def wait_for(condition):
