@@ -238,10 +238,13 @@ class IngestChangelog(PipelineLoop):
 
         async def unless_told(work: Awaitable[KeepPage]) -> KeepPage | None:
             running, interrupted = await self._until(lambda: self._paused or self._stopping, work)
-            return None if interrupted or running.cancelled() else running.result()
+            if running.cancelled() or (interrupted and running.exception() is not None):
+                return None
+            return running.result()  # also of what landed all the same: nobody else would announce it
 
         if changed := await self._upkeep.turn(unless_told):
             self._unannounced[changed] = None
+            self._announcing.look()  # now: no batch follows a pause
         if self._trouble is not None and self._upkeep.waiting:
             self._heard = True  # batches rest, and what is left need not
 

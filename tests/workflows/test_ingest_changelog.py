@@ -255,3 +255,17 @@ async def test_a_changelog_is_kept_in_order_step_by_step_between_batches_over_ru
 
 def is_turn(call):
     return isinstance(call, KeepInput | IngestInput)
+
+
+async def test_a_turn_of_upkeep_that_landed_although_a_pause_came_is_announced_during_the_pause(fleet):
+    async with loops(fleet) as own:
+        loop = await own.ingest()
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        own.rooms.landing = KeepPage(compacted=9, more=True, snapshot=True)
+        door = await own.keep()
+        await eventually(lambda: own.rooms.running == ["keep"])
+        await loop.signal(PAUSE_SIGNAL)
+        with pytest.raises(WorkflowFailureError):
+            await door.result()
+        await progress_of(loop, state="paused", unannounced=[])
+    assert "cdc.orders" in {name for asked in own.rooms.called(ChangelogsInput) for name in asked.changelogs}
