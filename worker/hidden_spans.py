@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -37,7 +38,7 @@ def _without(span: ReadableSpan, hide: Hide) -> ReadableSpan:
     """The span itself where nothing in it is to be hidden, as in nearly all."""
     events, status = span.events, span.status
     attributes = [span.attributes, *(event.attributes for event in events)]
-    said = [span.name, status.description or "", *(event.name for event in events)]
+    said: list[Any] = [span.name, status.description or "", *(event.name for event in events)]
     said += chain.from_iterable((one or {}).values() for one in attributes)
     if hidden_in(said, hide) == said:
         return span
