@@ -8,9 +8,10 @@ it lists and still no snapshot names is deleted, and then the list.
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from activities import failpoints
 from activities.abreast import each
@@ -23,6 +24,7 @@ from activities.lake.changelogupkeep import Known, known_of
 from activities.lake.content import Files
 from activities.lake.indexcache import cache_at
 from activities.lake.mirrornames import metadata_place, named_by
+from activities.lake.placeset import PlaceSet
 from activities.mirror_context import MirrorContext
 from activities.mirror_objects import store_object
 
@@ -31,6 +33,8 @@ SKEW_SECONDS = 300
 """How much the clocks of workers and of the store may differ."""
 MOST_LISTED = 100_000
 """Objects of one list; what is left is found after the next expiry."""
+Unnamed = tuple[str, int]
+"""`<bucket>/<key>` of an object, and its size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Sweep:
     async def write_down(self) -> int:
         """Look for what no snapshot names, and write it down to be deleted later; answers how many objects that are.
 
+        At most MOST_LISTED.
+
         Raises:
             Unknown: the index of a snapshot cannot be read, so nobody knows.
             StoreUnavailable, StoreRefused: the store does not answer, or says no.
@@ -83,42 +89,50 @@ class Sweep:
         known = await asyncio.to_thread(self._look)
         if known is None or known.line is None:
             return 0
-        line = known.line - SKEW_SECONDS
-        waiting = {path for listed in await self._lists() for path, _ in await self._read(listed)}
-        found: list[tuple[str, int]] = []
-        bucket, metadata = metadata_place(known.table)
+        waiting = PlaceSet()
+        for listed in await self._lists():
+            waiting.update(path for path, _ in await self._read(listed))
+        found: list[Unnamed] = []
+        async with aclosing(self._older(known.table, known.line - SKEW_SECONDS)) as pages:
+            async for page in pages:
+                found += _without(_without(page, known.named), waiting)
+                if len(found) >= MOST_LISTED:
+                    break
+        if found:
+            key = f"{self._prefix}{FOLDER}{uuid.uuid4()}.json"
+            body = json.dumps(found[:MOST_LISTED], separators=(",", ":")).encode()
+            await store_object(self._store, self._files, key, body)
+        return len(found[:MOST_LISTED])
+
+    async def _older(self, table: Any, line: float) -> AsyncGenerator[list[Unnamed], None]:
+        """Objects where those of the table lie that were made before `line`, a page at a time."""
+        bucket, metadata = metadata_place(table)
         own = (self._store, self._prefix, "")
         for store, prefix, ending in (own, (self._store.bucket(bucket), metadata, (".avro", ".metadata.json"))):
             async with aclosing(store.objects(prefix)) as pages:
                 async for page in pages:
-                    found += [
-                        (path, one.size)
+                    yield [
+                        (f"{store.name}/{one.key}", one.size)
                         for one in page
                         if one.made < line
                         and one.key.endswith(ending)
                         and not one.key.startswith(self._prefix + FOLDER)
-                        if (path := f"{store.name}/{one.key}") not in known.named and path not in waiting
                     ]
-        if found:
-            key = f"{self._prefix}{FOLDER}{uuid.uuid4()}.json"
-            listed = json.dumps(found[:MOST_LISTED], separators=(",", ":")).encode()
-            await store_object(self._store, self._files, key, listed)
-        return len(found)
 
     async def _lists(self) -> list[ListedObject]:
         async with aclosing(self._store.objects(self._prefix + FOLDER)) as pages:
             return [one async for page in pages for one in page]
 
-    async def _read(self, listed: ListedObject) -> list[tuple[str, int]]:
+    async def _read(self, listed: ListedObject) -> list[Unnamed]:
         body = await self._store.tail(listed.key, listed.size)
         return [(str(path), int(size)) for path, size in json.loads(body)]
 
-    async def _delete_listed(self, listed: Sequence[tuple[str, int]], *, dry_run: bool) -> Swept:
+    async def _delete_listed(self, listed: Sequence[Unnamed], *, dry_run: bool) -> Swept:
         """Delete the objects of a list, but for those that a snapshot names after all."""
         known = await asyncio.to_thread(self._look)
         if known is None:
             return Swept()
-        going = [(path, size) for path, size in listed if path not in known.named]
+        going = _without(listed, known.named)
         if not dry_run:
             await failpoints.reach("tidy-before-delete")
             await each(lambda one: self._delete_one(one[0]), going)
@@ -128,6 +142,11 @@ class Sweep:
         bucket, _, key = path.partition("/")
         store: ObjectStore = self._store if bucket == self._store.name else self._store.bucket(bucket)
         await store.delete(key)
+
+
+def _without(objects: Sequence[Unnamed], places: PlaceSet) -> list[Unnamed]:
+    held = places.holds([path for path, _ in objects])
+    return [one for one, is_held in zip(objects, held, strict=True) if not is_held]
 
 
 def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:

@@ -1,15 +1,19 @@
 """`icefleet worker`: run a worker in the foreground."""
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated
 
+import structlog
 import typer
 
-from starter.common import EnvironmentOption, load, one_line, run
+from starter.common import FAILED, EnvironmentOption, load, one_line
 from worker.leaving import before_leaving, end_when_told, flush_all, leave_now
 from worker.metrics import set_up_metrics
 from worker.secrets import secrets_of
 from worker.telemetry import flush_telemetry, set_up_telemetry, watched
+
+log = structlog.get_logger("icefleet.worker")
 
 
 def worker(
@@ -81,12 +85,20 @@ def worker(
     )
 
     async def work() -> None:
-        await watched(run_worker(settings, environment, how))
+        code = 0
+        try:
+            with one_line():
+                await watched(run_worker(settings, environment, how))
+        except typer.Exit as said:
+            code = said.exit_code
+        except Exception:
+            log.exception("worker has failed")
+            code = FAILED
         # Here and not behind the loop, which would wait for the threads of attempts that were given up.
         flush_all()
-        leave_now(0)
+        leave_now(code)
 
     try:
-        run(work())
+        asyncio.run(work())
     finally:
         flush_all()

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from activities.core.credentials import Secret
 from activities.core.faults import BadConfig
 from worker.config_files import Node, Problem, Variables
+from worker.hidden import SECRETS
 
 ENV, FILE = "_env", "_file"
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -44,6 +45,7 @@ class FileSecret(SecretStr):
         text = Path(self.path).read_text(encoding="utf-8").rstrip("\r\n")
         if not text:
             raise BadConfig(f"the file {self.path} is empty")
+        SECRETS.learn(text, self.path)
         return text
 
     def __bool__(self) -> bool:
@@ -131,6 +133,7 @@ def _secret(value: Any, info: ValidationInfo) -> SecretStr:
         raise TypeError("a secret is looked up in the variables that are handed over as the context")
     # As of files: a line end at the end came with whatever wrote it, and no protocol takes it.
     found = (variables.get(value) or "").rstrip("\r\n")
+    SECRETS.learn(found, value)
     return SecretStr(found) if found else Unset(value)
 
 

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, is
 
 from activities.contracts.export import WHO_MUST_ACT
 from activities.core.faults import Fault
+from worker.hidden import hidden_in
 
 FLUSH_SECONDS = 3
 _REPORTED = "_icefleet_reported"
@@ -91,7 +92,7 @@ class _Reporter:
             include_source_context=True,
             # No one's person either: that is so by itself, and to say it here is deprecated.
             max_breadcrumbs=0,
-            before_send=lambda event, _: _hidden(event, hide),
+            before_send=lambda event, _: hidden_in(event, hide),
             auto_session_tracking=False,
             shutdown_timeout=FLUSH_SECONDS,
         )
@@ -109,16 +110,6 @@ class _Reporter:
         self.closed = True
         self.apart.shutdown()
         self._sdk.flush(FLUSH_SECONDS)
-
-
-def _hidden(part: Any, hide: Callable[[str], str]) -> Any:
-    if isinstance(part, str):
-        return hide(part)
-    if isinstance(part, Mapping):
-        return {name: _hidden(value, hide) for name, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [_hidden(one, hide) for one in part]
-    return part
 
 
 class _Handler(logging.Handler):

@@ -1,8 +1,6 @@
 """Logs: JSON for machines, lines for people, and in every line what it belongs to."""
 
-import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -13,14 +11,11 @@ from temporalio import activity, workflow
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, TelemetryFilter
 
 from activities.contracts.causes import current
+from worker.hidden import SECRETS
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 FORMATS = ("json", "console")
 CHATTY = ("botocore", "aiobotocore", "pyiceberg", "urllib3", "aiohttp", "clickhouse_connect", "nats", "sentry_sdk")
-SHORTEST_SECRET = 6
-"""What is shorter would also be found where it is none."""
-SHORTEST_WORD = 20
-HIDDEN = "********"
 
 
 def problems_of_logs(variables: Mapping[str, str]) -> list[str]:
@@ -36,8 +31,10 @@ def problems_of_logs(variables: Mapping[str, str]) -> list[str]:
 def set_up_logs(variables: Mapping[str, str], *, secrets: Collection[str] = (), service: str = "") -> None:
     """One line an event on standard error; libraries' loggers go the same way.
 
-    `secrets` are values that are hidden wherever they would be written.
+    `secrets` are values that are hidden wherever they would be written, beside those that are read later.
     """
+    for secret in secrets:
+        SECRETS.learn(secret)
     shown = variables.get("LOG_FORMAT", "").casefold() or ("console" if sys.stderr.isatty() else "json")
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -60,7 +57,7 @@ def set_up_logs(variables: Mapping[str, str], *, secrets: Collection[str] = (), 
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_rendered(shown),
-                *([hiding(secrets)] if secrets else []),
+                hiding(SECRETS.hide),
             ],
         )
     )
@@ -100,22 +97,10 @@ def _traced(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typ
     return event
 
 
-def hiding(secrets: Collection[str]) -> structlog.typing.Processor:
+def hiding(hide: Callable[[str], str]) -> structlog.typing.Processor:
     """The last step of a log line: no secret is in it, however it came there."""
-    hidden = hider(secrets)
 
-    def hide(_: Any, __: str, line: Any) -> Any:
-        return hidden(line) if isinstance(line, str) else line
+    def hidden(_: Any, __: str, line: Any) -> Any:
+        return hide(line) if isinstance(line, str) else line
 
-    return hide
-
-
-def hider(secrets: Collection[str]) -> Callable[[str], str]:
-    """What takes every secret out of a text, also out of JSON."""
-    pieces = {piece for secret in secrets for piece in (secret, *secret.split(":")) if len(piece) >= SHORTEST_SECRET}
-    # Of a file of credentials also what stands in it by itself.
-    pieces |= {word for secret in secrets for word in secret.split() if len(word) >= SHORTEST_WORD}
-    forms = pieces | {json.dumps(piece)[1:-1] for piece in pieces}
-    # The longest first, so that of a secret that begins with another one no end is left.
-    found = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)) or r"(?!)")
-    return lambda text: found.sub(HIDDEN, text)
+    return hidden

@@ -1,6 +1,5 @@
 """A worker: it takes requests, loops and their activities off its task queues until it is told to stop."""
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,19 +9,16 @@ from typing import cast
 import structlog
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
-from temporalio.worker import Worker
 
 from activities.failpoints import arm_death
 from worker.config import Settings
 from worker.kinds import served
-from worker.leaving import LEFT_BEHIND, flush_all, leave_now, told_to_stop
+from worker.leaving import told_to_stop
 from worker.metrics import NO_METRICS, Metrics
 from worker.monitor import Monitor
-from worker.serving import GRACE, open_rooms, open_workers, running
+from worker.running import running
+from worker.serving import GRACE, open_rooms, open_workers
 from worker.starting import find_temporal, look_around
-
-CLEAN_UP = timedelta(seconds=20)
-"""How long what was cancelled may take to abort its uploads and let go of what it holds."""
 
 log = structlog.get_logger("icefleet.worker")
 
@@ -51,6 +47,7 @@ async def run_worker(settings: Settings, environment: str, how: Serving | None =
     Raises:
         BadRequest: a kind of work that the environment does not have, or an address where nothing can listen.
         BadConfig: variables that the environment needs are not set, or what the worker needs is missing.
+        RuntimeError: Temporal refuses its workers; or whatever else one of them failed with. All have stopped.
     """
     how = how or Serving()
     for where in how.failpoints:
@@ -67,7 +64,7 @@ async def run_worker(settings: Settings, environment: str, how: Serving | None =
             open_workers(settings, environment, client, serving, rooms, grace=how.grace, version=how.version)
         )
         stop = told_to_stop()
-        await opened.enter_async_context(running(workers))
+        await opened.enter_async_context(running(workers, how.grace))
         monitor.watch(workers)
         log.info(
             "worker is ready",
@@ -79,20 +76,4 @@ async def run_worker(settings: Settings, environment: str, how: Serving | None =
         await stop.wait()
         monitor.draining = True
         log.info("worker is stopping", grace_seconds=how.grace.total_seconds())
-        await drain(workers, how.grace)
     log.info("worker has stopped")
-
-
-async def drain(workers: Sequence[Worker], grace: timedelta) -> None:
-    """Take no more work, let what runs end within `grace`, and cancel the rest, which other workers then do.
-
-    What does not even end when it is cancelled is left to its time-out: the process leaves without it.
-    """
-    try:
-        async with asyncio.timeout((grace + CLEAN_UP).total_seconds()):
-            # At the same time: each waits for what it has in flight.
-            await asyncio.gather(*(worker.shutdown() for worker in workers))
-    except TimeoutError:
-        log.exception("worker leaves behind what does not end; others do it when its heartbeats are missed")
-        flush_all()
-        leave_now(LEFT_BEHIND)

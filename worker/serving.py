@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
-from temporalio.worker import Worker, WorkerDeploymentConfig, WorkerTuner
+from temporalio.worker import WorkerDeploymentConfig, WorkerTuner
 
 from activities.contracts.queues import WORK
 from worker.config import Environment, Settings
 from worker.dependencies import Dependency, databases_of, lake_of, sources_of
 from worker.kinds import Served, queue_names
 from worker.registered import SANDBOX, WORKFLOWS
+from worker.running import FleetWorker
 
 if TYPE_CHECKING:
     from activities.context import ExportContext
@@ -79,9 +80,9 @@ def worker_of(
     slots: int,
     grace: timedelta = GRACE,
     version: WorkerDeploymentVersion | None = None,
-) -> Worker:
+) -> FleetWorker:
     """The worker of one queue; to be made in the loop in which it will run."""
-    return Worker(
+    return FleetWorker(
         temporal,
         task_queue=one.queue,
         workflows=WORKFLOWS.get(one.work, ()),
@@ -164,7 +165,7 @@ async def open_workers(
     *,
     grace: timedelta = GRACE,
     version: WorkerDeploymentVersion | None = None,
-) -> AsyncIterator[list[Worker]]:
+) -> AsyncIterator[list[FleetWorker]]:
     """The workers of one process, which do not run yet, and what goes on beside them.
 
     Raises:
@@ -240,15 +241,3 @@ def _wakes(environment: Environment, client: Client) -> "MirrorWakes":
     from worker.mirror_wakes import MirrorWakes  # noqa: PLC0415
 
     return MirrorWakes(environment, client, open_bus(environment))
-
-
-@asynccontextmanager
-async def running(workers: Sequence[Worker]) -> AsyncIterator[None]:
-    """Let workers run; at the end they stop at the same time, each when what it has in flight has ended."""
-    async with AsyncExitStack() as stack:
-        for worker in workers:
-            await stack.enter_async_context(worker)
-        try:
-            yield
-        finally:
-            await asyncio.gather(*(worker.shutdown() for worker in workers))

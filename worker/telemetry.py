@@ -9,7 +9,8 @@ from temporalio.service import RPCError
 
 from activities.core.faults import BadConfig, Fault
 from worker.crashes import flush_crashes, report, set_up_crashes
-from worker.logs import core_logging, hider, problems_of_logs, set_up_logs
+from worker.hidden import SECRETS
+from worker.logs import core_logging, problems_of_logs, set_up_logs
 from worker.traces import flush_traces, problems_of_traces, set_up_traces
 
 T = TypeVar("T")
@@ -20,7 +21,8 @@ def set_up_telemetry(
 ) -> None:
     """Set up logs, traces and crash reports of a process that serves one environment.
 
-    `service` names what it is (`service.name`), `secrets` are never written to a log. `APP_VERSION` is its version.
+    `service` names what it is (`service.name`), `secrets` are never written or sent anywhere, nor are those
+    that are read from now on. `APP_VERSION` is its version.
 
     Raises:
         BadConfig: every variable that cannot be understood, at once.
@@ -32,7 +34,7 @@ def set_up_telemetry(
     place = {"environment": environment, "service": service, "version": version}
     try:
         # After the logs, which take every handler away that is there.
-        set_up_crashes(variables.get("SENTRY_DSN", ""), **place, hide=hider(secrets))
+        set_up_crashes(variables.get("SENTRY_DSN", ""), **place, hide=SECRETS.hide)
     except ValueError as none:
         wrong.append(f"SENTRY_DSN is none: {none}")
     if wrong:

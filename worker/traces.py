@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 
+from worker.hidden import SECRETS
 from worker.leaving import within
 
 FLUSH_SECONDS = 5.0
@@ -62,6 +63,8 @@ def _export(provider: "trace.TracerProvider", exporter: str) -> None:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter  # noqa: PLC0415
 
+    from worker.hidden_spans import HidingExporter  # noqa: PLC0415
+
     to: SpanExporter
     if exporter == "otlp":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
@@ -70,7 +73,7 @@ def _export(provider: "trace.TracerProvider", exporter: str) -> None:
     else:
         to = ConsoleSpanExporter()
     if isinstance(provider, TracerProvider):
-        provider.add_span_processor(BatchSpanProcessor(to))
+        provider.add_span_processor(BatchSpanProcessor(HidingExporter(to, SECRETS.hide)))
 
 
 def flush_traces() -> None:

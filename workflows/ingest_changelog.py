@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState, is_cancelled_exception
 
 from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.cdc import (
@@ -35,7 +35,7 @@ from workflows.cdc_loop import PipelineLoop
 from workflows.changelog_upkeep import ChangelogUpkeep
 from workflows.copies import Copies
 from workflows.failures import cause_of
-from workflows.policies import ANNOUNCE, INGEST_TURN, SETTLE
+from workflows.policies import ANNOUNCE, INGEST_ONCE, INGEST_TURN, SETTLE
 
 WAIT_SECONDS = 60.0
 """How long a batch waits for events: an idle pipeline asks once a minute."""
@@ -91,19 +91,31 @@ class IngestChangelog(PipelineLoop):
             self._announcing.look()
         asked = self._asked
         wait = 0.0 if self._upkeep.waiting else WAIT_SECONDS
-        report: IngestReport | None = await self._interruptible(
-            workflow.execute_activity_method(
-                CdcActivities.ingest_batch,
-                IngestInput(asked.environment, asked.pipeline, wait, self._copies.known, at_once=self._more),
-                summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
-                **INGEST_TURN,
-            )
+        report = await self._interruptible(
+            self._batch(IngestInput(asked.environment, asked.pipeline, wait, self._copies.known, at_once=self._more))
         )
         if report is None:
             return
         self._take(report)
         if self._barren:
             await self._breathe()
+
+    async def _batch(self, ingest: IngestInput) -> IngestReport | None:
+        """The report; None when it failed, would be tried again, and upkeep waits, which has its turn before that."""
+        policy = INGEST_ONCE if self._upkeep.waiting else INGEST_TURN
+        try:
+            report: IngestReport = await workflow.execute_activity_method(
+                CdcActivities.ingest_batch,
+                ingest,
+                summary=f"after {self._last_lsn}" if self._last_lsn else "from the buffer's first event",
+                **policy,
+            )
+        except ActivityError as failure:
+            if policy is INGEST_TURN or failure.retry_state is not RetryState.MAXIMUM_ATTEMPTS_REACHED:
+                raise
+            workflow.logger.warning("a batch failed, and is tried again after a turn of upkeep: %s", failure.cause)
+            return None
+        return report
 
     def _take(self, report: IngestReport) -> None:
         self._counts["batches"] += 1
@@ -238,10 +250,13 @@ class IngestChangelog(PipelineLoop):
 
         async def unless_told(work: Awaitable[KeepPage]) -> KeepPage | None:
             running, interrupted = await self._until(lambda: self._paused or self._stopping, work)
-            return None if interrupted or running.cancelled() else running.result()
+            if running.cancelled() or (interrupted and running.exception() is not None):
+                return None
+            return running.result()  # also of what landed all the same: nobody else would announce it
 
         if changed := await self._upkeep.turn(unless_told):
             self._unannounced[changed] = None
+            self._announcing.look()  # now: no batch follows a pause
         if self._trouble is not None and self._upkeep.waiting:
             self._heard = True  # batches rest, and what is left need not
 

@@ -28,7 +28,7 @@
 | uninstall_capture   | cdc            | 5 times              | the same, of what was removed                          |
 | capture_changes     | cdc            | for ever             | the log waits, and grows, until somebody reads on      |
 | watch_slot          | cdc            | 5 times              | the next minute looks again                            |
-| ingest_batch        | cdc            | for ever             | events wait; a table's own fault ends no batch         |
+| ingest_batch        | cdc            | for ever             | events wait; upkeep that waits has its turn between    |
 | keep_changelog      | cdc            | 5 times              | what is left is found again by the next request        |
 | copy_table          | cdc            | for ever             | the table's events wait for it                         |
 | announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
@@ -174,6 +174,11 @@ INGEST_TURN: dict[str, Any] = {
     **CAPTURE_TURN,
     # Arrow and compression leave the loop little of a busy core.
     "heartbeat_timeout": timedelta(seconds=30),
+}
+INGEST_ONCE: dict[str, Any] = {
+    **INGEST_TURN,
+    # What waits for its turn between two batches would wait for as long as the first of them fails.
+    "retry_policy": RetryPolicy(maximum_attempts=1),
 }
 COPY: dict[str, Any] = {
     **CAPTURE_TURN,

@@ -71,7 +71,7 @@ def _by_rules(files: Sequence[FileFacts], rules: CompactionRules) -> tuple[list[
     lies in a large file, and not each time when some more rows have come. What is deleted of small files costs readers
     little, and would otherwise have them rewritten after every merge.
     """
-    deleted = [file for file in files if not _is_small(file, rules) and file.deleted > rules.deleted_ratio * file.rows]
+    deleted = [file for file in files if not is_small(file, rules) and file.deleted > rules.deleted_ratio * file.rows]
     small: list[FileFacts] = []
     for group in _small(files, rules).values():
         tiers = defaultdict[int, list[FileFacts]](list)
@@ -91,12 +91,13 @@ def _all(files: Sequence[FileFacts], rules: CompactionRules) -> tuple[list[FileF
 def _small(files: Sequence[FileFacts], rules: CompactionRules) -> dict[Hashable, list[FileFacts]]:
     groups = defaultdict[Hashable, list[FileFacts]](list)
     for file in files:
-        if _is_small(file, rules):
+        if is_small(file, rules):
             groups[file.partition].append(file)
     return groups
 
 
-def _is_small(file: FileFacts, rules: CompactionRules) -> bool:
+def is_small(file: FileFacts, rules: CompactionRules) -> bool:
+    """Whether it is put together with others, however little of it is deleted."""
     return file.size < min(rules.small_file_bytes, rules.target_file_bytes) and file.rows < ROWS_PER_TURN // 2
 
 

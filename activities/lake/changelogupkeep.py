@@ -11,16 +11,16 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 
-from activities.core.compactplan import Chosen, FileFacts, choose
+from activities.core.compactplan import Chosen, FileFacts, choose, is_small
 from activities.core.mirrors import CHANGELOG_TAG, CompactionRules
 from activities.lake.catalog import Lake
 from activities.lake.changelog import PIPELINE, SNAPSHOT, SOURCE_TABLE
 from activities.lake.content import Files
 from activities.lake.live import LiveFile, live_entries
-from activities.lake.metadatafiles import named_metadata
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, all_described
-from activities.lake.mirrornames import place_of
+from activities.lake.mirrornames import places_of
 from activities.lake.mirrorrows import live_rows
+from activities.lake.placeset import PlaceSet
 from activities.lake.rowdelta import RowDelta
 from activities.lake.storage import metadata_named
 
@@ -40,7 +40,7 @@ class Known:
     """A changelog, what is named by it, and until when whatever is not named never will be."""
 
     table: Table
-    named: set[str]
+    named: PlaceSet
     """`<bucket>/<key>`."""
     line: float | None
     """In seconds since the epoch: what was made before, and is not named, no commit can bring any more.
@@ -60,20 +60,11 @@ def known_of(lake: Lake, identifier: str) -> Known | None:
     table = lake.load(identifier)
     if table is None:
         return None
-    named = _named_by(table)
+    named = PlaceSet(places_of(table))
     for other in _put_aside(lake, table):
-        named |= _named_by(other)
+        named.update(places_of(other))
     last = _last_of(table)
     return Known(table, named, None if last is None else last.timestamp_ms / 1000)
-
-
-def _named_by(table: Table) -> set[str]:
-    snapshots = table.snapshots()
-    manifests = {one.manifest_path: one for snapshot in snapshots for one in snapshot.manifests(table.io)}
-    paths = {snapshot.manifest_list for snapshot in snapshots} | set(manifests) | named_metadata(table)
-    for entries in live_entries(table.io, manifests.values()):
-        paths.update(entry.data_file.file_path for entry in entries)
-    return {place_of(path) for path in paths}
 
 
 def _put_aside(lake: Lake, table: Table) -> Iterator[Table]:
@@ -144,7 +135,9 @@ def mirrors_behind(table: Table) -> str:
 
 @metadata_named()
 def small_files(table: Table) -> tuple[Chosen, Mapping[str, LiveFile]]:
-    """Which files one turn puts together, and every file of the head by its path; none when rows were deleted by files.
+    """Which files one turn puts together, and every small file of the head by its path.
+
+    None when rows were deleted by files: whoever does so knows what becomes of them.
 
     Raises:
         StoreUnavailable: a manifest cannot be read.
@@ -154,9 +147,11 @@ def small_files(table: Table) -> tuple[Chosen, Mapping[str, LiveFile]]:
     live: dict[str, LiveFile] = {}
     for entries in live_entries(table.io, manifests):
         for entry in entries:
-            live[entry.data_file.file_path] = LiveFile(entry.data_file, entry.sequence_number or 0)
-    if any(one.data.content.value for one in live.values()):
-        return Chosen((), more=False), live  # another writer deletes rows by files, and knows what becomes of them
+            if entry.data_file.content.value:
+                return Chosen((), more=False), {}
+            file = LiveFile(entry.data_file, entry.sequence_number or 0)
+            if is_small(_facts(file), RULES):  # nothing else is chosen, and of the others there may be very many
+                live[file.path] = file
     ordered = sorted(live.values(), key=lambda file: (file.sequence, file.path))
     return choose([_facts(file) for file in ordered], RULES), live
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VERSION = 2
+PLACED = (1, VERSION)
+"""Versions that say in the same way where everything is; those before this one are read for nothing else."""
 PROPERTY = "icefleet-mirror-index"
 ENTRIES_TYPE = "icefleet-mirror-index-v1"
 FILES_TYPE = "icefleet-mirror-files-v1"
@@ -137,6 +139,24 @@ class Head:
             return cls(segments=segments, moves=moves, files=files, merged=merged, **said)
         except (ValueError, TypeError, LookupError, AttributeError) as wrong:
             raise IndexUnusable(f"its head {path} cannot be read: {wrong!r}") from wrong
+
+
+def objects_of(text: str, path: str) -> set[str]:
+    """The objects that an index consists of, by its head's text in the Puffin file at `path`.
+
+    Raises:
+        IndexUnusable: it is of a version that nobody knows here, or something else.
+    """
+    try:
+        said = json.loads(text)
+        if said["version"] not in PLACED:
+            raise IndexUnusable(
+                f"it is of version {said['version']}, and this release knows {VERSION} and earlier ones"
+            )
+        holding = [*said["segments"], *said.get("moves", ())]
+        return {path, *(str(place["path"]) or path for place in (said["files"], *(one["place"] for one in holding)))}
+    except (ValueError, TypeError, LookupError) as wrong:
+        raise IndexUnusable(f"its head {path} cannot be read: {wrong!r}") from wrong
 
 
 R = TypeVar("R", SegmentRecord, MovesRecord)

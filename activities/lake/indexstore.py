@@ -28,6 +28,7 @@ from activities.lake.indexhead import (
     MovesRecord,
     SegmentRecord,
     load_files,
+    objects_of,
 )
 from activities.lake.indexmoves import known as known_moves
 from activities.lake.indexmoves import load_moves
@@ -135,7 +136,7 @@ def open_index(
         raise IndexUnusable("the mirror's snapshot names none")
     if pointer.version != VERSION:
         raise IndexUnusable(f"it is of version {pointer.version}, and this release reads {VERSION}")
-    head = _head(read, cache, pointer)
+    head = Head.load(_head_text(read, cache, pointer), pointer.path)
     if head.table_uuid != table_uuid:
         raise IndexUnusable(f"it is that of table {head.table_uuid}, and the mirror is {table_uuid}")
     if live_rows is not None and head.live_rows not in {None, live_rows}:
@@ -151,17 +152,16 @@ def open_index(
 def paths_of(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> set[str]:
     """The objects that an index consists of: its head, and those that hold its segments and moves.
 
+    Those of earlier versions are known, too: retained snapshots, and tags, may name them for long.
+
     Raises:
-        IndexUnusable: the head is missing, damaged or of another version.
+        IndexUnusable: the head is missing, damaged or of a later version.
         StoreUnavailable: the store does not answer.
     """
-    if pointer.version != VERSION:
-        raise IndexUnusable(f"it is of version {pointer.version}, and this release reads {VERSION}")
-    head = _head(read, cache, pointer)
-    return {pointer.path, *(place.path for place in head.places)}
+    return objects_of(_head_text(read, cache, pointer), pointer.path)
 
 
-def _head(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> Head:
+def _head_text(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> str:
     footer = cache.content(pointer.sha256)
     if footer is None:
         footer = _footer(read, pointer)
@@ -172,7 +172,7 @@ def _head(read: ReadPart, cache: IndexCache, pointer: IndexPointer) -> Head:
         raise IndexUnusable(f"its head {pointer.path} cannot be read: {wrong}") from wrong
     if PROPERTY not in properties:
         raise IndexUnusable(f"Puffin file {pointer.path} is not the head of an index")
-    return Head.load(properties[PROPERTY], pointer.path)
+    return properties[PROPERTY]
 
 
 def _footer(read: ReadPart, pointer: IndexPointer) -> bytes:

@@ -1,8 +1,9 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from pyiceberg.io import FileIO
@@ -28,6 +29,8 @@ MOST_ENTRIES = 20_000
 """Entries of manifests that are remembered: a few kilobytes each."""
 MOST_LISTED = 2_000
 """Manifests of lists that are remembered: a kilobyte or two each."""
+READ_AHEAD = 8
+"""Manifests whose entries are in memory at once, beside what is remembered."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,23 @@ def written_entries(manifest: str, entries: Iterable[ManifestEntry], sequence: i
 
 
 def live_entries(io: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[tuple[ManifestEntry, ...]]:
-    """The entries of each manifest that are not deleted ones; nobody may change them."""
+    """The entries of each manifest that are not deleted ones; nobody may change them.
+
+    A few manifests are read ahead, however many there are and however long the caller takes.
+    """
 
     def entries(manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
         return _known.get(
             manifest.manifest_path, lambda: tuple(manifest.fetch_manifest_entry(io, discard_deleted=True))
         )
 
-    return ExecutorFactory.get_or_create().map(entries, manifests)
+    pool, ahead = ExecutorFactory.get_or_create(), deque[Future[tuple[ManifestEntry, ...]]]()
+    for manifest in manifests:
+        ahead.append(pool.submit(entries, manifest))
+        if len(ahead) > READ_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 @metadata_named()

@@ -14,7 +14,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from support.fleet import eventually
 from support.tcpproxy import TcpFaults
-from worker.serving import export_rooms, running
+from worker.running import running
+from worker.serving import export_rooms
 
 REPORT_FIELDS = {
     "removed",

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import aiohttp
@@ -128,3 +131,16 @@ async def test_a_worker_that_lacks_what_it_needs_names_all_of_it_at_once_and_doe
     assert (code, errors) == (2, "error: --serve exports: no such kind of work; did you mean `export`?\n")
     code, _, errors = await fleet.command("worker", "--listen", "nowhere")
     assert (code, errors) == (2, "error: --listen nowhere: expected HOST:PORT or :PORT, such as 0.0.0.0:9090\n")
+
+
+@pytest.mark.parametrize(
+    ("inflight", "says"), [("nothing", "RuntimeError: Activity worker failed"), ("something", "worker leaves behind")]
+)
+def test_a_process_of_which_one_worker_fails_leaves_within_its_grace_and_not_with_0(stack, inflight, says):
+    """The SDK would wait for what is in flight, which nobody cancels then, for ever."""
+    run = "from support.failing_worker import run; run()"
+    command = [sys.executable, "-c", run, f"127.0.0.1:{stack.ports['temporal']}", inflight]
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert says in ended.stdout + ended.stderr

@@ -20,7 +20,8 @@ from support.evidence import source_rows, table_rows
 from support.fleet import eventually
 from support.gate import gate_at
 from worker.lake import open_lake
-from worker.serving import EXPORTS, export_rooms, running
+from worker.running import running
+from worker.serving import EXPORTS, export_rooms
 from worker.wiring import open_export
 
 DAYS = 4

@@ -11,7 +11,7 @@ from activities.core.mirrors import IndexPointer
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexhead import Head, IndexUnusable
 from activities.lake.indexstaging import Staging
-from activities.lake.indexstore import open_index
+from activities.lake.indexstore import open_index, paths_of
 from support.indexes import UUID, Carried, entries_of, found_of, keys_of
 
 
@@ -174,14 +174,20 @@ def test_an_entry_for_a_removed_file_is_noticed_when_it_is_looked_up_case_37(tmp
 
 
 def headed(tmp_path, change):
-    """An index whose head's text was changed before it was signed."""
+    """Open an index whose head's text was changed before it was signed."""
+    read, cache, pointer = changed(tmp_path, change)
+    return open_index(read, cache, pointer, UUID, ["a"])
+
+
+def changed(tmp_path, change):
+    """How to read such an index, and its pointer."""
     cache = IndexCache(tmp_path)
     with Staging(cache) as staging:
         segments = staging.segment("run", 0, [entries_of({(1, 0): (1, 5, (0, 1))})], 1)
         head = _Changed(change, Head(UUID, next_file=2, segments=tuple(segments)))
         staged = staging.finish(head, {1: "a"})
     body = staged.path.read_bytes()
-    return open_index(lambda _, offset, length: body[offset:][:length], cache, staged.pointer("head"), UUID, ["a"])
+    return (lambda _, offset, length: body[offset:][:length]), cache, staged.pointer("head")
 
 
 class _Changed:
@@ -229,3 +235,40 @@ def test_an_index_keeps_what_it_has_opened_when_its_cache_is_deleted(carried):
     assert found_of(keys, carried.index.find(keys)) == carried.known
     carried.merge(entries_of({(7, 7): (1, 1, (9, 9))}))
     assert found_of(keys, carried.index.find(keys)) == carried.known
+
+
+@pytest.fixture
+def _changeable(monkeypatch):
+    monkeypatch.setattr("activities.lake.indexstaging.replace", lambda head, **fields: head.__replace__(**fields))
+
+
+def former(said):
+    """A head as version 1 had it, with a segment in an earlier object."""
+    del said["moves"], said["moved"]
+    for segment in said["segments"]:
+        del segment["moved"]
+    elsewhere = {**said["segments"][0], "place": {**said["segments"][0]["place"], "path": "before"}}
+    said.update(version=1, segments=[*said["segments"], elsewhere])
+
+
+@pytest.mark.usefixtures("_changeable")
+def test_objects_of_an_index_of_an_earlier_version_are_known_although_it_is_made_anew_case_35(tmp_path):
+    read, cache, pointer = changed(tmp_path, former)
+    pointer = replace(pointer, version=1)
+    assert paths_of(read, cache, pointer) == {"head", "before"}
+    with pytest.raises(IndexUnusable, match="of version 1, and this release reads 2"):
+        open_index(read, cache, pointer, UUID, ["a"])
+
+
+@pytest.mark.usefixtures("_changeable")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda said: said.update(version=3), "of version 3, and this release knows 2 and earlier ones"),
+        (lambda said: said["files"].pop("path"), "cannot be read"),
+        (lambda said: said.update(moves=None), "cannot be read"),
+    ],
+)
+def test_objects_of_an_index_that_says_something_else_are_unknown_case_35(tmp_path, change, reason):
+    with pytest.raises(IndexUnusable, match=reason):
+        paths_of(*changed(tmp_path, change))

@@ -38,6 +38,8 @@ class Collector:
         self.spans: list[SeenSpan] = []
         self.headers: list[dict[str, str]] = []
         self.port = 0
+        self.raw = b""
+        """All spans, as they came."""
 
     def variables(self, **more: str) -> dict[str, str]:
         """What a process needs to send its spans here, soon."""
@@ -84,6 +86,7 @@ def collecting() -> Iterator[Collector]:
             assert self.path == "/v1/traces"
             assert self.headers["Content-Type"] == "application/x-protobuf"
             collector.headers.append(dict(self.headers))
+            collector.raw += body
             collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(200)

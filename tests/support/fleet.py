@@ -17,7 +17,6 @@ from typing import Any, Self
 import yaml
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Worker
 
 from activities import failpoints
 from activities.cdc import Cdc
@@ -32,13 +31,13 @@ from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
 from worker.kinds import all_served
 from worker.lake import open_lake
+from worker.running import FleetWorker, running
 from worker.serving import (
     EXPORTS,
     MIRRORS,
     allow_threads,
     export_rooms,
     mirror_rooms,
-    running,
     slots_of,
     threads_of,
     worker_of,
@@ -310,7 +309,7 @@ class Fleet:
 
     def workers(
         self, works: Sequence[str], rooms: Sequence[object], *, temporal: Client | None = None, **slots: int
-    ) -> list[Worker]:
+    ) -> list[FleetWorker]:
         """Workers of some kinds of queues, which do not run yet; `slots` are those that differ from config's."""
         settings = self.settings()
         environment = settings.environment(self.name)

@@ -39,7 +39,7 @@ class Activities:
     @faults_named
     async def crash(self, _: TableInput) -> None:
         password = PASSWORD
-        raise KeyError(len(password))
+        raise KeyError(f"{password} opens nothing")
 
     @activity.defn
     @faults_named

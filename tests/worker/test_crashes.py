@@ -15,6 +15,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 
 from deploy.local.stack import Stack
+from support.collector import collecting
 from support.fleet import eventually
 from support.processes import running
 
@@ -56,6 +57,7 @@ class Trouble:
     """A run that failed in every way."""
 
     sentry: Sentry
+    spans: bytes
     log: list[dict[str, Any]]
     text: str
 
@@ -73,18 +75,20 @@ async def trouble(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Tro
     path = ":".join(str(ROOT.parent / one) for one in (".", "proto", "tests"))
     command = [sys.executable, "-c", "from support.troubled_worker import run; run()", address, queue]
     client = await Client.connect(address)
-    async with running(command, {**variables, "PYTHONPATH": path, "PATH": "/usr/bin:/bin"}, log):
-        asked = {"environment": "testing", "table": "events", "network": "mainnet", "ending": "refused"}
-        with pytest.raises(WorkflowFailureError):
-            await client.execute_workflow("Troubled", asked, id=queue, task_queue=queue)
-        crashing = await client.start_workflow(
-            "Troubled", {**asked, "ending": "crash"}, id=f"{queue}-crash", task_queue=queue
-        )
-        await eventually(lambda: any(_what(event) == "LookupError" for event in sentry.events))
-        await crashing.terminate("the test is over")
+    with collecting() as collector:
+        variables |= collector.variables(PYTHONPATH=path, PATH="/usr/bin:/bin")
+        async with running(command, variables, log):
+            asked = {"environment": "testing", "table": "events", "network": "mainnet", "ending": "refused"}
+            with pytest.raises(WorkflowFailureError):
+                await client.execute_workflow("Troubled", asked, id=queue, task_queue=queue)
+            crashing = await client.start_workflow(
+                "Troubled", {**asked, "ending": "crash"}, id=f"{queue}-crash", task_queue=queue
+            )
+            await eventually(lambda: any(_what(event) == "LookupError" for event in sentry.events))
+            await crashing.terminate("the test is over")
     sentry.server.shutdown()
     text = log.read_text()
-    return Trouble(sentry, [json.loads(line) for line in text.splitlines()], text)
+    return Trouble(sentry, collector.raw, [json.loads(line) for line in text.splitlines()], text)
 
 
 def _what(event: dict[str, Any]) -> str:
@@ -115,6 +119,12 @@ def test_a_crash_holds_no_local_variable_and_no_secret(trouble):
     assert frames
     assert [frame for frame in frames if "vars" in frame] == []
     assert b"somebody" not in trouble.sentry.raw
+    assert PASSWORD.encode() not in trouble.sentry.raw
+
+
+def test_a_span_of_what_failed_holds_no_secret_that_an_exception_told(trouble):
+    assert b"'******** opens nothing'" in trouble.spans
+    assert PASSWORD.encode() not in trouble.spans
 
 
 def test_every_line_of_an_activity_says_where_it_belongs_also_those_of_threads_and_of_temporal(trouble):

@@ -11,7 +11,6 @@ from activities.contracts.adopt import AdoptRequest
 from activities.contracts.export import PartitionsInput, PlannedPartition, SubmittedRequest
 from activities.core.faults import BadConfig
 from worker.bystanders import subject_of
-from worker.logs import hiding
 from worker.telemetry import set_up_telemetry
 from worker.traces import exporter_of
 
@@ -121,9 +120,3 @@ def test_what_work_is_about_is_seen_in_its_input():
         "mirror": "shop.orders",
     }
     assert subject_of([]) == subject_of(["text"]) == subject_of([AdoptRequest]) == {}
-
-
-def test_secrets_are_hidden_in_every_form_and_short_ones_hide_nothing_else():
-    hide = hiding(['key:se"cret-one', "abc", "prefix-secret", "prefix-secret-and-more"])
-    line = json.dumps({"event": 'se"cret-one abc prefix-secret-and-more prefix-secret'})
-    assert json.loads(hide(None, "", line)) == {"event": "******** abc ******** ********"}

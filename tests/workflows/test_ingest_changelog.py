@@ -21,7 +21,7 @@ from activities.contracts.cdc import (
     LoopSignal,
     copy_id,
 )
-from activities.core.faults import CatalogRefused, UnsupportedType
+from activities.core.faults import CatalogRefused, CatalogUnavailable, UnsupportedType
 from support.backfills import details
 from support.cdcloops import PIPELINE, batch, ingested, loops, progress_of
 from support.fleet import eventually
@@ -255,3 +255,43 @@ async def test_a_changelog_is_kept_in_order_step_by_step_between_batches_over_ru
 
 def is_turn(call):
     return isinstance(call, KeepInput | IngestInput)
+
+
+async def test_upkeep_has_its_turns_while_batches_fail_that_are_tried_again(fleet):
+    async with loops(fleet) as own:
+        await own.ingest()
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        own.rooms.ingests = [CatalogUnavailable("away") for _ in range(100)]
+        async with asyncio.timeout(30):
+            report = await (await own.keep()).result()
+        own.rooms.ingests.clear()
+        # Afterwards a batch is tried until it gets through, as ever.
+        await eventually(lambda: own.rooms.running == ["ingest"])
+    calls = [call.step if isinstance(call, KeepInput) else "batch" for call in own.rooms.calls if is_turn(call)]
+    assert report["status"] == "nothing_to_do"
+    assert calls[1:11] == [
+        "delete",
+        "batch",
+        "compact",
+        "batch",
+        "manifests",
+        "batch",
+        "expire",
+        "batch",
+        "note",
+        "batch",
+    ]
+
+
+async def test_a_turn_of_upkeep_that_landed_although_a_pause_came_is_announced_during_the_pause(fleet):
+    async with loops(fleet) as own:
+        loop = await own.ingest()
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        own.rooms.landing = KeepPage(compacted=9, more=True, snapshot=True)
+        door = await own.keep()
+        await eventually(lambda: own.rooms.running == ["keep"])
+        await loop.signal(PAUSE_SIGNAL)
+        with pytest.raises(WorkflowFailureError):
+            await door.result()
+        await progress_of(loop, state="paused", unannounced=[])
+    assert "cdc.orders" in {name for asked in own.rooms.called(ChangelogsInput) for name in asked.changelogs}
