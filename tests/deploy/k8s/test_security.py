@@ -21,6 +21,14 @@ def test_no_pod_runs_as_root(manifests):
         assert not {"runAsUser", "runAsGroup", "runAsNonRoot"} & set(container["securityContext"]), name
 
 
+def test_every_pod_can_read_the_secrets_that_are_mounted_into_it_and_nobody_else_can(manifests):
+    # files of a volume belong to root, and to the group `fsGroup` where there is one
+    for name, pod in manifests.pods():
+        [secret] = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert secret["defaultMode"] == 0o440, name
+        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"], name
+
+
 def test_no_container_writes_to_its_root_file_system_and_each_has_a_bounded_place_for_the_rest(manifests):
     for name, container in manifests.containers():
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
