@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from starter.main import build
-from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered
+from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered, with_components
 from worker.config import Environment, load_settings
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl, which renders the manifests, is not installed")
@@ -145,7 +145,9 @@ def test_a_deployment_is_scaled_by_one_autoscaler_or_by_its_replicas(manifests):
         for kind in ("ScaledObject", "HorizontalPodAutoscaler")
         for one in manifests.of(kind)
     ]
-    assert scaled == ["icefleet-export"]
+    assert sorted(scaled) == (
+        ["icefleet-export"] if manifests.name in OVERLAYS else ["icefleet-export", "icefleet-merge"]
+    )
     for kind in KINDS:
         assert ("replicas" in manifests.worker(kind)["spec"]) == (f"icefleet-{kind}" not in scaled)
 
@@ -184,6 +186,26 @@ def test_keda_looks_at_the_queue_of_every_cluster_that_feeds_the_environment(set
     assert {trigger["authenticationRef"]["name"] for trigger in scaler["spec"]["triggers"]} == {
         login["metadata"]["name"]
     }
+
+
+def test_mirrors_are_scaled_by_their_own_queue_and_some_always_run(settings, tmp_path):
+    [temporal] = {
+        (one.temporal.merge_task_queue, one.merge.max_concurrent_activities) for one in settings.environments.values()
+    }
+    by_queue = with_components(tmp_path / "keda", "keda", "keda-merge").one("ScaledObject", "icefleet-merge")["spec"]
+    by_cpu = with_components(tmp_path / "hpa", "hpa", "hpa-merge").one("HorizontalPodAutoscaler", "icefleet-merge")[
+        "spec"
+    ]
+    [seen] = [trigger["metadata"] for trigger in by_queue["triggers"]]
+    assert (seen["taskQueue"], int(seen["targetQueueSize"])) == temporal
+    assert (by_queue["minReplicaCount"], by_queue["maxReplicaCount"]) == (by_cpu["minReplicas"], by_cpu["maxReplicas"])
+    assert by_queue["minReplicaCount"] > 0
+    assert by_queue["fallback"]["replicas"] == by_queue["minReplicaCount"]
+
+
+def test_operators_that_look_at_their_own_label_find_metrics_and_alerts(overlay):
+    labels = [overlay.one(kind, "icefleet")["metadata"]["labels"] for kind in ("PodMonitor", "PrometheusRule")]
+    assert {label["release"] for label in labels} == {"kube-prometheus-stack"}
 
 
 def test_the_external_secret_brings_every_variable_that_config_names():
