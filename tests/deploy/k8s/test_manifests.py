@@ -1,8 +1,10 @@
 """deploy/k8s: what is rendered is valid, and says what config says."""
 
+import copy
 import json
 import shlex
 import shutil
+import subprocess
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -269,5 +271,29 @@ def test_every_command_is_one_of_ours_with_options_that_it_has(manifests):
         assert {word for word in words if word.startswith("-")} <= known, f"{name}: {shlex.join(container['args'])}"
 
 
+def without_runbooks(rules: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The rules, and beside them the links of their alerts, in order."""
+    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    return rules, [alert["annotations"].pop("runbook_url") for alert in alerts]
+
+
 def test_the_rules_are_those_that_prometheus_is_given_elsewhere(overlay):
-    assert overlay.one("PrometheusRule", "icefleet")["spec"] == yaml.safe_load(RULES.read_text()), "run `make alerts`"
+    rules, runbooks = without_runbooks(copy.deepcopy(overlay.one("PrometheusRule", "icefleet")["spec"]))
+    others, paths = without_runbooks(yaml.safe_load(RULES.read_text()))
+    assert rules == others, "run `make alerts`"
+    # whoever has put before them where documents are read keeps that
+    assert all(link.endswith(path) for link, path in zip(runbooks, paths, strict=True))
+
+
+def test_runbooks_are_links_to_wherever_people_read_them(tmp_path):
+    base, rules = "deploy/k8s/base/prometheus-rule.yaml", str(RULES.relative_to(ROOT))
+    for name in ("Makefile", base, rules):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    made, links = {}, {}
+    for place in ("https://docs.example.org/a&b/", ""):
+        subprocess.run(["make", "-C", str(tmp_path), "alerts", f"RUNBOOKS={place}"], check=True, capture_output=True)
+        made[place], links[place] = without_runbooks(yaml.safe_load((tmp_path / base).read_text())["spec"])
+    assert made[""] == made["https://docs.example.org/a&b/"]
+    assert links[""] == without_runbooks(yaml.safe_load(RULES.read_text()))[1]
+    assert links["https://docs.example.org/a&b/"] == [f"https://docs.example.org/a&b/{path}" for path in links[""]]
