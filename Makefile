@@ -84,9 +84,11 @@ soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and hist
 figures: $(STAMP) ## write what the benchmarks measured last into the README
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
 
-alerts: ## write the rules of deploy/grafana/rules into the Kubernetes manifests
+alerts: ## write the rules into the Kubernetes manifests; RUNBOOKS=https://docs.example.org/ makes links of their runbooks
 	@sed '/^spec:$$/q' deploy/k8s/base/prometheus-rule.yaml > .alerts.new
-	@awk '/^groups:/ { on = 1 } on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
+	@awk -v place="$(RUNBOOKS:%/=%)" '/^groups:/ { on = 1 } \
+		place != "" && match($$0, /runbook_url: /) { end = RSTART + RLENGTH; $$0 = substr($$0, 1, end - 1) place "/" substr($$0, end) } \
+		on { print (/./ ? "  " : "") $$0 }' deploy/grafana/rules/icefleet.yaml >> .alerts.new
 	@mv .alerts.new deploy/k8s/base/prometheus-rule.yaml
 
 up: $(STAMP) ## start the embedded stack and a worker

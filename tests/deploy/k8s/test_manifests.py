@@ -1,8 +1,10 @@
 """deploy/k8s: what is rendered is valid, and says what config says."""
 
+import copy
 import json
 import shlex
 import shutil
+import subprocess
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ import typer
 import yaml
 
 from starter.main import build
-from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered
+from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered, with_components
 from worker.config import Environment, load_settings
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl, which renders the manifests, is not installed")
@@ -145,7 +147,9 @@ def test_a_deployment_is_scaled_by_one_autoscaler_or_by_its_replicas(manifests):
         for kind in ("ScaledObject", "HorizontalPodAutoscaler")
         for one in manifests.of(kind)
     ]
-    assert scaled == ["icefleet-export"]
+    assert sorted(scaled) == (
+        ["icefleet-export"] if manifests.name in OVERLAYS else ["icefleet-export", "icefleet-merge"]
+    )
     for kind in KINDS:
         assert ("replicas" in manifests.worker(kind)["spec"]) == (f"icefleet-{kind}" not in scaled)
 
@@ -184,6 +188,26 @@ def test_keda_looks_at_the_queue_of_every_cluster_that_feeds_the_environment(set
     assert {trigger["authenticationRef"]["name"] for trigger in scaler["spec"]["triggers"]} == {
         login["metadata"]["name"]
     }
+
+
+def test_mirrors_are_scaled_by_their_own_queue_and_some_always_run(settings, tmp_path):
+    [temporal] = {
+        (one.temporal.merge_task_queue, one.merge.max_concurrent_activities) for one in settings.environments.values()
+    }
+    by_queue = with_components(tmp_path / "keda", "keda", "keda-merge").one("ScaledObject", "icefleet-merge")["spec"]
+    by_cpu = with_components(tmp_path / "hpa", "hpa", "hpa-merge").one("HorizontalPodAutoscaler", "icefleet-merge")[
+        "spec"
+    ]
+    [seen] = [trigger["metadata"] for trigger in by_queue["triggers"]]
+    assert (seen["taskQueue"], int(seen["targetQueueSize"])) == temporal
+    assert (by_queue["minReplicaCount"], by_queue["maxReplicaCount"]) == (by_cpu["minReplicas"], by_cpu["maxReplicas"])
+    assert by_queue["minReplicaCount"] > 0
+    assert by_queue["fallback"]["replicas"] == by_queue["minReplicaCount"]
+
+
+def test_operators_that_look_at_their_own_label_find_metrics_and_alerts(overlay):
+    labels = [overlay.one(kind, "icefleet")["metadata"]["labels"] for kind in ("PodMonitor", "PrometheusRule")]
+    assert {label["release"] for label in labels} == {"kube-prometheus-stack"}
 
 
 def test_the_external_secret_brings_every_variable_that_config_names():
@@ -247,5 +271,29 @@ def test_every_command_is_one_of_ours_with_options_that_it_has(manifests):
         assert {word for word in words if word.startswith("-")} <= known, f"{name}: {shlex.join(container['args'])}"
 
 
+def without_runbooks(rules: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The rules, and beside them the links of their alerts, in order."""
+    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    return rules, [alert["annotations"].pop("runbook_url") for alert in alerts]
+
+
 def test_the_rules_are_those_that_prometheus_is_given_elsewhere(overlay):
-    assert overlay.one("PrometheusRule", "icefleet")["spec"] == yaml.safe_load(RULES.read_text()), "run `make alerts`"
+    rules, runbooks = without_runbooks(copy.deepcopy(overlay.one("PrometheusRule", "icefleet")["spec"]))
+    others, paths = without_runbooks(yaml.safe_load(RULES.read_text()))
+    assert rules == others, "run `make alerts`"
+    # whoever has put before them where documents are read keeps that
+    assert all(link.endswith(path) for link, path in zip(runbooks, paths, strict=True))
+
+
+def test_runbooks_are_links_to_wherever_people_read_them(tmp_path):
+    base, rules = "deploy/k8s/base/prometheus-rule.yaml", str(RULES.relative_to(ROOT))
+    for name in ("Makefile", base, rules):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    made, links = {}, {}
+    for place in ("https://docs.example.org/a&b/", ""):
+        subprocess.run(["make", "-C", str(tmp_path), "alerts", f"RUNBOOKS={place}"], check=True, capture_output=True)
+        made[place], links[place] = without_runbooks(yaml.safe_load((tmp_path / base).read_text())["spec"])
+    assert made[""] == made["https://docs.example.org/a&b/"]
+    assert links[""] == without_runbooks(yaml.safe_load(RULES.read_text()))[1]
+    assert links["https://docs.example.org/a&b/"] == [f"https://docs.example.org/a&b/{path}" for path in links[""]]

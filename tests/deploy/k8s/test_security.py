@@ -1,6 +1,7 @@
 """deploy/k8s: the usual points of security, held against every pod of every overlay and component."""
 
 import re
+from ipaddress import ip_address, ip_network
 
 import pytest
 import yaml
@@ -19,6 +20,14 @@ def test_no_pod_runs_as_root(manifests):
         assert (context["runAsUser"], context["runAsGroup"]) == (10001, 10001), name
     for name, container in manifests.containers():
         assert not {"runAsUser", "runAsGroup", "runAsNonRoot"} & set(container["securityContext"]), name
+
+
+def test_every_pod_can_read_the_secrets_that_are_mounted_into_it_and_nobody_else_can(manifests):
+    # files of a volume belong to root, and to the group `fsGroup` where there is one
+    for name, pod in manifests.pods():
+        [secret] = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert secret["defaultMode"] == 0o440, name
+        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"], name
 
 
 def test_no_container_writes_to_its_root_file_system_and_each_has_a_bounded_place_for_the_rest(manifests):
@@ -94,6 +103,27 @@ def test_nothing_reaches_a_pod_but_the_scrape_of_its_metrics(manifests):
     rules = [rule for spec in policies.values() for rule in spec.get("ingress", [])]
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     assert rules == [{"from": [monitoring], "ports": [{"port": METRICS, "protocol": "TCP"}]}]
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "protocol"),
+    [
+        pytest.param("169.254.170.23", 80, "TCP", id="EKS Pod Identity"),
+        pytest.param("169.254.169.254", 80, "TCP", id="instance profiles"),
+        pytest.param("169.254.20.10", 53, "UDP", id="NodeLocal DNSCache"),
+        pytest.param("169.254.20.10", 53, "TCP", id="NodeLocal DNSCache, long answers"),
+    ],
+)
+def test_pods_reach_what_their_node_answers_of_identities_and_names(manifests, address, port, protocol):
+    rules = manifests.one("NetworkPolicy", "icefleet-reach")["spec"]["egress"]
+    ports = [
+        (port["port"], port["protocol"])
+        for rule in rules
+        for to in rule.get("to", [])
+        if "ipBlock" in to and ip_address(address) in ip_network(to["ipBlock"]["cidr"])
+        for port in rule["ports"]
+    ]
+    assert (port, protocol) in ports
 
 
 def test_pods_open_connections_to_named_ports_only(manifests):
