@@ -13,6 +13,7 @@ from activities.clients.clickhouse import ClickHouse
 from activities.contracts.export import REQUEST_WORKFLOW, ExportReport
 from activities.core.query import Query
 from deploy.local.stack import Stack
+from support import forks
 from support.fleet import eventually
 from worker.clickhouse import open_clickhouse
 from worker.config import Environment, load_settings
@@ -44,15 +45,7 @@ class Sample:
 
     async def command(self, *words: str, seconds: float = 180, **variables: str) -> tuple[int, str, str]:
         """Run `icefleet …` and answer exit code, output and errors."""
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("icefleet")),
-            *words,
-            env={**self.variables, **variables},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await asyncio.wait_for(process.communicate(), seconds)
-        return process.returncode or 0, output.decode(), errors.decode()
+        return await forks.run(words, {**self.variables, **variables}, seconds)
 
     async def sql(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """Ask the source."""

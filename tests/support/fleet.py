@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -27,6 +25,7 @@ from activities.contracts.export import REQUEST_WORKFLOW, ExportReport, loop_id
 from activities.core.query import Query
 from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
+from support import forks
 from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
 from worker.kinds import all_served
@@ -327,16 +326,15 @@ class Fleet:
     @contextmanager
     def worker_process(
         self, *options: str, failpoint: str = "", variables: Mapping[str, str] | None = None
-    ) -> Iterator["subprocess.Popen[bytes]"]:
+    ) -> Iterator[forks.Process]:
         """A worker in a process of its own, which dies at `failpoint` (`name`, or `name:n` for the n-th time it is
         reached); ended at the end if it still lives. `options` and `variables` are further ones of the command."""
-        command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", self.name, *options]
+        command = ["worker", "-e", self.name, *options]
         if failpoint:
             command += ["--failpoint", failpoint]
         log = self.directory / f"worker-{uuid.uuid4().hex[:6]}.log"
         with log.open("wb") as output:
-            environment = {**self.variables(), **(variables or {})}
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            process = forks.start(command, {**self.variables(), **(variables or {})}, output, output)
         try:
             yield process
         finally:
@@ -355,20 +353,7 @@ class Fleet:
 
     async def command(self, *words: str, seconds: float = 180) -> tuple[int, str, str]:
         """Run `icefleet …` and answer exit code, output and errors."""
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("icefleet")),
-            *words,
-            env=self.variables(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(seconds):
-                output, errors = await process.communicate()
-        except BaseException:
-            process.kill()  # nobody waits for it any more
-            raise
-        return process.returncode or 0, output.decode(), errors.decode()
+        return await forks.run(words, self.variables(), seconds)
 
     async def start(self, table: str = "events", **fields: Any) -> WorkflowHandle[Any, ExportReport]:
         """Start a RequestExport; `from_` stands for `from`."""

@@ -1,7 +1,5 @@
 """A worker in a process of its own whose metrics can be asked for."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import aiohttp
 
 from deploy.local.ports import free_port
+from support import forks
 from support.fleet import Fleet, eventually
 
 
@@ -43,10 +42,10 @@ class Scraped:
 def scraped_worker(fleet: Fleet) -> Iterator[Scraped]:
     """All workers of a fleet in one process."""
     address = f"127.0.0.1:{free_port(())}"
-    command = [str(Path(sys.executable).with_name("icefleet")), "worker", "-e", fleet.name, "--listen", address]
+    command = ["worker", "-e", fleet.name, "--listen", address]
     log = fleet.directory / "scraped.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=fleet.variables(), stdout=output, stderr=output)
+        process = forks.start(command, fleet.variables(), output, output)
     try:
         yield Scraped(address, log)
     finally:

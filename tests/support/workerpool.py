@@ -2,12 +2,12 @@
 
 import asyncio
 import signal
-import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from deploy.local.parts import WORKER_READY
+from support import forks
 from support.fleet import Fleet, eventually
 
 READY_SECONDS = 180
@@ -26,7 +26,7 @@ class Pool:
         """Failpoint → workers that it has killed."""
         self.exits: Counter[str] = Counter()
         """How workers ended that no failpoint killed."""
-        self.living: list[subprocess.Popen[bytes]] = []
+        self.living: list[forks.Process] = []
         self.dying: list[str] = []
         """Failpoints at which workers that live will die."""
         self.dead: dict[int, float] = {}
