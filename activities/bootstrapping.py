@@ -20,6 +20,7 @@ from activities.lake.indexcache import cache_at
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.mergebatch import following_anew
 from activities.lake.mirror import Mirror
+from activities.lake.mirrormade import identity
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.merge_gathering import Gathering
@@ -99,7 +100,7 @@ async def _gather(work: MergeWork) -> Gathering:
 
 
 async def _commit(work: MergeWork, gathered: Gathering) -> Committed:
-    properties = mirrors.identity(work.config, work.pending.table.schema())
+    properties = identity(work.config, work.pending.table.schema())
     table = work.mirror.table
     for _ in range(TRIES):
         delta = await asyncio.to_thread(gathered.delta, table, properties)

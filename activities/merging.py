@@ -25,6 +25,7 @@ from activities.lake.compaction import compaction_due
 from activities.lake.live import live_files
 from activities.lake.mergebatch import following_of
 from activities.lake.mirror import Mirror
+from activities.lake.mirrormade import check_made
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.merge_gathering import Gathering
@@ -104,7 +105,7 @@ class _Turn:
             await asyncio.to_thread(mirrors.create, self._context.lake, self._config, changelog)
             mirror = await asyncio.to_thread(self._read)
         left = await asyncio.to_thread(pending, changelog, mirror.watermark, self._config)
-        mirrors.check_keys(self._config, mirror, changelog.schema())
+        check_made(self._config, mirror.table, changelog.schema())
         return self._work(mirror, left)
 
     def _work(self, mirror: Mirror, left: Pending) -> MergeWork:

@@ -20,6 +20,7 @@ from activities.lake.indexrebuild import Rebuilt, rebuild
 from activities.lake.indexsources import delete_entries, row_entries
 from activities.lake.live import LiveFile, live_files
 from activities.lake.mirror import WAY_OUT, Mirror
+from activities.lake.mirrormade import check_made
 from activities.lake.rowdelta import HeadMoved, RowDelta, commit
 from activities.lake.sending import TRIES
 from activities.merge_metrics import rebuild_told
@@ -38,6 +39,7 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
     Raises:
         MirrorForeign: the mirror is not as merges left it, or holds several rows of a key.
         WatermarkLost: its changelog is gone, or another one.
+        BadConfig: config says other keys or sequence numbers than it was made with.
         CommitConflict: other writers won every try.
     """
     config = context.mirror(asked.environment, asked.mirror)
@@ -73,6 +75,7 @@ async def rebuilt_head(
             f"mirror {config.mirror}: its changelog {config.changelog} is gone or another one, and with it the deletes "
             f"that its index has to know; {WAY_OUT}"
         )
+    check_made(config, mirror.table, changelog.schema())
     log.warning("index is made anew", mirror=config.mirror, why=why)
     live = await asyncio.to_thread(live_files, mirror.table)
     deletes = Deletes(changelog, config, watermark, context.lake.files())

@@ -16,6 +16,7 @@ from activities.lake.indexstore import MirrorIndex
 from activities.lake.mirror import Mirror
 from activities.lake.mirrorcheck import Asked, check
 from activities.lake.mirrorcompare import RangeFound
+from activities.lake.mirrormade import check_made
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of
 
@@ -25,6 +26,7 @@ async def verify_mirror(context: MirrorContext, asked: VerifyMirrorInput) -> Ver
 
     Raises:
         BadRequest: there is no such mirror, or the numbers make no sense.
+        BadConfig: config says other keys or sequence numbers than it was made with.
         WatermarkLost: what it has merged cannot be told any more.
         MirrorForeign, ChangeInvalid: it is not as merges left it; a change cannot be understood.
     """
@@ -49,6 +51,7 @@ def _load(context: MirrorContext, config: MirrorConfig) -> tuple[Mirror, Any]:
     changelog = context.lake.load(config.changelog)
     if changelog is None:
         raise WatermarkLost(f"mirror {config.mirror}: its changelog {config.changelog} is not in the catalog any more")
+    check_made(config, mirror.table, changelog.schema())
     return mirror, changelog
 
 

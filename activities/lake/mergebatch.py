@@ -16,7 +16,8 @@ from activities.lake.changecolumns import operations_of, sequences_of, unchanged
 from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
 from activities.lake.keys import check_twins, keys_of
-from activities.lake.mirror import Mirror, merged_columns
+from activities.lake.mirror import Mirror
+from activities.lake.mirrormade import merged_columns
 from activities.lake.schema import shape_of, to_pure
 
 Flags = npt.NDArray[np.bool_]

@@ -3,35 +3,17 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
-from pyiceberg.transforms import (
-    BucketTransform,
-    IdentityTransform,
-    Transform,
-    TruncateTransform,
-    UnknownTransform,
-    VoidTransform,
-    parse_transform,
-)
-from pyiceberg.types import NestedField
 
 from activities.core.faults import BadConfig, MirrorForeign
-from activities.core.mirrors import INDEX, PREFIX, TAG, WATERMARK, IndexPointer, MirrorConfig, Watermark
+from activities.core.mirrors import INDEX, TAG, WATERMARK, IndexPointer, MirrorConfig, Watermark
 from activities.lake.catalog import Lake
+from activities.lake.mirrormade import CHANGELOG, COLUMNS, identity, merged_columns, partition_spec
 from activities.lake.schema import fields_schema, table_properties, to_pure
 from activities.lake.storage import metadata_named
 
-CHANGELOG = PREFIX + "changelog"
-"""Property: identifier of the changelog."""
-KEYS = PREFIX + "keys"
-"""Property: field ids in the changelog of the primary key, as JSON."""
-COLUMNS = PREFIX + "columns"
-"""Property: `Watermark.columns` as they were when the table was made, as JSON."""
 FORMAT = 2
 WAY_OUT = "have it begin again (icefleet mirrors merge --bootstrap), or undo that with an Iceberg client"
 
@@ -67,34 +49,6 @@ class Mirror:
         return self.said_by != self.head
 
 
-def merged_columns(config: MirrorConfig, changelog: Schema) -> list[NestedField]:
-    """The changelog's columns that the mirror has, too.
-
-    Raises:
-        BadConfig: the changelog lacks columns that config names; or there is no key.
-    """
-    names = {column.name for column in changelog.fields}
-    wrong = [
-        f"{where}: the changelog has no column {name!r}"
-        for where, wanted in (
-            ("primary_keys", config.primary_keys),
-            ("sequence_column", (config.sequence_column,)),
-            ("operation_column", (config.operation_column,)),
-            ("partition", tuple(column for column, _ in config.partition)),
-        )
-        for name in wanted
-        if name not in names
-    ]
-    left_out = {config.operation_column, *config.metadata_columns}
-    needed = (*config.primary_keys, config.sequence_column, *(column for column, _ in config.partition))
-    wrong += [f"column {name!r} is needed and cannot be left out" for name in needed if name in left_out]
-    if not config.primary_keys:
-        wrong.append("primary_keys: there must be one at least, since a mirror holds one row for each key")
-    if wrong:
-        raise BadConfig(f"mirror {config.mirror} of {config.changelog}: {'; '.join(wrong)}; mend mirrors.yaml")
-    return [column for column in changelog.fields if column.name not in left_out]
-
-
 def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     """Make the mirror's table, unless there is one of that name already.
 
@@ -106,55 +60,6 @@ def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     schema = fields_schema({column.name: to_pure(column.field_type) for column in columns})
     properties = {**table_properties(), **identity(config, changelog.schema())}
     lake.make(config.mirror, schema, partition_spec(config, schema), properties)
-
-
-def identity(config: MirrorConfig, changelog: Schema) -> dict[str, str]:
-    """The properties that say whose mirror a table is, and by which of the changelog's columns."""
-    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
-    return {
-        # A merge reads old rows by file and row; the sequence number tells how new a file is.
-        f"write.metadata.metrics.column.{config.sequence_column}": "full",
-        CHANGELOG: config.changelog,
-        KEYS: json.dumps([ids[name] for name in config.primary_keys]),
-        COLUMNS: json.dumps(ids, ensure_ascii=False),
-    }
-
-
-def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
-    """How config has the mirror cut.
-
-    Raises:
-        BadConfig: there is no such transform, or not for that type.
-    """
-    fields, wrong = list[PartitionField](), list[str]()
-    for number, (name, text) in enumerate(config.partition, 1000):
-        column = schema.find_field(name)
-        try:
-            transform = parse_transform(text)
-        except ValueError:
-            transform = UnknownTransform(text)
-        if isinstance(transform, UnknownTransform | VoidTransform):
-            wrong.append(f"{name}: merges cannot cut by {text!r}")
-        elif not transform.can_transform(column.field_type):
-            wrong.append(f"{name}: {text} cannot be made of {column.field_type}")
-        else:
-            fields.append(PartitionField(column.field_id, number, transform, _called(name, transform)))
-    if wrong:
-        raise BadConfig(f"mirror {config.mirror}: partition: {'; '.join(wrong)}; mend mirrors.yaml")
-    return PartitionSpec(*fields)
-
-
-def _called(column: str, transform: Transform[Any, Any]) -> str:
-    """What a partition field is called."""
-    match transform:
-        case IdentityTransform():
-            return column
-        case BucketTransform():
-            return f"{column}_bucket"
-        case TruncateTransform():
-            return f"{column}_trunc"
-        case _:
-            return f"{column}_{transform}"
 
 
 @metadata_named()
@@ -231,22 +136,6 @@ def _check_columns(where: str, table: Table, merged: Iterable[str]) -> None:
         raise MirrorForeign(
             f"{where}: somebody made {', '.join(required)} required, and a row may lack any value; make them optional "
             "again with an Iceberg client"
-        )
-
-
-def check_keys(config: MirrorConfig, mirror: Mirror, changelog: Schema) -> None:
-    """See that the mirror was made with the keys that config has now.
-
-    Raises:
-        BadConfig: it was not; or the changelog lacks columns that config names.
-    """
-    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
-    known = mirror.table.properties.get(KEYS, "")
-    if json.dumps([ids[name] for name in config.primary_keys]) != known:
-        raise BadConfig(
-            f"mirror {config.mirror} was made with another key (fields {known} of {config.changelog}) than "
-            f"primary_keys {', '.join(config.primary_keys)} of mirrors.yaml; undo that, or drop the table and have it "
-            "made anew"
         )
 
 

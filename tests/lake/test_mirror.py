@@ -8,6 +8,7 @@ from pyiceberg.types import LongType
 from activities.core.faults import BadConfig, MirrorForeign
 from activities.core.mirrors import INDEX, TAG, IndexPointer
 from activities.lake import mirror
+from activities.lake.mirrormade import check_made, merged_columns
 from support.mirrortables import hand_mirror, rows_of, watermark
 
 POINTER = IndexPointer("index/1.puffin", 10, "ff")
@@ -41,7 +42,7 @@ async def test_a_mirror_has_the_changelogs_columns_without_those_of_the_change(f
             ("name_trunc", "truncate[2]"),
         ]
         assert (found.watermark, found.index, found.head, found.foreign_since) == (None, None, None, False)
-        mirror.check_keys(made.config, found, made.lake.load(made.config.changelog).schema())
+        check_made(made.config, found.table, made.lake.load(made.config.changelog).schema())
 
 
 async def test_all_that_is_wrong_with_a_config_is_said_at_once(orders):
@@ -65,9 +66,7 @@ async def test_all_that_is_wrong_with_a_config_is_said_at_once(orders):
                 orders.lake.load(orders.config.changelog),
             )
     with pytest.raises(BadConfig, match="there must be one at least"):
-        mirror.merged_columns(
-            replace(orders.config, primary_keys=()), orders.lake.load(orders.config.changelog).schema()
-        )
+        merged_columns(replace(orders.config, primary_keys=()), orders.lake.load(orders.config.changelog).schema())
 
 
 async def test_the_head_says_watermark_and_index(orders):
@@ -120,7 +119,7 @@ async def test_tables_of_others_are_no_mirrors(orders):
     assert mirror.read(orders.lake, replace(orders.config, mirror=f"{orders.fleet.network}.none")) is None
     other = replace(orders.config, primary_keys=("name",))
     with pytest.raises(BadConfig, match="made with another key"):
-        mirror.check_keys(other, orders.read(), orders.lake.load(orders.config.changelog).schema())
+        check_made(other, orders.read().table, orders.lake.load(orders.config.changelog).schema())
     snapshots(orders).append(rows_of([9]))
     with pytest.raises(MirrorForeign, match="none of them nor a tag"):
         orders.read()

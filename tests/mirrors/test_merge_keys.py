@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.bootstrapping import bootstrap_mirror
+from activities.contracts.mirrors import MergeInput, MirrorInput, VerifyMirrorInput
+from activities.core.faults import BadConfig
+from activities.merging import merge_mirror
+from activities.mirror_index import rebuild_index
+from activities.verifymirror import verify_mirror
 from support.mirrors import Row, opened, same_by_all_readers
 
 NFC, NFD = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
@@ -108,6 +115,41 @@ async def test_sequence_numbers_are_compared_as_numbers_whatever_they_are_writte
         mirror.check_index()
         [rows] = same_by_all_readers(fleet, [mirror.config.mirror])
         assert len(rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("position", "first", "then", "changed"),
+    [
+        ("string", "1000", "1001", {"sequence_format": "decimal"}),  # 0x1000 is more than 1001
+        ("long", 1_000_000, 1_000_001, {"sequence_column": "revision"}),
+    ],
+)
+async def test_other_sequence_numbers_than_a_mirror_was_made_with_are_refused_until_it_begins_again(
+    fleet, position, first, then, changed
+):
+    fields = {"id": "long", "name": "string", "position": position, "revision": "long"}
+    ours = ("cdc_sequence_number", "cdc_lsn", "cdc_timestamp", "cdc_unchanged")
+    async with opened(fleet, fields, metadata_columns=ours, sequence_column="position") as mirror:
+        asked = MirrorInput(fleet.name, mirror.config.mirror)
+
+        def row(name, position, revision):
+            return Row("insert", {"id": 1, "name": name, "position": position, "revision": revision})
+
+        mirror.append([row("old", first, 1)])
+        await mirror.merge()
+        mirror.configure(**changed)
+        mirror.append([row("new", then, 2)])
+        for work, request in (
+            (merge_mirror, MergeInput(fleet.name, mirror.config.mirror)),
+            (rebuild_index, asked),
+            (verify_mirror, VerifyMirrorInput(fleet.name, mirror.config.mirror)),
+        ):
+            with pytest.raises(BadConfig, match=r"other sequence numbers .*--bootstrap"):
+                await ActivityEnvironment().run(work, mirror.context, request)
+        assert mirror.read("name") == [("old",)]
+        await ActivityEnvironment().run(bootstrap_mirror, mirror.context, asked)
+        assert mirror.read("name") == [("new",)]
+        assert (await mirror.merge()).commits == 0
 
 
 async def test_keys_whose_first_halves_meet_stay_apart_case_16(fleet, monkeypatch):

@@ -1,0 +1,143 @@
+"""What a mirror is made of, by config and changelog; and whether config still says what it was made by."""
+
+import json
+from typing import Any
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import (
+    BucketTransform,
+    IdentityTransform,
+    Transform,
+    TruncateTransform,
+    UnknownTransform,
+    VoidTransform,
+    parse_transform,
+)
+from pyiceberg.types import NestedField, StringType
+
+from activities.core.faults import BadConfig
+from activities.core.mirrors import PREFIX, MirrorConfig
+
+CHANGELOG = PREFIX + "changelog"
+"""Property: identifier of the changelog."""
+KEYS = PREFIX + "keys"
+"""Property: field ids in the changelog of the primary key, as JSON."""
+COLUMNS = PREFIX + "columns"
+"""Property: `Watermark.columns` as they were when the table was made, as JSON."""
+SEQUENCE = PREFIX + "sequence"
+"""Property: field id in the changelog of the sequence number, and how it says a number, as JSON."""
+
+
+def merged_columns(config: MirrorConfig, changelog: Schema) -> list[NestedField]:
+    """The changelog's columns that the mirror has, too.
+
+    Raises:
+        BadConfig: the changelog lacks columns that config names; or there is no key.
+    """
+    names = {column.name for column in changelog.fields}
+    wrong = [
+        f"{where}: the changelog has no column {name!r}"
+        for where, wanted in (
+            ("primary_keys", config.primary_keys),
+            ("sequence_column", (config.sequence_column,)),
+            ("operation_column", (config.operation_column,)),
+            ("partition", tuple(column for column, _ in config.partition)),
+        )
+        for name in wanted
+        if name not in names
+    ]
+    left_out = {config.operation_column, *config.metadata_columns}
+    needed = (*config.primary_keys, config.sequence_column, *(column for column, _ in config.partition))
+    wrong += [f"column {name!r} is needed and cannot be left out" for name in needed if name in left_out]
+    if not config.primary_keys:
+        wrong.append("primary_keys: there must be one at least, since a mirror holds one row for each key")
+    if wrong:
+        raise BadConfig(f"mirror {config.mirror} of {config.changelog}: {'; '.join(wrong)}; mend mirrors.yaml")
+    return [column for column in changelog.fields if column.name not in left_out]
+
+
+def identity(config: MirrorConfig, changelog: Schema) -> dict[str, str]:
+    """The properties that say whose mirror a table is, and by which of the changelog's columns."""
+    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
+    return {
+        # A merge reads old rows by file and row; the sequence number tells how new a file is.
+        f"write.metadata.metrics.column.{config.sequence_column}": "full",
+        CHANGELOG: config.changelog,
+        KEYS: _keys(config, ids),
+        SEQUENCE: _sequence(config, changelog),
+        COLUMNS: json.dumps(ids, ensure_ascii=False),
+    }
+
+
+def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
+    """See that the mirror was made with the keys and sequence numbers that config has now.
+
+    Raises:
+        BadConfig: it was not; or the changelog lacks columns that config names.
+    """
+    where = f"mirror {config.mirror}"
+    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
+    known = mirror.properties.get(KEYS, "")
+    if _keys(config, ids) != known:
+        raise BadConfig(
+            f"{where} was made with another key (fields {known} of {config.changelog}) than "
+            f"primary_keys {', '.join(config.primary_keys)} of mirrors.yaml; undo that, or drop the table and have it "
+            "made anew"
+        )
+    known, now = mirror.properties.get(SEQUENCE, "none"), _sequence(config, changelog)
+    if known != now:
+        raise BadConfig(
+            f"{where} was made with other sequence numbers (field and format {known} of {config.changelog}) than "
+            f"sequence_column {config.sequence_column} and sequence_format {config.sequence_format} of mirrors.yaml "
+            f"say ({now}), and what is newer cannot be told from one to the other; undo that, or have the mirror begin "
+            "again (icefleet mirrors merge --bootstrap)"
+        )
+
+
+def _keys(config: MirrorConfig, ids: dict[str, str]) -> str:
+    return json.dumps([ids[name] for name in config.primary_keys])
+
+
+def _sequence(config: MirrorConfig, changelog: Schema) -> str:
+    column = next(one for one in changelog.fields if one.name == config.sequence_column)
+    text = "decimal" if config.sequence_format == "decimal" else "hex"
+    return json.dumps([str(column.field_id), text if isinstance(column.field_type, StringType) else "number"])
+
+
+def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
+    """How config has the mirror cut.
+
+    Raises:
+        BadConfig: there is no such transform, or not for that type.
+    """
+    fields, wrong = list[PartitionField](), list[str]()
+    for number, (name, text) in enumerate(config.partition, 1000):
+        column = schema.find_field(name)
+        try:
+            transform = parse_transform(text)
+        except ValueError:
+            transform = UnknownTransform(text)
+        if isinstance(transform, UnknownTransform | VoidTransform):
+            wrong.append(f"{name}: merges cannot cut by {text!r}")
+        elif not transform.can_transform(column.field_type):
+            wrong.append(f"{name}: {text} cannot be made of {column.field_type}")
+        else:
+            fields.append(PartitionField(column.field_id, number, transform, _called(name, transform)))
+    if wrong:
+        raise BadConfig(f"mirror {config.mirror}: partition: {'; '.join(wrong)}; mend mirrors.yaml")
+    return PartitionSpec(*fields)
+
+
+def _called(column: str, transform: Transform[Any, Any]) -> str:
+    """What a partition field is called."""
+    match transform:
+        case IdentityTransform():
+            return column
+        case BucketTransform():
+            return f"{column}_bucket"
+        case TruncateTransform():
+            return f"{column}_trunc"
+        case _:
+            return f"{column}_{transform}"
