@@ -6,7 +6,7 @@ from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 
 from activities import gauges
-from activities.gauges import Lately, Waiting
+from activities.gauges import Lately, LongestWaiting, Waiting
 
 ABOUT = {"table": "blocks"}
 
@@ -54,3 +54,14 @@ def test_what_was_not_said_again_for_long_is_another_workers_to_say(clock):
     assert told(lately) == []
     lately.set(6, ABOUT)
     assert told(lately) == [(6, ABOUT)]
+
+
+def test_of_hundreds_that_wait_the_one_of_each_network_is_told_that_has_been_waiting_for_longest(clock):
+    waiting = LongestWaiting("lag", "")
+    for number in range(300):
+        waiting.set(0 if number == 7 else 400 + number, {"network": "a", "table": str(number)})
+        waiting.set(0, {"network": "b", "table": str(number)})
+    assert told(waiting) == [(600, {"network": "a", "table": "0"}), (0, {"network": "b", "table": "0"})]
+    clock[0] += 10
+    waiting.set(0, {"network": "a", "table": "0"})
+    assert told(waiting)[0] == (609, {"network": "a", "table": "1"})
