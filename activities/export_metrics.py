@@ -19,7 +19,7 @@ from temporalio import activity
 from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan
 from activities.core.faults import Fault, SourceMoved
 from activities.core.freshness import Freshness
-from activities.gauges import Waiting
+from activities.gauges import LongestWaiting
 
 _meter = metrics.get_meter("icefleet")
 _PLANNED = _meter.create_counter("icefleet.partitions.planned", description="Partitions that plans asked to export")
@@ -38,7 +38,7 @@ _STEP = _meter.create_histogram("icefleet.step.duration", unit="s", description=
 _ANNOUNCED_AFTER = _meter.create_histogram(
     "icefleet.announcement.delay", unit="s", description="Time from a snapshot's commit to its event"
 )
-_UNANNOUNCED = Waiting(
+_UNANNOUNCED = LongestWaiting(
     "icefleet.announcement.lag", "How long a snapshot has been waiting for its event, while that cannot be published"
 )
 

@@ -72,3 +72,15 @@ class Waiting(Lately):
     def told(self, value: float, now: float) -> float:
         """The age of what waits."""
         return max(0.0, now - value) if value else 0.0
+
+
+class LongestWaiting(Waiting):
+    """The same, told only of what has been waiting for longest in each `network`: one series instead of hundreds."""
+
+    def _observe(self, options: CallbackOptions) -> Iterable[Observation]:
+        longest: dict[str, Observation] = {}
+        for one in super()._observe(options):
+            network = str((one.attributes or {}).get("network", ""))
+            if network not in longest or one.value > longest[network].value:
+                longest[network] = one
+        return longest.values()

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,12 @@ TEMPORAL_HISTOGRAMS = (
     *("workflow_endtoend_latency", "workflow_task_execution_latency", "workflow_task_replay_latency"),
     *("workflow_task_schedule_to_start_latency", "request_latency", "long_request_latency"),
 )
+TOGETHER: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("merger.cycle.completed", "merger.rows.*", "merger.index.hits", "merger.index.misses"), ()),
+    "merger.index.rebuilds": (),
+    "icefleet.commit.conflicts": ("network",),
+}
+"""Counters of what is looked at for all tables together → the labels that they keep. Logs name the table."""
 SCRAPE_SECONDS = 5.0
 FLUSH_SECONDS = 3.0
 """For what was not sent yet, when the process leaves."""
@@ -183,13 +189,14 @@ def _readers(registry: "CollectorRegistry | None", asked: Asked) -> list["Metric
 
 
 def _views() -> list["View"]:
-    """Histograms have few buckets, and no table: times of single tables are in traces."""
+    """What would be thousands of series: labels that are left out, and buckets that are few."""
     from opentelemetry.sdk.metrics import Histogram  # noqa: PLC0415
     from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View  # noqa: PLC0415
 
     few = ExplicitBucketHistogramAggregation(SECONDS)
-    labels = {"step", "outcome", "phase"}
-    return [View(instrument_type=Histogram, instrument_name="*", attribute_keys=labels, aggregation=few)]
+    labels = {"step", "outcome", "phase"}  # times of single tables are in traces
+    times = View(instrument_type=Histogram, instrument_name="*", attribute_keys=labels, aggregation=few)
+    return [times, *(View(instrument_name=name, attribute_keys=set(keys)) for name, keys in TOGETHER.items())]
 
 
 def _temporal(asked: Asked, *, scraped: bool) -> tuple["OpenTelemetryConfig | PrometheusConfig", str]:

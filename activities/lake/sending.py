@@ -1,5 +1,6 @@
 """Sending updates to the catalog by hand, and judging what came of it."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from pyiceberg.table.update import (
 from activities.core.faults import CommitConflict, Fault
 from activities.lake.catalog import REFUSALS, Lake, says_no
 
+log = logging.getLogger("icefleet.commits")
 TRIES = 20
 """Races against other writers that one call may lose."""
 WAIT_SECONDS = 0.05
@@ -63,6 +65,8 @@ def refused_told(table: Table, times: int = 1) -> None:
     """Report that commits to a table were refused because another writer was faster."""
     *network, name = table.name()
     _CONFLICTS.add(times, {"network": ".".join(network), "table": name})
+    if times:
+        log.info("a commit to %s was refused, since another writer was faster", ".".join(table.name()))
 
 
 def send(

@@ -48,10 +48,8 @@ def main(tables: int, networks: int) -> None:
     names = [f"canonical_beacon_table_with_a_long_name_{number}" for number in range(tables)]
     for name, network in product(names, [f"network{number}" for number in range(networks)]):
         drive_export(network, name)
-    for name in names:
-        drive_commits("changelogs", name)
-        drive_commits("mirrors", name)
-        drive_mirror(f"mirrors.{name}")
+        drive_commits(f"changelogs_{network}", name)
+        drive_mirror(f"mirrors_{network}", name)
     drive_cdc("shop")
     drive_upkeep()
     assert told.runtime is not None
@@ -62,16 +60,20 @@ def main(tables: int, networks: int) -> None:
 
 def drive_commits(network: str, table: str) -> None:
     """What is told of any table that is committed to and announced."""
-    from activities import export_metrics, findings  # noqa: PLC0415
-    from activities.contracts.findings import MERGE, SHRUNK  # noqa: PLC0415
+    from activities import export_metrics  # noqa: PLC0415
     from activities.lake import sending  # noqa: PLC0415
 
     loaded = SimpleNamespace(name=lambda: (network, table), metadata=SimpleNamespace(last_updated_ms=1))
     with export_metrics.announcing(loaded):
         export_metrics.announced_told(1)
     sending.refused_told(loaded)
-    about = {"environment": ENVIRONMENT, "network": network, "table": table}
-    findings.standing_told({**about, "kind": MERGE if network == "mirrors" else SHRUNK}, 1)
+
+
+def drive_finding(network: str, table: str, kind: str) -> None:
+    """What is told of a table with one kind of findings."""
+    from activities import findings  # noqa: PLC0415
+
+    findings.standing_told({"environment": ENVIRONMENT, "network": network, "table": table, "kind": kind}, 1)
 
 
 def drive_upkeep() -> None:
@@ -87,6 +89,7 @@ def drive_export(network: str, table: str) -> None:
     """Everything that exports of one table tell."""
     from activities import export_metrics  # noqa: PLC0415
     from activities.contracts.export import CommitInput, CommitReport, ExportLimits, Plan  # noqa: PLC0415
+    from activities.contracts.findings import SHRUNK  # noqa: PLC0415
     from activities.core.freshness import Freshness  # noqa: PLC0415
 
     fresh = Freshness("daily", 10, 1e9, 1.1e9)
@@ -96,13 +99,18 @@ def drive_export(network: str, table: str) -> None:
         with export_metrics.step(step):
             pass
     drive_commits(network, table)
+    drive_finding(network, table, SHRUNK)
 
 
-def drive_mirror(mirror: str) -> None:
+def drive_mirror(namespace: str, table: str) -> None:
     """Everything that merges of one mirror tell."""
     from activities import merge_metrics  # noqa: PLC0415
+    from activities.contracts.findings import MERGE  # noqa: PLC0415
     from activities.contracts.mirrors import MergeReport  # noqa: PLC0415
 
+    mirror = f"{namespace}.{table}"
+    drive_commits(namespace, table)
+    drive_finding(namespace, table, MERGE)
     with merge_metrics.turn_told(mirror) as reports:
         reports.append(MergeReport(commits=1))
     with suppress(ZeroDivisionError), merge_metrics.turn_told(mirror):

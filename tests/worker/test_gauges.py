@@ -8,7 +8,7 @@ from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 
 from activities import export_metrics, gauges
-from activities.gauges import Lately, Waiting
+from activities.gauges import Lately, LongestWaiting, Waiting
 
 ABOUT = {"table": "blocks"}
 
@@ -99,3 +99,14 @@ def test_an_event_waits_since_its_snapshot_and_none_waits_longer_than_anybody_kn
     with export_metrics.announcing(table):
         pass
     assert told(lag) == [(0, about)]
+
+
+def test_of_hundreds_that_wait_the_one_of_each_network_is_told_that_has_been_waiting_for_longest(clock):
+    waiting = LongestWaiting("lag", "")
+    for number in range(300):
+        waiting.set(0 if number == 7 else 400 + number, {"network": "a", "table": str(number)})
+        waiting.set(0, {"network": "b", "table": str(number)})
+    assert told(waiting) == [(600, {"network": "a", "table": "0"}), (0, {"network": "b", "table": "0"})]
+    clock[0] += 10
+    waiting.set(0, {"network": "a", "table": "0"})
+    assert told(waiting)[0] == (609, {"network": "a", "table": "1"})

@@ -90,7 +90,11 @@ def test_all_tables_and_networks_together_are_at_most_ten_thousand_series(told):
     pairs = TABLES * NETWORKS
     assert told["icefleet_table_freshness_seconds"].series == pairs
     assert told["icefleet_partitions"].series == 4 * pairs
-    assert told["merger_cycle_completed_total"].series == TABLES
+    assert told["icefleet_findings"].series == 2 * pairs
+    assert told["merger_table_failure_total"].series == told["merger_watermark_lag_seconds"].series == pairs
+    # Of exports, changelogs and mirrors.
+    assert told["icefleet_commit_conflicts_total"].series == 3 * NETWORKS
+    assert told["icefleet_announcement_lag_seconds"].series == 3 * NETWORKS
     assert told["temporal_activity_execution_failed_total"].series == len(
         list(defined("activities", r"@activity\.defn"))
     )
