@@ -90,10 +90,11 @@ async def _check(
 
 def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int, gap: str) -> VerifyMirrorReport:
     equal = not found.differing and found.mirror == found.expected
+    status = "different" if not equal else "index" if found.index else "equal"
     at = mirror.watermark
     return VerifyMirrorReport(
-        status="equal" if equal else "different",
-        message=_message(found, gap, equal=equal),
+        status=status,
+        message=_message(mirror.identifier, status, found, gap),
         rows=found.mirror.rows,
         expected=found.expected.rows,
         checksum=str(found.mirror),
@@ -105,14 +106,20 @@ def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int, gap: 
     )
 
 
-def _message(found: RangeFound, gap: str, *, equal: bool) -> str:
+def _message(mirror: str, status: str, found: RangeFound, gap: str) -> str:
     refused = (
         f"; {found.refused} further keys have only changes from before the horizon, which may have been refused"
         if found.refused
         else ""
     )
-    if equal:
+    if status == "equal":
         return f"all {found.mirror.rows} rows are what the changelog says{refused}"
+    if status == "index":
+        return (
+            f"all {found.mirror.rows} rows are what the changelog says{refused}; but the index is not that of the "
+            "rows, so that later merges may leave rows that they should replace: have it made anew (icefleet mirrors "
+            f"rebuild-index {mirror}), and report what it showed"
+        )
     rows = f"the mirror has {found.mirror.rows} rows of {found.expected.rows}"
     differs = f"{found.differing} keys differ: {rows}{refused}"
     if gap:

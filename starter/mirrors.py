@@ -163,7 +163,8 @@ def verify(
 ) -> None:
     """Hold a mirror against the fold of its changelog, by counts and checksums; it leaves with 1 if they differ.
 
-    Rows whose changes are no longer in the changelog differ, too, and are lost if such a mirror begins again.
+    It does so, too, if the index is not that of the rows. Rows whose changes are no longer in the changelog differ as
+    well, and are lost if such a mirror begins again.
 
     \b
     icefleet mirrors verify shop.orders

@@ -1,14 +1,17 @@
 """Verifying a mirror: it is equal to the fold of its changelog, or the report says which keys are not."""
 
 import asyncio
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from pyiceberg.types import LongType
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts.mirrors import VerifyMirrorInput
+from activities import mirror_index
+from activities.contracts.mirrors import MirrorInput, VerifyMirrorInput
 from activities.core.faults import BadRequest, WatermarkLost
+from activities.mirror_index import rebuild_index
 from activities.verifymirror import verify_mirror
 from support.lakereaders import ALWAYS_TRUE
 from support.mirrors import gone, opened, put, truncated, update
@@ -62,6 +65,26 @@ async def test_what_others_did_to_the_rows_of_a_mirror_is_found(orders):
     assert report.checksum != report.expected_checksum
     assert report.message.startswith("2 keys differ: the mirror has 19 rows of 19; have the mirror begin again")
     assert report.index.startswith("unusable: others wrote to the mirror")
+
+
+async def test_an_index_that_names_other_rows_than_there_are_is_no_equality(orders, monkeypatch):
+    await orders.write(*(put(key, name=f"n{key}") for key in range(20)))
+    await orders.merge()
+    whole, asked = mirror_index.row_entries, MirrorInput(orders.fleet.name, orders.config.mirror)
+
+    def turned(*given):
+        for entries in whole(*given):
+            yield replace(entries, row=entries.row[::-1].copy())
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr(mirror_index, "row_entries", turned)
+        await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+    report = await verified(orders)
+    assert (report.status, report.rows, report.expected) == ("index", 20, 20)
+    assert report.index.startswith("id=0: the index has no entry for row 0 of file 1")
+    assert f"rebuild-index {orders.config.mirror}" in report.message
+    await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+    assert ((await verified(orders)).status, (await verified(orders)).index) == ("equal", "whole")
 
 
 async def test_rows_whose_changes_have_left_the_changelog_are_not_to_be_thrown_away(orders):
