@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from dataclasses import replace
 from typing import Any
 
-from activities import failpoints
+from activities import failpoints, sweeping
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
@@ -43,7 +45,7 @@ async def bootstrap_mirror(context: MirrorContext, asked: MirrorInput) -> MergeR
         MirrorForeign: the table of that name is no mirror of ours.
         SchemaConflict: its columns cannot become those of the changelog.
         ChangeInvalid: a change cannot be understood.
-        CommitConflict: other writers won every try.
+        CommitConflict: other writers won every try, or one so long ago that a sweep may have deleted what was stored.
     """
     config = context.mirror(asked.environment, asked.mirror)
     async with heartbeats({"mirror": config.mirror, "doing": "bootstrap"}):
@@ -118,13 +120,31 @@ async def _commit(work: MergeWork, gathered: Gathering) -> Committed:
 
 
 def _same(work: MergeWork, now: Mirror | None) -> Any:
-    """The table as it is now, to which the same files can be added."""
+    """The table as it is now, to which the same files can be added.
+
+    They were stored for an older head, so a sweep takes them for orphans, and may delete them once the first snapshot
+    after that head is older than the grace period.
+    """
     before = work.mirror.table.metadata
     if now is not None:
         after = now.table.metadata
         known = (before.table_uuid, before.current_schema_id, before.last_column_id, before.default_spec_id)
         if known == (after.table_uuid, after.current_schema_id, after.last_column_id, after.default_spec_id):
-            return now.table
+            if time.time() < _safe_until(work, now):
+                return now.table
+            raise CommitConflict(
+                f"mirror {work.config.mirror}: somebody else committed to it while it began again, longer ago than "
+                "what no snapshot names is kept (`expiry.grace`), so what was stored may be gone; it begins again once "
+                "more"
+            )
     raise CommitConflict(
         f"mirror {work.config.mirror}: somebody changed its schema meanwhile; it begins again once more"
     )
+
+
+def _safe_until(work: MergeWork, now: Mirror) -> float:
+    """Until when no sweep deletes what was stored for the head that was read; seconds since the epoch."""
+    read = work.mirror.head
+    if now.head == read:
+        return math.inf
+    return now.moved_ms(read) / 1000 + work.config.expiry.grace_seconds - sweeping.SKEW_SECONDS

@@ -154,6 +154,8 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
 
     What a merge has stored and not committed yet is no orphan. It was stored after the head was committed for which it
     was prepared, and a commit lands on that head or not at all. So what is older than the head will never be named.
+    But for what a mirror that begins again has stored: it may land on a newer head for as long as no list that was made
+    since the first of those can be old enough (`bootstrapping`).
     """
     lake, name = context.lake, config.mirror
 

@@ -11,6 +11,7 @@ from activities.core.faults import BadRequest, WatermarkLost
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
+from activities.lake.changestate import history_gap
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.mirror import Mirror
@@ -40,7 +41,8 @@ async def verify_mirror(context: MirrorContext, asked: VerifyMirrorInput) -> Ver
         mirror, changelog = await asyncio.to_thread(_load, context, config)
         index, unusable = await _index(context, mirror)
         found = await _check(context, config, mirror, changelog, index, asked)
-    return _report(mirror, found, unusable, asked.samples or asked.ranges)
+        gap = await asyncio.to_thread(history_gap, changelog) if found.unspoken else ""
+    return _report(mirror, found, unusable, asked.samples or asked.ranges, gap)
 
 
 def _load(context: MirrorContext, config: MirrorConfig) -> tuple[Mirror, Any]:
@@ -86,12 +88,13 @@ async def _check(
             raise
 
 
-def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int) -> VerifyMirrorReport:
+def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int, gap: str) -> VerifyMirrorReport:
     equal = not found.differing and found.mirror == found.expected
+    status = "different" if not equal else "index" if found.index else "equal"
     at = mirror.watermark
     return VerifyMirrorReport(
-        status="equal" if equal else "different",
-        message=_message(found, equal=equal),
+        status=status,
+        message=_message(mirror.identifier, status, found, gap),
         rows=found.mirror.rows,
         expected=found.expected.rows,
         checksum=str(found.mirror),
@@ -103,15 +106,26 @@ def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int) -> Ve
     )
 
 
-def _message(found: RangeFound, *, equal: bool) -> str:
+def _message(mirror: str, status: str, found: RangeFound, gap: str) -> str:
     refused = (
         f"; {found.refused} further keys have only changes from before the horizon, which may have been refused"
         if found.refused
         else ""
     )
-    if equal:
+    if status == "equal":
         return f"all {found.mirror.rows} rows are what the changelog says{refused}"
-    return (
-        f"{found.differing} keys differ: the mirror has {found.mirror.rows} rows of {found.expected.rows}{refused}; "
-        "have the mirror begin again (icefleet mirrors merge --bootstrap), and report what it showed"
-    )
+    if status == "index":
+        return (
+            f"all {found.mirror.rows} rows are what the changelog says{refused}; but the index is not that of the "
+            "rows, so that later merges may leave rows that they should replace: have it made anew (icefleet mirrors "
+            f"rebuild-index {mirror}), and report what it showed"
+        )
+    rows = f"the mirror has {found.mirror.rows} rows of {found.expected.rows}"
+    differs = f"{found.differing} keys differ: {rows}{refused}"
+    if gap:
+        return (
+            f"{differs}; {found.unspoken} of its rows no change brought that the changelog has, and {gap}: to begin "
+            "again (icefleet mirrors merge --bootstrap) would take those rows away; leave the mirror as it is, or "
+            "bring their changes back into the changelog first"
+        )
+    return f"{differs}; have the mirror begin again (icefleet mirrors merge --bootstrap), and report what it showed"

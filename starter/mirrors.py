@@ -69,7 +69,11 @@ def merge(
     environment: EnvironmentOption = "local",
     once: Annotated[bool, typer.Option("--once", help="Wait until what is there now is merged.")] = False,
     bootstrap: Annotated[
-        bool, typer.Option("--bootstrap", help="Begin again from the changelog as it is now, and wait for it.")
+        bool,
+        typer.Option(
+            "--bootstrap",
+            help="Begin again from the changelog as it is now, and wait for it; rows whose changes it has no more go.",
+        ),
     ] = False,
     every: AllOption = False,
     json: JsonOption = False,
@@ -158,6 +162,9 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Hold a mirror against the fold of its changelog, by counts and checksums; it leaves with 1 if they differ.
+
+    It does so, too, if the index is not that of the rows. Rows whose changes are no longer in the changelog differ as
+    well, and are lost if such a mirror begins again.
 
     \b
     icefleet mirrors verify shop.orders

@@ -121,11 +121,11 @@ def _name_problems(table: str, key: str, namespace: str, node: Node) -> Iterator
 
 
 def _column_problems(mirror: Mirror, node: Node) -> Iterator[Problem]:
-    said = {mirror.operation_column: "operation_column", mirror.sequence_column: "sequence_column"}
+    said = {getattr(mirror, name): name for name in ("unchanged_column", "operation_column", "sequence_column")}
     if mirror.operation_column == mirror.sequence_column:
         place = node.get("sequence_column") or node.get("operation_column") or node
         yield place.problem(f"{mirror.sequence_column!r} is the `operation_column` as well; they are two columns")
-    missing = {mirror.operation_column, *mirror.metadata_columns}
+    missing = {mirror.operation_column, mirror.unchanged_column, *mirror.metadata_columns}
     seen: set[str] = set()
     for index, column in enumerate(mirror.primary_keys):
         place = node.get("primary_keys", index) or node.get("primary_keys") or node

@@ -198,7 +198,7 @@ class VerifyMirrorReport:
     """What the comparison found."""
 
     status: str
-    """`equal` or `different`."""
+    """`equal`, `different`, or `index`: the rows are equal, and the index is not that of the rows."""
     message: str
     rows: int
     """Of the mirror, in the ranges that were compared."""

@@ -67,7 +67,8 @@ class MirrorConfig:
     """How text says a number; `auto`: hex for text. Integers and decimals of scale 0 are what they are."""
     operation_column: str = "cdc_operation"
     unchanged_column: str = "cdc_unchanged"
-    """list<string> of columns whose values an update does not carry; ignored when the changelog has none."""
+    """list<string> of columns whose values an update does not carry, which the mirror lacks, too; ignored when the
+    changelog has none."""
     metadata_columns: tuple[str, ...] = ("cdc_lsn", "cdc_timestamp", "cdc_unchanged")
     """Columns of the changelog that say something of the change and not of the row: the mirror lacks them, as it
     lacks the operation."""

@@ -19,7 +19,10 @@ from activities.lake.changes import ChangelogFile, ChangelogSnapshot, Pending
 from activities.lake.storage import metadata_named
 
 _NEVER = 2**63
-WAY_OUT = "have the mirror begin again (icefleet mirrors merge --bootstrap)"
+WAY_OUT = (
+    "have the mirror begin again (icefleet mirrors merge --bootstrap), which leaves it only those rows whose changes "
+    "the changelog still has"
+)
 
 
 def tag_name(config: MirrorConfig) -> str:

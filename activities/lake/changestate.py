@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 from activities.core.cutting import Mark
 from activities.core.faults import WatermarkLost
@@ -60,6 +60,21 @@ def merged(changelog: Table, watermark: Watermark, config: MirrorConfig) -> Merg
         return Merged(tuple(whole))
     begun = files.live(retained(watermark.partial_snapshot), watermark.sequence_number)
     return Merged(tuple(whole), tuple(begun), Mark(int(watermark.partial, 16), watermark.partial_ties))
+
+
+@metadata_named()
+def history_gap(changelog: Table) -> str:
+    """Why a changelog may lack changes that it had; empty: its history shows that it lacks none."""
+    at = changelog.metadata.current_snapshot_id
+    while at is not None:
+        snapshot = changelog.snapshot_by_id(at)
+        if snapshot is None:
+            return "snapshots of it have expired, so that nobody can tell whether it lost changes"
+        operation = snapshot.summary.operation if snapshot.summary else None
+        if operation not in {Operation.APPEND, Operation.REPLACE}:
+            return f"snapshot {at} took rows away from it"
+        at = snapshot.parent_snapshot_id
+    return ""
 
 
 def changes_of(found: Merged, wanted: Projection, config: MirrorConfig, files: Files) -> Iterator[pa.Table]:

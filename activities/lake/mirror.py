@@ -48,6 +48,11 @@ class Mirror:
         """Whether others committed after our last merge: the index does not know what they did."""
         return self.said_by != self.head
 
+    def moved_ms(self, head: int | None) -> int:
+        """When the first snapshot after an earlier head was committed, milliseconds since 1970; 0: nobody knows."""
+        later = ancestors_of(self.table.current_snapshot(), self.table.metadata)
+        return next((one.timestamp_ms for one in later if one.parent_snapshot_id == head), 0)
+
 
 def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     """Make the mirror's table, unless there is one of that name already.

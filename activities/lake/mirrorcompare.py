@@ -55,6 +55,8 @@ class RangeFound:
     """Keys whose row may have been refused, and is not expected."""
     examples: tuple[str, ...] = ()
     """At most EXAMPLES differing keys, each with what is wrong about it."""
+    unspoken: int = 0
+    """Of those that differ, keys with a row that is newer than every change of them, or of which there is no change."""
     index: tuple[str, ...] = ()
     """The same of the index."""
 
@@ -65,6 +67,7 @@ class RangeFound:
             self.differing + other.differing,
             self.refused + other.refused,
             (*self.examples, *other.examples)[:EXAMPLES],
+            self.unspoken + other.unspoken,
             (*self.index, *other.index)[:EXAMPLES],
         )
 
@@ -114,6 +117,7 @@ class _Range:
             wrong,
             len(refused),
             tuple(self._told(again, missing, extra, there[differing], at)),
+            self._unspoken() if wrong else 0,
         )
         return result if entries is None else replace(result, index=tuple(self._misplaced(entries)))
 
@@ -159,6 +163,16 @@ class _Range:
     def _is_forgotten(self, finals: Places) -> npt.NDArray[np.bool_]:
         texts = [_text(self._folded.sequences, place) for place in finals]
         return np.array([text <= self._terms.horizon for text in texts], np.bool_)
+
+    def _unspoken(self) -> int:
+        """Rows that no change has brought which is still there."""
+        known, held, folded = _places(self._folded.keys, self._keys_held), self._sequences, self._folded.sequences
+        floor = divmod(int(self._terms.truncated or "0", 16), 2**64)
+        # The last of each is for keys without a change, whose place is -1.
+        high = np.append(folded.high, np.uint64(floor[0]))[known]
+        low = np.append(folded.low, np.uint64(floor[1]))[known]
+        newer = (held.high > high) | ((held.high == high) & (held.low > low))
+        return int((newer if self._terms.truncated else newer | (known == _NOWHERE)).sum())
 
     def _sum(self, table: pa.Table) -> Checksum:
         return checksum(table.to_batches(), self._terms.types)

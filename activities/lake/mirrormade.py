@@ -48,7 +48,7 @@ def merged_columns(config: MirrorConfig, changelog: Schema) -> list[NestedField]
         for name in wanted
         if name not in names
     ]
-    left_out = {config.operation_column, *config.metadata_columns}
+    left_out = {config.operation_column, config.unchanged_column, *config.metadata_columns}
     needed = (*config.primary_keys, config.sequence_column, *(column for column, _ in config.partition))
     wrong += [f"column {name!r} is needed and cannot be left out" for name in needed if name in left_out]
     if not config.primary_keys:

@@ -4,10 +4,11 @@ import pytest
 from pyiceberg.types import StringType
 from temporalio.testing import ActivityEnvironment
 
-from activities import bootstrapping, failpoints
+from activities import bootstrapping, failpoints, sweeping
 from activities.bootstrapping import bootstrap_mirror
 from activities.contracts.mirrors import MirrorInput
-from activities.core.faults import MirrorForeign, WatermarkLost
+from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.mirrors import ExpiryRules
 from support.following import Follower
 from support.lakereaders import ALWAYS_TRUE
 from support.mirrors import Row, compact, gone, opened, put, truncated, update
@@ -106,6 +107,31 @@ async def test_whatever_others_committed_while_a_mirror_begins_again_is_replaced
     failpoints.arm("merge-before-commit", merge)
     await bootstrap(orders)
     assert len(orders.snapshots()) == 4
+    orders.check()
+    orders.check_index()
+
+
+async def test_what_was_stored_for_a_head_that_moved_long_ago_is_not_committed_since_a_sweep_deletes_it(
+    orders, monkeypatch
+):
+    monkeypatch.setattr(sweeping, "SKEW_SECONDS", 0)
+    orders.configure(expiry=ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0))
+    await orders.write(put(30, name="x"))
+    swept = []
+
+    async def merge_and_sweep():
+        failpoints.disarm()
+        await orders.merge()
+        with monkeypatch.context() as later:
+            later.setattr(sweeping, "SKEW_SECONDS", -2)  # the store counts in whole seconds
+            swept.extend([await orders.tidy(), await orders.tidy()])
+
+    failpoints.arm("merge-before-commit", merge_and_sweep)
+    with pytest.raises(CommitConflict, match="begins again once more"):
+        await bootstrap(orders)
+    assert swept[1].deleted
+    orders.check()
+    await bootstrap(orders)
     orders.check()
     orders.check_index()
 

@@ -196,6 +196,15 @@ async def test_unchanged_values_are_kept_also_when_they_are_chained_in_one_batch
     assert orders.read("id", "name") == [(2, "short"), (3, "new"), (8, long)]
 
 
+async def test_the_column_of_unchanged_values_is_no_column_of_the_mirror_wherever_config_names_it(fleet):
+    async with opened(fleet, metadata_columns=("cdc_lsn", "cdc_timestamp")) as mirror:
+        await mirror.write(put(1, name="a"), put(2, name="b"))
+        await mirror.write(put(1, unchanged=["name"]))
+        await mirror.merge()
+        assert [field.name for field in mirror.table().schema().fields] == ["cdc_sequence_number", "id", "name"]
+        mirror.check()
+
+
 async def test_an_update_that_lacks_a_value_which_nothing_older_has_is_refused_with_the_way_out(orders):
     await orders.write(put(1, unchanged=["name"]))
     with pytest.raises(ChangeInvalid, match="name"):

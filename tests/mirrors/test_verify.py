@@ -1,15 +1,19 @@
 """Verifying a mirror: it is equal to the fold of its changelog, or the report says which keys are not."""
 
 import asyncio
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from pyiceberg.types import LongType
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts.mirrors import VerifyMirrorInput
+from activities import mirror_index
+from activities.contracts.mirrors import MirrorInput, VerifyMirrorInput
 from activities.core.faults import BadRequest, WatermarkLost
+from activities.mirror_index import rebuild_index
 from activities.verifymirror import verify_mirror
+from support.lakereaders import ALWAYS_TRUE
 from support.mirrors import gone, opened, put, truncated, update
 
 
@@ -59,8 +63,48 @@ async def test_what_others_did_to_the_rows_of_a_mirror_is_found(orders):
         f"id=5: the mirror lacks it; {lost} brought it",
     ]
     assert report.checksum != report.expected_checksum
-    assert report.message.startswith("2 keys differ: the mirror has 19 rows of 19")
+    assert report.message.startswith("2 keys differ: the mirror has 19 rows of 19; have the mirror begin again")
     assert report.index.startswith("unusable: others wrote to the mirror")
+
+
+async def test_an_index_that_names_other_rows_than_there_are_is_no_equality(orders, monkeypatch):
+    await orders.write(*(put(key, name=f"n{key}") for key in range(20)))
+    await orders.merge()
+    whole, asked = mirror_index.row_entries, MirrorInput(orders.fleet.name, orders.config.mirror)
+
+    def turned(*given):
+        for entries in whole(*given):
+            yield replace(entries, row=entries.row[::-1].copy())
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr(mirror_index, "row_entries", turned)
+        await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+    report = await verified(orders)
+    assert (report.status, report.rows, report.expected) == ("index", 20, 20)
+    assert report.index.startswith("id=0: the index has no entry for row 0 of file 1")
+    assert f"rebuild-index {orders.config.mirror}" in report.message
+    await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+    assert ((await verified(orders)).status, (await verified(orders)).index) == ("equal", "whole")
+
+
+async def test_rows_whose_changes_have_left_the_changelog_are_not_to_be_thrown_away(orders):
+    """Retention of a changelog of others."""
+    await orders.write(put(1, name="a"), put(2, name="b"), put(3, name="c"))
+    await orders.merge()
+    orders.changelog().delete(ALWAYS_TRUE)
+    deleted = orders.changelog().current_snapshot().snapshot_id
+    await orders.write(put(3, 7, name="old"), put(4, name="d"))
+    await orders.merge()
+    report = await verified(orders)
+    assert (report.status, report.rows, report.expected) == ("different", 4, 2)
+    assert f"3 of its rows no change brought that the changelog has, and snapshot {deleted} took rows" in report.message
+    assert "--bootstrap) would take those rows away" in report.message
+    table = orders.changelog()
+    table.maintenance.expire_snapshots().by_id(deleted).commit()
+    assert (
+        "3 of its rows no change brought that the changelog has, and snapshots of it"
+        in (await verified(orders)).message
+    )
 
 
 async def test_a_mirror_that_is_in_the_midst_of_a_large_snapshot_is_compared_up_to_there(fleet, monkeypatch):
