@@ -21,6 +21,16 @@ BEGIN: LiteralString = """
     UPDATE {schema}.pipeline SET slot = %(slot)s, publication_id = %(publication_id)s, captured_lsn = NULL,
         ended = NULL, lineage = NULL, captured_at = clock_timestamp()
 """
+# Those of another timeline may have later positions than the copy.
+FORGET: LiteralString = """
+    DELETE FROM {schema}.events
+    WHERE (source_schema, source_table) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
+"""
+DROP_LETTERS: LiteralString = """
+    UPDATE {schema}.dead_letters SET state = 'dropped', reason = %(cause)s, resolved_at = clock_timestamp()
+    WHERE state = 'waiting'
+        AND (source_schema, source_table) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
+"""
 COPY: LiteralString = """
     UPDATE {schema}.tables SET state = 'copying', copying_lsn = '0/0', cause = ''
     WHERE captured IS NOT NULL
@@ -36,10 +46,14 @@ CAUSE = (
 
 
 async def begin_slot(sink: Sink, slot: str, publication_id: int, tables: Sequence[Name]) -> None:
-    """Say that a slot is about to be made, and that `tables` have to be copied before they go on."""
-    await sink.change(
-        (WAIT, {**_named(tables), "cause": CAUSE}), (BEGIN, {"slot": slot, "publication_id": publication_id})
-    )
+    """Say that a slot is about to be made, and that `tables` have to be copied before they go on.
+
+    What waits of them in the buffer is let go, dead letters too: their copies replace it.
+    """
+    about = {**_named(tables), "cause": CAUSE}
+    # Only once the position has moved can no capture bring any more from the slot before.
+    begin = (BEGIN, {"slot": slot, "publication_id": publication_id})
+    await sink.change((WAIT, about), begin, (FORGET, about), (DROP_LETTERS, about))
 
 
 async def slot_begun(sink: Sink, lsn: int, tables: Sequence[Name]) -> None:
