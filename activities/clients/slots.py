@@ -170,6 +170,16 @@ class Slots:
             )
             return {int(row[0]) for row in await asked.fetchall()}
 
+    async def name_of(self, relid: int) -> tuple[str, str] | None:
+        """Schema and name that a table has now; None when it was dropped."""
+        with faults_of(self.name):
+            asked = await self.connection.execute(
+                "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE c.oid::bigint = %s",
+                (relid,),
+            )
+            return await asked.fetchone()
+
 
 def leaves_out(table: str, publication: str) -> PostgresRefused:
     """What to say of a table of which a publication leaves out rows or columns."""
