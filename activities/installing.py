@@ -20,9 +20,10 @@ from activities.clients.catalogue import (
     table_names,
     told_table,
 )
+from activities.clients.new_slots import Name, begin_slot, slot_begun
 from activities.clients.postgres import faults_of
 from activities.clients.publications import STORED_COLUMNS, Source
-from activities.clients.slots import INSTALL, Slots, open_slots
+from activities.clients.slots import INSTALL, Slots, leaves_out, open_slots
 from activities.contracts.cdc import (
     InstalledTable,
     InstallReport,
@@ -110,11 +111,13 @@ class _Installation:
             _check_clashes(self._pipeline, wanted, known)
             trigger = await self._source.install_trigger()
             publication_id = await self._source.make_publication()
-        fresh = await self._ready_slot(publication_id, installed=any(table.captured for table in known.values()))
+        names = {(one.schema, one.name) for one in [*wanted, *followed]}
+        installed = any(table.captured for table in known.values())
+        fresh = await self._ready_slot(publication_id, sorted(names), installed=installed)
         # After a slot that was lost every table lacks changes; and `again` without names means all.
-        names = {one.identifier for one in wanted}
+        asked = {one.identifier for one in wanted}
         more = followed if fresh or not wanted else []
-        wanted += [one for one in more if one.identifier not in names]
+        wanted += [one for one in more if one.identifier not in asked]
         tables = [await self._follow(one, known.get((one.schema, one.name)), fresh=fresh) for one in wanted]
         return InstallReport(
             message=f"{len(tables)} tables are followed",
@@ -131,8 +134,8 @@ class _Installation:
             if table.captured is not None and await relation_id(self._slots.connection, *name) is not None
         ]
 
-    async def _ready_slot(self, publication_id: int, *, installed: bool) -> bool:
-        """Whether the slot was made now: then nothing is known of what was changed before."""
+    async def _ready_slot(self, publication_id: int, names: list[Name], *, installed: bool) -> bool:
+        """Whether the slot was made now: then nothing is known of what was changed before, in tables of these names."""
         progress = await self._sink.progress()
         slot = self._config.slot
         lost = ""
@@ -156,21 +159,17 @@ class _Installation:
                 f"{self._slots.name}: slot {slot} is lost ({progress.ended or lost or 'there is none'}), and with it "
                 f"changes; {INSTALL}"
             )
-        await self._sink.begin_at(slot, publication_id, None)
+        await begin_slot(self._sink, slot, publication_id, names)
         for old in {progress.slot, slot} - {""}:
             await self._slots.drop(old)
-        await self._sink.begin_at(slot, publication_id, await self._slots.create(slot))
+        await slot_begun(self._sink, await self._slots.create(slot), names)
         return True
 
     async def _follow(self, table: _Wanted, known: FollowedTable | None, *, fresh: bool) -> InstalledTable:
         with faults_of(self._slots.name):
             published = await self._source.published()
             if published.get(table.facts.relid):
-                raise PostgresRefused(
-                    f"source table {table.identifier}: publication {self._config.publication} leaves out rows or "
-                    "columns of it, so its changelog would not be what the table is; take it out of the publication, "
-                    "and install again"
-                )
+                raise leaves_out(table.identifier, self._config.publication)
             new = table.facts.relid not in published
             told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
         captured = known.captured if known is not None else None

@@ -143,6 +143,13 @@ class Sink:
         with faults_of(self._name):
             return await (await self._connection.execute(self._sql(text), values)).fetchall()
 
+    async def change(self, *changes: tuple[LiteralString, Mapping[str, object]]) -> None:
+        """Statements and their values, in one transaction and this order; `{schema}` as in `ask`."""
+        with faults_of(self._name):
+            async with self._connection.transaction():
+                for text, values in changes:
+                    await self._connection.execute(self._sql(text), values or None)
+
     async def write(self, lines: Iterable[str]) -> None:
         """Add events, in order; nobody sees them before `commit`. Other producers wait from now until then."""
         with faults_of(self._name):
@@ -196,17 +203,6 @@ class Sink:
         with faults_of(self._name):
             await self._connection.execute(self._sql("UPDATE {schema}.pipeline SET ended = %s"), (why,))
 
-    async def begin_at(self, slot: str, publication_id: int, lsn: int | None) -> None:
-        """Say which slot fills the buffer, and from where on; None: it is about to be made."""
-        with faults_of(self._name):
-            await self._connection.execute(
-                self._sql(
-                    "UPDATE {schema}.pipeline SET slot = %s, publication_id = %s, captured_lsn = %s, ended = NULL, "
-                    "lineage = NULL, captured_at = clock_timestamp()"
-                ),
-                (slot, publication_id, None if lsn is None else lsn_text(lsn)),
-            )
-
     async def register(self, table: Described, *, copying: bool) -> tuple[str, str]:
         """Know a table, and let it wait for its first copy if it is new or that is asked; its state then, and why."""
         with faults_of(self._name):
@@ -231,15 +227,11 @@ class Sink:
 
     async def forget(self) -> None:
         """Say that no slot fills the buffer, and no table is followed."""
-        with faults_of(self._name):
-            async with self._connection.transaction():
-                await self._connection.execute(self._sql("UPDATE {schema}.tables SET captured = NULL"))
-                await self._connection.execute(
-                    self._sql(
-                        "UPDATE {schema}.pipeline SET slot = NULL, publication_id = NULL, captured_lsn = NULL, "
-                        "lineage = NULL, ended = NULL"
-                    )
-                )
+        unfilled: LiteralString = (
+            "UPDATE {schema}.pipeline SET slot = NULL, publication_id = NULL, captured_lsn = NULL, lineage = NULL, "
+            "ended = NULL"
+        )
+        await self.change(("UPDATE {schema}.tables SET captured = NULL", {}), (unfilled, {}))
 
     async def _keep(self, table: Described) -> None:
         await self._connection.execute(

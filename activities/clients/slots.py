@@ -26,6 +26,13 @@ MEMBERSHIPS: LiteralString = """
 """By what a table `c` (of pg_class) belongs to a publication `p`: itself, its schema, or with all tables. What is taken
 out and put in again has another oid, and so has one whose row filter or columns were changed.
 """
+PARTLY: LiteralString = """
+    EXISTS (
+        SELECT FROM pg_catalog.pg_publication_rel r
+        WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)
+    )
+"""
+"""Whether a publication `p` leaves out rows or columns of a table `c`."""
 INSTALL = "`icefleet cdc install --again` copies its tables anew and goes on from there"
 
 
@@ -162,6 +169,24 @@ class Slots:
                 "SELECT oid::bigint FROM pg_class WHERE oid::bigint = ANY (%s)", (relids,)
             )
             return {int(row[0]) for row in await asked.fetchall()}
+
+    async def name_of(self, relid: int) -> tuple[str, str] | None:
+        """Schema and name that a table has now; None when it was dropped."""
+        with faults_of(self.name):
+            asked = await self.connection.execute(
+                "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE c.oid::bigint = %s",
+                (relid,),
+            )
+            return await asked.fetchone()
+
+
+def leaves_out(table: str, publication: str) -> PostgresRefused:
+    """What to say of a table of which a publication leaves out rows or columns."""
+    return PostgresRefused(
+        f"source table {table}: publication {publication} leaves out rows or columns of it, so its changelog would not "
+        "be what the table is; take it out of the publication, and install again"
+    )
 
 
 @contextlib.asynccontextmanager

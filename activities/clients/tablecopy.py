@@ -13,7 +13,7 @@ from activities.clients.catalogue import described, no_table, relation_id, table
 from activities.clients.pieces import pieces
 from activities.clients.postgres import PostgresSettings, faults_of, text_of
 from activities.clients.replication import exported_snapshot
-from activities.clients.slots import MEMBERSHIPS
+from activities.clients.slots import MEMBERSHIPS, PARTLY, leaves_out
 from activities.core.eventquery import MISFIT_STATES, EventQuery
 from activities.core.faults import PostgresUnavailable, UnsupportedType
 from activities.core.sourcetables import SourceTable
@@ -29,7 +29,7 @@ STORAGE = """
     SELECT array_agg(c.relfilenode::bigint ORDER BY c.oid) FROM pg_catalog.pg_class c JOIN tree ON c.oid = tree.id
 """
 MEMBER = (
-    "SELECT" + MEMBERSHIPS + "FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c "
+    "SELECT" + MEMBERSHIPS + "," + PARTLY + "FROM pg_catalog.pg_publication p CROSS JOIN pg_catalog.pg_class c "
     "WHERE p.pubname = %s AND c.oid = %s"
 )
 """Of catalogues alone, and no function: those show what is there now, and not what the snapshot shows."""
@@ -110,7 +110,8 @@ async def table_view(
 
     Raises:
         BadRequest: there is no such table.
-        PostgresRefused: there is no right to replicate, or to read every row of the table.
+        PostgresRefused: there is no right to replicate, or to read every row of the table, or the publication leaves
+            out rows or columns of it.
         PostgresUnavailable: the source cannot be reached, or the table is altered all the time.
     """
     for _ in range(TRIES):
@@ -157,9 +158,10 @@ async def _view(
         member = await (await connection.execute(MEMBER, (publication, relid))).fetchone()
     if told is None or not is_same:
         return None
-    return TableView(
-        told_table(told), exported.lsn, taken_at[0], member[0] if member else [], settings.name, connection
-    )
+    memberships, partly = member or ([], False)
+    if partly:
+        raise leaves_out(f"{schema}.{name}", publication)
+    return TableView(told_table(told), exported.lsn, taken_at[0], memberships, settings.name, connection)
 
 
 async def _looks(connection: psycopg.AsyncConnection[Any], relid: int) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ the key becomes a delete and an insert.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,8 @@ COLUMNS = (
 """The columns of `events` in the order of a line."""
 LARGEST_ROW = 250 * 2**20
 """Bytes of a row as JSON text; a jsonb value of PostgreSQL holds hardly more."""
+OIDS = 2**32
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = r"\N"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -63,7 +66,7 @@ def read_described(told: Any) -> Described:
         table = parse_table(told["schema"], told["table"], told)
         types = tuple((int(type_id), int(modifier)) for type_id, modifier in told["types"])
         relid = int(told["relid"])
-    except (KeyError, TypeError, ValueError) as wrong:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as wrong:
         raise BadRequest(f"a description of a table is not of icefleet's form: {str(told)[:200]}") from wrong
     if len(types) != len(table.columns):
         raise BadRequest(f"a description of {table.identifier} has another number of types than of columns")
@@ -86,13 +89,26 @@ def read_message(content: bytes, slot: str) -> Described | None:
     """The table that a message of `SCHEMA_PREFIX` tells of; None when it is meant for another slot.
 
     Raises:
-        BadRequest: it is not of our form: somebody else writes under our prefix.
+        BadRequest: it is not of our form, or cannot be written: whoever may log in may write under our prefix.
     """
     try:
         told = json.loads(content)
-    except ValueError as wrong:
+    except (RecursionError, ValueError) as wrong:
         raise BadRequest(f"a message {SCHEMA_PREFIX} in the source's log is no JSON: {content[:100]!r}") from wrong
-    return read_described(told) if isinstance(told, dict) and told.get("slot") == slot else None
+    if not isinstance(told, dict) or told.get("slot") != slot:
+        return None
+    described = read_described(told)
+    if not (0 < described.relid < OIDS and _is_text(described.table)):
+        raise BadRequest(f"a message {SCHEMA_PREFIX} in the source's log tells of no table: {content[:100]!r}")
+    return described
+
+
+def _is_text(table: SourceTable) -> bool:
+    """Whether PostgreSQL could have such names and types."""
+    names = [table.schema, table.name]
+    names += [text for column in table.columns for text in (column.name, column.type, column.kind, column.base)]
+    # JSON has zeros and halves of characters, too.
+    return all(isinstance(name, str) and not _IMPOSSIBLE.search(name) for name in names)
 
 
 def agrees(described: Described, relation: Relation) -> bool:

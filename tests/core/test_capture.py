@@ -158,6 +158,27 @@ def test_a_description_comes_back_and_only_the_slot_that_is_meant_hears_it():
         read_message(b'{"slot": "ours"}', "ours")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"relid": 2**70},
+        {"relid": float("inf")},
+        {"relid": 0},
+        {"schema": ["public"]},
+        {"table": "t\0"},
+        {"columns": [{"name": "id", "type": "bigint"}, {"name": "m\ud800", "type": "s.mood"}]},
+        {"key": [["id"]]},
+        {"types": 7},
+    ],
+)
+def test_a_message_that_nobody_could_write_down_is_refused_as_a_whole(wrong):
+    content = json.dumps({**dump_described(DESCRIBED), "slot": "ours", **wrong}).encode()
+    with pytest.raises(BadRequest):
+        read_message(content, "ours")
+    with pytest.raises(BadRequest, match="no JSON"):
+        read_message(b"[" * 100_000, "ours")
+
+
 def test_a_schema_event_is_what_the_buffers_contract_says():
     found = fields(schema_line(TABLE, Transaction(Begin(1, 0, 1)).place()))
     assert found[2] == "schema"

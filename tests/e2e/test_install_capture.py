@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from activities.clients.catalogue import source_table
-from activities.clients.replication import exported_snapshot
+from activities.clients.replication import exported_snapshot, open_log
 from activities.contracts.cdc import UninstallRequest
 from activities.core.changelogs import ChangelogRules
-from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable
+from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable, SlotLost
 from activities.installing import uninstall_capture
 from support.captures import ENVIRONMENT, PIPELINE, captures
 from support.fleet import eventually
@@ -122,6 +122,58 @@ async def test_a_table_that_cannot_go_on_keeps_no_other_from_being_installed(sho
     # Where it has to be copied as well it is in the way, before anything is made.
     with pytest.raises(BadConfig, match=r"public\.t: column cdc_lsn"):
         await shop.install(again=True)
+
+
+async def test_once_a_slot_is_lost_no_table_goes_on_without_a_copy_however_an_installation_ends(shop, monkeypatch):
+    """Changes of all tables were lost with it, also of those that nobody came to, or names when it is tried again."""
+    monkeypatch.setattr("activities.clients.slots.DROP_SECONDS", 0.3)
+    states = "SELECT source_table, state, copying_lsn::text FROM icefleet_cdc.tables ORDER BY 1"
+    await shop.source_run("CREATE TABLE u (id int PRIMARY KEY)")
+    await shop.install("t", "u")
+    active = "UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL, copied_lsn = '0/1' RETURNING 1"
+    await shop.rows(active)
+    await shop.source_run(
+        f"DROP PUBLICATION {shop.slot}", f"CREATE PUBLICATION {shop.slot} FOR TABLE t WHERE (id > 5), u"
+    )
+    async with open_log(shop.source) as reader:
+        await reader.start(shop.slot, shop.slot, 0)
+        with pytest.raises(LockTaken, match="still read by somebody"):
+            await shop.install("t", again=True)
+    # A copy must not begin before the slot does: what is committed between would be in neither.
+    assert await shop.rows(states) == [("t", "stopped", "0/0"), ("u", "stopped", "0/0")]
+    with pytest.raises(PostgresRefused, match="leaves out rows or columns"):
+        await shop.install("t", again=True)
+    assert await shop.rows(states) == [("t", "copying", "0/0"), ("u", "copying", "0/0")]
+    await shop.source_run(f"ALTER PUBLICATION {shop.slot} SET TABLE t, u")
+    await shop.install("t", again=True)
+    assert await shop.rows(states) == [("t", "copying", "0/0"), ("u", "copying", "0/0")]
+
+
+async def test_what_waits_of_a_log_that_has_ended_does_not_come_after_the_copies(shop):
+    await shop.source_run("CREATE TABLE gone (id int PRIMARY KEY)")
+    await shop.install("t", "gone")
+    await shop.source_run("INSERT INTO t VALUES (1)", "INSERT INTO gone VALUES (1)")
+    await shop.capture()
+    # As if the server before had been ahead of the one that is there now.
+    letter = (
+        "INSERT INTO icefleet_cdc.dead_letters (event_id, source_schema, source_table, operation, commit_lsn, ordinal, "
+        "committed_at, key_columns, unchanged, received_at, cause) SELECT 0, source_schema, source_table, operation, "
+        "commit_lsn, ordinal, committed_at, key_columns, unchanged, received_at, 'no' FROM icefleet_cdc.events "
+        "WHERE source_table = 't' LIMIT 1"
+    )
+    await shop.source_run(
+        "UPDATE icefleet_cdc.events SET commit_lsn = commit_lsn + 100000000",
+        "UPDATE icefleet_cdc.pipeline SET captured_lsn = captured_lsn + 100000000",
+        letter,
+    )
+    await shop.source_run("DROP TABLE gone")
+    with pytest.raises(SlotLost, match="--again"):
+        await shop.install("t")
+    await shop.install(again=True)
+    # Of a table that is gone nothing else will ever come.
+    assert {row[0] for row in await shop.events()} == {"public.gone"}
+    ((state, reason),) = await shop.rows("SELECT state, reason FROM icefleet_cdc.dead_letters")
+    assert (state, "copies it anew" in reason) == ("dropped", True)
 
 
 async def test_a_buffer_is_never_captured_into_itself(shop):

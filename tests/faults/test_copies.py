@@ -327,6 +327,9 @@ async def test_a_table_of_which_the_user_may_see_but_some_rows_is_not_copied_in_
         report = await shop.copy()
         assert report.failed.startswith("PostgresRefused: ")
         assert "row-level security" in report.failed
+        await postgres.run("CREATE PUBLICATION publication FOR TABLE orders WHERE (id > 1)")
+        await shop.buffer.set_copying("public", "orders")
+        assert "publication publication leaves out rows or columns of it" in (await shop.copy()).failed
         assert await asyncio.to_thread(shop.rows) == []
     finally:
         await postgres.run("DROP POLICY one_row ON orders", f"DROP OWNED BY {user}", f"DROP ROLE {user}")
