@@ -22,6 +22,7 @@ from activities.core.faults import BadRequest
 from activities.core.names import near
 from activities.lake.catalog import Lake
 from activities.lake.changelog import PIPELINE
+from activities.unserved import unserved_marked
 
 
 async def resolve_tables(context: ExportContext, request: MaintainRequest) -> ResolvedMaintenance:
@@ -30,6 +31,7 @@ async def resolve_tables(context: ExportContext, request: MaintainRequest) -> Re
     Raises:
         BadRequest: another environment, or fields that cannot be; all of them are named.
         CatalogUnavailable, CatalogRefused: nobody knows which changelogs there are.
+        RPCError: Temporal does not say which task queues are served.
     """
     context.check_environment(request.environment)
     wrong = [
@@ -48,7 +50,7 @@ async def resolve_tables(context: ExportContext, request: MaintainRequest) -> Re
     if wrong:
         raise BadRequest("; ".join(wrong))
     chosen = [one for one in every if not request.tables or any(_means(pattern, one) for pattern in request.tables)]
-    return ResolvedMaintenance(chosen)
+    return ResolvedMaintenance(await unserved_marked(context.temporal, chosen, context.queues.upkeep))
 
 
 def _means(pattern: str, table: MaintainedTable) -> bool:

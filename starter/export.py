@@ -25,6 +25,7 @@ from activities.contracts.export import (
     table_identifier,
 )
 from activities.contracts.inputs import write_input
+from activities.unserved import has_worker
 from starter.common import (
     FAILED,
     INTERRUPTED,
@@ -41,7 +42,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.unserved import export_queues, has_worker, say_unserved
+from starter.unserved import export_queues, say_unserved
 from worker.config import Environment
 from worker.temporal import connect_temporal
 

@@ -1,29 +1,13 @@
 """Saying to whoever waits that nobody serves a queue in which the work will wait."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
+from activities.unserved import has_worker
 from starter.common import errors
 from worker.config import Environment
 from worker.kinds import queue_names
-
-POLL_LASTS_SECONDS = 70
-"""How long after its last poll a worker may still be there: it asks again at least once a minute."""
-
-
-async def has_worker(client: Client, queue: str, *, activities: bool = False) -> bool:
-    """Whether anybody takes workflows, or activities, off the task queue."""
-    kind = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY if activities else TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
-    )
-    recently = datetime.now(UTC) - timedelta(seconds=POLL_LASTS_SECONDS)
-    return any(poller.last_access_time.ToDatetime(UTC) > recently for poller in answer.pollers)
 
 
 async def say_unserved(client: Client, what: str, loops: str, activities: Iterable[tuple[str, str]] = ()) -> None:

@@ -10,6 +10,7 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
+from temporalio.exceptions import TimeoutError as TemporalTimeout
 
 from activities.contracts.cdc import KEEP_WORKFLOW, KeepRequest
 from activities.contracts.export import (
@@ -43,6 +44,8 @@ class MaintainTables:
     def __init__(self) -> None:
         self._asked = MaintainRequest()
         self._state = Maintained()
+        self._silent: dict[str, str] = {}
+        """Kind of table → one whose upkeep never ended: with the others of the kind nobody waits for that again."""
 
     @workflow.run
     async def run(self, *payloads: Any) -> MaintainReport:
@@ -76,8 +79,10 @@ class MaintainTables:
             self._state.begun(table)
             self._show()
             try:
-                outcome = await self._ask(table)
+                outcome = self._hopeless(table) or await self._ask(table)
             except ChildWorkflowError as failure:
+                if isinstance(failure.cause, TemporalTimeout):
+                    self._silent[table.kind] = table.table
                 if workflow.cancellation_reason() is not None:
                     raise asyncio.CancelledError from failure
                 if is_cancelled_exception(failure):
@@ -92,6 +97,16 @@ class MaintainTables:
                 )
             self._state.ended(table, outcome)
             self._show()
+
+    def _hopeless(self, table: MaintainedTable) -> Outcome | None:
+        """What becomes of a table whose loop need not be asked."""
+        if table.unserved:
+            message = f"no worker serves task queue {table.unserved}; start one, and the next request sees to the table"
+        elif table.kind in self._silent:
+            message = f"not asked, since the upkeep of {self._silent[table.kind]} did not end; look at that one first"
+        else:
+            return None
+        return Outcome("failed", message, "Unserved", "operator")
 
     async def _ask(self, table: MaintainedTable) -> Outcome:
         """Run the door of the table's loop."""

@@ -57,6 +57,7 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.workflow import ActivityCancellationType, ChildWorkflowCancellationType, ParentClosePolicy
 
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
+from activities.contracts.maintain import MAINTAIN_SECONDS
 from activities.contracts.orphans import DELETION_SECONDS
 from activities.contracts.upkeep import REFRESH_SECONDS
 
@@ -204,8 +205,8 @@ TIDY: dict[str, Any] = {
     "heartbeat_timeout": timedelta(seconds=30),
 }
 MAINTAIN_ONE: dict[str, Any] = {
-    # A door of a loop that nobody serves would wait for ever, and all other tables for it.
-    "execution_timeout": timedelta(hours=24),
+    # A door of a loop that nobody serves any more would wait for ever, and all other tables for it.
+    "execution_timeout": timedelta(seconds=MAINTAIN_SECONDS),
     # The door withdraws what its loop has not done; where nobody serves it, nobody would confirm that.
     "cancellation_type": ChildWorkflowCancellationType.TRY_CANCEL,
     "parent_close_policy": ParentClosePolicy.REQUEST_CANCEL,

@@ -13,6 +13,8 @@ MOST_PARALLEL = 100
 """Tables that one request may have under way at once."""
 TABLES_PER_RUN = 200
 """After so many the request continues as new."""
+MAINTAIN_SECONDS = 86_400
+"""How long the upkeep of one table may take; the next request finds what is left."""
 LISTED_TABLES = 1000
 LISTED_PROBLEMS = 100
 LONGEST_MESSAGE = 300
@@ -48,6 +50,8 @@ class MaintainedTable:
     """Of a changelog."""
     task_queue: str = ""
     """Where the door of its loop is served; empty: where this request is."""
+    unserved: str = ""
+    """The task queue in which its upkeep would wait for ever, since nobody serves that; empty: somebody does."""
 
 
 @dataclass(frozen=True)

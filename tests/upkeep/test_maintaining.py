@@ -5,15 +5,18 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import maintaining
 from activities.context import OtherTables
 from activities.contracts import maintain as contract
 from activities.contracts.maintain import MAINTAIN_WORKFLOW, MaintainReport, MaintainRequest
 from activities.core.faults import BadRequest
+from activities.unserved import has_worker
 from support.changelogs import PIPELINE, opened
 from support.fleet import eventually
 
@@ -58,14 +61,32 @@ async def test_tables_are_found_by_identifier_name_pattern_and_kind(fleet):
     )
 
 
+@workflow.defn
+class Nothing:
+    """Something to serve a queue with."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Nothing."""
+
+
+async def leave(fleet):
+    """Somebody took what waits for the loops of mirrors, and does so no more."""
+    queue = fleet.settings().environment(fleet.name).temporal.merge_task_queue
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(fleet.temporal, task_queue=queue, workflows=[Nothing], workflow_runner=runner):
+        await eventually(lambda: has_worker(fleet.temporal, queue))
+
+
 async def test_a_table_that_fails_keeps_no_other_from_it_however_many_runs_that_takes(fleet, monkeypatch):
-    """Nobody serves the mirror, until somebody gives up its request; a page of tables is three."""
+    """The mirror's request is never answered, until somebody gives it up; a page of tables is three."""
     monkeypatch.setattr(contract, "TABLES_PER_RUN", 3)
     fleet.set_export(keep_snapshots=1, snapshot_age_seconds=0)
     fleet.set_mirrors({"changelog_table": "shop.log", "mirror_table": "shop.orders", "primary_keys": ["id"]})
     for number in range(4):
         await fleet.make_days(f"t{number}", days=1, rows=1)
     await fleet.make_days(days=1, rows=3)
+    await leave(fleet)
     async with fleet.worker():
         await fleet.request()
         code, said, _ = await fleet.command("maintain", "events", "--dry-run", "--json", "-e", fleet.name)
@@ -96,6 +117,7 @@ async def has_begun(handle):
 
 async def test_a_cancelled_request_ends_with_what_it_has_asked_for(fleet):
     fleet.set_mirrors({"changelog_table": "shop.log", "mirror_table": "shop.orders", "primary_keys": ["id"]})
+    await leave(fleet)
     async with fleet.worker():
         handle = await start(fleet)
         mirror = fleet.temporal.get_workflow_handle(f"{handle.id}/shop.orders")
@@ -105,6 +127,32 @@ async def test_a_cancelled_request_ends_with_what_it_has_asked_for(fleet):
             await handle.result()
         assert (await handle.describe()).status.name == "CANCELED"
         assert await cancel_is_requested(mirror)
+
+
+async def test_what_nobody_serves_fails_at_once_and_what_never_ends_is_waited_for_once_for_each_kind(
+    fleet, monkeypatch
+):
+    """Else one kind of work without workers would keep the whole fleet from upkeep for days."""
+    mirrors = ("shop.a", "shop.b", "shop.c")
+    fleet.set_mirrors(
+        *({"changelog_table": "shop.log", "mirror_table": name, "primary_keys": ["id"]} for name in mirrors)
+    )
+    await fleet.make_days(days=1, rows=1)
+    queue = fleet.settings().environment(fleet.name).temporal.merge_task_queue
+    async with fleet.worker():
+        unserved = await (await start(fleet)).result()
+        monkeypatch.setattr(contract, "MAINTAIN_SECONDS", 6)
+        await leave(fleet)
+        silent = await (await start(fleet, max_parallel=1)).result()
+    exports = {"nothing_to_do": 1, "failed": 3}
+    assert (unserved.status, unserved.ended, unserved.who) == ("partial", exports, "operator")
+    why = f"Unserved: no worker serves task queue {queue}; start one, and the next request sees to the table"
+    assert unserved.problems == [f"{name}: {why}" for name in mirrors]
+    assert (silent.status, silent.ended) == ("partial", exports)
+    first, *others = silent.problems
+    assert first.startswith("shop.a: TimedOut: start to close time-out")
+    why = "Unserved: not asked, since the upkeep of shop.a did not end; look at that one first"
+    assert others == [f"shop.b: {why}", f"shop.c: {why}"]
 
 
 async def cancel_is_requested(handle):
