@@ -1,6 +1,7 @@
 """What Prometheus gets from a worker that has exported, ingested and merged."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.prometheus import prometheus
 from support.promql import VARIABLES
 from support.promtext import families
 from support.scraped import scraped_worker
+from worker.kinds import all_served
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
 ONLY_IN_TROUBLE = {
@@ -92,6 +94,15 @@ async def test_a_worker_tells_all_that_dashboards_and_rules_are_made_of(worked):
     assert {name: family.labels - every[name].labels for name, family in told.items()} == {name: set() for name in told}
     assert {name: family.kind for name, family in told.items()} == {name: every[name].kind for name in told}
     assert every.keys() - told.keys() - ONLY_IN_TROUBLE - NOT_WITHIN_SECONDS - NOT_OF_THESE_JOBS == set()
+
+
+async def test_every_queue_is_told_from_the_start_of_a_worker_that_serves_it(worked):
+    # by which an alert knows that nobody serves one; nothing was ever done in some of these
+    served = {one.queue for one in all_served(worked.fleet.settings(), worked.fleet.name)}
+    lines = re.findall(r"^temporal_worker_task_slots_available\{(.+)\}", await worked.worker.text(), re.MULTILINE)
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines]
+    told = {(one["environment"], one["task_queue"]) for one in labels}
+    assert told == {(worked.fleet.name, queue) for queue in served}
 
 
 async def test_values_are_those_of_what_was_done(worked):
