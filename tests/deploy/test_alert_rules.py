@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 UP = {'icefleet_worker_info{environment="production",instance="a"}': "1x2000"}
 """Some worker runs."""
-UP_FOR_DAYS = {series: "1x9000" for series in UP}
+UP_FOR_DAYS = dict.fromkeys(UP, "1x9000")
 DAY = 24 * 60
 HOUR = 60
 """Minutes, which is what series are made of; a test's clock begins at the epoch."""
