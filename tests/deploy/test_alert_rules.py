@@ -1,12 +1,13 @@
 """Alerts fire when they should and not otherwise, as Prometheus' own tool evaluates them."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+
+from support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "grafana" / "rules" / "icefleet.yaml"
@@ -17,9 +18,7 @@ NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
 }
-pytestmark = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed: Debian's prometheus"
-)
+pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
 UP = {'icefleet_worker_info{environment="production",instance="a"}': "1x2000"}
 """Some worker runs."""

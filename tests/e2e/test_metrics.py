@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from support.prometheus import prometheus
 from support.promql import VARIABLES
 from support.promtext import families
 from support.scraped import scraped_worker
+from support.tools import tool
 from worker.kinds import all_served
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
@@ -125,7 +125,7 @@ async def test_values_are_those_of_what_was_done(worked):
         assert values[series] >= 1, step
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed: Debian has it")
+@pytest.mark.skipif(tool("prometheus") is None, reason="prometheus is not installed: Debian has it")
 async def test_prometheus_answers_every_query_of_the_dashboards(worked, tmp_path):
     filled = VARIABLES | {
         "$environment": worked.fleet.name,
