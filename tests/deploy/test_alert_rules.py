@@ -1,31 +1,29 @@
 """Alerts fire when they should and not otherwise, as Prometheus' own tool evaluates them."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from support.tools import tool
+
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "grafana" / "rules" / "icefleet.yaml"
-ALERTS = [
-    rule
-    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-]
+_SAID = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+GROUPS = [group["name"] for group in _SAID]
+ALERTS = [rule for group in _SAID for rule in group["rules"] if "alert" in rule]
 NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
 }
-pytestmark = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed: Debian's prometheus"
-)
+pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
 UP = {'icefleet_worker_info{environment="production",instance="a"}': "1x2000"}
 """Some worker runs."""
+UP_FOR_DAYS = dict.fromkeys(UP, "1x9000")
+DAY = 24 * 60
 HOUR = 60
 """Minutes, which is what series are made of; a test's clock begins at the epoch."""
 
@@ -44,6 +42,15 @@ def planned(instance, at, state, values):
     return {
         table("icefleet_table_planned_timestamp_seconds", instance=instance): at,
         table("icefleet_partitions", instance=instance, state=state): values,
+    }
+
+
+def serving(values, queue="icefleet-cdc", environment="production", instance="c"):
+    """What a worker's SDK tells of a queue that it serves: slots that are free, of each kind of worker."""
+    about = f'environment="{environment}",instance="{instance}",namespace="default",task_queue="{queue}"'
+    return {
+        f'temporal_worker_task_slots_available{{{about},worker_type="{kind}"}}': values
+        for kind in ("ActivityWorker", "WorkflowWorker")
     }
 
 
@@ -75,6 +82,23 @@ CASES = {
     "a worker that knew it is gone": (
         UP | {table("icefleet_table_due_timestamp_seconds", cut="daily"): "3600x60"},
         20 * HOUR,
+        ["IcefleetTableStale"],
+    ),
+    "nobody has looked for days": (
+        UP_FOR_DAYS | {table("icefleet_table_due_timestamp_seconds", cut="daily"): "3600x60"},
+        6 * DAY,
+        ["IcefleetTableStale"],
+    ),
+    "the network has come to its end": (
+        UP_FOR_DAYS
+        | {table("icefleet_table_due_timestamp_seconds", cut="daily"): "3600x600"}
+        | {table("icefleet_table_planned_timestamp_seconds", instance="b"): f"_x620 {620 * 60}x3000"},
+        620 + 27 * HOUR,
+        [],
+    ),
+    "a table is planned and another worker knows when it was due": (
+        UP | stale("daily", 1) | {table("icefleet_table_planned_timestamp_seconds", instance="b"): "3600x3000"},
+        30 * HOUR,
         ["IcefleetTableStale"],
     ),
     "staging is fresh and production is not": (
@@ -164,6 +188,33 @@ CASES = {
         30,
         ["IcefleetNoWorkers"],
     ),
+    "all workers have been gone for days": (
+        {'icefleet_worker_info{environment="staging",instance="b"}': "1x9000"}
+        | {'icefleet_worker_info{environment="production",instance="a"}': "1x100"},
+        6 * DAY,
+        ["IcefleetNoWorkers"],
+    ),
+    "one kind of worker is gone": (
+        UP | serving("4x10") | serving("8x100", queue="icefleet-export", instance="a"),
+        30,
+        ["IcefleetNoWorkers"],
+    ),
+    "one kind of worker has been gone for days": (UP_FOR_DAYS | serving("4x100"), 6 * DAY, ["IcefleetNoWorkers"]),
+    "all slots of a queue are taken": (UP | serving("0x100"), 30, []),
+    "one of two workers of a queue is gone": (UP | serving("4x10") | serving("4x100", instance="d"), 30, []),
+    "a queue of another environment is served": (
+        UP
+        | {'icefleet_worker_info{environment="staging",instance="b"}': "1x100"}
+        | serving("4x10")
+        | serving("4x100", environment="staging", instance="d"),
+        30,
+        ["IcefleetNoWorkers"],
+    ),
+    "all workers are gone, with their queues": (
+        {'icefleet_worker_info{environment="production",instance="c"}': "1x10"} | serving("4x10"),
+        30,
+        ["IcefleetNoWorkers"],
+    ),
     "there has never been a worker": ({"something_else": "1x100"}, 30, ["IcefleetNoWorkers"]),
     "only one environment's workers are gone": (
         UP | {'icefleet_worker_info{environment="staging",instance="b"}': "1x10"},
@@ -189,7 +240,12 @@ def test_the_rules_are_sound():
 
 def evaluate(file, tests, minutes=1):
     """Let the tool run tests, with so long between two evaluations; what it says against them."""
-    document = {"rule_files": [str(RULES)], "evaluation_interval": f"{minutes}m", "tests": tests}
+    document = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": f"{minutes}m",
+        "group_eval_order": GROUPS,  # else any order, and alerts may look at what was recorded a step earlier
+        "tests": tests,
+    }
     file.write_text(yaml.safe_dump(document))
     done = subprocess.run(
         ["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
@@ -197,8 +253,12 @@ def evaluate(file, tests, minutes=1):
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("is_long", [False, True], ids=["within an hour", "over hours"])
-def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path, is_long):
+@pytest.mark.parametrize(
+    ("shortest", "longest", "step"),
+    [(0, HOUR, 1), (HOUR, 26 * HOUR, 4), (26 * HOUR, 7 * DAY, 60)],
+    ids=["within an hour", "over hours", "over days"],
+)
+def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path, shortest, longest, step):
     tests = [
         {
             "name": name,
@@ -213,9 +273,9 @@ def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path, is_long):
             ],
         }
         for name, (inputs, minute, firing) in CASES.items()
-        if (minute > HOUR) == is_long
+        if shortest < minute <= longest
     ]
-    assert evaluate(tmp_path / "tests.yaml", tests, minutes=4 if is_long else 1) == ""
+    assert evaluate(tmp_path / "tests.yaml", tests, minutes=step) == ""
 
 
 def test_there_is_a_case_of_every_alert():

@@ -69,6 +69,31 @@ def test_the_daily_one_starts_at_four_and_by_hand_with_date_and_environment():
     assert set(by_hand) == {"environment", "table", "network", "date", "dry_run"}
 
 
+def test_what_is_skipped_where_a_tool_is_missing_runs_in_ci():
+    check = workflow("ci")["jobs"]["check"]
+    needed = {
+        name
+        for file in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r'\btool\("([a-z]+)"\)', file.read_text())
+    }
+    assert set(check["env"]["TEST_TOOLS"].split()) == needed - {"sh"}
+    assert "install --yes --no-install-recommends prometheus" in " ".join(scripts(ROOT / ".github/workflows/ci.yml"))
+
+
+def test_the_image_of_a_release_is_built_before_a_change_lands():
+    assert "pull_request" in workflow("ci")["on"]
+    built = " ".join(scripts(ROOT / ".github/workflows/ci.yml"))
+    assert "docker build --file deploy/Dockerfile --build-arg APP_VERSION=" in built
+    assert "docker run --rm --read-only --tmpfs /tmp" in built
+
+
+def test_every_run_at_random_is_made_every_night():
+    at_random = set(re.findall(r"^(test-chaos|test-[a-z]+-random):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    nightly = " ".join(scripts(ROOT / ".github/workflows/nightly.yml"))
+    assert len(at_random) >= 4
+    assert set(re.findall(r"make (test-[a-z-]+)", nightly)) == at_random
+
+
 def test_no_input_reaches_a_shell_but_as_a_variable():
     assert [script for file in FILES for script in scripts(file) if "${{" in script] == []
 

@@ -1,12 +1,13 @@
 """What docker-compose.yml does with telemetry: collector and Prometheus are told what there is, and nothing else."""
 
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+
+from support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 COLLECTOR = yaml.safe_load((ROOT / "deploy/otel/collector.yaml").read_text())
@@ -67,7 +68,7 @@ def test_prometheus_and_grafana_are_given_the_rules_and_dashboards_of_the_reposi
 
 
 def test_promtool_accepts_the_config_of_prometheus(tmp_path):
-    promtool = shutil.which("promtool")
+    promtool = tool("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
     config = {**PROMETHEUS, "rule_files": [str(ROOT / "deploy/grafana/rules/*.yaml")]}

@@ -1,7 +1,7 @@
 """What Prometheus gets from a worker that has exported, ingested and merged."""
 
 import json
-import shutil
+import re
 import time
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from support.prometheus import prometheus
 from support.promql import VARIABLES
 from support.promtext import families
 from support.scraped import scraped_worker
+from support.tools import tool
+from worker.kinds import all_served
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
 ONLY_IN_TROUBLE = {
@@ -94,6 +96,15 @@ async def test_a_worker_tells_all_that_dashboards_and_rules_are_made_of(worked):
     assert every.keys() - told.keys() - ONLY_IN_TROUBLE - NOT_WITHIN_SECONDS - NOT_OF_THESE_JOBS == set()
 
 
+async def test_every_queue_is_told_from_the_start_of_a_worker_that_serves_it(worked):
+    # by which an alert knows that nobody serves one; nothing was ever done in some of these
+    served = {one.queue for one in all_served(worked.fleet.settings(), worked.fleet.name)}
+    lines = re.findall(r"^temporal_worker_task_slots_available\{(.+)\}", await worked.worker.text(), re.MULTILINE)
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines]
+    told = {(one["environment"], one["task_queue"]) for one in labels}
+    assert told == {(worked.fleet.name, queue) for queue in served}
+
+
 async def test_values_are_those_of_what_was_done(worked):
     lines = [line.rsplit(" ", 1) for line in (await worked.worker.text()).splitlines() if line[0] != "#"]
     fleet = worked.fleet
@@ -117,7 +128,7 @@ async def test_values_are_those_of_what_was_done(worked):
         assert values[series] >= 1, step
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed: Debian has it")
+@pytest.mark.skipif(tool("prometheus") is None, reason="prometheus is not installed: Debian has it")
 async def test_prometheus_answers_every_query_of_the_dashboards(worked, tmp_path):
     filled = VARIABLES | {
         "$environment": worked.fleet.name,

@@ -1,7 +1,6 @@
 """The manifests of deploy/k8s as `kubectl kustomize` renders them."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from support.tools import tool
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"
 KINDS = ("control", "export", "cdc", "merge", "upkeep")
 """Of queues; each has a Deployment."""
 OVERLAYS = ("staging", "production")
-KUBECTL = shutil.which("kubectl")
+KUBECTL = tool("kubectl")
 
 
 @dataclass(frozen=True)
