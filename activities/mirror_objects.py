@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from activities.abreast import both, each
@@ -43,7 +44,8 @@ async def store_objects(store: ObjectStore, files: Files, bodies: Mapping[str, B
 def _put(files: Files, bodies: Mapping[str, Body]) -> None:
     """Small ones, of which a merge has many, beside the loop: most of a request would be its work."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = [pool.submit(_create, files, path, body) for path, body in bodies.items()]
+        # Each in the trace of whoever asked.
+        jobs = [pool.submit(copy_context().run, _create, files, path, body) for path, body in bodies.items()]
     for job in jobs:
         job.result()
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
+from opentelemetry.trace import Span
 from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
+from activities import spans
 from activities.clients.buffer_ddl import VERSION
 from activities.clients.postgres import PostgresSettings, faults_of
 from activities.core.capture import COLUMNS, Described, dump_described, read_described
@@ -73,6 +75,8 @@ class Sink:
         self._schema = sql.Identifier(schema)
         self._copying: contextlib.AbstractAsyncContextManager[psycopg.AsyncCopy] | None = None
         self._copy: psycopg.AsyncCopy | None = None
+        self._span: Span | None = None
+        """Of the copy that is under way."""
         self._lineage: str | None = None
 
     @property
@@ -156,6 +160,7 @@ class Sink:
             if self._copy is None:
                 await self._connection.execute("BEGIN")
                 columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+                self._span = spans.start("postgresql copy", **{"db.system.name": "postgresql"})
                 self._copying = self._connection.cursor().copy(
                     sql.SQL("COPY {}.events ({}) FROM STDIN").format(self._schema, columns)
                 )
@@ -176,6 +181,7 @@ class Sink:
                 await self._connection.execute("BEGIN")
             else:
                 await self._copying.__aexit__(None, None, None)
+                self.close()
             self._copying = self._copy = None
             for table in tables:
                 await self._keep(table)
@@ -194,6 +200,12 @@ class Sink:
                 await self._connection.execute("ROLLBACK")
                 raise self._overtaken()
             await self._connection.execute("COMMIT")
+
+    def close(self, failed: str = "") -> None:
+        """No more is written; `failed` names what the copy that was under way ended with."""
+        span, self._span = self._span, None
+        if span is not None:
+            spans.end(span, failed)
 
     def _overtaken(self) -> LockTaken:
         return LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
@@ -271,6 +283,10 @@ async def open_sink(settings: PostgresSettings, schema: str) -> AsyncIterator[Si
     try:
         with faults_of(settings.name):
             await connection.execute(SESSION)
-        yield Sink(connection, f"{settings.name}, schema {schema}", schema)
+        sink = Sink(connection, f"{settings.name}, schema {schema}", schema)
+        try:
+            yield sink
+        finally:
+            sink.close("not committed")
     finally:
         await connection.close()

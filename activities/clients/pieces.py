@@ -9,6 +9,8 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
+from activities import spans
+
 PIECE_BYTES = 2 * 2**20
 """From here on rows that were read are handed on; a piece is larger by one row at most."""
 
@@ -29,17 +31,18 @@ async def pieces(
         psycopg.Error: as it came, since what is wrong with a value is the caller's to judge.
     """
     # The copy's own iterator goes through the event loop for each row, which takes longer than PostgreSQL's work on it.
-    async with connection.cursor() as cursor, cursor.copy(query.encode()):
-        while True:
-            piece, result = await connection.wait(_next(connection.pgconn))
-            if result is None:
-                yield piece
-                continue
-            if tally is not None:
-                tally.rows += result.command_tuples or 0
-            if piece:
-                yield piece
-            return
+    with spans.request("postgresql copy", **{"db.system.name": "postgresql"}):
+        async with connection.cursor() as cursor, cursor.copy(query.encode()):
+            while True:
+                piece, result = await connection.wait(_next(connection.pgconn))
+                if result is None:
+                    yield piece
+                    continue
+                if tally is not None:
+                    tally.rows += result.command_tuples or 0
+                if piece:
+                    yield piece
+                return
 
 
 def _next(pgconn: pq.abc.PGconn) -> PQGen[tuple[bytes, pq.abc.PGresult | None]]:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, pq, sql
 
+from activities import spans
 from activities.clients.lineage import Known, lineage_of
 from activities.clients.postgres import PostgresSettings, fault_of, faults_of, text_of
 from activities.core.changelogs import lsn_number, lsn_text
@@ -209,6 +210,7 @@ async def open_log(settings: PostgresSettings) -> AsyncIterator[LogStream]:
     """
     connection = await _replicating(settings)
     try:
-        yield LogStream(connection, settings.name)
+        with spans.request("postgresql replication", **{"db.system.name": "postgresql"}):
+            yield LogStream(connection, settings.name)
     finally:
         await connection.close()

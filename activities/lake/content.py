@@ -12,6 +12,7 @@ from pyiceberg.io import FileIO
 from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import ObjectRefused, StoreRefused, StoreUnavailable
 from activities.lake.storage import is_refusal
+from activities.lake.tracedfiles import reading, writing
 
 BATCH_ROWS = 8192
 BUFFER_BYTES = 2**20
@@ -39,7 +40,7 @@ class Files:
             StoreRefused: there is no right to it.
             StoreUnavailable: the store does not answer as it should.
         """
-        with named(path), self._io.new_input(path).open() as source, open_parquet(source) as file:
+        with named(path), reading(self._io, path) as source, open_parquet(source) as file:
             yield file
 
     @contextlib.contextmanager
@@ -49,7 +50,7 @@ class Files:
         An object of up to WHOLE_BYTES is fetched at once, of a larger one the columns of a row group that are read. Row
         groups of more than GROUP_BYTES are read bit by bit.
         """
-        with named(path), self._io.new_input(path).open() as source:
+        with named(path), reading(self._io, path) as source:
             if size <= WHOLE_BYTES:
                 whole: Any = source
                 with _prefetched(pa.BufferReader(whole.read_buffer())) as file:
@@ -69,7 +70,7 @@ class Files:
             StoreRefused: there is no right to it.
             StoreUnavailable: the store does not answer as it should.
         """
-        with named(path), self._io.new_input(path).open() as source:
+        with named(path), reading(self._io, path) as source:
             source.seek(offset)
             return bytes(source.read(length))
 
@@ -81,7 +82,7 @@ class Files:
             StoreUnavailable: the store does not answer as it should; the object may be there all the same.
         """
         try:
-            with self._io.new_output(path).create(overwrite=True) as sink:
+            with writing(self._io, path) as sink:
                 sink.write(body)
         except OSError as wrong:
             if is_refusal(wrong):

@@ -17,6 +17,8 @@ from pyiceberg.io import (
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
+from activities.lake.tracedfiles import TracedFile, trace_threads, traced
+
 KEYS = "icefleet.s3-keys"
 """Property: answers access key, secret key and session token as they are just now. Those of the catalog go before."""
 CA_FILE = "icefleet.s3-ca-file"
@@ -31,6 +33,14 @@ class SharedFileIO(PyArrowFileIO):
         super().__init__(properties)
         # PyIceberg would keep a client for as long as the table is loaded, and keys may be replaced meanwhile.
         self.fs_by_scheme = self._initialize_fs
+
+    def new_input(self, location: str) -> TracedFile:
+        """A file to be read."""
+        return traced(super().new_input(location))
+
+    def new_output(self, location: str) -> TracedFile:
+        """A file to be written."""
+        return traced(super().new_output(location))
 
     def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
         properties: dict[str, object] = dict(self.properties)
@@ -51,3 +61,6 @@ def _client(properties: tuple[tuple[str, str], ...], netloc: str | None) -> File
     _, (options,) = usual.__reduce__()
     authorities = dict(properties).get(CA_FILE)
     return S3FileSystem(**{**options, "allow_delayed_open": True, "tls_ca_file_path": authorities})
+
+
+trace_threads()

@@ -21,8 +21,8 @@ from support.processes import running
 
 FORGETFUL = """
 import functools, sys
-import temporalio.worker, worker.serving
-worker.serving.Worker = functools.partial(temporalio.worker.Worker, max_cached_workflows=0)
+import worker.serving
+worker.serving.FleetWorker = functools.partial(worker.serving.FleetWorker, max_cached_workflows=0)
 from starter.main import main
 sys.argv = ["icefleet", "worker", "-e", sys.argv[1]]
 main()
@@ -188,6 +188,8 @@ def test_whatever_activities_ask_of_the_world_is_in_the_trace(told):
         (*_, stored) = [one for one in told.named("objectstore PutObject", trace) if "parquet" in str(one.attributes)]
         assert told.path(stored)[1] == "RunActivity:export_partitions"
         assert stored.attributes["http.response.status_code"] == 200
+        (*_, manifest) = [one for one in told.named("objectstore write", trace) if ".avro" in str(one.attributes)]
+        assert told.path(manifest)[1] == "RunActivity:commit_partitions"
 
 
 def test_every_span_has_its_parent_and_none_is_told_twice_however_often_workflows_are_replayed(told):
