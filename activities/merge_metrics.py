@@ -109,7 +109,8 @@ def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
 
 
 def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
-    _SUCCESSES.add(1, about)
+    if not report.waiting_for:
+        _SUCCESSES.add(1, about)
     if report.commits:
         _TABLE_SECONDS.record(seconds, about)
     _SCANNED.add(report.scanned, about)

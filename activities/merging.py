@@ -70,7 +70,9 @@ class _Turn:
         await failpoints.reach("merge-before-read")
         work = await self._look()
         if work is None:
-            return replace(self._report, waiting_for=f"changelog {self._config.changelog} is not in the catalog yet")
+            missing = f"changelog {self._config.changelog} is not in the catalog"
+            said = f"{missing}; if it is called otherwise, mend `changelog_table` in mirrors.yaml"
+            return replace(self._report, waiting_for=said)
         while self._may_go_on() and (taken := await work.take(work.watermark)):
             try:
                 mirror = await self._merge(work, taken)

@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 TURN_SECONDS = 60.0
 """A turn begins no further piece after that, so that orders, and whoever looks, need not wait for long."""
+WAITS_LONG_SECONDS = 900.0
+"""After that it is a finding that a mirror waits for its changelog, which may be called otherwise."""
 HELD = frozenset({"WatermarkLost", "MirrorForeign", "SchemaConflict", "ChangeInvalid", "BadConfig"})
 """Faults after which only a person can say when to try again."""
 COUNTED = ("commits", "scanned", "upserted", "deleted", "superseded", "ties", "refused")
@@ -67,6 +69,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._doing = ""
         self._last: MergeReport | None = None
         self._last_merge = ""
+        self._waiting_since = 0.0
+        """When a merge first found no changelog, in seconds since 1970; 0: the last one found it."""
         self._counts = dict.fromkeys(("merges", *COUNTED, "indexes_rebuilt"), 0)
         self._before = dict(self._counts)
         """What had been counted when a merge began for which somebody waits."""
@@ -125,14 +129,16 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken = True
             await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
             return
-        self._due_at = began + report.interval_seconds
+        rest = report.interval_seconds
+        self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
         if not report.more:
             self._woken_by = {}
-            await self._orders.answer_merges(OrderReport("done", self._merged()))
+            await self._orders.answer_merges(self._answer(report))
 
     def _take(self, report: MergeReport) -> None:
         self._last = report
+        self._waiting_since = (self._waiting_since or workflow.time()) if report.waiting_for else 0.0
         self._last_merge = workflow.now().isoformat(timespec="milliseconds")
         self._counts["merges"] += 1
         for name in COUNTED:
@@ -143,13 +149,16 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if report.commits or not report.more:
             self._tidying.look()
 
-    def _merged(self) -> str:
-        last, done = self._last, {name: self._counts[name] - self._before[name] for name in self._counts}
-        if last is not None and last.waiting_for:
-            return f"{self._asked.mirror} waits: {last.waiting_for}"
-        up_to = f" up to changelog snapshot {last.watermark}" if last is not None and last.watermark else ""
+    def _answer(self, last: MergeReport) -> OrderReport:
+        """What came of a merge after which nothing is left to do."""
+        mirror, done = self._asked.mirror, {name: self._counts[name] - self._before[name] for name in self._counts}
+        if last.waiting_for:
+            return OrderReport("failed", f"{mirror} waits: {last.waiting_for}", cause="BadConfig", who="user")
+        up_to = f" up to changelog snapshot {last.watermark}" if last.watermark else ""
         rows = f"{done['upserted']:,} rows upserted and {done['deleted']:,} deleted in {done['commits']:,} commits"
-        return f"{self._asked.mirror} has everything{up_to}: {rows if done['commits'] else 'nothing was left to merge'}"
+        return OrderReport(
+            "done", f"{mirror} has everything{up_to}: {rows if done['commits'] else 'nothing was left to merge'}"
+        )
 
     async def _compact(self, why: str, *, thorough: bool = False) -> CompactReport | None:
         asked = replace(self._mirror(), thorough=thorough)
@@ -181,13 +190,19 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
 
     def _show(self) -> None:
         super()._show()
-        wrong = self._held
-        if workflow.in_workflow() and self._told != ("" if wrong is None else f"{wrong.cause}: {wrong.message}"):
+        if workflow.in_workflow() and self._told != self._wrong()[1]:
             self._telling.look()
 
+    def _wrong(self) -> tuple[str, str]:
+        """What somebody must mend, in a word and in more; empty: nothing."""
+        if (held := self._held) is not None:
+            return held.cause, f"{held.cause}: {held.message}"
+        if self._waiting_since and self._last and workflow.time() >= self._waiting_since + WAITS_LONG_SECONDS:
+            return "Waiting", f"Waiting: {self._last.waiting_for}"
+        return "", ""
+
     async def _tell(self) -> None:
-        wrong = self._held
-        cause, detail = ("", "") if wrong is None else (wrong.cause, f"{wrong.cause}: {wrong.message}")
+        cause, detail = self._wrong()
         if detail == self._told:
             return
         trouble = MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
@@ -327,6 +342,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._woken = carried["woken"] or self._heard
         self._last = None if carried["last"] is None else MergeReport(**carried["last"])
         self._last_merge = carried["last_merge"]
+        self._waiting_since = carried.get("waiting_since", 0.0)
         self._counts |= carried["counts"]
         self._before |= carried["before"]
         self._compaction = Compaction(**carried["compaction"])
@@ -341,6 +357,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             "lag_events": last.lag_events if last is not None else 0,
             "lag_seconds": last.lag_seconds if last is not None else 0.0,
             "last_merge": self._last_merge,
+            "waiting_since": self._waiting_since,
             "last": None if last is None else asdict(last),
             "counts": dict(self._counts),
             "before": dict(self._before),
@@ -355,7 +372,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     def _lines(self) -> list[str]:
         counts, last = self._counts, self._last
         lines = [f"- {self._doing}"] if self._doing else []
-        if last is not None:
+        if last is not None and last.waiting_for:
+            lines.append(f"- waits: {last.waiting_for}")
+        elif last is not None:
             lag = f"{last.lag_events:,} changes, {last.lag_seconds:,.0f} s" if last.lag_events else "none"
             lines.append(
                 f"- merged up to changelog snapshot {last.watermark or 'none'} at {self._last_merge}; lag {lag}"

@@ -220,7 +220,7 @@ class MirrorTrouble:
     environment: str
     mirror: str
     cause: str = ""
-    """The name of the fault; empty: nothing is wrong any more."""
+    """The name of the fault, or `Waiting`; empty: nothing is wrong any more."""
     detail: str = ""
     """The fault and its message."""
 

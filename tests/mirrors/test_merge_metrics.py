@@ -52,6 +52,11 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
             metric: [(about, value) for about, value in points if about.get("table") in {name, None}]
             for metric, points in told().items()
         }
+        # A mirror that finds no changelog has not done well.
+        mirror.configure(changelog="no.such", mirror=f"{name}_waiting")
+        assert (await mirror.merge()).waiting_for.startswith("changelog no.such is not in the catalog; if")
+        waiting = {metric: {about.get("table") for about, _ in points} for metric, points in told().items()}
+    assert mirror.config.mirror in waiting["merger.cycle.completed"] - waiting["merger.table.success"]
     of = {"table": name}
     assert found["merger.cycle.completed"] == [(of, 3)]
     assert found["merger.cycle.duration_seconds"] == [(of, 3)]

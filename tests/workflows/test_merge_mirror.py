@@ -18,6 +18,7 @@ from activities.contracts.mirrors import (
     CompactReport,
     MergeInput,
     MergeOnceRequest,
+    MergeReport,
     MirrorTrouble,
     TidyReport,
 )
@@ -35,7 +36,7 @@ from support.cdcloops import progress_of
 from support.findings import findings_of
 from support.fleet import eventually
 from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops
-from workflows import steered
+from workflows import merge_mirror, steered
 from workflows.merge_mirror import MergeMirror
 
 
@@ -63,7 +64,12 @@ async def test_a_loop_merges_until_nothing_is_left_and_then_waits_for_its_interv
         await loop.signal(MERGE_SIGNAL)
         await eventually(lambda: len(own.rooms.called(MergeInput)) == 4)
         text = await details(loop)
-        tidied = (await progress_of(loop))["tidying"]["counts"]
+
+        async def every_tidying_is_counted():
+            announced = (await progress_of(loop))["tidying"]["counts"]["announced"]
+            return announced == len(own.rooms.done("tidy")) >= 1
+
+        await eventually(every_tidying_is_counted)
     assert (progress["state"], progress["mirror"], progress["watermark"]) == ("running", MIRROR, "41")
     assert {name: progress["counts"][name] for name in ("merges", "commits", "upserted")} == {
         "merges": 3,
@@ -73,7 +79,6 @@ async def test_a_loop_merges_until_nothing_is_left_and_then_waits_for_its_interv
     assert own.rooms.called(MergeInput) == [MergeInput(fleet.name, MIRROR, 60.0)] * 4
     assert text.splitlines()[0] == f"**{fleet.name}.{MIRROR}**: running"
     assert "merged up to changelog snapshot 41" in text
-    assert tidied["announced"] == len(own.rooms.done("tidy")) >= 1
 
 
 async def test_a_signal_that_comes_during_a_merge_brings_another_one(fleet):
@@ -131,6 +136,28 @@ async def test_what_only_a_person_can_mend_holds_the_loop_is_told_to_the_world_a
     assert "icefleet mirrors resume" in refused.message
     assert told["table"] == MIRROR
     assert told["partitions"] == [{"partition": fault.__name__, "detail": f"{fault.__name__}: look at this"}]
+    assert [len(event.get("partitions", [])) for event in said] == [1, 0]
+
+
+async def test_a_mirror_that_waits_for_its_changelog_says_so_fails_orders_and_is_a_finding_after_some_time(
+    fleet, monkeypatch
+):
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [MergeReport(waiting_for="changelog shop.typo is not in the catalog")] * 10_000
+        loop = await own.start()
+        progress = await progress_of(loop, doing="", woken=False)
+        text = await details(loop)
+        failed = await failure_of(await own.order())
+        assert await findings_of(fleet, "orders", "merge", network="shop") == []
+        monkeypatch.setattr(merge_mirror, "WAITS_LONG_SECONDS", 0.2)
+        await loop.signal(MERGE_SIGNAL)
+        await progress_of(loop, told="Waiting: changelog shop.typo is not in the catalog")
+        own.rooms.merges[MIRROR] = []
+        await progress_of(loop, told="")
+        said = await findings_of(fleet, "orders", "merge", network="shop")
+    assert (progress["state"], progress["due_at"] < progress["waiting_since"] + 901) == ("running", True)
+    assert "- waits: changelog shop.typo is not in the catalog" in text
+    assert (failed.type, failed.message) == ("BadConfig", f"{MIRROR} waits: changelog shop.typo is not in the catalog")
     assert [len(event.get("partitions", [])) for event in said] == [1, 0]
 
 
