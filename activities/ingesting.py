@@ -41,7 +41,7 @@ OF_EVERYBODY = (
     *(CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable),
     *(LockTaken, PostgresRefused, PostgresUnavailable),
 )
-"""What is wrong with a part that all tables share."""
+"""What is wrong with a part that all tables share, unless it is met by one table alone."""
 TURN_SECONDS = 5.0
 """So long one holding of the lock begins batches, while more waits: sessions and a turn of the loop take their time."""
 LISTED_TABLES = 100
@@ -90,7 +90,10 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
 
 
 class _Turn:
-    """One holding of the lock: batches are taken until one gets on, without tables that cannot, and some more then."""
+    """One holding of the lock: batches are taken until one gets on, without tables that cannot, and some more then.
+
+    What may be everybody's trouble is met by two tables at least, and for no longer than a turn by more of them.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -104,15 +107,17 @@ class _Turn:
             try:
                 taken = await self._claim()
                 outcomes = await each(self._carry, taken.tables, self._work.pipeline.parallel_tables)
-            except (Fault, asyncio.CancelledError):
+            except (Fault, asyncio.CancelledError) as ended:
                 if not any(one.went_on for one in self._outcomes):
+                    if isinstance(ended, Fault):
+                        self._raise_if_nothing_went_on()
                     raise
                 return self._report(taken)  # or nobody would hear what was carried over; the next turn meets the same
             self._outcomes += outcomes
             if taken.more and all(one.went_on for one in outcomes) and time.monotonic() < until:
                 continue
-            is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
-            if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
+            is_over = self._is_everybodys() and time.monotonic() >= until
+            if not taken.tables or is_over or any(one.went_on for one in outcomes):
                 self._raise_if_nothing_went_on()
                 return self._report(taken)
 
@@ -165,6 +170,10 @@ class _Turn:
         except BadConfig:
             name = ""
         return TableBatch(table.identifier, name, 0, failed=f"{type(wrong).__name__}: {wrong}"[:CAUSE_LENGTH])
+
+    def _is_everybodys(self) -> bool:
+        """Whether several tables have met what all may share: one alone may be damaged, and is not to starve others."""
+        return sum(isinstance(one.failure, OF_EVERYBODY) for one in self._outcomes) > 1
 
     def _raise_if_nothing_went_on(self) -> None:
         failures = [one.failure for one in self._outcomes if one.failure]

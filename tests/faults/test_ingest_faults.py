@@ -229,6 +229,34 @@ async def test_a_table_that_fails_again_and_again_leaves_the_batch_to_others(fle
         assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4, 5]
 
 
+async def test_damaged_tables_leave_the_batch_to_others_whatever_is_answered_of_them_case_61(
+    fleet, postgres, catalog, s3
+):
+    """A part that says no of one table alone is well, however it says so."""
+    damaged = ("orders", "late")
+    async with opened(fleet, postgres, batch_events=5) as ingest:
+        for table in damaged:
+            await ingest.producer.transaction(schema_event(table=table), insert(0, table=table))
+        await ingest.batch()
+        for table in damaged:
+            await ingest.producer.transaction(*(insert(number, table=table) for number in range(1, 6)))
+        await ingest.producer.transaction(schema_event(table="other"), insert(1, table="other"))
+        orders = ingest.table()
+        orders.io.delete(orders.current_snapshot().manifest_list)
+        denied = Answer(403, b"<Error><Code>AccessDenied</Code></Error>", "application/xml")
+        s3.on(denied, method="PUT", path=r"/public_late_changelog/", times=None)
+        report = await ingest.batch()
+        assert [(table.table, table.events, table.failed.partition(":")[0]) for table in report.tables] == [
+            ("public.orders", 0, "StoreUnavailable"),
+            ("public.late", 0, "StoreRefused"),
+            ("public.other", 1, ""),
+        ]
+        # Alone they fail the batch, so that it is tried again.
+        with pytest.raises((StoreRefused, StoreUnavailable)):
+            await ingest.batch()
+        assert (await ingest.tables())["other"] == ("active", 0)
+
+
 async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgres):
     async with opened(fleet, postgres) as ingest:
         await begun(ingest)
