@@ -82,6 +82,26 @@ async def test_what_others_made_is_left_alone(shop):
     assert "publication" in await things(shop)
 
 
+async def test_what_was_uninstalled_is_not_followed_again_with_another_table_of_its_publication(shop):
+    await shop.source_run(
+        "CREATE TABLE u (id int PRIMARY KEY)",
+        f"CREATE PUBLICATION {shop.slot} FOR TABLE t, u WITH (publish = 'insert')",
+    )
+    await shop.install("t", "u")
+    await shop.source_run("INSERT INTO u VALUES (1)")
+    await shop.capture()
+    await uninstall(shop)
+    await shop.source_run("INSERT INTO u VALUES (2)")
+    await shop.install("t")
+    await shop.source_run("INSERT INTO u VALUES (3)", "INSERT INTO t VALUES (4)")
+    await shop.capture()
+    # What was captured before is still carried over.
+    assert [(row[0], row[5]["id"]) for row in await shop.events() if row[1] != "schema"] == [
+        *(("public.u", "1"), ("public.t", "4")),
+    ]
+    assert [table.state for table in (await shop.install("u")).tables] == ["copying"]
+
+
 async def test_tables_that_cannot_be_followed_are_refused_with_the_way_out(shop):
     """Cases 19 and 54."""
     await shop.source_run(
