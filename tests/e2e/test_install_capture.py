@@ -13,6 +13,7 @@ from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRef
 from activities.installing import uninstall_capture
 from support.captures import ENVIRONMENT, PIPELINE, captures
 from support.fleet import eventually
+from support.ownpostgres import fresh_database
 
 
 @pytest.fixture
@@ -100,6 +101,22 @@ async def test_what_was_uninstalled_is_not_followed_again_with_another_table_of_
         *(("public.u", "1"), ("public.t", "4")),
     ]
     assert [table.state for table in (await shop.install("u")).tables] == ["copying"]
+
+
+async def test_databases_that_cannot_hold_every_text_are_refused_case_63(stack, postgres):
+    """One text that is no UTF-8 would hold up the log of all tables, again and again."""
+    async with fresh_database(stack, "SQL_ASCII") as ascii_, fresh_database(stack, "LATIN1") as latin:
+        source = captures(ascii_.settings, postgres.settings)
+        await source.source_run("CREATE TABLE t (id int PRIMARY KEY)")
+        with pytest.raises(PostgresRefused, match=f"{ascii_.database}: this database is encoded in SQL_ASCII, .*UTF8"):
+            await source.install("t")
+        buffer = captures(postgres.settings, latin.settings)
+        with pytest.raises(
+            PostgresRefused, match=f"{latin.database}, schema icefleet_cdc: .* encoded in LATIN1, .*UTF8"
+        ):
+            await buffer.install()
+        for one in (source, buffer):
+            assert await one.rows("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'icefleet%%'") == []
 
 
 async def test_tables_that_cannot_be_followed_are_refused_with_the_way_out(shop):
