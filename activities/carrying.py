@@ -1,6 +1,5 @@
 """One source table's part of a batch: from the buffer into its changelog, each event once."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import date
 
@@ -17,7 +16,7 @@ from activities.lake.changelog import ChangelogState, Committed, StoredFile
 from activities.lake.rows import ChangelogFiles, MadeFile
 from activities.readying import Work, ready_changelog
 from activities.segments import SegmentRows, segments_of
-from activities.storing import store_file
+from activities.storing import store_file, undisturbed
 
 
 async def carry(work: Work, table: ClaimedTable) -> TableBatch:
@@ -63,7 +62,7 @@ class _Carrying:
         while True:
             with ChangelogFiles(schema, self._work.pipeline.rules.system) as files:
                 if await rows.write(files):
-                    made = await asyncio.to_thread(files.finish)
+                    made = await undisturbed(files.finish)
                     done = await self._commit(drift, made)
                     break
         written = sum(file.rows for file in made)

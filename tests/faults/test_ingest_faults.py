@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import pytest
 
@@ -14,8 +15,10 @@ from activities.core.faults import (
     StoreRefused,
     StoreUnavailable,
 )
+from activities.lake.rows import ChangelogFiles
 from support.buffers import insert, schema_event
 from support.faultproxy import Answer, AnswerInstead, CutAfter, HttpFaults
+from support.fleet import eventually
 from support.ingests import opened, place
 
 COMMIT = {"method": "POST", "path": r"/tables/public_orders_changelog(\?|$)"}
@@ -277,6 +280,35 @@ async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgre
         # The lock is free at once.
         await ingest.batch()
         assert [number for _, number in ingest.said()] == [0, 1]
+
+
+@pytest.mark.parametrize("step", ["add", "finish"])
+async def test_a_cancelled_batch_leaves_its_files_to_the_thread_that_writes_them(fleet, postgres, monkeypatch, step):
+    """A worker may die of Parquet writers that are closed while they write."""
+    began, left, writing = threading.Event(), threading.Event(), []
+    work, leave = getattr(ChangelogFiles, step), ChangelogFiles.__exit__
+
+    def slowly(*about):
+        began.set()
+        left.wait(0.5)
+        found = work(*about)
+        began.clear()
+        return found
+
+    def looking(files, *about):
+        writing.append(began.is_set())
+        left.set()
+        return leave(files, *about)
+
+    monkeypatch.setattr(ChangelogFiles, step, slowly)
+    monkeypatch.setattr(ChangelogFiles, "__exit__", looking)
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        running = asyncio.create_task(ingest.batch())
+        await eventually(began.is_set, every=0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (running.cancelled(), writing) == (True, [False])
 
 
 @pytest.mark.parametrize("ending", [asyncio.CancelledError, PostgresUnavailable])
