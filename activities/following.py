@@ -58,8 +58,12 @@ class Follower:
 
     async def start(self) -> None:
         """Know the tables as the buffer does."""
-        self._tables = await self._load()
+        await self._load_tables()
         self._known = {name: table.captured for name, table in self._tables.items() if table.captured and table.told}
+
+    async def _load_tables(self) -> None:
+        """Of those that were uninstalled the buffer knows as well: they are carried to their ends, and not followed."""
+        self._tables = {name: table for name, table in (await self._load()).items() if table.captured is not None}
 
     def take_changes(self) -> tuple[list[Described], list[Stop]]:
         """What is to be kept with the events that were given out since the last time."""
@@ -99,7 +103,7 @@ class Follower:
             return []
         self._renamed(told.relid, name, transaction)
         if name not in self._tables:
-            self._tables = await self._load()
+            await self._load_tables()
         if name not in self._tables or self._known.get(name) == told:
             return []
         self.shapes.pop(told.relid, None)
@@ -135,7 +139,7 @@ class Follower:
         relation = self._relations[relid]
         name = (relation.schema, relation.name)
         if name not in self._tables:
-            self._tables = await self._load()
+            await self._load_tables()
             table = self._tables.get(name)
             if table is None:
                 _PASSED_OVER.add(1, {"pipeline": self._pipeline, "table": ".".join(name)})

@@ -42,7 +42,7 @@ OF_EVERYBODY = (
     *(CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable),
     *(LockTaken, PostgresRefused, PostgresUnavailable),
 )
-"""What is wrong with a part that all tables share."""
+"""What is wrong with a part that all tables share, unless it is met by one table alone."""
 TURN_SECONDS = 5.0
 """So long one holding of the lock begins batches, while more waits: sessions and a turn of the loop take their time."""
 LISTED_TABLES = 100
@@ -91,7 +91,10 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
 
 
 class _Turn:
-    """One holding of the lock: batches are taken until one gets on, without tables that cannot, and some more then."""
+    """One holding of the lock: batches are taken until one gets on, without tables that cannot, and some more then.
+
+    What may be everybody's trouble is met by two tables at least, and for no longer than a turn by more of them.
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -108,8 +111,10 @@ class _Turn:
                     if await batch.may_be_followed() and time.monotonic() < until:
                         ahead = self._begin(batch)
                     outcomes = await batch.outcome()
-                except (Fault, asyncio.CancelledError):
+                except (Fault, asyncio.CancelledError) as ended:
                     if not any(one.went_on for one in self._outcomes):
+                        if isinstance(ended, Fault):
+                            self._raise_if_nothing_went_on()
                         raise
                     # Or nobody would hear what was carried over; the next turn meets the same.
                     return self._report(batch.claim or taken)
@@ -122,8 +127,8 @@ class _Turn:
                 if ahead:
                     await ahead.give_up()
                     ahead = None
-                is_everybodys = any(isinstance(one.failure, OF_EVERYBODY) for one in outcomes)
-                if not taken.tables or is_everybodys or any(one.went_on for one in outcomes):
+                is_over = self._is_everybodys() and time.monotonic() >= until
+                if not taken.tables or is_over or any(one.went_on for one in outcomes):
                     self._raise_if_nothing_went_on()
                     return self._report(taken)
                 batch = self._begin()
@@ -188,6 +193,10 @@ class _Turn:
         except BadConfig:
             name = ""
         return TableBatch(table.identifier, name, 0, failed=f"{type(wrong).__name__}: {wrong}"[:CAUSE_LENGTH])
+
+    def _is_everybodys(self) -> bool:
+        """Whether several tables have met what all may share: one alone may be damaged, and is not to starve others."""
+        return sum(isinstance(one.failure, OF_EVERYBODY) for one in self._outcomes) > 1
 
     def _raise_if_nothing_went_on(self) -> None:
         failures = [one.failure for one in self._outcomes if one.failure]

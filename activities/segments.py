@@ -16,6 +16,7 @@ from activities.core.iceberg_types import IcebergType
 from activities.core.sourcetables import SourceTable
 from activities.lake.rows import ChangelogFiles
 from activities.readying import Work
+from activities.storing import undisturbed
 
 _Asked = tuple[str, SourceTable, ChangelogColumns, Mapping[str, IcebergType], ChangelogRules, int, int, int | None]
 """What the queries of a segment are made from."""
@@ -87,7 +88,7 @@ class SegmentRows:
                 async for piece in pieces:
                     rows += await adding if adding else 0
                     # The next piece is read while this one is converted.
-                    adding = asyncio.create_task(asyncio.to_thread(files.add, piece, query.columns))
+                    adding = asyncio.create_task(undisturbed(files.add, piece, query.columns))
             rows += await adding if adding else 0
         finally:
             if adding:

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from activities.clients.buffer_ddl import STATEMENTS, VERSION
 from activities.clients.buffer_holder import Holder, number_of, statement
-from activities.clients.postgres import PostgresSettings, faults_of
+from activities.clients.postgres import PostgresSettings, check_encoding, faults_of
 from activities.core.changelogs import lsn_text
 from activities.core.faults import BadRequest, LockTaken, PostgresRefused
 
@@ -82,10 +82,12 @@ class Buffer:
         """Make the tables; what is there already stays.
 
         Raises:
-            PostgresRefused: there is no right to make them, or those that are there are of another version.
+            PostgresRefused: there is no right to make them, those that are there are of another version, or the
+                database cannot hold every text.
             PostgresUnavailable: the database cannot be reached.
         """
         async with self.connected() as connection:
+            check_encoding(connection, self.name)
             async with connection.transaction():
                 # Two installations at once would trip over each other's functions.
                 await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self.schema,))

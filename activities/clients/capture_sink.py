@@ -279,7 +279,7 @@ async def open_sink(settings: PostgresSettings, schema: str) -> AsyncIterator[Si
         PostgresRefused: login, rights or database are wrong.
         PostgresUnavailable: nobody answers.
     """
-    connection = await settings.connect(client_encoding="utf8")
+    connection = await settings.connect()
     try:
         with faults_of(settings.name):
             await connection.execute(SESSION)

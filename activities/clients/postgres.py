@@ -49,6 +49,7 @@ class PostgresSettings:
             **self._tls(),
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "icefleet",
+            "client_encoding": "utf8",
             "options": " ".join(f"-c {name}={value}" for name, value in WRITTEN.items()),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -91,6 +92,21 @@ class TracedCursor(psycopg.AsyncCursor[Any]):
         """As psycopg does it."""
         with spans.request("postgresql executemany", **{"db.system.name": "postgresql"}):
             await super().executemany(query, params_seq, **options)
+
+
+def check_encoding(connection: psycopg.AsyncConnection[Any], name: str) -> None:
+    """Make sure that a database's texts are what it says they are, and that it can hold every one.
+
+    Raises:
+        PostgresRefused: it has another encoding than UTF-8: one text that has no place in it would hold up everything.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise PostgresRefused(
+            f"{name}: this database is encoded in {encoding}, whose texts are not always UTF-8 or cannot hold all of "
+            "it; use one that was made with `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'` (pg_dump and "
+            "pg_restore bring over what this one holds)"
+        )
 
 
 @contextlib.contextmanager

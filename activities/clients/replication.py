@@ -77,7 +77,7 @@ async def _made(connection: psycopg.AsyncConnection[Any], name: str, slot: str, 
 
 async def _replicating(settings: PostgresSettings) -> psycopg.AsyncConnection[Any]:
     """A connection that speaks the replication protocol: simple queries only, values as UTF-8."""
-    return await settings.connect(replication="database", client_encoding="utf8", prepare_threshold=None)
+    return await settings.connect(replication="database", prepare_threshold=None)
 
 
 class LogStream:

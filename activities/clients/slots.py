@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import errors
 
-from activities.clients.postgres import PostgresSettings, faults_of
+from activities.clients.postgres import PostgresSettings, check_encoding, faults_of
 from activities.core.changelogs import lsn_number
 from activities.core.faults import LockTaken, PostgresRefused, SlotLost
 
@@ -63,8 +63,9 @@ class Slots:
         """Make sure that the server logs what captures need.
 
         Raises:
-            PostgresRefused: it is too old, or `wal_level` is another.
+            PostgresRefused: it is too old, `wal_level` is another, or the database's texts are not UTF-8.
         """
+        check_encoding(self.connection, self.name)
         with faults_of(self.name):
             asked = await self.connection.execute(
                 "SELECT current_setting('wal_level'), current_setting('server_version_num')::int, "
@@ -197,7 +198,7 @@ async def open_slots(settings: PostgresSettings) -> AsyncIterator[Slots]:
         PostgresRefused: login, rights or database are wrong.
         PostgresUnavailable: nobody answers.
     """
-    connection = await settings.connect(client_encoding="utf8")
+    connection = await settings.connect()
     try:
         yield Slots(connection, settings.name)
     finally:

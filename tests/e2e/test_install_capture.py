@@ -13,6 +13,7 @@ from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRef
 from activities.installing import uninstall_capture
 from support.captures import ENVIRONMENT, PIPELINE, captures
 from support.fleet import eventually
+from support.ownpostgres import fresh_database
 
 
 @pytest.fixture
@@ -80,6 +81,42 @@ async def test_what_others_made_is_left_alone(shop):
     await shop.install("t")
     await uninstall(shop)
     assert "publication" in await things(shop)
+
+
+async def test_what_was_uninstalled_is_not_followed_again_with_another_table_of_its_publication(shop):
+    await shop.source_run(
+        "CREATE TABLE u (id int PRIMARY KEY)",
+        f"CREATE PUBLICATION {shop.slot} FOR TABLE t, u WITH (publish = 'insert')",
+    )
+    await shop.install("t", "u")
+    await shop.source_run("INSERT INTO u VALUES (1)")
+    await shop.capture()
+    await uninstall(shop)
+    await shop.source_run("INSERT INTO u VALUES (2)")
+    await shop.install("t")
+    await shop.source_run("INSERT INTO u VALUES (3)", "INSERT INTO t VALUES (4)")
+    await shop.capture()
+    # What was captured before is still carried over.
+    assert [(row[0], row[5]["id"]) for row in await shop.events() if row[1] != "schema"] == [
+        *(("public.u", "1"), ("public.t", "4")),
+    ]
+    assert [table.state for table in (await shop.install("u")).tables] == ["copying"]
+
+
+async def test_databases_that_cannot_hold_every_text_are_refused_case_63(stack, postgres):
+    """One text that is no UTF-8 would hold up the log of all tables, again and again."""
+    async with fresh_database(stack, "SQL_ASCII") as ascii_, fresh_database(stack, "LATIN1") as latin:
+        source = captures(ascii_.settings, postgres.settings)
+        await source.source_run("CREATE TABLE t (id int PRIMARY KEY)")
+        with pytest.raises(PostgresRefused, match=f"{ascii_.database}: this database is encoded in SQL_ASCII, .*UTF8"):
+            await source.install("t")
+        buffer = captures(postgres.settings, latin.settings)
+        with pytest.raises(
+            PostgresRefused, match=f"{latin.database}, schema icefleet_cdc: .* encoded in LATIN1, .*UTF8"
+        ):
+            await buffer.install()
+        for one in (source, buffer):
+            assert await one.rows("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'icefleet%%'") == []
 
 
 async def test_tables_that_cannot_be_followed_are_refused_with_the_way_out(shop):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import pytest
 
@@ -14,8 +15,10 @@ from activities.core.faults import (
     StoreRefused,
     StoreUnavailable,
 )
+from activities.lake.rows import ChangelogFiles
 from support.buffers import insert, schema_event
 from support.faultproxy import Answer, AnswerInstead, CutAfter, HttpFaults
+from support.fleet import eventually
 from support.ingests import opened, place
 
 COMMIT = {"method": "POST", "path": r"/tables/public_orders_changelog(\?|$)"}
@@ -229,6 +232,34 @@ async def test_a_table_that_fails_again_and_again_leaves_the_batch_to_others(fle
         assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4, 5]
 
 
+async def test_damaged_tables_leave_the_batch_to_others_whatever_is_answered_of_them_case_61(
+    fleet, postgres, catalog, s3
+):
+    """A part that says no of one table alone is well, however it says so."""
+    damaged = ("orders", "late")
+    async with opened(fleet, postgres, batch_events=5) as ingest:
+        for table in damaged:
+            await ingest.producer.transaction(schema_event(table=table), insert(0, table=table))
+        await ingest.batch()
+        for table in damaged:
+            await ingest.producer.transaction(*(insert(number, table=table) for number in range(1, 6)))
+        await ingest.producer.transaction(schema_event(table="other"), insert(1, table="other"))
+        orders = ingest.table()
+        orders.io.delete(orders.current_snapshot().manifest_list)
+        denied = Answer(403, b"<Error><Code>AccessDenied</Code></Error>", "application/xml")
+        s3.on(denied, method="PUT", path=r"/public_late_changelog/", times=None)
+        report = await ingest.batch()
+        assert [(table.table, table.events, table.failed.partition(":")[0]) for table in report.tables] == [
+            ("public.orders", 0, "StoreUnavailable"),
+            ("public.late", 0, "StoreRefused"),
+            ("public.other", 1, ""),
+        ]
+        # Alone they fail the batch, so that it is tried again.
+        with pytest.raises((StoreRefused, StoreUnavailable)):
+            await ingest.batch()
+        assert (await ingest.tables())["other"] == ("active", 0)
+
+
 async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgres):
     async with opened(fleet, postgres) as ingest:
         await begun(ingest)
@@ -249,6 +280,35 @@ async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgre
         # The lock is free at once.
         await ingest.batch()
         assert [number for _, number in ingest.said()] == [0, 1]
+
+
+@pytest.mark.parametrize("step", ["add", "finish"])
+async def test_a_cancelled_batch_leaves_its_files_to_the_thread_that_writes_them(fleet, postgres, monkeypatch, step):
+    """A worker may die of Parquet writers that are closed while they write."""
+    began, left, writing = threading.Event(), threading.Event(), []
+    work, leave = getattr(ChangelogFiles, step), ChangelogFiles.__exit__
+
+    def slowly(*about):
+        began.set()
+        left.wait(0.5)
+        found = work(*about)
+        began.clear()
+        return found
+
+    def looking(files, *about):
+        writing.append(began.is_set())
+        left.set()
+        return leave(files, *about)
+
+    monkeypatch.setattr(ChangelogFiles, step, slowly)
+    monkeypatch.setattr(ChangelogFiles, "__exit__", looking)
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        running = asyncio.create_task(ingest.batch())
+        await eventually(began.is_set, every=0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (running.cancelled(), writing) == (True, [False])
 
 
 @pytest.mark.parametrize("ending", [asyncio.CancelledError, PostgresUnavailable])

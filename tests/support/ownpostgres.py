@@ -83,12 +83,13 @@ def server(stack: Stack) -> PostgresSettings:
 
 
 @asynccontextmanager
-async def fresh_database(stack: Stack) -> AsyncIterator[OwnPostgres]:
+async def fresh_database(stack: Stack, encoding: str = "UTF8") -> AsyncIterator[OwnPostgres]:
     """A database for as long as the block lasts. At its end whoever uses it is thrown out, replication slots too."""
     name = f"own{uuid.uuid4().hex[:10]}"
     at = server(stack)
     own = PostgresSettings(f"database {name}", at.host, at.port, name, at.user, at.password)
-    await _tell(at, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    other = "" if encoding == "UTF8" else " ENCODING {} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+    await _tell(at, sql.SQL("CREATE DATABASE {}" + other).format(sql.Identifier(name), sql.Literal(encoding)))
     opened = OwnPostgres(own)
     try:
         yield opened
