@@ -4,11 +4,13 @@ import asyncio
 import itertools
 
 import pytest
+from pyiceberg.types import StringType
 
 from activities import failpoints, ingesting
 from activities.core.faults import (
     CatalogRefused,
     CatalogUnavailable,
+    CommitConflict,
     LockTaken,
     PostgresUnavailable,
     StoreRefused,
@@ -227,6 +229,54 @@ async def test_a_table_that_fails_again_and_again_leaves_the_batch_to_others(fle
         catalog.mend()
         await ingest.drain()
         assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4, 5]
+
+
+async def test_what_is_read_while_a_batch_lands_is_given_up_when_that_fails(fleet, postgres, catalog, monkeypatch):
+    monkeypatch.setattr("activities.lake.sending.TRIES", 1)
+    async with opened(fleet, postgres, batch_events=2) as ingest:
+        await begun(ingest)
+        await orders(ingest, 1, 2)
+        await orders(ingest, 3, 4)
+        claimed, claims = asyncio.Event(), itertools.count(1)
+
+        async def count() -> None:
+            if next(claims) == 2:
+                claimed.set()
+
+        failpoints.arm("cdc-after-claim", count)
+        # The first one does not go on before the second is under way.
+        failpoints.arm("cdc-before-commit", claimed.wait)
+        rule = catalog.on(Answer(409, b"{}"), **COMMIT, times=None)
+        with pytest.raises(CommitConflict):
+            await ingest.batch()
+        assert rule.times_struck == 1
+        assert (len(ingest.snapshots()), len(await ingest.files())) == (1, 2)
+        catalog.mend()
+        failpoints.disarm()
+        await ingest.batch()
+        assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4]
+        assert len(ingest.snapshots()) == 3
+
+
+async def test_what_was_read_ahead_is_read_again_when_the_changelog_is_not_as_expected(fleet, postgres):
+    async with opened(fleet, postgres, batch_events=2) as ingest:
+        await begun(ingest)
+        await orders(ingest, 1, 2)
+        await orders(ingest, 3, 4)
+        claims = itertools.count(1)
+
+        async def widen() -> None:
+            """Somebody adds a column once the first batch has landed, before the second one does."""
+            if next(claims) == 1:
+                with ingest.table().update_schema() as change:
+                    change.add_column("added", StringType())
+
+        failpoints.arm("cdc-after-commit", widen)
+        report = await ingest.batch()
+        failpoints.disarm()
+        assert (report.events, report.tables[0].failed) == (4, "")
+        assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4]
+        assert len(ingest.snapshots()) == 3
 
 
 async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgres):
