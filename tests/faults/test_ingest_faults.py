@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 import pytest
-from pyiceberg.types import StringType
+from pyiceberg.types import DecimalType
 
 from activities import failpoints, ingesting
 from activities.core.faults import (
@@ -265,17 +265,22 @@ async def test_what_was_read_ahead_is_read_again_when_the_changelog_is_not_as_ex
         await orders(ingest, 3, 4)
         claims = itertools.count(1)
 
-        async def widen() -> None:
-            """Somebody adds a column once the first batch has landed, before the second one does."""
+        async def make_anew() -> None:
+            """Once the first batch has landed, somebody makes a column anew, so that it is another field."""
             if next(claims) == 1:
-                with ingest.table().update_schema() as change:
-                    change.add_column("added", StringType())
+                for step in ("delete", "add"):
+                    with ingest.table().update_schema(allow_incompatible_changes=True) as change:
+                        if step == "delete":
+                            change.delete_column("amount")
+                        else:
+                            change.add_column("amount", DecimalType(10, 2))
 
-        failpoints.arm("cdc-after-commit", widen)
+        failpoints.arm("cdc-after-commit", make_anew)
         report = await ingest.batch()
         failpoints.disarm()
         assert (report.events, report.tables[0].failed) == (4, "")
-        assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4]
+        amounts = [str(row["amount"]) for row in ingest.rows()]
+        assert (amounts, ingest.said()[-1]) == (["None", "None", "None", "1.00", "1.00"], ("insert", 4))
         assert len(ingest.snapshots()) == 3
 
 
