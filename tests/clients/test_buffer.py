@@ -225,6 +225,22 @@ async def test_tables_that_are_stopped_or_wait_for_their_copy_are_left_out_and_h
     assert [(table.name, table.copied_lsn) for table in batch.tables] == [("fresh", "0/200"), ("orders", None)]
 
 
+async def test_a_claim_behind_another_takes_what_that_has_not_and_tables_that_are_ready_since_whole(buffer, producer):
+    await producer.transaction(insert(1, table="fresh"), insert(1))
+    await producer.transaction(insert(2), insert(1, table="other"))
+    await producer.transaction(insert(3), insert(2, table="fresh"), insert(2, table="other"))
+    await buffer.set_copying("public", "fresh")
+    async with buffer.locked() as holder:
+        first = await claim(holder, 3, WIDE)
+        assert [(table.name, table.last_id) for table in first.tables] == [("orders", 3), ("other", 4)]
+        await buffer.set_copy_sent("public", "fresh", 0x100)
+        await buffer.set_copied("public", "fresh", 0x100)
+        second = await claim(holder, 100, WIDE, behind=first)
+        told = [(table.name, table.first_id, table.last_id, table.events) for table in second.tables]
+        assert told == [("fresh", 1, 6, 2), ("orders", 5, 5, 1), ("other", 7, 7, 1)]
+        assert (first.more, second.more) == (True, False)
+
+
 async def test_an_unknown_table_is_followed_from_its_first_event_on(buffer, producer):
     await producer.transaction(insert(1, table='Weird.Näme"s', schema="a b"))
     assert await claimed(buffer) == [('Weird.Näme"s', 1, 1)]

@@ -74,6 +74,29 @@ async def test_events_become_rows_with_their_place_in_the_log_for_every_reader_c
         assert await ingest.tables() == {"orders": ("active", 0)}
 
 
+async def test_events_out_of_order_and_values_that_are_written_otherwise_arrive_as_well(fleet, postgres):
+    """As those that were requeued, and those of producers that write what PostgreSQL alone understands."""
+    async with opened(fleet, postgres) as ingest:
+        columns = [{"name": "id", "type": "bigint"}, {"name": "day", "type": "date"}]
+        await ingest.producer.transaction(schema_event(columns), lsn=0x10)
+        for lsn, day in ((0x40, "2026-02-03"), (0x20, "2026-02-04"), (0x30, "2026-02-05")):
+            await ingest.producer.transaction(Event("insert", {"id": str(lsn), "day": day}), lsn=lsn)
+        await ingest.batch()
+        await ingest.producer.transaction(Event("insert", {"id": "80", "day": "Feb 6 2026"}), lsn=0x50)
+        await ingest.batch()
+        assert [said["icefleet.cdc.events"] for said in ingest.snapshots()] == ["3", "1"]
+        files = [file["file_path"] for file in ingest.table().inspect.files().to_pylist()]
+        by_row = ingest.table().scan().to_arrow().to_pylist()
+        assert [row["id"] for row in by_row if row["id"] < 80] == [0x20, 0x30, 0x40]
+        assert {row["id"]: row["day"].isoformat() for row in by_row} == {
+            0x20: "2026-02-04",
+            0x30: "2026-02-05",
+            0x40: "2026-02-03",
+            80: "2026-02-06",
+        }
+        assert len(files) == 2
+
+
 async def test_nothing_to_carry_over_makes_no_snapshot_case_56(fleet, postgres):
     async with opened(fleet, postgres) as ingest:
         empty = await ingest.batch()

@@ -19,6 +19,11 @@ from support.buffers import delete, insert, schema_event, update
 from support.ingests import Ingest, opened, place
 
 POINTS = sorted(failpoints.INGEST_NAMES)
+AHEAD = (
+    *("cdc-after-claim:2", "cdc-before-upload", "cdc-before-commit", "cdc-after-commit"),
+    *("cdc-before-upload:2", "cdc-before-commit:2", "cdc-after-commit:2"),
+)
+"""Where to die in a turn of two batches, of which the second one is read while the first one lands."""
 SCRIPT = Path(__file__).parents[1] / "support" / "dyingingests.py"
 
 
@@ -41,12 +46,15 @@ class Aftermath:
 async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
     async with place(stack, tmp_path_factory.mktemp("crashes")) as (fleet, own), AsyncExitStack() as held:
         victims = {}
-        for number, point in enumerate(POINTS):
-            one = await held.enter_async_context(opened(fleet, own, pipeline=f"p{number}", schema=f"p{number}"))
+        for number, point in enumerate([*POINTS, *(f"{point} ahead" for point in AHEAD)]):
+            more = {"batch_events": 3} if point.endswith(" ahead") else {}
+            one = await held.enter_async_context(opened(fleet, own, pipeline=f"p{number}", schema=f"p{number}", **more))
             await one.producer.transaction(schema_event(), insert(1), insert(2))
             await one.producer.transaction(update(1), delete(2))
             victims[point] = one
-        asked = [[str(fleet.directory), fleet.name, one.name, point] for point, one in victims.items()]
+        asked = [
+            [str(fleet.directory), fleet.name, one.name, point.removesuffix(" ahead")] for point, one in victims.items()
+        ]
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(SCRIPT), json.dumps(asked), env=fleet.variables(), stdout=asyncio.subprocess.PIPE
         )
@@ -81,3 +89,12 @@ def test_whoever_comes_after_a_crash_finishes_the_batch_and_brings_nothing_twice
     has_file = point in {"cdc-after-upload", "cdc-before-commit", "cdc-after-commit", "cdc-after-mark"}
     assert len(one.before) == has_file
     assert len(one.after) == 1 + (has_file and not had_landed)
+
+
+@pytest.mark.parametrize("point", AHEAD)
+def test_a_crash_while_one_batch_lands_and_the_next_is_read_loses_nothing_and_brings_nothing_twice(aftermaths, point):
+    one = aftermaths[f"{point} ahead"]
+    assert one.signal == signal.SIGKILL
+    assert one.rows == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
+    assert (one.snapshots, one.left) == (2, 0)
+    assert one.before <= one.after

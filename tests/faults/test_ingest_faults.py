@@ -5,11 +5,13 @@ import itertools
 import threading
 
 import pytest
+from pyiceberg.types import DecimalType
 
 from activities import failpoints, ingesting
 from activities.core.faults import (
     CatalogRefused,
     CatalogUnavailable,
+    CommitConflict,
     LockTaken,
     PostgresUnavailable,
     StoreRefused,
@@ -258,6 +260,59 @@ async def test_damaged_tables_leave_the_batch_to_others_whatever_is_answered_of_
         with pytest.raises((StoreRefused, StoreUnavailable)):
             await ingest.batch()
         assert (await ingest.tables())["other"] == ("active", 0)
+
+
+async def test_what_is_read_while_a_batch_lands_is_given_up_when_that_fails(fleet, postgres, catalog, monkeypatch):
+    monkeypatch.setattr("activities.lake.sending.TRIES", 1)
+    async with opened(fleet, postgres, batch_events=2) as ingest:
+        await begun(ingest)
+        await orders(ingest, 1, 2)
+        await orders(ingest, 3, 4)
+        claimed, claims = asyncio.Event(), itertools.count(1)
+
+        async def count() -> None:
+            if next(claims) == 2:
+                claimed.set()
+
+        failpoints.arm("cdc-after-claim", count)
+        # The first one does not go on before the second is under way.
+        failpoints.arm("cdc-before-commit", claimed.wait)
+        rule = catalog.on(Answer(409, b"{}"), **COMMIT, times=None)
+        with pytest.raises(CommitConflict):
+            await ingest.batch()
+        assert rule.times_struck == 1
+        assert (len(ingest.snapshots()), len(await ingest.files())) == (1, 2)
+        catalog.mend()
+        failpoints.disarm()
+        await ingest.batch()
+        assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4]
+        assert len(ingest.snapshots()) == 3
+
+
+async def test_what_was_read_ahead_is_read_again_when_the_changelog_is_not_as_expected(fleet, postgres):
+    async with opened(fleet, postgres, batch_events=2) as ingest:
+        await begun(ingest)
+        await orders(ingest, 1, 2)
+        await orders(ingest, 3, 4)
+        claims = itertools.count(1)
+
+        async def make_anew() -> None:
+            """Once the first batch has landed, somebody makes a column anew, so that it is another field."""
+            if next(claims) == 1:
+                for step in ("delete", "add"):
+                    with ingest.table().update_schema(allow_incompatible_changes=True) as change:
+                        if step == "delete":
+                            change.delete_column("amount")
+                        else:
+                            change.add_column("amount", DecimalType(10, 2))
+
+        failpoints.arm("cdc-after-commit", make_anew)
+        report = await ingest.batch()
+        failpoints.disarm()
+        assert (report.events, report.tables[0].failed) == (4, "")
+        amounts = [str(row["amount"]) for row in ingest.rows()]
+        assert (amounts, ingest.said()[-1]) == (["None", "None", "None", "1.00", "1.00"], ("insert", 4))
+        assert len(ingest.snapshots()) == 3
 
 
 async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgres):
