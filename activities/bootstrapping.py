@@ -18,7 +18,6 @@ from activities.lake import mirror as mirrors
 from activities.lake.changelogtag import advance_tag
 from activities.lake.changes import Pending
 from activities.lake.changescan import pending
-from activities.lake.indexcache import cache_at
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.mergebatch import following_anew
 from activities.lake.mirror import Mirror
@@ -92,7 +91,7 @@ def _hold(context: MirrorContext, config: MirrorConfig, left: Pending) -> None:
 async def _gather(work: MergeWork) -> Gathering:
     """Everything that the changelog has, prepared for a mirror that has nothing."""
     uuid = str(work.mirror.table.metadata.table_uuid)
-    index = MirrorIndex.empty(cache_at(work.context.cache_directory), uuid)
+    index = MirrorIndex.empty(work.context.index_cache, uuid)
     gathered = Gathering(work.context, Head(work.mirror, work.watermark, {}, index, None))
     while taken := await work.take(gathered.head.watermark):
         timings = MergeTimings()

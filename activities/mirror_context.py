@@ -14,6 +14,7 @@ from activities.core.mirrors import MirrorConfig
 from activities.core.names import near
 from activities.core.queues import QueueNames
 from activities.lake.catalog import Lake
+from activities.lake.indexcache import IndexCache, cache_at
 from activities.serving import check_environment
 
 
@@ -34,6 +35,13 @@ class MirrorContext:
     cache_directory: Path
     """Where this worker keeps segments of indexes; whatever is there may be deleted at any time, all but
     `*.part`, which are being written."""
+    cache_bytes: int
+    """How much of that may be there before what was not used for longest goes."""
+
+    @property
+    def index_cache(self) -> IndexCache:
+        """The segments of indexes that are here."""
+        return cache_at(self.cache_directory, self.cache_bytes)
 
     def mirror(self, environment: str, name: str) -> MirrorConfig:
         """What config says of a mirror.

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from activities.core.mirrors import IndexPointer, Watermark
-from activities.lake.indexcache import cache_at
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.indexstore import MirrorIndex, open_index
 from activities.lake.live import LiveFile, live_files
@@ -40,7 +39,7 @@ async def head_of(context: MirrorContext, mirror: Mirror, watermark: Watermark) 
 
 def _open(context: MirrorContext, mirror: Mirror, watermark: Watermark) -> Head:
     live = live_files(mirror.table)
-    cache, uuid = cache_at(context.cache_directory), str(mirror.table.metadata.table_uuid)
+    cache, uuid = context.index_cache, str(mirror.table.metadata.table_uuid)
     if mirror.head is None:
         return Head(mirror, watermark, live, MirrorIndex.empty(cache, uuid), None)
     if mirror.foreign_since:
@@ -56,7 +55,7 @@ def opened_index(
     Raises:
         IndexUnusable: it is not there, is damaged, or does not belong to these files.
     """
-    cache, uuid = cache_at(context.cache_directory), str(mirror.table.metadata.table_uuid)
+    cache, uuid = context.index_cache, str(mirror.table.metadata.table_uuid)
     return open_index(context.lake.files().part, cache, pointer, uuid, live, live_row_count(live))
 
 

@@ -15,7 +15,6 @@ from activities.core.mirrors import MirrorConfig, Watermark
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changedeletes import Deletes
-from activities.lake.indexcache import cache_at
 from activities.lake.indexrebuild import Rebuilt, rebuild
 from activities.lake.indexsources import delete_entries, row_entries
 from activities.lake.live import LiveFile, live_files
@@ -111,7 +110,7 @@ def _rebuild(
         yield from delete_entries(config, deletes, now)
 
     return rebuild(
-        cache_at(context.cache_directory),
+        context.index_cache,
         str(mirror.table.metadata.table_uuid),
         numbered,
         entries(),

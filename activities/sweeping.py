@@ -22,7 +22,6 @@ from activities.core.faults import MirrorForeign
 from activities.core.mirrors import MirrorConfig
 from activities.lake.changelogupkeep import Known, known_of
 from activities.lake.content import Files
-from activities.lake.indexcache import cache_at
 from activities.lake.mirrornames import metadata_place, named_by
 from activities.lake.placeset import PlaceSet
 from activities.mirror_context import MirrorContext
@@ -164,7 +163,7 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
         if table is None:
             raise MirrorForeign(f"mirror {name} is not in the catalog any more; nothing of it is touched")
         head = table.current_snapshot()
-        named = named_by(table, lake.files().part, cache_at(context.cache_directory))
+        named = named_by(table, lake.files().part, context.index_cache)
         return Known(table, named, None if head is None else head.timestamp_ms / 1000)
 
     grace = config.expiry.grace_seconds

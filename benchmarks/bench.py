@@ -94,11 +94,12 @@ def opened(
     last: str,
     narrow: Sequence[str] = (),
     environments: Mapping[str, Derive] | None = None,
+    mirrors: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Bench]:
     """Stack, worker and clients, for the table of attestations and `more` like it, with hours up to the day `last`.
 
     Tables that are `narrow` have nothing to redact. `environments` are made from the shipped `local`, and have no
-    worker yet.
+    worker yet; `mirrors` are what mirrors.yaml has of `local` itself.
     """
     config = directory / "config"
     config.mkdir()
@@ -114,6 +115,7 @@ def opened(
     every = {"local": local} | {name: derive(plain) for name, derive in (environments or {}).items()}
     mappings = [{"source": f"{name}.default", "destination": name} for name in every]
     (config / "environments.yaml").write_text(yaml.safe_dump({"environments": every, "export_mappings": mappings}))
+    (config / "mirrors.yaml").write_text(yaml.safe_dump({"mirrors": {"local": [dict(one) for one in mirrors]}}))
     os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
     os.environ["ICEFLEET_CONFIG_DIR"] = str(config)
     with Stack(directory / "local") as stack:

@@ -86,7 +86,7 @@ class Benchmarks:
         for statement in attestations.create():
             self._bench.sql(statement)
         self._idle = Memory(self._bench.worker.pid).idle
-        self._figure("worker.idle_rss_mb", self._idle / 1e6, "MB", "lower")
+        self._figure("export.worker_idle_rss_mb", self._idle / 1e6, "MB", "lower")
         for name in chosen:
             {
                 "5m": self._five,

@@ -34,8 +34,10 @@ RUNS = 5
 PARTITIONS = 300
 """Of each such export, of 1,000 rows."""
 WATCHED = tuple(f"watched_{number}" for number in range(2 * RUNS + 2))
-KINDS = ("control", "export.default", "cdc", "upkeep", "")
+KINDS = ("control", "export.default", "cdc", "merge", "upkeep", "")
 """What an idle worker may serve; the last is everything."""
+MIRROR = {"changelog_table": "cdc.none", "mirror_table": "mirror.none", "primary_keys": ["id"]}
+"""Without one there is nothing that a worker of mirrors could serve."""
 IDLE_SECONDS = 3
 AIMS = {
     "fleet.speedup_8_workers": 6.0,
@@ -52,7 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory:
         narrow = [*SERIES.tables, *DRAINED.tables]
         environments = {scaling.LATE: scaling.late_environment}
-        with opened(Path(directory), WATCHED, last="2024-05-01", narrow=narrow, environments=environments) as bench:
+        with opened(
+            Path(directory), WATCHED, last="2024-05-01", narrow=narrow, environments=environments, mirrors=[MIRROR]
+        ) as bench:
             figures = Benchmarks(bench).run(chosen)
     report("fleet", figures, whole=len(chosen) == len(PARTS))
     sys.stdout.flush()

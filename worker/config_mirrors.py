@@ -86,6 +86,8 @@ class MergeLimits(Part):
     cache_directory: str = ""
     """Holds segments of indexes, which may be deleted at any time, all but `*.part`, which are being written; empty:
     below the system's temporary directory."""
+    cache_bytes: Positive = 12 * 2**30
+    """How much of that may be there before what was not used for longest goes; what is in use stays."""
 
 
 def _identifier(table: str, namespace: str) -> str:

@@ -63,4 +63,5 @@ async def open_mirrors(settings: Settings, name: str, temporal: Client) -> Async
             queues=queue_names(environment),
             key_prefix=environment.storage.prefix,
             cache_directory=index_cache(environment),
+            cache_bytes=environment.merge.cache_bytes,
         )

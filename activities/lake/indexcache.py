@@ -23,9 +23,11 @@ import numpy.typing as npt
 from activities.core.indexsegments import Segment, sieve_of, starts_of
 from activities.core.mirrors import Entries, Keys, Sequences
 
-MOST_BYTES = 32 * 2**30
+MOST_BYTES = 12 * 2**30
 _MOST_OPEN = 2048
 _KEPT_PER_LOOK = 64
+_LOOKS = 16
+"""The directory is looked at again at the latest when so large a part of what it may hold was written."""
 _ABANDONED_SECONDS = 86_400
 _HEADER_BYTES = 4096
 _COLUMNS = (
@@ -45,7 +47,8 @@ class IndexCache:
         self._open: OrderedDict[str, tuple[Segment, mmap.mmap]] = OrderedDict()
         self._lock = threading.Lock()
         self._kept = _KEPT_PER_LOOK
-        """What was written since the directory was last looked at."""
+        """Files that were written since the directory was last looked at."""
+        self._kept_bytes = 0
         directory.mkdir(parents=True, exist_ok=True)
 
     def segment(self, sha256: str, rows: int) -> Segment | None:
@@ -91,7 +94,9 @@ class IndexCache:
     def keep(self, writer: "SegmentWriter", sha256: str) -> None:
         """Let a segment that has been written be here."""
         self._kept += 1
-        Path(writer.finish()).replace(self._path(sha256, _SEGMENT))
+        path = Path(writer.finish())
+        self._kept_bytes += path.stat().st_blocks * 512
+        path.replace(self._path(sha256, _SEGMENT))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -124,9 +129,9 @@ class IndexCache:
 
         It looks once in a while only.
         """
-        if self._kept < _KEPT_PER_LOOK:
+        if self._kept < _KEPT_PER_LOOK and self._kept_bytes < self._most_bytes / _LOOKS:
             return
-        kept, left, self._kept = 0, [], 0
+        kept, left, self._kept, self._kept_bytes = 0, [], 0, 0
         for path in self.directory.iterdir():
             with suppress(FileNotFoundError):  # another process tidies too
                 status = path.stat()

@@ -11,9 +11,12 @@ sys.path.append(str(Path("benchmarks").resolve()))
 
 import backfill
 import export
+import fleet
 import ingest
 from figures import BEGIN, END, rewrite
 from harness import Figure, report
+
+from support.manifests import KINDS
 
 MACHINE = {"cores": 2, "memory_gb": 25.3, "processor": "x86_64", "python": "3.11.7", "scale": 1.0}
 FIGURE = {
@@ -83,7 +86,7 @@ def test_the_export_benchmark_measures_what_its_aims_are_for():
         "export.5m.time_ratio_vs_arrow",
         "export.5m.time_ratio_vs_in_memory",
         "export.50m.worker_growth_mb",
-        "worker.idle_rss_mb",
+        "export.worker_idle_rss_mb",
         "export.small_partitions_per_second",
         "adopt.files_per_second",
         "export.direct.time_ratio_vs_native",
@@ -95,6 +98,15 @@ def test_the_export_benchmark_measures_what_its_aims_are_for():
     }
     assert measured > export.AIMS.keys()
     assert export.AIMS["export.workers_4.speedup"] == 3
+
+
+def test_the_memory_of_an_idle_worker_is_measured_for_each_kind_of_deployment_under_names_of_its_own():
+    assert {kind.partition(".")[0] for kind in fleet.KINDS} == {*KINDS, ""}
+    of_export, of_fleet = (
+        set(re.findall(r'_figure\(\s*"([\w.]+)"', Path(module.__file__).read_text())) for module in (export, fleet)
+    )
+    assert "worker.idle_rss_mb" in of_fleet
+    assert of_export & of_fleet == set()
 
 
 def test_the_backfill_benchmark_measures_what_its_aims_are_for():

@@ -234,6 +234,20 @@ def test_the_directory_is_bounded_and_what_is_used_stays(tmp_path):
     assert carried.index.find(keys).known.all()
 
 
+def test_a_few_large_segments_are_as_bounded_as_many_small_ones(tmp_path):
+    cache, entries = IndexCache(tmp_path, most_bytes=2**20), random_entries(np.random.default_rng(1), 5000)
+    cache.trim(())
+    most = 0
+    for number in range(40):
+        with cache.writing(len(entries), sieved=True) as writer:
+            writer.add(entries)
+            cache.keep(writer, f"{number:064}")
+        cache.trim({f"{number:064}"})
+        most = max(most, sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()))
+    assert 2**19 < most < 2**20 * 5 / 4
+    assert cache.segment(f"{39:064}", len(entries)) is not None
+
+
 def test_a_segment_is_the_same_in_memory_and_from_disk(tmp_path):
     cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 5000)
     with cache.writing(9000, sieved=True) as writer:

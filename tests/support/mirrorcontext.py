@@ -29,4 +29,5 @@ async def mirror_context(
             queues=queue_names(environment),
             key_prefix=environment.storage.prefix,
             cache_directory=cache,
+            cache_bytes=environment.merge.cache_bytes,
         )

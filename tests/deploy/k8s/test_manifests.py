@@ -80,6 +80,21 @@ def test_every_object_is_valid_by_the_schema_of_its_kind(manifests):
     }
 
 
+@pytest.mark.parametrize("kind", ["merge", "upkeep"])
+def test_the_cache_of_indexes_leaves_a_third_of_its_size_and_more_of_tmp_to_what_is_spilled(overlay, kind):
+    """A pod that writes more than its `emptyDir` may hold is evicted, with all that it does."""
+    pod = overlay.worker(kind)["spec"]["template"]["spec"]
+    [room] = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "tmp"]
+    [container] = pod["containers"]
+    cached = environment_of(overlay).merge.cache_bytes
+    assert cached * 4 / 3 <= in_bytes(room) <= in_bytes(container["resources"]["limits"]["ephemeral-storage"])
+
+
+def in_bytes(quantity: str) -> int:
+    assert quantity.endswith("Gi")
+    return int(quantity.removesuffix("Gi")) * 2**30
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "wrong"),
     [
