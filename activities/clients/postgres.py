@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +24,10 @@ WRITTEN = {
     "bytea_output": "hex",
 }
 """How values are written as text."""
+UNBOUNDED = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+"""What a role or a database may have other defaults of: these would end a batch in the same place again and again."""
+BOUNDS_TRANSACTIONS = 170_000
+"""The version of PostgreSQL from which on there is `transaction_timeout`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class PostgresSettings:
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "icefleet",
             "client_encoding": "utf8",
-            "options": " ".join(f"-c {name}={value}" for name, value in WRITTEN.items()),
+            "options": " ".join(f"-c {name}={value}" for name, value in (WRITTEN | UNBOUNDED).items()),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -64,16 +69,23 @@ class PostgresSettings:
         return {"sslmode": self.sslmode, **{name: file for name, file in files.items() if file}}
 
     async def connect(self, **more: Any) -> psycopg.AsyncConnection[Any]:
-        """An open connection in autocommit mode; `more` goes to psycopg.
+        """An open connection in autocommit mode, without bounds of time; `more` goes to psycopg.
 
         Raises:
             PostgresRefused: login, rights or database are wrong.
             PostgresUnavailable: nobody answers.
         """
         with faults_of(f"{self.name} ({self.host}:{self.port})"):
-            return await psycopg.AsyncConnection.connect(
+            connection = await psycopg.AsyncConnection.connect(
                 **self.parameters(), autocommit=True, **{"cursor_factory": TracedCursor, **more}
             )
+            async with AsyncExitStack() as unless_ready:
+                unless_ready.push_async_callback(connection.close)
+                if connection.info.server_version >= BOUNDS_TRANSACTIONS:
+                    # As an option it would keep older servers from answering at all.
+                    await connection.execute("SET transaction_timeout = 0")
+                unless_ready.pop_all()
+            return connection
 
     async def check(self) -> None:
         """See that the database can be reached; raises as `connect` does."""

@@ -10,6 +10,7 @@ import pytest
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
 from activities.clients.buffer_status import letters, status
+from activities.clients.capture_sink import open_sink
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
 from support.fleet import eventually
@@ -149,6 +150,23 @@ async def test_a_holder_that_does_nothing_for_a_minute_is_ended_by_the_server(bu
         found = [(await (await session.execute(f"SHOW {name}")).fetchone())[0] for name in names]
     assert found[0] == "1min"
     assert found[1] == "10"
+
+
+async def test_timeouts_of_a_role_or_database_end_nothing_of_ours(buffer, producer, postgres):
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+    await postgres.run(*(f"ALTER DATABASE {postgres.database} SET {name} = '1ms'" for name in names))
+    try:
+        await producer.transaction(insert(1))
+        async with buffer.locked() as holder:
+            assert (await claim(holder, 100, WIDE)).tables[0].events == 1
+            assert await holder.ask("SELECT pg_sleep(0.05), 1") == [("", 1)]
+        async with open_sink(postgres.settings, SCHEMA) as sink:
+            assert await sink.ask("SELECT pg_sleep(0.05), 1") == [("", 1)]
+        async with await postgres.settings.connect() as connection:
+            found = await connection.execute("SELECT setting FROM pg_settings WHERE name = ANY (%s)", (list(names),))
+            assert await found.fetchall() == [("0",)] * len(names)
+    finally:
+        await postgres.run(f"ALTER DATABASE {postgres.database} RESET ALL")
 
 
 async def test_batches_end_where_transactions_do_case_59(buffer, producer):
