@@ -113,7 +113,7 @@ class _Turn:
                     outcomes = await batch.outcome()
                 except (Fault, asyncio.CancelledError) as ended:
                     if not any(one.went_on for one in self._outcomes):
-                        raise self._reason(ended) from ended
+                        raise self._reason(ended) from None
                     # Or nobody would hear what was carried over; the next turn meets the same.
                     return self._report(batch.claim or taken)
                 taken = batch.claim or taken
