@@ -340,12 +340,13 @@ async def test_a_cancelled_batch_is_taken_again_from_where_it_was(fleet, postgre
 @pytest.mark.parametrize("step", ["add", "finish"])
 async def test_a_cancelled_batch_leaves_its_files_to_the_thread_that_writes_them(fleet, postgres, monkeypatch, step):
     """A worker may die of Parquet writers that are closed while they write."""
-    began, left, writing = threading.Event(), threading.Event(), []
+    began, cancelled, left, writing = threading.Event(), threading.Event(), threading.Event(), []
     work, leave = getattr(ChangelogFiles, step), ChangelogFiles.__exit__
 
     def slowly(*about):
         began.set()
-        left.wait(0.5)
+        cancelled.wait(60)
+        left.wait(0.5)  # whoever does not wait for this thread leaves meanwhile
         found = work(*about)
         began.clear()
         return found
@@ -362,8 +363,9 @@ async def test_a_cancelled_batch_leaves_its_files_to_the_thread_that_writes_them
         running = asyncio.create_task(ingest.batch())
         await eventually(began.is_set, every=0.01)
         running.cancel()
+        cancelled.set()
         await asyncio.gather(running, return_exceptions=True)
-    assert (running.cancelled(), writing) == (True, [False])
+    assert (running.cancelled(), set(writing)) == (True, {False})
 
 
 @pytest.mark.parametrize("ending", [asyncio.CancelledError, PostgresUnavailable])
