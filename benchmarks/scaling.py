@@ -20,6 +20,7 @@ take slots from the export.
 import asyncio
 import os
 import random
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -140,24 +141,31 @@ def drains(bench: Bench, series: Series, count: int) -> list[float]:
     """Seconds from SIGTERM to the end of a process, at random moments of an export that another worker goes on with."""
     [workers] = series.workers
     tables, hours = series.tables_of(workers), series.hours
-    took: list[float] = []
     with slow_store(bench, tables, hours, series.delay), ExitStack() as running:
-        running.enter_context(worker_of(LATE, bench.directory, "worker-that-stays"))
+        last = running.enter_context(worker_of(LATE, bench.directory, "drained-0"))
         bench.wait(export_hours(bench, tables, 0, FIRST_HOURS))
         under_way = bench.loop.create_task(export_hours(bench, tables, FIRST_HOURS, hours))
+        bench.wait(asyncio.sleep(1))  # it is asked for before the loop stands still for the next worker's start
+        took: list[float] = []
         for number in range(count):
-            with worker_of(LATE, bench.directory, f"drained-{number}") as worker:
-                bench.wait(asyncio.sleep(random.uniform(1, 4)))  # noqa: S311 - any moment will do
-                if under_way.done():
-                    raise RuntimeError(f"the export ended before worker {number} was drained: nothing to be measured")
-                started = time.perf_counter()
-                worker.terminate()
-                code = worker.wait()
-                took.append(time.perf_counter() - started)
-            if code:
-                raise RuntimeError(f"worker {number} ended with {code}")
+            moment = time.monotonic() + random.uniform(1, 4)  # noqa: S311 - any moment will do
+            # While this one works: what starts while it drains would share the cores with what is measured.
+            following = running.enter_context(worker_of(LATE, bench.directory, f"drained-{number + 1}"))
+            bench.wait(asyncio.sleep(max(0.0, moment - time.monotonic())))
+            if under_way.done():
+                raise RuntimeError(f"the export ended before worker {number} was drained: nothing to be measured")
+            took.append(_drained(last, f"worker {number}"))
+            last = following
         under_way.cancel()  # what is left is nobody's figure; it ends with the stack
     return took
+
+
+def _drained(worker: "subprocess.Popen[bytes]", name: str) -> float:
+    started = time.perf_counter()
+    worker.terminate()
+    if code := worker.wait():
+        raise RuntimeError(f"{name} ended with {code}")
+    return time.perf_counter() - started
 
 
 async def export_hours(bench: Bench, tables: Sequence[str], first: int, hours: int) -> None:
