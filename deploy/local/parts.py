@@ -102,6 +102,8 @@ def _temporal(launch: Launch) -> list[str]:
     return [
         *(str(program("temporal")), "server", "start-dev", "--ip", HOST, "--port", str(ports["temporal"])),
         *("--db-filename", str(launch.data / "temporal.db"), "--ui-disable-news-fetch"),
+        # A log beside the file in place of a journal for each of its many small transactions: half the work.
+        *("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"),
         *("--ui-ip", HOST, "--ui-port", str(ports["temporal-ui"])),
         *("--http-port", str(ports["temporal-http"]), "--metrics-port", str(ports["temporal-metrics"])),
         *(word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")),

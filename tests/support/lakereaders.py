@@ -88,7 +88,7 @@ def by_duckdb(environment: Environment, tables: Sequence[str], *, where: Sequenc
 
 
 def ask_duckdb(environment: Environment, queries: Sequence[str]) -> list[Rows]:
-    """The rows of each query; tables are called `lake.<network>.<table>`."""
+    """The rows of each query; tables are called `lake.<network>.<table>`. What several of them read is fetched once."""
     key, secret = split_credential(environment)
     storage, catalog = environment.storage, environment.catalog
     with _DUCKDB_TURN, _duckdb().cursor() as duck:
@@ -102,15 +102,16 @@ def ask_duckdb(environment: Environment, queries: Sequence[str]) -> list[Rows]:
             f"OAUTH2_SERVER_URI '{catalog.oauth2_server_uri}')"
         )
         duck.execute(f"ATTACH '{catalog.warehouse}' AS lake (TYPE iceberg, ENDPOINT '{catalog.uri}', SECRET ice)")
+        duck.execute(f"SET enable_external_file_cache = {len(queries) > 1}")
         try:
             return [plain(duck.execute(query).to_arrow_table()) for query in queries]
         finally:
-            duck.execute("DETACH lake")
+            duck.execute("SET enable_external_file_cache = false; DETACH lake")
 
 
 @cache
 def _duckdb() -> duckdb.DuckDBPyConnection:
-    # One for the life of the process: loading the extensions costs more than most questions. It remembers no file.
+    # One for the life of the process: loading the extensions costs more than most questions.
     duck = duckdb.connect()
     for name in ("avro", "httpfs", "iceberg"):
         [found] = [
