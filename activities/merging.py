@@ -3,7 +3,7 @@
     look (mirror, changelog, what is pending) → take a piece → fold → index → decide → write → store → commit
 
 A piece is prepared for one head. When the head has moved, everything is planned anew: the commit that moved it may
-have been of the very same piece.
+have been of the very same piece. A mirror that somebody drops meanwhile is made anew, and merged from the beginning.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
-from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.faults import CommitConflict, WatermarkLost
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.changepieces import Taken, left_of
+from activities.lake.changepieces import Taken, left_of, waits_since
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
 from activities.lake.compaction import compaction_due
 from activities.lake.live import live_files
 from activities.lake.mergebatch import following_of
 from activities.lake.mirror import Mirror
-from activities.lake.mirrormade import check_made
+from activities.lake.mirrormade import check_made, check_partition
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.merge_gathering import Gathering
@@ -108,6 +108,7 @@ class _Turn:
             mirror = await asyncio.to_thread(self._read)
         left = await asyncio.to_thread(pending, changelog, mirror.watermark, self._config)
         check_made(self._config, mirror.table, changelog.schema())
+        check_partition(self._config, mirror.table, mirror.columns, changelog.schema())
         return self._work(mirror, left)
 
     def _work(self, mirror: Mirror, left: Pending) -> MergeWork:
@@ -120,9 +121,7 @@ class _Turn:
     def _read(self) -> Mirror:
         mirror = self._read_or_none()
         if mirror is None:
-            raise MirrorForeign(
-                f"mirror {self._config.mirror} was dropped meanwhile; it is made anew with the next merge"
-            )
+            raise CommitConflict(f"mirror {self._config.mirror} was dropped just after it was made; it is made anew")
         return mirror
 
     def _may_go_on(self) -> bool:
@@ -174,10 +173,10 @@ class _Turn:
     def _told(self, work: MergeWork, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
         at, left = work.watermark, left_of(work.pending, work.watermark)
-        oldest = next((one.committed_ms for one in left if one.files), 0)
+        oldest = waits_since(work.pending, at)
         return replace(
             self._report,
-            more=bool(oldest),
+            more=any(one.files for one in left),
             watermark="" if at.snapshot_id is None else str(at.snapshot_id),
             watermark_sequence=at.newest,
             watermark_time_ms=at.committed_ms,
