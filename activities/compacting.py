@@ -156,7 +156,6 @@ class _Compaction:
             rewritten.entries(index.next_file) if keyed else nothing(),
             new_files={index.next_file + ordinal: path for ordinal, path in stored.data.items()},
             gone_files={numbers[one.path] for one in deleted.gone},
-            tombstone_cut=0,  # forgetting is for merges, which say so in the watermark
             live_rows=live_row_count(self._found.live) + rewritten.rows - deleted.rows,
             moves=None if keyed else rewritten.moves(numbers, index.next_file),
         )

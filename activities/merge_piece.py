@@ -11,6 +11,7 @@ from activities import failpoints
 from activities.abreast import both
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
+from activities.lake.indexadvance import Advanced, advance
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
@@ -88,6 +89,15 @@ class Looked:
         )
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What is done to the index before it is known what changes."""
+
+    key: str
+    """Under which the step is stored."""
+    step: Advanced
+
+
 class PieceMerge:
     """Prepares one piece for one head."""
 
@@ -111,12 +121,28 @@ class PieceMerge:
             ChangeInvalid: a change lacks a value that nothing older has.
         """
         with self._timings.phase("lookup"):
-            looked = await asyncio.to_thread(self._look_up, batch)
+            looked, ahead = await both(
+                asyncio.to_thread(self._look_up, batch), undisturbed(self._advance, len(batch.folded), directory)
+            )
         known = looked.lookup.found.known
         lookup_told(self._config.mirror, len(known), int(known.sum()))
         if looked.changes_nothing:
             return self._prepared(looked, _Index(self._head.pointer))
-        return await self._written(looked, directory)
+        return await self._written(looked, ahead, directory)
+
+    def _advance(self, changes: int, directory: Path) -> Ahead:
+        key = self._key("index", "puffin")
+        made = directory / key.rpartition("/")[2]
+        return Ahead(
+            key,
+            advance(
+                self._head.index,
+                changes,
+                made=made,
+                place=self._context.store.path(key),
+                tombstone_cut=int(time.time() - self._config.late_event_horizon_seconds),
+            ),
+        )
 
     def _look_up(self, batch: Batch) -> Looked:
         before, truncated = self._head.watermark, batch.folded.truncated
@@ -126,10 +152,11 @@ class PieceMerge:
         schema = self._metadata.schema()
         return Looked(batch, lookup, truncate(self._config, self._files, schema, self._head.live, truncated))
 
-    async def _written(self, looked: Looked, directory: Path) -> Prepared:
+    async def _written(self, looked: Looked, ahead: Ahead, directory: Path) -> Prepared:
         with self._timings.phase("write"):
-            new, deleted = await both(
-                undisturbed(self._write_rows, looked, directory), undisturbed(self._delete_rows, looked)
+            (new, deleted), _ = await both(
+                both(undisturbed(self._write_rows, looked, directory), undisturbed(self._delete_rows, looked)),
+                self._store({ahead.key: ahead.step.made} if ahead.step.made else {}),
             )
         data = {one.ordinal: self._key("data") for one in new.files}
         deletes = {self._key("deletes"): one for one in deleted.made}
@@ -137,7 +164,7 @@ class PieceMerge:
         bodies |= {key: one.body for key, one in deletes.items()}
         paths = {ordinal: self._context.store.path(key) for ordinal, key in data.items()}
         with self._timings.phase("store"):
-            _, index = await both(self._store(bodies), self._store_index(looked, new, deleted, paths))
+            _, index = await both(self._store_files(bodies), self._store_index(looked, ahead, new, deleted, paths))
         return self._prepared(
             looked,
             index,
@@ -157,18 +184,25 @@ class PieceMerge:
 
     async def _store(self, bodies: Mapping[str, Path | bytes]) -> None:
         await store_objects(self._context.store, self._files, bodies)
+
+    async def _store_files(self, bodies: Mapping[str, Path | bytes]) -> None:
+        await self._store(bodies)
         await failpoints.reach("merge-after-write")
 
-    async def _store_index(self, looked: Looked, new: NewRows, deleted: Deleted, paths: Mapping[int, str]) -> _Index:
-        with await undisturbed(self._stage, looked, new, deleted, paths) as staged:
+    async def _store_index(
+        self, looked: Looked, ahead: Ahead, new: NewRows, deleted: Deleted, paths: Mapping[int, str]
+    ) -> _Index:
+        with await undisturbed(self._stage, looked, ahead, new, deleted, paths) as staged:
             key = self._key("index", "puffin")
             pointer = staged.pointer(await store_object(self._context.store, self._files, key, staged.path))
             index_told(self._config.mirror, staged.size)
         await failpoints.reach("merge-after-index")
-        return _Index(pointer, staged.horizon)
+        return _Index(pointer, ahead.step.horizon)
 
-    def _stage(self, looked: Looked, new: NewRows, deleted: Deleted, paths: Mapping[int, str]) -> StagedIndex:
-        index, now = self._head.index, int(time.time())
+    def _stage(
+        self, looked: Looked, ahead: Ahead, new: NewRows, deleted: Deleted, paths: Mapping[int, str]
+    ) -> StagedIndex:
+        index, now = ahead.step.index, int(time.time())
         numbers = {path: number for number, path in index.files.items()}
         rows = live_row_count(self._head.live) + sum(one.rows for one in new.files) - deleted.rows
         return stage(
@@ -176,7 +210,6 @@ class PieceMerge:
             run_of(looked.batch, looked.lookup, new, index.next_file, now),
             new_files={index.next_file + ordinal: path for ordinal, path in paths.items()},
             gone_files={numbers[one.path] for one in deleted.gone},
-            tombstone_cut=now - int(self._config.late_event_horizon_seconds),
             truncated=looked.batch.folded.truncated,
             live_rows=rows,
         )

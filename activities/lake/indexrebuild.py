@@ -53,7 +53,7 @@ def rebuild(
         files: Number (from 1) → path of all data files of the snapshot.
         entries: In any order and in batches that are small against `memory_bytes`, as `indexsort` makes them: each live
             row, and the deletes that are to be remembered. Of a key that has a row no delete counts.
-        tombstone_cut: As for `stage`; the horizon says what was forgotten.
+        tombstone_cut: As for `advance`; the horizon says what was forgotten.
         truncated: As for `stage`.
         live_rows: As for `stage`.
         memory_bytes: What sorting may hold; some megabytes come on top.

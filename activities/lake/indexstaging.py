@@ -10,14 +10,13 @@ from typing import Self
 
 import numpy as np
 
-from activities.core.index import between, forgetful, greatest, merge, ordered, without_truncated
+from activities.core.index import greatest, merge, ordered, without_truncated
 from activities.core.indexmoves import Moves, moved
-from activities.core.indexplan import OWED, Run, begins_round, is_due, part_rows, step_rows, to_fold
+from activities.core.indexplan import Run, begins_round, is_due, to_fold
 from activities.core.mirrors import TOMBSTONE, Entries, IndexPointer
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import GROUP_ROWS, EntriesWriter
 from activities.lake.indexhead import (
-    END,
     ENTRIES_TYPE,
     FILES_TYPE,
     PROPERTY,
@@ -62,19 +61,19 @@ def stage(
     *,
     new_files: Mapping[int, str],
     gone_files: Collection[int],
-    tombstone_cut: int,
     truncated: str = "",
     live_rows: int | None = None,
     moves: Moves | None = None,
 ) -> StagedIndex:
     """Write the index as it is once this merge has been committed. Blocks; reads the cache and nothing else.
 
+    What goes into the base meanwhile is `indexadvance`'s.
+
     Args:
-        index: That of the head on which the commit is planned.
+        index: That of the head on which the commit is planned, with the step that goes on beside.
         run: What the merge changes: rows that came or moved, and tombstones; each key once, in any order.
         new_files: Number (from `index.next_file` on) → path of the data files that come with the commit.
         gone_files: Numbers of those that go with it.
-        tombstone_cut: Deletes that were merged before this time (seconds since 1970) need not be remembered.
         truncated: The watermark's; entries with smaller sequence numbers do not count any more.
         live_rows: How many rows the mirror then has; None: not said, and so not compared when it is opened.
         moves: Rows that move with the commit, and are not in the run: to new files, from such that go.
@@ -94,11 +93,10 @@ def stage(
     with Staging(index.cache, head.moved) as staging:
         if moves:
             head = replace(head, moves=(*head.moves, staging.moves(moves)))
-        work = _Work(staging, index, head, tombstone_cut, (*index.moves, *([moves] if moves else [])))
+        work = _Work(staging, index, head, (*index.moves, *([moves] if moves else [])))
         work.add(_sorted(run))
-        work.advance(len(run))
         index.let_go()
-        return staging.finish(_without_known_moves(work.head), files, work.forgotten)
+        return staging.finish(_without_known_moves(work.head), files)
 
 
 def _without_known_moves(head: Head) -> Head:
@@ -115,123 +113,75 @@ def _sorted(run: Entries) -> Entries:
 class _Work:
     """One merge's work on the index."""
 
-    def __init__(
-        self, staging: "Staging", index: MirrorIndex, head: Head, cut: int, moves: Sequence[Moves] = ()
-    ) -> None:
+    def __init__(self, staging: "Staging", index: MirrorIndex, head: Head, moves: Sequence[Moves] = ()) -> None:
         self._moves = moves
-        self.forgotten = (0, 0)
         self._staging = staging
-        self._cut = cut
         self._truncated = pair(head.truncated)
         self._entries = {
             record.place.sha256: segment.entries for record, segment in zip(head.segments, index.segments, strict=True)
         }
         counting = tuple(record for record in head.segments if pair(record.newest) >= self._truncated)
-        self.head = _without_round(replace(head, segments=counting))
-        self._rests = False
+        self.head = without_round(replace(head, segments=counting))
 
     def add(self, run: Entries) -> None:
         """Write the run, or what it becomes together with others."""
         records = self.head.segments
         runs = [record for record in records if record.kind == "run"]
-        planned = [Run(0, len(run)), *(Run(record.level, record.rows) for record in runs)]
         base_rows = sum(record.rows for record in records if record.kind == "base")
-        if begins_round(planned, base_rows) and not _merging(self.head):
+        if begins_round(_planned(self.head, len(run)), base_rows) and not merging_of(self.head):
             self._begin_round(run)
             return
-        folded = to_fold(planned) - 1 if is_due(planned) else 0
-        if folded > 0:
-            self._rests = True  # one large work in a merge is enough
+        folded = folded_runs(self.head, len(run))
+        if folded:
             entries = [run, *(self._entries[record.place.sha256] for record in runs[:folded])]
             level = runs[folded - 1].level + 1
             made = self._staging.segment("run", level, self._merged(entries), sum(map(len, entries)))
         else:
             made = self._staging.segment("run", 0, [run], len(run))
-        self.head = replace(self.head, segments=(*made, *records[max(folded, 0) :]))
+        self.head = replace(self.head, segments=(*made, *records[folded:]))
 
     def _begin_round(self, run: Entries) -> None:
         made = self._staging.segment("merging", 0, [run], len(run))
         marked = (replace(one, kind="merging") if one.kind == "run" else one for one in self.head.segments)
         self.head = replace(self.head, segments=(*made, *marked), merged=0, owed=0)
-        self._rests = True
-
-    def advance(self, changes: int) -> None:
-        """Go on with a round of merging, if that is due."""
-        if not _merging(self.head) or self._rests:
-            return
-        owed = self.head.owed + int(OWED * changes)
-        self.head = replace(self.head, owed=owed)
-        parts = sorted(
-            (record for record in self.head.segments if record.kind == "base" and record.first >= self.head.merged),
-            key=lambda record: record.first,
-        )
-        waiting = [between(self._entries[one.place.sha256], self.head.merged, None) for one in _merging(self.head)]
-        left = sum(part.rows for part in parts) + sum(map(len, waiting))
-        if wanted := step_rows(owed, left):
-            self._step(parts, waiting, wanted)
-
-    def _step(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> None:
-        until, taken = self._reach(parts, waiting, wanted)
-        sources = [between(one, 0, None if until == END else until) for one in waiting]
-        sources += [self._entries[part.place.sha256] for part in parts[:taken]]
-        base_rows = sum(record.rows for record in self.head.segments if record.kind == "base")
-        merged, rows = sum(map(len, sources)), max(base_rows, sum(map(len, waiting)))
-        made = self._staging.parts(self._remembered(sources), merged, part_rows(rows))
-        kept = tuple(record for record in self.head.segments if record not in parts[:taken])
-        # What was merged beyond what was due is not due later.
-        self.head = replace(self.head, segments=(*kept, *made), merged=until, owed=self.head.owed - merged)
-        if until == END:
-            self.head = replace(self.head, segments=tuple(one for one in self.head.segments if one.kind != "merging"))
-        self.head = _without_round(self.head)
-
-    def _reach(self, parts: list[SegmentRecord], waiting: list[Entries], wanted: int) -> tuple[int, int]:
-        """Where the step ends that is nearest to what is wanted, and how many parts of the base it takes."""
-        before, reached = 0, (END, len(parts))
-        for number, border in enumerate(self._borders(parts, waiting), 1):
-            rows = sum(one.rows for one in parts[:number]) + sum(len(between(one, 0, border)) for one in waiting)
-            if before and wanted - before < rows - wanted:
-                return reached
-            before, reached = rows, (border, number)
-            if rows >= wanted:
-                return reached
-        return END, len(parts)
-
-    def _borders(self, parts: list[SegmentRecord], waiting: list[Entries]) -> list[int]:
-        """Where a step may end: where a part of the base begins; anywhere as long as there is no base."""
-        if parts:
-            return [part.first for part in parts[1:]]
-        rows = sum(map(len, waiting))
-        count = -(-rows // part_rows(rows))
-        left = END - self.head.merged
-        return [self.head.merged + left * number // count for number in range(1, count)]  # keys are spread evenly
 
     def _merged(self, sources: list[Entries]) -> Iterator[Entries]:
         for entries in merge(sources, GROUP_ROWS):
             yield moved(self._moves, without_truncated(entries, self._truncated))
 
-    def _remembered(self, sources: list[Entries]) -> Iterator[Entries]:
-        for entries in self._merged(sources):
-            kept = forgetful(entries, self._cut)
-            self.forgotten = max(self.forgotten, kept.forgotten or (0, 0))
-            yield kept.entries
 
-
-def _merging(head: Head) -> list[SegmentRecord]:
+def merging_of(head: Head) -> list[SegmentRecord]:
+    """The segments of which a round brings all entries into the base; none: there is no round."""
     return [record for record in head.segments if record.kind == "merging"]
 
 
-def _without_round(head: Head) -> Head:
-    return head if _merging(head) else replace(head, merged=0, owed=0)
+def without_round(head: Head) -> Head:
+    """Without its marks when it has ended."""
+    return head if merging_of(head) else replace(head, merged=0, owed=0)
+
+
+def folded_runs(head: Head, rows: int) -> int:
+    """How many runs are folded with one of `rows` entries that comes."""
+    planned = _planned(head, rows)
+    return max(0, to_fold(planned) - 1) if is_due(planned) else 0
+
+
+def _planned(head: Head, rows: int) -> list[Run]:
+    return [Run(0, rows), *(Run(record.level, record.rows) for record in head.segments if record.kind == "run")]
 
 
 class Staging:
-    """A Puffin file in the making, whose segments go into the cache at once. Use as a context manager."""
+    """A Puffin file in the making, whose segments go into the cache at once. Use as a context manager.
 
-    def __init__(self, cache: IndexCache, moved: int = 0) -> None:
+    Its segments know of as many moves as `moved` says. `place` is the path of the file in the store; empty: it is the
+    head's own.
+    """
+
+    def __init__(self, cache: IndexCache, moved: int = 0, *, path: Path | None = None, place: str = "") -> None:
         self._cache = cache
         self._moved = moved
-        """How many moves its segments know of."""
-        self._path = cache.directory / f"{uuid.uuid4().hex}.part"
+        self._place = place
+        self._path = path or cache.directory / f"{uuid.uuid4().hex}.part"
         self._puffin = PuffinWriter(self._path.open("wb"))
         self._is_whole = False
 
@@ -266,7 +216,7 @@ class Staging:
                     piece = next(held, None)
             blob = self._puffin.blobs[-1]
             self._cache.keep(cached, blob.sha256)
-        return [SegmentRecord(kind, level, rows, first, text_of(newest), _place(blob), self._moved)]
+        return [SegmentRecord(kind, level, rows, first, text_of(newest), self._place_of(blob), self._moved)]
 
     def moves(self, moves: Moves) -> MovesRecord:
         """The newest moves."""
@@ -281,11 +231,19 @@ class Staging:
         self._is_whole = True
         return StagedIndex(self._path, self._puffin.size, sha256, "" if forgotten == (0, 0) else text_of(forgotten))
 
+    def end(self) -> None:
+        """End a file that is no head."""
+        self._puffin.finish({})
+        self._is_whole = True
+
+    def _place_of(self, blob: Blob) -> BlobPlace:
+        return BlobPlace(self._place, blob.offset, blob.length, blob.sha256)
+
     def _kept(self, kind: str, content: bytes) -> BlobPlace:
         """A blob that the cache keeps as it is."""
         with self._puffin.blob(kind) as sink:
             sink.write(content)
-        place = _place(self._puffin.blobs[-1])
+        place = self._place_of(self._puffin.blobs[-1])
         self._cache.keep_content(content, place.sha256)
         return place
 
@@ -296,7 +254,3 @@ def _until(pieces: Iterator[Entries], rows: int) -> Iterator[Entries]:
     while given < rows and (piece := next(pieces, None)) is not None:
         given += len(piece)
         yield piece
-
-
-def _place(blob: Blob) -> BlobPlace:
-    return BlobPlace("", blob.offset, blob.length, blob.sha256)

@@ -32,7 +32,7 @@ MOST_ROWS = 2**18
 POSITION_ID = 2147483545
 _SCHEMA = pa.schema(
     [
-        pa.field("file_path", pa.dictionary(pa.int32(), pa.string()), False, {"PARQUET:field_id": str(PATH_ID)}),  # noqa: FBT003 - pyarrow's own order
+        pa.field("file_path", pa.dictionary(pa.int8(), pa.string()), False, {"PARQUET:field_id": str(PATH_ID)}),  # noqa: FBT003 - pyarrow's own order
         pa.field("pos", pa.int64(), False, {"PARQUET:field_id": str(POSITION_ID)}),  # noqa: FBT003
     ]
 )
@@ -167,7 +167,7 @@ def write(about: tuple[Touched, ...]) -> MadeDeletes:
     ) as writer:
         for one in about:
             path, count = pa.array([one.live.path]), len(one.positions)
-            named = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), path)
+            named = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), path)
             rows = pa.Table.from_arrays([named, pa.array(one.positions.astype(np.int64))], schema=_SCHEMA)
             writer.write_table(rows, row_group_size=count)
     return MadeDeletes(about, sink.getvalue().to_pybytes())

@@ -11,7 +11,7 @@ from activities.core import indexplan
 from activities.core.indexmoves import moves_of
 from activities.core.indexsegments import segment_of
 from activities.core.mirrors import Entries
-from activities.lake import indexstaging
+from activities.lake import indexadvance, indexstaging
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexstore import MirrorIndex
 from support.indexes import UUID, Carried, entries_of, found_of, keys_of, random_entries, rows_of
@@ -25,7 +25,8 @@ def small(monkeypatch):
     monkeypatch.setattr(indexplan, "AT_ONCE", 10)
     monkeypatch.setattr(indexplan, "LARGEST_FOLD", 200)
     monkeypatch.setattr(indexplan, "SMALLEST_PART", 30)
-    monkeypatch.setattr(indexstaging, "GROUP_ROWS", 7)
+    for module in (indexadvance, indexstaging):
+        monkeypatch.setattr(module, "GROUP_ROWS", 7)
 
 
 class Mirror:

@@ -164,6 +164,11 @@ async def test_folding_and_merging_keep_every_lookup_over_many_merges_case_38(fl
             await mirror.merge()
         mirror.check()
         mirror.check_index()
+        # What was merged into the base beside a merge is in the store, where a worker finds it that has nothing.
+        mirror.context = replace(mirror.context, cache_directory=mirror.context.cache_directory / "cold")
+        mirror.check_index()
+        heads = {IndexPointer.load(said[INDEX]).path for said in mirror.snapshots()}
+        assert {mirror.context.store.path(key) for key in await mirror.objects("index/")} > heads
 
 
 async def test_a_rebuilt_index_knows_of_truncates_and_of_what_the_changelog_forgot(orders):

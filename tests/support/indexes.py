@@ -3,6 +3,7 @@
 import numpy as np
 
 from activities.core.mirrors import Entries, IndexPointer, Keys, Sequences
+from activities.lake.indexadvance import advance
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexstaging import stage
 from activities.lake.indexstore import MirrorIndex, open_index
@@ -88,12 +89,17 @@ class Carried:
     def merge(self, run, *, new=(), gone=(), cut=0, truncated="", live_rows=None, moves=None):
         """One merge, committed; `new` are paths, which get numbers in their order."""
         numbered = {self.index.next_file + place: path for place, path in enumerate(new)}
+        place = f"{self.prefix}{len(self.store.held)}.puffin"
+        made = self.cache.directory / "step.part"
+        ahead = advance(self.index, len(run), made=made, place=place, tombstone_cut=cut)
+        if ahead.made:
+            self.store.held[place] = ahead.made.read_bytes()
+            ahead.made.unlink()
         staged = stage(
-            self.index,
+            ahead.index,
             run,
             new_files=numbered,
             gone_files=gone,
-            tombstone_cut=cut,
             truncated=truncated,
             live_rows=live_rows,
             moves=moves,
@@ -102,7 +108,7 @@ class Carried:
             path = f"{self.prefix}{len(self.store.held)}.puffin"
             self.store.held[path] = staged.path.read_bytes()
             self.pointer = staged.pointer(path)
-            self.horizons.append(staged.horizon)
+            self.horizons.append(ahead.horizon)
             files = {**self.index.files, **numbered}
         return self.reopen([path for number, path in files.items() if number not in gone])
 
