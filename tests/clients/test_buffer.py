@@ -10,6 +10,7 @@ import pytest
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
 from activities.clients.buffer_status import letters, status
+from activities.clients.capture_room import HELD, SAMPLED_PAGES, held
 from activities.clients.capture_sink import open_sink
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
@@ -170,6 +171,17 @@ async def test_timeouts_of_a_role_or_database_end_nothing_of_ours(buffer, produc
             assert await found.fetchall() == [("0",)] * len(defaults)
     finally:
         await postgres.run(f"ALTER DATABASE {postgres.database} RESET ALL")
+
+
+async def test_looking_for_room_reads_no_long_values(buffer, producer, postgres):
+    noise = random.Random(1).randbytes(2**20).hex()
+    await producer.transaction(insert(1, noise))
+    async with open_sink(postgres.settings, SCHEMA) as sink:
+        looked = await sink.ask("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + HELD, {"pages": SAMPLED_PAGES})
+        plan = looked[0][0][0]["Plan"]
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
+        found = await held(sink)
+    assert (found.events, found.bytes > 2**20) == (1, True)
 
 
 async def test_batches_end_where_transactions_do_case_59(buffer, producer):
