@@ -297,6 +297,8 @@ class _Turn:
                 f"room in the buffer: it holds {self._held.events} events and {self._held.bytes} bytes, and "
                 f"max_events is {self._pipeline.buffer_max_events}, max_bytes {self._pipeline.buffer_max_bytes}"
             )
+            if self._held.copying:
+                self._waiting += f"; {self._held.copying} of these events stay until their tables are copied"
             if time.monotonic() >= self._until:
                 self._no_room.set()
             with waiting_for(self._waiting):

@@ -120,7 +120,7 @@ class _Installation:
         wanted += [one for one in more if one.identifier not in asked]
         tables = [await self._follow(one, known.get((one.schema, one.name)), fresh=fresh) for one in wanted]
         return InstallReport(
-            message=f"{len(tables)} tables are followed",
+            message=_told(self._pipeline, tables),
             slot=self._config.slot,
             publication=self._config.publication,
             schema_events="trigger" if trigger else "relations",
@@ -240,6 +240,18 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
         )
     wanted = _Wanted(schema, name, changelog_name(pipeline.rules, schema, name), facts, identity, "")
     return replace(wanted, note=_note(wanted, told["key"]))
+
+
+def _told(pipeline: PipelineConfig, tables: list[InstalledTable]) -> str:
+    message = f"{len(tables)} tables are followed"
+    copied = sum(table.state == "copying" for table in tables)
+    if not copied:
+        return message
+    return (
+        f"{message}; {copied} of them are copied first, and what changes in these meanwhile stays in the buffer: "
+        f"beyond max_events, {pipeline.buffer_max_events}, or max_bytes, {pipeline.buffer_max_bytes}, the capture "
+        "waits, and the source keeps its log up to max_retained_wal_bytes, where the slot is lost"
+    )
 
 
 def _check_kind(table: str, facts: TableFacts) -> None:

@@ -23,7 +23,8 @@ from activities.core.faults import BadRequest, LockTaken, PostgresRefused
 SESSION = """
     SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
-        set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false)
+        set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false),
+        set_config('idle_in_transaction_session_timeout', '60000', false)
 """
 """The server ends the session of a worker that is gone or frozen, so that another gets the lock within a minute."""
 LOOK_SECONDS = 10.0

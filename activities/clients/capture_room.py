@@ -13,15 +13,16 @@ SAMPLED_PAGES = 1000
 PIECE = 20_000
 """Events that one statement deletes: it holds the session for a moment only."""
 HELD = """
-    SELECT e.source_schema, e.source_table, CASE WHEN t.captured IS NULL OR t.state <> 'stopped' THEN 'carried'
-        WHEN t.copying_lsn = '0/0' THEN 'needless' ELSE 'stopped' END,
-        count(*), coalesce(sum(pg_column_size(e.*)), 0),
+    SELECT e.source_schema, e.source_table, CASE WHEN t.captured IS NULL OR t.state = 'active' THEN 'carried'
+        WHEN t.state = 'copying' THEN 'copying' WHEN t.copying_lsn = '0/0' THEN 'needless' ELSE 'stopped' END,
+        count(*), coalesce(sum(coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100), 0),
         least(1.0, %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
     FROM {schema}.events e TABLESAMPLE SYSTEM (
         least(100.0, 100.0 * %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
     ) LEFT JOIN {schema}.tables t ON (t.source_schema, t.source_table) = (e.source_schema, e.source_table)
     GROUP BY 1, 2, 3
 """
+"""A record as a whole would be read with all its long values; rows alone say what they take where they lie."""
 LET_GO = """
     UPDATE {schema}.tables SET let_go = true, copying_lsn = '0/0', cause = %(why)s || cause
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped' AND captured IS NOT NULL
@@ -55,7 +56,9 @@ class Held:
 
     events: int = 0
     bytes: int = 0
-    """Those of tables that go on."""
+    """Those of tables that go on, or will once they are copied."""
+    copying: int = 0
+    """The events among them that stay until a copy has ended."""
     stopped: dict[Name, tuple[int, int]] = field(default_factory=dict)
     """Schema and name → events and bytes of a table that is stopped, and would go on with them."""
 
@@ -65,8 +68,9 @@ async def held(buffer: Sink) -> Held:
     found = Held()
     for schema, name, kind, count, size, part in await buffer.ask(HELD, {"pages": SAMPLED_PAGES}):
         events, bytes_ = int(count / part), int(int(size) / part)
-        if kind == "carried":
+        if kind in {"carried", "copying"}:
             found.events, found.bytes = found.events + events, found.bytes + bytes_
+            found.copying += events if kind == "copying" else 0
         elif kind == "stopped":
             found.stopped[schema, name] = events, bytes_
     return found

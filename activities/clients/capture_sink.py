@@ -20,10 +20,12 @@ from activities.core.faults import LockTaken, PostgresRefused
 SESSION = """
     SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
         set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
+        set_config('idle_in_transaction_session_timeout', '60000', false),
         set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)
 """
-"""The server ends the transaction of a worker that is gone: it holds the turn of producers. And a commit is on its disk
-before it is answered, whatever the role's default: the slot is told of it then, and never sends it again.
+"""The server ends the transaction of a worker that is gone or frozen: it holds the turn of producers. One that
+is frozen while it copies is not idle to the server, and must be ended by hand. And a commit is on its disk before it is
+answered, whatever the role's default: the slot is told of it then, and never sends it again.
 """
 
 

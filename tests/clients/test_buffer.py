@@ -10,6 +10,7 @@ import pytest
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import claim, mark, schema_events
 from activities.clients.buffer_status import letters, status
+from activities.clients.capture_room import HELD, SAMPLED_PAGES, held
 from activities.clients.capture_sink import open_sink
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
@@ -146,15 +147,18 @@ async def test_a_mark_under_an_epoch_that_is_over_changes_nothing(buffer, produc
 
 async def test_a_holder_that_does_nothing_for_a_minute_is_ended_by_the_server(buffer, postgres):
     async with buffer.locked() as holder, holder.transaction() as session:
-        names = ("idle_session_timeout", "tcp_keepalives_idle", "tcp_user_timeout")
+        names = ("idle_session_timeout", "idle_in_transaction_session_timeout", "tcp_keepalives_idle")
         found = [(await (await session.execute(f"SHOW {name}")).fetchone())[0] for name in names]
-    assert found[0] == "1min"
-    assert found[1] == "10"
+    assert found == ["1min", "1min", "10"]
+    async with open_sink(postgres.settings, SCHEMA) as sink:
+        assert await sink.ask("SHOW idle_in_transaction_session_timeout") == [("1min",)]
 
 
 async def test_timeouts_of_a_role_or_database_end_nothing_of_ours(buffer, producer, postgres):
-    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
-    await postgres.run(*(f"ALTER DATABASE {postgres.database} SET {name} = '1ms'" for name in names))
+    short = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    # The last one holds until a connection has said otherwise.
+    defaults = {**dict.fromkeys(short, "1ms"), "transaction_timeout": "1min"}
+    await postgres.run(*(f"ALTER DATABASE {postgres.database} SET {name} = '{to}'" for name, to in defaults.items()))
     try:
         await producer.transaction(insert(1))
         async with buffer.locked() as holder:
@@ -163,10 +167,21 @@ async def test_timeouts_of_a_role_or_database_end_nothing_of_ours(buffer, produc
         async with open_sink(postgres.settings, SCHEMA) as sink:
             assert await sink.ask("SELECT pg_sleep(0.05), 1") == [("", 1)]
         async with await postgres.settings.connect() as connection:
-            found = await connection.execute("SELECT setting FROM pg_settings WHERE name = ANY (%s)", (list(names),))
-            assert await found.fetchall() == [("0",)] * len(names)
+            found = await connection.execute("SELECT setting FROM pg_settings WHERE name = ANY (%s)", (list(defaults),))
+            assert await found.fetchall() == [("0",)] * len(defaults)
     finally:
         await postgres.run(f"ALTER DATABASE {postgres.database} RESET ALL")
+
+
+async def test_looking_for_room_reads_no_long_values(buffer, producer, postgres):
+    noise = random.Random(1).randbytes(2**20).hex()
+    await producer.transaction(insert(1, noise))
+    async with open_sink(postgres.settings, SCHEMA) as sink:
+        looked = await sink.ask("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + HELD, {"pages": SAMPLED_PAGES})
+        plan = looked[0][0][0]["Plan"]
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
+        found = await held(sink)
+    assert (found.events, found.bytes > 2**20) == (1, True)
 
 
 async def test_batches_end_where_transactions_do_case_59(buffer, producer):

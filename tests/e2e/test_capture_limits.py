@@ -36,15 +36,17 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
     async with shop.capturing() as task, asyncio.timeout(90):
         await eventually(lambda: bool(waits))
         assert waits[0].startswith(f"waits for room in the buffer: it holds {held} events")
+        assert waits[0].endswith(f"; {held} of these events stay until their tables are copied")
         assert len(await shop.events()) == held
         assert not task.done()
         await shop.rows("DELETE FROM icefleet_cdc.events RETURNING 1")
         events = await shop.until(bool)
     assert events[-1][5]["id"] == "11"
     shop.limit(buffer_max_events=1)
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
     await shop.source_run("INSERT INTO t VALUES (12)")
     report = await shop.capture()
-    assert (report.events, report.waiting_for[:18]) == (0, "room in the buffer")
+    assert (report.events, report.waiting_for[:18], "copied" in report.waiting_for) == (0, "room in the buffer", False)
 
 
 async def test_a_stopped_table_holds_up_no_other_and_beyond_a_limit_its_events_are_let_go(shop, capsys, monkeypatch):

@@ -46,10 +46,12 @@ async def uninstall(shop, **more):
 async def test_installing_again_changes_nothing_and_uninstalling_leaves_nothing_but_the_buffer(shop):
     first = await shop.install("t")
     assert (first.slot, first.publication, first.tables[0].state) == (shop.slot, shop.slot, "copying")
+    assert "1 of them are copied first" in first.message
+    assert f"beyond max_events, {shop.config.buffer_max_events}, or max_bytes," in first.message
     await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
     before = await shop.rows("SELECT slot, publication_id, captured_lsn FROM icefleet_cdc.pipeline")
     again = await shop.install("t", "public.t")
-    assert [table.state for table in again.tables] == ["active"]
+    assert ([table.state for table in again.tables], again.message) == (["active"], "1 tables are followed")
     assert await shop.rows("SELECT slot, publication_id, captured_lsn FROM icefleet_cdc.pipeline") == before
     assert await things(shop) == ["publication", "schema", "schema", "slot", "trigger", "trigger"]
     report = await uninstall(shop)
