@@ -22,6 +22,7 @@ from activities.contracts.cdc import TableBatch
 from activities.core.changelogkeys import batch_keys
 from activities.core.changelogs import changelog_name
 from activities.core.drift import ChangelogColumns, Drift, plan_drift
+from activities.core.faults import Fault
 from activities.lake import changelog
 from activities.lake.changelog import ChangelogState, Committed, StoredFile
 from activities.lake.rows import ChangelogFiles, MadeFile
@@ -40,17 +41,25 @@ async def carry(work: Work, table: ClaimedTable, batch: Batch[Any]) -> TableBatc
     """
     identifier = changelog_name(work.pipeline.rules, table.schema, table.name)
     expected = batch.expected(table)
-    state = expected or await ready_changelog(work, table, identifier)
     with ExitStack() as held:
-        carrying = held.enter_context(_Carrying(work, table, identifier, state))
-        await carrying.read()
-        batch.table_read(table, carrying.leaves)
+
+        async def read(state: ChangelogState) -> _Carrying:
+            carrying = held.enter_context(_Carrying(work, table, identifier, state))
+            await carrying.read()
+            return carrying
+
+        try:
+            carrying = await read(expected or await ready_changelog(work, table, identifier))
+        except Fault:
+            if batch.before is None:
+                raise
+            carrying = None  # what is wrong is said in its turn, if it is wrong then
+        batch.table_read(table, carrying.leaves if carrying else None)
         await batch.turn()
-        if expected is not None:
+        if expected is not None or carrying is None:
             state = await ready_changelog(work, await as_known_now(work.holder, table), identifier)
-            if batch.expected(table) is not expected or not carrying.follows(state):
-                carrying = held.enter_context(_Carrying(work, table, identifier, state))
-                await carrying.read()
+            if carrying is None or batch.expected(table) is not expected or not carrying.follows(state):
+                carrying = await read(state)
                 batch.table_read_again(table, carrying.leaves)
         return await carrying.land()
 

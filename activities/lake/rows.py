@@ -24,6 +24,9 @@ ROLL_BYTES = 128 * 2**20
 """A file that has grown so large is followed by another one."""
 GROUP_BYTES = 16 * 2**20
 """Rows in memory (as Arrow holds them) that make a row group."""
+DICTIONARY_BYTES = 128 * 2**10
+"""A column whose values are more than this in a row group is written plainly: by then most are met for the first time,
+and looking each up took half of the writer's time and made larger files."""
 MOST_OPEN = 32
 """Files that are written at once; a batch with events of more days ends files early."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,7 +169,12 @@ class _DayFile:
         self._tables: list[pa.Table] = []
         self._file = path.open("wb")
         self._writer = pq.ParquetWriter(
-            self._file, schema, compression="zstd", store_decimal_as_integer=True, store_schema=False
+            self._file,
+            schema,
+            compression="zstd",
+            store_decimal_as_integer=True,
+            store_schema=False,
+            dictionary_pagesize_limit=DICTIONARY_BYTES,
         )
 
     def add(self, table: pa.Table) -> None:

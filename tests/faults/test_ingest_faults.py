@@ -8,6 +8,7 @@ import pytest
 from pyiceberg.types import DecimalType
 
 from activities import failpoints, ingesting
+from activities.batches import Batch
 from activities.core.faults import (
     CatalogRefused,
     CatalogUnavailable,
@@ -263,30 +264,34 @@ async def test_damaged_tables_leave_the_batch_to_others_whatever_is_answered_of_
 
 
 async def test_what_is_read_while_a_batch_lands_is_given_up_when_that_fails(fleet, postgres, catalog, monkeypatch):
+    """Also what would stop its table, which it says in its turn."""
     monkeypatch.setattr("activities.lake.sending.TRIES", 1)
     async with opened(fleet, postgres, batch_events=2) as ingest:
         await begun(ingest)
         await orders(ingest, 1, 2)
-        await orders(ingest, 3, 4)
-        claimed, claims = asyncio.Event(), itertools.count(1)
+        await ingest.producer.transaction(schema_event([{"name": "id", "type": "text", "id": 1}]), insert(3))
+        read = asyncio.Event()
+        table_read = Batch.table_read
 
-        async def count() -> None:
-            if next(claims) == 2:
-                claimed.set()
+        def noted(batch, *about) -> None:
+            table_read(batch, *about)
+            if batch.before:
+                read.set()
 
-        failpoints.arm("cdc-after-claim", count)
-        # The first one does not go on before the second is under way.
-        failpoints.arm("cdc-before-commit", claimed.wait)
+        monkeypatch.setattr(Batch, "table_read", noted)
+        # The first one does not go on before the second is read.
+        failpoints.arm("cdc-before-commit", read.wait)
         rule = catalog.on(Answer(409, b"{}"), **COMMIT, times=None)
         with pytest.raises(CommitConflict):
             await ingest.batch()
         assert rule.times_struck == 1
         assert (len(ingest.snapshots()), len(await ingest.files())) == (1, 2)
+        assert await ingest.tables() == {"orders": ("active", 4)}
         catalog.mend()
-        failpoints.disarm()
-        await ingest.batch()
-        assert [number for _, number in ingest.said()] == [0, 1, 2, 3, 4]
-        assert len(ingest.snapshots()) == 3
+        [table] = [table for report in await ingest.drain() for table in report.tables if table.failed]
+        assert table.stopped
+        assert [number for _, number in ingest.said()] == [0, 1, 2]
+        assert await ingest.tables() == {"orders": ("stopped", 2)}
 
 
 async def test_what_was_read_ahead_is_read_again_when_the_changelog_is_not_as_expected(fleet, postgres):
