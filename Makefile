@@ -78,7 +78,7 @@ bench-merge: $(STAMP) ## measure merges into mirrors of 1 and 10 million rows, a
 bench-fleet: $(STAMP) ## measure 1 to 8 workers, drains, telemetry, start and memory of idle workers; SCALE=0.1 shrinks the run
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/fleet.py
 
-soak: $(STAMP) ## a fleet at work for an hour, whose memory, open files and histories stay flat, with a plot: make soak MINUTES=10
+soak: $(STAMP) ## a fleet that exports, captures and merges for an hour, whose memory, open files and histories stay flat, with a plot: make soak MINUTES=10
 	@MINUTES="$(or $(MINUTES),60)" PYTHONPATH=benchmarks $(BIN)/python benchmarks/soak.py
 
 figures: $(STAMP) ## write what the benchmarks measured last into the README

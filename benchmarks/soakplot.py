@@ -7,8 +7,9 @@ WIDTH, HEIGHT, LEFT, GAP = 960, 120, 80, 46
 STRIPS = {
     "resident_mb": "resident memory, MB",
     "open_files": "open files",
-    "history_events": "events of the loop's history",
+    "history_events": "events of the longest history of all loops",
     "partitions": "partitions exported",
+    "changes": "changes made at PostgreSQL",
 }
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import mmap
 import os
+import resource
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ from activities.core.mirrors import Entries, Keys, Sequences
 
 MOST_BYTES = 12 * 2**30
 _MOST_OPEN = 2048
+"""Segments that stay mapped, at most: each of them takes a file descriptor."""
 _KEPT_PER_LOOK = 64
 _LOOKS = 16
 """The directory is looked at again at the latest when so large a part of what it may hold was written."""
@@ -38,12 +40,19 @@ _SEGMENT, _BYTES, _PART = ".entries", ".bytes", ".part"
 _WORD = 2**64
 
 
+def most_open() -> int:
+    """How many segments may stay mapped: a quarter of the descriptors that the process may have, and no more."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // 4)
+
+
 class IndexCache:
     """What one directory holds, by the SHA-256 of what it was made from. Methods block; any thread may call them."""
 
     def __init__(self, directory: Path, most_bytes: int = MOST_BYTES) -> None:
         self.directory = directory
         self._most_bytes = most_bytes
+        self._most_open = most_open()
         self._open: OrderedDict[str, tuple[Segment, mmap.mmap]] = OrderedDict()
         self._lock = threading.Lock()
         self._kept = _KEPT_PER_LOOK
@@ -70,7 +79,7 @@ class IndexCache:
         with self._lock:
             self._open[sha256] = held
             self._open.move_to_end(sha256)
-            while len(self._open) > _MOST_OPEN:
+            while len(self._open) > self._most_open:
                 self._open.popitem(last=False)
         return held[0]
 

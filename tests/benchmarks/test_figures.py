@@ -13,6 +13,7 @@ import backfill
 import export
 import fleet
 import ingest
+import soak
 from figures import BEGIN, END, rewrite
 from harness import Figure, report
 
@@ -107,6 +108,19 @@ def test_the_memory_of_an_idle_worker_is_measured_for_each_kind_of_deployment_un
     )
     assert "worker.idle_rss_mb" in of_fleet
     assert of_export & of_fleet == set()
+
+
+def test_a_soak_exports_and_merges_and_holds_the_longest_history_of_all_loops_against_what_it_was():
+    samples = [soak.Sample(n / 12, 300, 40, 30, 100 if n < 39 else 230, 9, n * 10, n * 41) for n in range(1, 41)]
+    found = {figure.name: figure for figure in soak._figures(samples)}
+    assert {name: (figure.value, figure.met) for name, figure in found.items()} == {
+        "soak.resident_mb_growth": (1, True),
+        "soak.open_files_growth": (1, True),
+        "soak.history_events_growth": (2.3, False),
+        "soak.history_kb_growth": (1, True),
+        "soak.partitions_per_second": (2, None),
+        "soak.changes_per_second": (8.2, None),
+    }
 
 
 def test_the_backfill_benchmark_measures_what_its_aims_are_for():

@@ -1,5 +1,6 @@
 """An index that many merges carried on says what a dict says; rounds of merging into the base go on beside merges."""
 
+import resource
 from pathlib import Path
 
 import duckdb
@@ -247,6 +248,23 @@ def test_a_few_large_segments_are_as_bounded_as_many_small_ones(tmp_path):
         most = max(most, sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()))
     assert 2**19 < most < 2**20 * 5 / 4
     assert cache.segment(f"{39:064}", len(entries)) is not None
+
+
+def test_the_segments_that_stay_open_leave_a_process_the_descriptors_that_it_may_have(tmp_path):
+    """Many systems give it 1,024, and each merge makes a segment; one that cannot be opened would count as damaged."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 60, hard))
+    try:
+        cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 100)
+        for number in range(100):
+            with cache.writing(len(entries), sieved=False) as writer:
+                writer.add(entries)
+                cache.keep(writer, f"{number:064}")
+            assert cache.segment(f"{number:064}", len(entries)) is not None
+        assert len(list(Path("/proc/self/fd").iterdir())) <= held + (held + 60) // 4 + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_segment_is_the_same_in_memory_and_from_disk(tmp_path):
