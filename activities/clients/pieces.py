@@ -69,7 +69,7 @@ def _taken(pgconn: pq.abc.PGconn, held: bytearray) -> PQGen[pq.abc.PGresult | No
 
 
 def _result(pgconn: pq.abc.PGconn) -> PQGen[pq.abc.PGresult]:
-    result = (yield from generators.fetch_many(pgconn))[0]
+    result: pq.abc.PGresult = (yield from generators.fetch_many(pgconn))[0]
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise errors.error_from_result(result)
     return result
