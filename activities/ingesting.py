@@ -113,7 +113,8 @@ class _Turn:
                     outcomes = await batch.outcome()
                 except (Fault, asyncio.CancelledError) as ended:
                     if not any(one.went_on for one in self._outcomes):
-                        raise self._reason(ended) from None
+                        self._raise_what_came_first(ended)
+                        raise
                     # Or nobody would hear what was carried over; the next turn meets the same.
                     return self._report(batch.claim or taken)
                 taken = batch.claim or taken
@@ -196,20 +197,16 @@ class _Turn:
         """Whether several tables have met what all may share: one alone may be damaged, and is not to starve others."""
         return sum(isinstance(one.failure, OF_EVERYBODY) for one in self._outcomes) > 1
 
-    def _reason(self, ended: BaseException) -> BaseException:
-        """Why nothing went on: what tables failed with says more than what came after it."""
-        failures = self._failures()
-        return failures[0] if failures and isinstance(ended, Fault) else ended
+    def _raise_what_came_first(self, ended: BaseException) -> None:
+        """What tables failed with says more than the fault that came after it; who is cancelled stays so."""
+        if isinstance(ended, Fault):
+            self._raise_if_nothing_went_on()
 
     def _raise_if_nothing_went_on(self) -> None:
-        failures = self._failures()
+        failures = [one.failure for one in self._outcomes if one.failure]
+        failures.sort(key=lambda failure: not isinstance(failure, OF_EVERYBODY))
         if failures and not any(one.went_on for one in self._outcomes):
             raise failures[0]
-
-    def _failures(self) -> list[Exception]:
-        """What tables failed with, what all may share first."""
-        failures = [one.failure for one in self._outcomes if one.failure]
-        return sorted(failures, key=lambda failure: not isinstance(failure, OF_EVERYBODY))
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]
