@@ -62,6 +62,23 @@ async def test_what_a_batch_brought_or_found_there_is_announced_and_nothing_else
     assert own.rooms.called(IngestInput) == [IngestInput(fleet.name, PIPELINE, 60.0)] * 2
 
 
+async def test_what_could_not_be_announced_is_announced_with_a_later_turn_though_its_changelog_has_nothing_new(fleet):
+    async with loops(fleet) as own:
+        loop = await own.ingest()
+        await progress_of(loop, unannounced=[])
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        own.rooms.announcing = [CatalogRefused("the token has expired")]
+        own.rooms.ingests = [ingested(batch("public.a"))]
+        await loop.signal(RESUME_SIGNAL)
+        await eventually(lambda: own.rooms.ingests == own.rooms.announcing == [])
+        own.rooms.ingests = [ingested()]
+        await loop.signal(RESUME_SIGNAL)
+        await eventually(lambda: len(own.rooms.called(ChangelogsInput)) == 3)
+        progress = await progress_of(loop, unannounced=[])
+    assert progress["counts"]["announced"] == 1
+    assert [asked.changelogs for asked in own.rooms.called(ChangelogsInput)] == [[], ["cdc.public.a"], ["cdc.public.a"]]
+
+
 async def test_what_a_batch_left_follows_at_once_and_what_was_tried_before_is_announced_with_everything(fleet):
     async with loops(fleet) as own:
         own.rooms.ingests = [ingested(more=True), ingested(tried_before=True)]
