@@ -1,7 +1,8 @@
 """Dead letters: events that could not be written, and those of the same key that wait behind them.
 
-A key is the text of the key columns; an event without key columns has none, and nothing waits behind it. A letter that
-goes on is a new event of the buffer with the place in the log that it had, since ids say what was carried over.
+A key is the text of the key columns' values in their order, for names change while events wait; an event without key
+columns has none, and nothing waits behind it. A letter that goes on is a new event of the buffer with the place in the
+log that it had, since ids say what was carried over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ EVENT = """
 """
 KEYED = """
     {schema}.events e CROSS JOIN LATERAL (
-        SELECT jsonb_object_agg(name, CASE WHEN e.operation = 'delete' THEN e.old_row ->> name
-            ELSE coalesce(e.new_row ->> name, e.old_row ->> name) END) AS key
-        FROM unnest(e.key_columns) name
+        SELECT jsonb_agg(CASE WHEN e.operation = 'delete' THEN e.old_row ->> name
+            ELSE coalesce(e.new_row ->> name, e.old_row ->> name) END ORDER BY place) AS key
+        FROM unnest(e.key_columns) WITH ORDINALITY AS u (name, place)
     ) k
 """
 ROOTS = """

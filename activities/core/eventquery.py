@@ -280,7 +280,11 @@ def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:
         key=texts(columns.key),
         absent=absent,
         no_row=refuse("no row in the event: ", "e.operation"),
-        unknown=refuse("columns that the table does not have: ", _STRANGE.format(names=names)),
+        unknown=refuse(
+            "what was renamed at the source since is to be renamed in the letter's rows, key_columns and unchanged; "
+            "columns that the table does not have: ",
+            _STRANGE.format(names=names),
+        ),
         no_key=refuse(f"the row must have its key ({', '.join(columns.key)}), and has ", "e.doc"),
         missing=refuse("columns that are missing in the row: ", absent),
         moved=_MOVED.format(differs=differs, refused=moved) if differs else "",

@@ -4,7 +4,7 @@ import pytest
 
 from activities import failpoints
 from activities.clients.buffer_status import letters, status
-from support.buffers import SCHEMA, Event, delete, insert, schema_event, truncate, update
+from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened, place
 
 
@@ -187,3 +187,31 @@ async def test_what_cannot_be_settled_says_why(fleet, postgres):
             report = await ingest.settle(action, **fields)
             assert report.status == "failed"
             assert message in report.message
+
+
+async def test_nothing_overtakes_a_letter_whose_key_is_renamed_and_its_cause_says_what_to_edit_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1), update(1, "poison", TOO_WIDE))
+        await ingest.batch()
+        renamed = schema_event([NARROW[0] | {"name": "ident"}, *NARROW[1:]], key=("ident",))
+        later = Event("update", {"ident": 1, "name": "later", "amount": "3"}, key=("ident",))
+        await ingest.producer.transaction(renamed, later)
+        await ingest.batch()
+        assert [row["name"] for row in ingest.rows()] == ["a"]
+        assert [behind for _, behind, _ in await waiting(ingest)] == [None, 3]
+        mended = f"UPDATE {SCHEMA}.dead_letters SET new_row = new_row || '{{\"amount\": 3}}' WHERE event_id = 3"
+        await postgres.run(mended)
+        await ingest.settle("requeue", table="orders")
+        await ingest.batch()
+        (again, _, cause), (_, behind, _) = await waiting(ingest)
+        assert behind == again
+        assert "renamed in the letter's rows, key_columns and unchanged" in cause
+        assert cause.endswith("columns that the table does not have: id")
+        assert [letter.key for letter in await letters(ingest.buffer)] == [{"id": "1"}, {"ident": "1"}]
+        await postgres.run(
+            f"UPDATE {SCHEMA}.dead_letters SET key_columns = '{{ident}}',"
+            f" new_row = new_row - 'id' || '{{\"ident\": 1}}' WHERE event_id = {again}"
+        )
+        await ingest.settle("requeue", table="orders")
+        await ingest.drain()
+        assert [row["name"] for row in ingest.rows()] == ["a", "poison", "later"]
