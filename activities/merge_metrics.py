@@ -3,6 +3,7 @@
 A turn of a mirror is what was called a cycle there. Every value has the attribute `table`, the mirror's identifier.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from activities.contracts.mirrors import MergeReport
-from activities.gauges import Waiting
+from activities.gauges import Lately, Waiting
 from activities.lake.memory import allocated_bytes
 
 _meter = metrics.get_meter("icefleet")
@@ -44,7 +45,7 @@ _LAG_SECONDS = Waiting(
     "How long the oldest change that is not merged has been waiting",
     forget_seconds=3600,
 )
-_LAG_EVENTS = _meter.create_gauge("merger.watermark.lag_events", description="Changes that are not merged")
+_LAG_EVENTS = Lately("merger.watermark.lag_events", "Changes that are not merged", forget_seconds=3600)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -96,6 +97,8 @@ def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
     before, reports, about = time.perf_counter(), list[MergeReport](), {"table": mirror}
     try:
         yield reports
+    except asyncio.CancelledError:
+        raise  # somebody pauses it, or its worker stops: nothing is wrong, and the next turn tells the lag
     except BaseException as wrong:
         _FAILURES.add(1, {**about, "cause": type(wrong).__name__})
         _LAG_SECONDS.still(about)

@@ -1,13 +1,16 @@
 """What merges tell OpenTelemetry, under the names that users of the earlier merger know."""
 
+import asyncio
 import importlib
+import time
 
 import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from activities import merge_metrics
+from activities import gauges, merge_metrics
+from activities.contracts.mirrors import MergeReport
 from activities.core.faults import BadConfig
 from support.mirrors import gone, opened, put, update
 
@@ -73,3 +76,21 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
     assert found["merger.watermark.lag_events"] == [(of, 0)]
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
+
+
+def test_a_turn_that_is_paused_is_no_failure_and_begins_no_lag(told):
+    with pytest.raises(asyncio.CancelledError), merge_metrics.turn_told("shop.paused"):
+        raise asyncio.CancelledError
+    found = told()
+    assert [value for about, value in found["merger.cycle.completed"] if about == {"table": "shop.paused"}] == [1]
+    assert "merger.table.failure" not in found
+    assert found.get("merger.watermark.lag_seconds", []) == []
+
+
+def test_changes_that_waited_when_a_worker_last_looked_are_forgotten_in_time(told, monkeypatch):
+    with merge_metrics.turn_told("shop.orders") as reports:
+        reports.append(MergeReport(lag_events=5, lag_seconds=9.0))
+    assert told()["merger.watermark.lag_events"] == [({"table": "shop.orders"}, 5)]
+    later = time.time() + 3601
+    monkeypatch.setattr(gauges.time, "time", lambda: later)
+    assert told().get("merger.watermark.lag_events", []) == []
