@@ -130,7 +130,7 @@ def lookup_told(mirror: str, keys: int, hits: int) -> None:
 
 
 def index_told(mirror: str, size: int) -> None:
-    """Report how large the index is."""
+    """Report how many bytes the whole index has, however many files it is spread over."""
     _INDEX_BYTES.set(size, {"table": mirror})
 
 

@@ -12,6 +12,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from activities import gauges, merge_metrics
 from activities.contracts.mirrors import MergeReport
 from activities.core.faults import BadConfig
+from activities.lake import mirror as mirrors
+from activities.lake.live import live_files
+from activities.mirror_head import opened_index
 from support.mirrors import gone, opened, put, update
 
 
@@ -48,6 +51,8 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
         await mirror.write(gone(2), put(3, name="d"))
         await mirror.merge()
         name = mirror.config.mirror
+        head = mirrors.read(mirror.lake, mirror.config)
+        places = opened_index(mirror.context, head, head.index, live_files(head.table)).head.places
         mirror.configure(primary_keys=("nobody",))
         with pytest.raises(BadConfig):
             await mirror.merge()
@@ -72,7 +77,9 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
         *("", "read", "lookup", "write", "store", "commit")
     }
     assert (found["merger.index.hits"], found["merger.index.misses"]) == ([(of, 1)], [(of, 3)])
-    assert found["merger.index.bytes"][0][1] > 0
+    # Of all that it consists of: this merge's file, and those of earlier ones that it names.
+    assert found["merger.index.bytes"] == [(of, sum(place.length for place in places))]
+    assert len({place.path for place in places}) > 1
     assert found["merger.watermark.lag_events"] == [(of, 0)]
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
