@@ -30,6 +30,7 @@ from activities.contracts.mirrors import (
 )
 from workflows.after_commit import Runner
 from workflows.failures import cause_of
+from workflows.lasting import Lasting
 from workflows.mirror_orders import Asked, Orders
 from workflows.mirror_upkeep import Compaction, Tidying, tidied
 from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
@@ -74,6 +75,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._counts = dict.fromkeys(("merges", *COUNTED, "indexes_rebuilt"), 0)
         self._before = dict(self._counts)
         """What had been counted when a merge began for which somebody waits."""
+        self._began = 0.0
+        """When the last merge began, in seconds since 1970."""
+        self._lasting = Lasting()
         self._compaction = Compaction()
         self._tidying = Tidying(self._mirror)
         self._told: str | None = None
@@ -118,6 +122,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._orders.begin_merge()
         self._woken = False
         asked, began = self._asked, workflow.time()
+        self._began = began
         work = workflow.execute_activity_method(
             MirrorActivities.merge_mirror,
             MergeInput(asked.environment, asked.mirror, TURN_SECONDS),
@@ -129,6 +134,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken = True
             await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
             return
+        self._lasting.over()
         rest = report.interval_seconds
         self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
@@ -181,6 +187,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     # --- trouble ------------------------------------------------------------------------------------------------
 
     def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
+        self._lasting.failed(self._began, cause, message)
         return Trouble(cause, message, who, for_good=cause in HELD)
 
     @property
@@ -199,7 +206,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return held.cause, f"{held.cause}: {held.message}"
         if self._waiting_since and self._last and workflow.time() >= self._waiting_since + WAITS_LONG_SECONDS:
             return "Waiting", f"Waiting: {self._last.waiting_for}"
-        return "", ""
+        return self._lasting.told(self._told or "")
 
     async def _tell(self) -> None:
         cause, detail = self._wrong()
@@ -257,6 +264,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     def resume(self, *_: Any) -> None:
         """Go on at once, after a pause or when something was mended."""
         super().resume()
+        self._lasting.over()
         self._woken = True
 
     async def _obey(self) -> None:
@@ -327,7 +335,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if report is not None:
             self._take(report)
             self._woken = True  # a merge tells how far the mirror is now
-            self._trouble = None if again else self._trouble
+            if again:
+                self._trouble = None
+                self._lasting.over()
         return report
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -343,6 +353,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._last = None if carried["last"] is None else MergeReport(**carried["last"])
         self._last_merge = carried["last_merge"]
         self._waiting_since = carried.get("waiting_since", 0.0)
+        self._lasting = Lasting(**carried.get("lasting", {}))
         self._counts |= carried["counts"]
         self._before |= carried["before"]
         self._compaction = Compaction(**carried["compaction"])
@@ -363,6 +374,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             "before": dict(self._before),
             "due_at": self._due_at,
             "woken": self._woken,
+            "lasting": self._lasting.dump(),
             "compaction": asdict(self._compaction),
             "tidying": self._tidying.dump(),
             "orders": self._orders.dump(),

@@ -33,7 +33,7 @@
 | copy_table          | cdc            | for ever             | the table's events wait for it                         |
 | announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
 | settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
-| merge_mirror        | merge          | for ever             | changes wait in the changelog                          |
+| merge_mirror        | merge          | 20 times             | then the loop says so, and tries again every minute    |
 | rebuild_index       | mirrors        | for ever             | nothing is merged without an index                     |
 | bootstrap_mirror    | mirrors        | for ever             | readers have the old rows meanwhile                    |
 | compact_mirror      | merge          | 5 times              | merges wait meanwhile; the loop comes back to it       |
@@ -189,6 +189,10 @@ COPY: dict[str, Any] = {
 }
 MERGE: dict[str, Any] = {
     **INGEST_TURN,
+    # Some minutes, after which somebody should know: a loop sees nothing of what is tried again for ever.
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15), maximum_attempts=20
+    ),
     "priority": DUE,
 }
 REMAKE: dict[str, Any] = {
