@@ -119,8 +119,18 @@ def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
     _SCANNED.add(report.scanned, about)
     _DEDUPLICATED.add(report.superseded + report.ties, about)
     _REFUSED.add(report.refused, about)
-    _LAG_SECONDS.set(time.time() - report.lag_seconds if report.lag_seconds else 0, about)
-    _LAG_EVENTS.set(report.lag_events, about)
+    lag_told(about["table"], report.lag_events, report.lag_seconds)
+
+
+def lag_told(mirror: str, changes: int, seconds: float) -> None:
+    """Report how many changes are not merged, and for how long the oldest of them has been waiting; 0: none are."""
+    _LAG_SECONDS.set(time.time() - seconds if seconds else 0, {"table": mirror})
+    _LAG_EVENTS.set(changes, {"table": mirror})
+
+
+def lag_unknown(mirror: str) -> None:
+    """Report that what waited goes on waiting, and nobody can tell what that is."""
+    _LAG_SECONDS.still({"table": mirror})
 
 
 def lookup_told(mirror: str, keys: int, hits: int) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.mirrors import (
@@ -33,7 +33,7 @@ from workflows.failures import cause_of
 from workflows.lasting import Lasting
 from workflows.mirror_orders import Asked, Orders
 from workflows.mirror_upkeep import Compaction, Tidying, tidied
-from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
+from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE, WATCH_MIRROR
 from workflows.queues import queues_of
 from workflows.steered import SteeredLoop, Trouble
 
@@ -58,6 +58,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     starts = "MergeOnce, or `icefleet mirrors merge`, which start it"
     resumed_by = "icefleet mirrors resume"
     grace = timedelta(seconds=5)
+    looks_aside = True
 
     def __init__(self) -> None:
         super().__init__(MirrorRequest(""))
@@ -212,11 +213,37 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         cause, detail = self._wrong()
         if detail == self._told:
             return
-        trouble = MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+        trouble = self._what_is_wrong(cause, detail)
         await workflow.execute_activity_method(
             MirrorActivities.tell_trouble, trouble, summary=cause or "nothing is wrong", **ANNOUNCE
         )
         self._told = detail
+
+    def _what_is_wrong(self, cause: str, detail: str) -> MirrorTrouble:
+        return MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+
+    async def _look_aside(self) -> None:
+        """Have lag and trouble told again, and remember the lag, while no merge does."""
+        if not self._paused and self._held is None:
+            return  # a merge is tried again now
+        looking, _ = await self._until(
+            lambda: self._heard,
+            workflow.execute_activity_method(
+                MirrorActivities.watch_mirror, self._what_is_wrong(*self._wrong()), **WATCH_MIRROR
+            ),
+        )
+        if looking.cancelled():
+            return
+        failure = looking.exception()
+        if failure is None:
+            lag = looking.result()
+            if self._last is not None:
+                self._last = replace(self._last, lag_events=lag.events, lag_seconds=lag.seconds)
+        elif not isinstance(failure, ActivityError):
+            raise failure
+        elif not is_cancelled_exception(failure):
+            # As of a lost watermark, behind which nobody can tell what waits.
+            workflow.logger.warning("a mirror could not be looked at: %s", failure.cause)
 
     async def _settle(self) -> None:
         await self._tidying.stop()

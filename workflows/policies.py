@@ -40,6 +40,7 @@
 | tidy_mirror         | merge          | for ever             | an event is late, never lost; nothing waits for it     |
 | verify_mirror       | mirrors        | 5 times              | what stays away fails the run, with cause              |
 | tell_trouble        | merge          | for ever             | an event is late, never lost; nothing waits for it     |
+| watch_mirror        | merge          | 5 times              | the next minute looks again                            |
 | signal_mirror       | merge          | for ever             | it only talks to Temporal; a refusal is not retryable  |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
@@ -233,6 +234,7 @@ SETTLE: dict[str, Any] = {
     "priority": AT_ONCE,
 }
 WATCH_SLOT: dict[str, Any] = {**SETTLE}
+WATCH_MIRROR: dict[str, Any] = {**SETTLE}
 INSTALL: dict[str, Any] = {
     **SETTLE,
     # A publication waits for transactions that hold its tables.

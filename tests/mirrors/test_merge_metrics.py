@@ -10,11 +10,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from activities import gauges, merge_metrics
-from activities.contracts.mirrors import MergeReport
+from activities.contracts.mirrors import MergeReport, MirrorTrouble
 from activities.core.faults import BadConfig
 from activities.lake import mirror as mirrors
 from activities.lake.live import live_files
 from activities.mirror_head import opened_index
+from activities.mirror_lag import watch_mirror
 from support.mirrors import gone, opened, put, update
 
 
@@ -53,6 +54,9 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
         name = mirror.config.mirror
         head = mirrors.read(mirror.lake, mirror.config)
         places = opened_index(mirror.context, head, head.index, live_files(head.table)).head.places
+        # While nothing is merged, whoever looks at the mirror says what waits.
+        await mirror.write(put(4, name="e"), put(5, name="f"))
+        lag = await watch_mirror(mirror.context, MirrorTrouble(fleet.name, name))
         mirror.configure(primary_keys=("nobody",))
         with pytest.raises(BadConfig):
             await mirror.merge()
@@ -80,7 +84,8 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
     # Of all that it consists of: this merge's file, and those of earlier ones that it names.
     assert found["merger.index.bytes"] == [(of, sum(place.length for place in places))]
     assert len({place.path for place in places}) > 1
-    assert found["merger.watermark.lag_events"] == [(of, 0)]
+    assert found["merger.watermark.lag_events"] == [(of, 2)] == [(of, lag.events)]
+    assert found["merger.watermark.lag_seconds"][0][1] >= lag.seconds > 0
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
 

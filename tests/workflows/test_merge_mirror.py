@@ -284,6 +284,27 @@ async def test_case_62_a_merge_that_is_paused_ends_begins_nothing_and_goes_on_wh
     assert own.rooms.done("compact") == []
 
 
+async def test_a_mirror_that_is_paused_or_held_tells_its_lag_and_its_trouble_again_until_it_goes_on(fleet, monkeypatch):
+    monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.1))
+    async with opened(fleet) as orders:
+        await orders.write(put(1, name="a"))
+        async with mirror_loops(fleet, [orders.config.mirror], rooms=Mirrors) as own:
+            loop = await own.start(orders.config.mirror)
+            await progress_of(loop, doing="", lag_events=0, woken=False)
+            await loop.signal(PAUSE_SIGNAL)
+            await orders.write(put(2, name="b"), put(3, name="c"))
+            paused = await progress_of(loop, state="paused", lag_events=2)
+            text = await details(loop)
+            await loop.signal(RESUME_SIGNAL)
+            await progress_of(loop, state="running", lag_events=0)
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [BadConfig("look at this")]
+        await own.start()
+        await eventually(lambda: len(own.rooms.done("watch")) > 1)
+    assert paused["lag_seconds"] > 0
+    assert "; lag 2 changes, " in text
+
+
 async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_carried_out_once_each(fleet):
     orders = [MERGE_SIGNAL, REBUILD_SIGNAL, COMPACT_SIGNAL] * 4
     async with mirror_loops(fleet) as own:
