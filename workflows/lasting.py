@@ -1,4 +1,4 @@
-"""Trouble that may pass: it is told to the world once it has lasted for some minutes, and once however often it comes."""
+"""Trouble that may pass: once it has lasted for some minutes it is told to the world, once however often it comes."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
