@@ -3,6 +3,7 @@
 A turn of a mirror is what was called a cycle there. Every value has the attribute `table`, the mirror's identifier.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from activities.contracts.mirrors import MergeReport
-from activities.gauges import Waiting
+from activities.gauges import Lately, Waiting
 from activities.lake.memory import allocated_bytes
 
 _meter = metrics.get_meter("icefleet")
@@ -44,7 +45,7 @@ _LAG_SECONDS = Waiting(
     "How long the oldest change that is not merged has been waiting",
     forget_seconds=3600,
 )
-_LAG_EVENTS = _meter.create_gauge("merger.watermark.lag_events", description="Changes that are not merged")
+_LAG_EVENTS = Lately("merger.watermark.lag_events", "Changes that are not merged", forget_seconds=3600)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -96,6 +97,8 @@ def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
     before, reports, about = time.perf_counter(), list[MergeReport](), {"table": mirror}
     try:
         yield reports
+    except asyncio.CancelledError:
+        raise  # somebody pauses it, or its worker stops: nothing is wrong, and the next turn tells the lag
     except BaseException as wrong:
         _FAILURES.add(1, {**about, "cause": type(wrong).__name__})
         _LAG_SECONDS.still(about)
@@ -116,8 +119,18 @@ def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
     _SCANNED.add(report.scanned, about)
     _DEDUPLICATED.add(report.superseded + report.ties, about)
     _REFUSED.add(report.refused, about)
-    _LAG_SECONDS.set(time.time() - report.lag_seconds if report.lag_seconds else 0, about)
-    _LAG_EVENTS.set(report.lag_events, about)
+    lag_told(about["table"], report.lag_events, report.lag_seconds)
+
+
+def lag_told(mirror: str, changes: int, seconds: float) -> None:
+    """Report how many changes are not merged, and for how long the oldest of them has been waiting; 0: none are."""
+    _LAG_SECONDS.set(time.time() - seconds if seconds else 0, {"table": mirror})
+    _LAG_EVENTS.set(changes, {"table": mirror})
+
+
+def lag_unknown(mirror: str) -> None:
+    """Report that what waited goes on waiting, and nobody can tell what that is."""
+    _LAG_SECONDS.still({"table": mirror})
 
 
 def lookup_told(mirror: str, keys: int, hits: int) -> None:
@@ -127,7 +140,7 @@ def lookup_told(mirror: str, keys: int, hits: int) -> None:
 
 
 def index_told(mirror: str, size: int) -> None:
-    """Report how large the index is."""
+    """Report how many bytes the whole index has, however many files it is spread over."""
     _INDEX_BYTES.set(size, {"table": mirror})
 
 

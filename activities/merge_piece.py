@@ -195,7 +195,7 @@ class PieceMerge:
         with await undisturbed(self._stage, looked, ahead, new, deleted, paths) as staged:
             key = self._key("index", "puffin")
             pointer = staged.pointer(await store_object(self._context.store, self._files, key, staged.path))
-            index_told(self._config.mirror, staged.size)
+            index_told(self._config.mirror, staged.whole)
         await failpoints.reach("merge-after-index")
         return _Index(pointer, ahead.step.horizon)
 

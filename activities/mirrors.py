@@ -13,6 +13,7 @@ from activities.contracts.mirrors import (
     MergeReport,
     MirrorActivities,
     MirrorInput,
+    MirrorLag,
     MirrorTrouble,
     TidyReport,
     VerifyMirrorInput,
@@ -24,6 +25,7 @@ from activities.heartbeats import heartbeats
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from activities.mirror_index import rebuild_index
+from activities.mirror_lag import watch_mirror
 from activities.steering_mirrors import signal_mirror, tell_trouble
 from activities.tidying import tidy_mirror
 from activities.verifymirror import verify_mirror
@@ -64,6 +66,13 @@ class Mirrors(MirrorActivities):
         """Publish why a mirror cannot go on, or that it can again; whether that was news."""
         async with heartbeats("telling"):
             return await tell_trouble(self._context, trouble)
+
+    @activity.defn(name="watch_mirror")
+    @faults_named
+    async def watch_mirror(self, trouble: MirrorTrouble) -> MirrorLag:
+        """Tell lag and trouble of a mirror that does not merge now."""
+        async with heartbeats("watching a mirror"):
+            return await watch_mirror(self._context, trouble)
 
     @activity.defn(name="signal_mirror")
     @faults_named

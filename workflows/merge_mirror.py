@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.mirrors import (
@@ -30,9 +30,10 @@ from activities.contracts.mirrors import (
 )
 from workflows.after_commit import Runner
 from workflows.failures import cause_of
+from workflows.lasting import Lasting
 from workflows.mirror_orders import Asked, Orders
 from workflows.mirror_upkeep import Compaction, Tidying, tidied
-from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE
+from workflows.policies import ANNOUNCE, COMPACT, MERGE, REMAKE, WATCH_MIRROR
 from workflows.queues import queues_of
 from workflows.steered import SteeredLoop, Trouble
 
@@ -57,6 +58,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     starts = "MergeOnce, or `icefleet mirrors merge`, which start it"
     resumed_by = "icefleet mirrors resume"
     grace = timedelta(seconds=5)
+    looks_aside = True
 
     def __init__(self) -> None:
         super().__init__(MirrorRequest(""))
@@ -74,6 +76,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._counts = dict.fromkeys(("merges", *COUNTED, "indexes_rebuilt"), 0)
         self._before = dict(self._counts)
         """What had been counted when a merge began for which somebody waits."""
+        self._began = 0.0
+        """When the last merge began, in seconds since 1970."""
+        self._lasting = Lasting()
         self._compaction = Compaction()
         self._tidying = Tidying(self._mirror)
         self._told: str | None = None
@@ -118,6 +123,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._orders.begin_merge()
         self._woken = False
         asked, began = self._asked, workflow.time()
+        self._began = began
         work = workflow.execute_activity_method(
             MirrorActivities.merge_mirror,
             MergeInput(asked.environment, asked.mirror, TURN_SECONDS),
@@ -129,6 +135,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken = True
             await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
             return
+        self._lasting.over()
         rest = report.interval_seconds
         self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
@@ -181,6 +188,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     # --- trouble ------------------------------------------------------------------------------------------------
 
     def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
+        self._lasting.failed(self._began, cause, message)
         return Trouble(cause, message, who, for_good=cause in HELD)
 
     @property
@@ -199,17 +207,43 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return held.cause, f"{held.cause}: {held.message}"
         if self._waiting_since and self._last and workflow.time() >= self._waiting_since + WAITS_LONG_SECONDS:
             return "Waiting", f"Waiting: {self._last.waiting_for}"
-        return "", ""
+        return self._lasting.told(self._told or "")
 
     async def _tell(self) -> None:
         cause, detail = self._wrong()
         if detail == self._told:
             return
-        trouble = MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+        trouble = self._what_is_wrong(cause, detail)
         await workflow.execute_activity_method(
             MirrorActivities.tell_trouble, trouble, summary=cause or "nothing is wrong", **ANNOUNCE
         )
         self._told = detail
+
+    def _what_is_wrong(self, cause: str, detail: str) -> MirrorTrouble:
+        return MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+
+    async def _look_aside(self) -> None:
+        """Have lag and trouble told again, and remember the lag, while no merge does."""
+        if not self._paused and self._held is None:
+            return  # a merge is tried again now
+        looking, _ = await self._until(
+            lambda: self._heard,
+            workflow.execute_activity_method(
+                MirrorActivities.watch_mirror, self._what_is_wrong(*self._wrong()), **WATCH_MIRROR
+            ),
+        )
+        if looking.cancelled():
+            return
+        failure = looking.exception()
+        if failure is None:
+            lag = looking.result()
+            if self._last is not None:
+                self._last = replace(self._last, lag_events=lag.events, lag_seconds=lag.seconds)
+        elif not isinstance(failure, ActivityError):
+            raise failure
+        elif not is_cancelled_exception(failure):
+            # As of a lost watermark, behind which nobody can tell what waits.
+            workflow.logger.warning("a mirror could not be looked at: %s", failure.cause)
 
     async def _settle(self) -> None:
         await self._tidying.stop()
@@ -257,6 +291,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     def resume(self, *_: Any) -> None:
         """Go on at once, after a pause or when something was mended."""
         super().resume()
+        self._lasting.over()
         self._woken = True
 
     async def _obey(self) -> None:
@@ -327,7 +362,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if report is not None:
             self._take(report)
             self._woken = True  # a merge tells how far the mirror is now
-            self._trouble = None if again else self._trouble
+            if again:
+                self._trouble = None
+                self._lasting.over()
         return report
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -343,6 +380,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._last = None if carried["last"] is None else MergeReport(**carried["last"])
         self._last_merge = carried["last_merge"]
         self._waiting_since = carried.get("waiting_since", 0.0)
+        self._lasting = Lasting(**carried.get("lasting", {}))
         self._counts |= carried["counts"]
         self._before |= carried["before"]
         self._compaction = Compaction(**carried["compaction"])
@@ -363,6 +401,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             "before": dict(self._before),
             "due_at": self._due_at,
             "woken": self._woken,
+            "lasting": self._lasting.dump(),
             "compaction": asdict(self._compaction),
             "tidying": self._tidying.dump(),
             "orders": self._orders.dump(),

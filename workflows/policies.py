@@ -33,13 +33,14 @@
 | copy_table          | cdc            | for ever             | the table's events wait for it                         |
 | announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
 | settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
-| merge_mirror        | merge          | for ever             | changes wait in the changelog                          |
+| merge_mirror        | merge          | 20 times             | then the loop says so, and tries again every minute    |
 | rebuild_index       | mirrors        | for ever             | nothing is merged without an index                     |
 | bootstrap_mirror    | mirrors        | for ever             | readers have the old rows meanwhile                    |
 | compact_mirror      | merge          | 5 times              | merges wait meanwhile; the loop comes back to it       |
 | tidy_mirror         | merge          | for ever             | an event is late, never lost; nothing waits for it     |
 | verify_mirror       | mirrors        | 5 times              | what stays away fails the run, with cause              |
 | tell_trouble        | merge          | for ever             | an event is late, never lost; nothing waits for it     |
+| watch_mirror        | merge          | 5 times              | the next minute looks again                            |
 | signal_mirror       | merge          | for ever             | it only talks to Temporal; a refusal is not retryable  |
 
 What must not be retried says so itself (`activities.errors`). docs/errors.md has the time-outs, and every fault.
@@ -189,6 +190,10 @@ COPY: dict[str, Any] = {
 }
 MERGE: dict[str, Any] = {
     **INGEST_TURN,
+    # Some minutes, after which somebody should know: a loop sees nothing of what is tried again for ever.
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15), maximum_attempts=20
+    ),
     "priority": DUE,
 }
 REMAKE: dict[str, Any] = {
@@ -229,6 +234,7 @@ SETTLE: dict[str, Any] = {
     "priority": AT_ONCE,
 }
 WATCH_SLOT: dict[str, Any] = {**SETTLE}
+WATCH_MIRROR: dict[str, Any] = {**SETTLE}
 INSTALL: dict[str, Any] = {
     **SETTLE,
     # A publication waits for transactions that hold its tables.

@@ -225,6 +225,16 @@ class MirrorTrouble:
     """The fault and its message."""
 
 
+@dataclass(frozen=True)
+class MirrorLag:
+    """How far a mirror is behind its changelog."""
+
+    events: int = 0
+    """Changes that are not merged; of a snapshot that is merged in part, all."""
+    seconds: float = 0.0
+    """How long the oldest of them has been in the changelog; 0: there is none."""
+
+
 class MirrorActivities:
     """The activities of mirrors, as workflows call them; `activities.mirrors.Mirrors` implements them."""
 
@@ -261,6 +271,11 @@ class MirrorActivities:
     @activity.defn(name="tell_trouble")
     async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
         """Publish why a mirror cannot go on, or that it can again; whether that was news."""
+        raise NotImplementedError
+
+    @activity.defn(name="watch_mirror")
+    async def watch_mirror(self, trouble: MirrorTrouble) -> MirrorLag:
+        """Tell lag and trouble of a mirror that does not merge now."""
         raise NotImplementedError
 
     @activity.defn(name="signal_mirror")

@@ -31,7 +31,15 @@ WORK: Mapping[str, tuple[str, ...]] = {
     # What reads whole tables, and holds nothing up.
     "verify": ("look_at_partitions", "compare_values"),
     # Where loops of mirrors live.
-    "merge": ("find_queues", "merge_mirror", "compact_mirror", "tidy_mirror", "tell_trouble", "signal_mirror"),
+    "merge": (
+        "find_queues",
+        "merge_mirror",
+        "compact_mirror",
+        "tidy_mirror",
+        "tell_trouble",
+        "watch_mirror",
+        "signal_mirror",
+    ),
     # What reads whole mirrors and changelogs.
     "mirrors": ("rebuild_index", "bootstrap_mirror", "verify_mirror"),
     # Where loops of pipelines live; their worker has a slot for everything that they can have under way at once.

@@ -43,6 +43,8 @@ class StagedIndex:
     """Of its footer, which holds those of all else."""
     horizon: str
     """The greatest sequence number (32 hex digits) of the deletes that were forgotten; empty: none were."""
+    whole: int
+    """Bytes of all that the index consists of, in this file and in earlier ones."""
 
     def pointer(self, path: str) -> IndexPointer:
         """What the snapshot's summary is to say once the file lies at `path` (as Iceberg writes it)."""
@@ -225,11 +227,13 @@ class Staging:
     def finish(self, head: Head, files: Mapping[int, str], forgotten: tuple[int, int] = (0, 0)) -> StagedIndex:
         """End the file."""
         place = self._kept(FILES_TYPE, dump_files(files))
-        footer = self._puffin.finish({PROPERTY: replace(head, files=place).dump()})
+        head = replace(head, files=place)
+        footer = self._puffin.finish({PROPERTY: head.dump()})
         sha256 = hashlib.sha256(footer).hexdigest()
         self._cache.keep_content(footer, sha256)
         self._is_whole = True
-        return StagedIndex(self._path, self._puffin.size, sha256, "" if forgotten == (0, 0) else text_of(forgotten))
+        horizon, whole = "" if forgotten == (0, 0) else text_of(forgotten), sum(one.length for one in head.places)
+        return StagedIndex(self._path, self._puffin.size, sha256, horizon, whole)
 
     def end(self) -> None:
         """End a file that is no head."""

@@ -150,6 +150,7 @@ def test_docs_and_policies_say_the_same_of_every_activity():
         "tidy_mirror": policies.TIDY,
         "verify_mirror": policies.COMPARE,
         "tell_trouble": policies.ANNOUNCE,
+        "watch_mirror": policies.WATCH_MIRROR,
         "signal_mirror": policies.DELIVER,
     }
     expected = {}

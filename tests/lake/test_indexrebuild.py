@@ -58,7 +58,7 @@ def _some(entries, begin, end):
     return Entries(entries.keys.take(rows), entries.file[rows], entries.row[rows], entries.sequences.take(rows))
 
 
-def test_many_rows_take_no_more_memory_than_the_cap_case_39(tmp_path):
+def test_entries_of_many_rows_take_no_more_memory_than_the_cap_case_39(tmp_path):
     count, batch = 500_000, 10_000
 
     def batches():

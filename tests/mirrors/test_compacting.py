@@ -127,6 +127,10 @@ async def test_a_mirror_that_others_wrote_to_is_compacted_without_its_index(orde
     report = await orders.compact()
     assert (report.rows, INDEX in orders.snapshots()[-1]) == (50, False)
     assert len(orders.by_all_readers()) == 50
+    await orders.write(update(1000, name="ours"))
+    assert (await orders.merge()).index_rebuilt
+    assert (1000, "ours") in orders.read("id", "name")
+    orders.check_index()
 
 
 async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_45(fleet):

@@ -1,14 +1,21 @@
 """What merges tell OpenTelemetry, under the names that users of the earlier merger know."""
 
+import asyncio
 import importlib
+import time
 
 import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from activities import merge_metrics
+from activities import gauges, merge_metrics
+from activities.contracts.mirrors import MergeReport, MirrorTrouble
 from activities.core.faults import BadConfig
+from activities.lake import mirror as mirrors
+from activities.lake.live import live_files
+from activities.mirror_head import opened_index
+from activities.mirror_lag import watch_mirror
 from support.mirrors import gone, opened, put, update
 
 
@@ -45,6 +52,11 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
         await mirror.write(gone(2), put(3, name="d"))
         await mirror.merge()
         name = mirror.config.mirror
+        head = mirrors.read(mirror.lake, mirror.config)
+        places = opened_index(mirror.context, head, head.index, live_files(head.table)).head.places
+        # While nothing is merged, whoever looks at the mirror says what waits.
+        await mirror.write(put(4, name="e"), put(5, name="f"))
+        lag = await watch_mirror(mirror.context, MirrorTrouble(fleet.name, name))
         mirror.configure(primary_keys=("nobody",))
         with pytest.raises(BadConfig):
             await mirror.merge()
@@ -69,7 +81,28 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
         *("", "read", "lookup", "write", "store", "commit")
     }
     assert (found["merger.index.hits"], found["merger.index.misses"]) == ([(of, 1)], [(of, 3)])
-    assert found["merger.index.bytes"][0][1] > 0
-    assert found["merger.watermark.lag_events"] == [(of, 0)]
+    # Of all that it consists of: this merge's file, and those of earlier ones that it names.
+    assert found["merger.index.bytes"] == [(of, sum(place.length for place in places))]
+    assert len({place.path for place in places}) > 1
+    assert found["merger.watermark.lag_events"] == [(of, 2)] == [(of, lag.events)]
+    assert found["merger.watermark.lag_seconds"][0][1] >= lag.seconds > 0
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
+
+
+def test_a_turn_that_is_paused_is_no_failure_and_begins_no_lag(told):
+    with pytest.raises(asyncio.CancelledError), merge_metrics.turn_told("shop.paused"):
+        raise asyncio.CancelledError
+    found = told()
+    assert [value for about, value in found["merger.cycle.completed"] if about == {"table": "shop.paused"}] == [1]
+    assert "merger.table.failure" not in found
+    assert found.get("merger.watermark.lag_seconds", []) == []
+
+
+def test_changes_that_waited_when_a_worker_last_looked_are_forgotten_in_time(told, monkeypatch):
+    with merge_metrics.turn_told("shop.orders") as reports:
+        reports.append(MergeReport(lag_events=5, lag_seconds=9.0))
+    assert told()["merger.watermark.lag_events"] == [({"table": "shop.orders"}, 5)]
+    later = time.time() + 3601
+    monkeypatch.setattr(gauges.time, "time", lambda: later)
+    assert told().get("merger.watermark.lag_events", []) == []

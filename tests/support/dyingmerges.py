@@ -1,6 +1,8 @@
-"""Merges that die at named points: one process imports everything once, and every victim is a fork of it.
+"""Merges, and what else is done to mirrors, that die at named points.
 
-    python dyingmerges.py '[["directory", "environment", {…a MirrorConfig…}, "merge-after-commit"], …]'
+One process imports everything once, and every victim is a fork of it.
+
+    python dyingmerges.py '[["directory", "environment", {…a MirrorConfig…}, "merge", "merge-after-commit"], …]'
 
 Answers the signal that ended each, as a JSON list.
 """
@@ -15,29 +17,40 @@ from typing import Any
 
 from temporalio.testing import ActivityEnvironment
 
-from activities import failpoints
-from activities.contracts.mirrors import MergeInput
-from activities.core.mirrors import MirrorConfig
+from activities import failpoints, sweeping
+from activities.bootstrapping import bootstrap_mirror
+from activities.compacting import compact_mirror
+from activities.contracts.mirrors import MergeInput, MirrorInput
+from activities.core.mirrors import ExpiryRules, MirrorConfig
 from activities.merging import merge_mirror
+from activities.tidying import tidy_mirror
 from support.mirrorcontext import mirror_context
 from worker.config import load_settings
 
+DOING: dict[str, Any] = {"compact": compact_mirror, "bootstrap": bootstrap_mirror, "tidy": tidy_mirror}
 
-async def merge(directory: str, environment: str, said: dict[str, Any]) -> None:
+
+async def work(directory: str, environment: str, said: dict[str, Any], doing: str) -> None:
     """One turn, as a worker does it that has cached nothing."""
-    config = MirrorConfig(**{**said, "primary_keys": tuple(said["primary_keys"])})
+    keys, expiry = tuple(said["primary_keys"]), ExpiryRules(**said["expiry"])
+    config = MirrorConfig(**{**said, "primary_keys": keys, "expiry": expiry})
+    sweeping.SKEW_SECONDS = -2  # the store counts in whole seconds
     with tempfile.TemporaryDirectory() as cache:
         settings = load_settings(Path(directory))
         async with mirror_context(settings, environment, None, Path(cache), config) as context:
-            await ActivityEnvironment().run(merge_mirror, context, MergeInput(environment, config.mirror))
+            if doing == "merge":
+                await ActivityEnvironment().run(merge_mirror, context, MergeInput(environment, config.mirror))
+            else:
+                asked = MirrorInput(environment, config.mirror, thorough=True)
+                await ActivityEnvironment().run(DOING[doing], context, asked)
 
 
-def die(directory: str, environment: str, said: dict[str, Any], failpoint: str) -> int:
+def die(directory: str, environment: str, said: dict[str, Any], doing: str, failpoint: str) -> int:
     """Start one that is to die; answers its process id."""
     child = os.fork()
     if child == 0:
         failpoints.arm_death(failpoint)
-        asyncio.run(merge(directory, environment, said))
+        asyncio.run(work(directory, environment, said, doing))
         os._exit(0)
     return child
 

@@ -22,6 +22,7 @@ from activities.contracts.mirrors import (
     MergeReport,
     MirrorActivities,
     MirrorInput,
+    MirrorLag,
     MirrorTrouble,
     TidyReport,
     VerifyMirrorInput,
@@ -149,6 +150,13 @@ class MergeRooms(Mirrors):
         """Remember that it was told, and tell it."""
         self.calls.append(trouble)
         return await super().tell_trouble(trouble)
+
+    @activity.defn(name="watch_mirror")
+    @faults_named
+    async def watch_mirror(self, trouble: MirrorTrouble) -> MirrorLag:
+        """Remember that it was looked at, and do it."""
+        self.calls.append(("watch", trouble.mirror))
+        return await super().watch_mirror(trouble)
 
     @activity.defn(name="signal_mirror")
     async def signal_mirror(self, asked: MergeOnceRequest) -> str:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import RetryPolicy
 
 from activities import failpoints
 from activities.contracts.mirrors import (
@@ -29,6 +30,7 @@ from activities.core.faults import (
     ChangeInvalid,
     MirrorForeign,
     SchemaConflict,
+    StoreRefused,
     StoreUnavailable,
     WatermarkLost,
 )
@@ -39,7 +41,7 @@ from support.findings import findings_of
 from support.fleet import eventually
 from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops
 from support.mirrors import opened, put
-from workflows import merge_mirror, steered
+from workflows import lasting, merge_mirror, steered
 from workflows.merge_mirror import MergeMirror
 
 
@@ -211,6 +213,34 @@ async def test_what_may_pass_is_tried_again_and_what_is_refused_is_tried_again_e
     assert len(own.rooms.called(MergeInput)) >= 2 + 2 + 3
 
 
+@pytest.mark.parametrize("fault", [StoreRefused, StoreUnavailable])
+async def test_what_fails_for_long_is_a_finding_once_though_it_may_pass_and_another_says_that_it_has(
+    fleet, monkeypatch, fault
+):
+    monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.1))
+    few = RetryPolicy(initial_interval=timedelta(milliseconds=1), maximum_attempts=2)
+    monkeypatch.setitem(merge_mirror.MERGE, "retry_policy", few)
+    async with mirror_loops(fleet) as own:
+        own.rooms.always[MIRROR] = fault("no key a-1")
+        loop = await own.start()
+        early = await progress_of(loop, state="waiting", doing="")
+        assert await findings_of(fleet, "orders", "merge", network="shop") == []
+        monkeypatch.setattr(lasting, "LASTS_SECONDS", 0.2)
+        await progress_of(loop, told=f"{fault.__name__}: no key a-1")
+        # Neither another try nor other words of it is news, nor is that somebody asks for a merge.
+        own.rooms.always[MIRROR] = fault("no key b-2")
+        await failure_of(await own.order())
+        own.rooms.always.clear()
+        after = await progress_of(loop, state="running", trouble=None, told="")
+        said = await findings_of(fleet, "orders", "merge", network="shop")
+    assert (early["trouble"]["for_good"], early["lasting"]["cause"]) == (False, fault.__name__)
+    assert after["lasting"]["cause"] == ""
+    assert [event.get("partitions", []) for event in said] == [
+        [{"partition": fault.__name__, "detail": f"{fault.__name__}: no key a-1"}],
+        [],
+    ]
+
+
 async def test_case_61_a_mirror_that_fails_keeps_no_other_from_going_on(fleet):
     mirrors = [f"shop.t{number}" for number in range(12)]
     async with mirror_loops(fleet, mirrors, slots=4) as own:
@@ -252,6 +282,27 @@ async def test_case_62_a_merge_that_is_paused_ends_begins_nothing_and_goes_on_wh
         f"{MIRROR} is paused; icefleet mirrors resume has it go on"
     }
     assert own.rooms.done("compact") == []
+
+
+async def test_a_mirror_that_is_paused_or_held_tells_its_lag_and_its_trouble_again_until_it_goes_on(fleet, monkeypatch):
+    monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.1))
+    async with opened(fleet) as orders:
+        await orders.write(put(1, name="a"))
+        async with mirror_loops(fleet, [orders.config.mirror], rooms=Mirrors) as own:
+            loop = await own.start(orders.config.mirror)
+            await progress_of(loop, doing="", lag_events=0, woken=False)
+            await loop.signal(PAUSE_SIGNAL)
+            await orders.write(put(2, name="b"), put(3, name="c"))
+            paused = await progress_of(loop, state="paused", lag_events=2)
+            text = await details(loop)
+            await loop.signal(RESUME_SIGNAL)
+            await progress_of(loop, state="running", lag_events=0)
+    async with mirror_loops(fleet) as own:
+        own.rooms.merges[MIRROR] = [BadConfig("look at this")]
+        await own.start()
+        await eventually(lambda: len(own.rooms.done("watch")) > 1)
+    assert paused["lag_seconds"] > 0
+    assert "; lag 2 changes, " in text
 
 
 async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_carried_out_once_each(fleet):

@@ -1,0 +1,46 @@
+"""How far a mirror is behind its changelog while nothing is merged: somebody paused it, or it waits for somebody."""
+
+import asyncio
+import time
+
+from activities.abreast import both
+from activities.contracts.mirrors import MirrorLag, MirrorTrouble
+from activities.core.faults import Fault
+from activities.core.mirrors import MirrorConfig
+from activities.lake import mirror as mirrors
+from activities.lake.changepieces import left_of, waits_since
+from activities.lake.changescan import pending
+from activities.merge_metrics import lag_told, lag_unknown
+from activities.mirror_context import MirrorContext
+from activities.steering_mirrors import tell_trouble
+
+
+async def watch_mirror(context: MirrorContext, trouble: MirrorTrouble) -> MirrorLag:
+    """Look once, and tell both the lag and the trouble again, which nobody else does now.
+
+    Raises:
+        Fault: the lag cannot be told; the trouble was, if NATS takes it.
+    """
+    config = context.mirror(trouble.environment, trouble.mirror)
+    _, lag = await both(tell_trouble(context, trouble), asyncio.to_thread(_look, context, config))
+    return lag
+
+
+def _look(context: MirrorContext, config: MirrorConfig) -> MirrorLag:
+    try:
+        lag = _lag(context, config)
+    except Fault:
+        lag_unknown(config.mirror)
+        raise
+    lag_told(config.mirror, lag.events, lag.seconds)
+    return lag
+
+
+def _lag(context: MirrorContext, config: MirrorConfig) -> MirrorLag:
+    mirror, changelog = mirrors.read(context.lake, config), context.lake.load(config.changelog)
+    if changelog is None:
+        return MirrorLag()
+    waiting = pending(changelog, None if mirror is None else mirror.watermark, config)
+    oldest = waits_since(waiting, waiting.before)
+    events = sum(one.rows for one in left_of(waiting, waiting.before))
+    return MirrorLag(events, max(0.0, time.time() - oldest / 1000) if oldest else 0.0)
