@@ -138,7 +138,7 @@ def _same(work: MergeWork, now: Mirror | None) -> Any:
                 "more"
             )
     raise CommitConflict(
-        f"mirror {work.config.mirror}: somebody changed its schema meanwhile; it begins again once more"
+        f"mirror {work.config.mirror}: somebody dropped it, or changed its schema, meanwhile; it begins again once more"
     )
 
 

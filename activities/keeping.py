@@ -18,13 +18,13 @@ from activities.committing import origin, to_its_end
 from activities.contracts.cdc import KEEP_STEPS, KeepInput, KeepPage
 from activities.contracts.maintain import CHANGELOG
 from activities.core.changelogkeys import compacted_key
-from activities.core.faults import BadRequest, BusRefused, BusUnavailable, ChangelogForeign, MirrorForeign
+from activities.core.faults import BadRequest, BusRefused, BusUnavailable, ChangelogForeign
 from activities.expiring import chooser
 from activities.lake.changelog import PIPELINE
 from activities.lake.changelogupkeep import delta_of, mirrors_behind, needed, rewrite, small_files
 from activities.lake.expiry import expire
 from activities.lake.fewermanifests import merge_manifests
-from activities.lake.rowdelta import HeadMoved, commit
+from activities.lake.rowdelta import HeadMoved, TableGone, commit
 from activities.mirror_objects import store_objects
 from activities.storing import undisturbed
 from activities.sweeping import changelog_sweep
@@ -140,9 +140,9 @@ class _Keeping:
         await failpoints.reach("keep-before-commit")
         try:
             await to_its_end(commit, context.lake, table, delta)
+        except TableGone as anew:
+            raise ChangelogForeign(f"changelog {self._asked.changelog} was dropped or made anew meanwhile") from anew
         except HeadMoved:
             return KeepPage(more=True)  # a copy, or another writer: the next turn looks again
-        except MirrorForeign as anew:
-            raise ChangelogForeign(f"changelog {self._asked.changelog} was dropped or made anew meanwhile") from anew
         await failpoints.reach("keep-after-commit")
         return KeepPage(compacted=len(gone), more=chosen.more, snapshot=True)

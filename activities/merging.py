@@ -3,7 +3,7 @@
     look (mirror, changelog, what is pending) → take a piece → fold → index → decide → write → store → commit
 
 A piece is prepared for one head. When the head has moved, everything is planned anew: the commit that moved it may
-have been of the very same piece.
+have been of the very same piece. A mirror that somebody drops meanwhile is made anew, and merged from the beginning.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
-from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.faults import CommitConflict, WatermarkLost
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
@@ -120,9 +120,7 @@ class _Turn:
     def _read(self) -> Mirror:
         mirror = self._read_or_none()
         if mirror is None:
-            raise MirrorForeign(
-                f"mirror {self._config.mirror} was dropped meanwhile; it is made anew with the next merge"
-            )
+            raise CommitConflict(f"mirror {self._config.mirror} was dropped just after it was made; it is made anew")
         return mirror
 
     def _may_go_on(self) -> bool:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pyiceberg.table import Table
 
-from activities.core.faults import CommitConflict, MirrorForeign, SchemaConflict
+from activities.core.faults import CommitConflict, SchemaConflict
 from activities.lake.catalog import Lake
 from activities.lake.manifests import is_small
-from activities.lake.rowdelta import HeadMoved, RowDelta, commit
+from activities.lake.rowdelta import HeadMoved, RowDelta, TableGone, commit
 from activities.lake.sending import TRIES
 from activities.lake.storage import metadata_named
 
@@ -46,10 +46,10 @@ def merge_manifests(lake: Lake, identifier: str, summary: Mapping[str, str], *, 
             return Merged(before, before - small + 1)
         try:
             done = commit(lake, table, RowDelta(summary, is_rewrite=True, tag=None, merge_at=MERGE_AT))
+        except TableGone as gone:
+            raise SchemaConflict(f"table {identifier} was dropped or made anew meanwhile; ask again") from gone
         except HeadMoved:
             continue
-        except MirrorForeign as gone:
-            raise SchemaConflict(f"table {identifier} was dropped or made anew meanwhile; ask again") from gone
         after, left = _counted(done.table)
         return Merged(before, after, more=bool(left))
     raise CommitConflict(

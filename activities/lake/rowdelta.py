@@ -16,16 +16,22 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
-from activities.core.faults import CatalogRefused, MirrorForeign
+from activities.core.faults import CatalogRefused
 from activities.core.mirrors import TAG
 from activities.lake.catalog import Lake
 from activities.lake.manifests import FileChange, SnapshotManifests
 from activities.lake.sending import Attempt, given_up, landed_in, tries
 from activities.lake.storage import metadata_named
 
+_GONE = "table {} is not in the catalog any more"
+
 
 class HeadMoved(Exception):  # noqa: N818 - named for what happened; it does not leave the rooms that plan commits
     """Somebody else changed the table since the delta was planned: it must be planned anew."""
+
+
+class TableGone(HeadMoved):
+    """It was dropped, or dropped and made anew."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
 
     Raises:
         HeadMoved: somebody else committed since the table was loaded; nothing of the delta is there.
-        MirrorForeign: the table was dropped, or made anew.
+        TableGone: so did somebody who dropped the table, or made it anew.
         CommitConflict, CatalogUnavailable: it could not be sent, or nobody knows: its files must stay.
     """
     identifier = ".".join(table.name())
@@ -85,7 +91,7 @@ def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
         if sent:
             now = lake.load(identifier)
         if now is None:
-            raise _gone(identifier)
+            raise TableGone(_GONE.format(identifier))
         if landed := landed_in(now, sent):
             return Committed(landed.made, now)
         _check_unmoved(identifier, table, now)
@@ -103,12 +109,8 @@ def _send(lake: Lake, identifier: str, staged: Attempt) -> Table | None:
     except CatalogRefused as refused:
         # Some catalogs answer a commit to a table that is gone in a way of their own.
         if lake.load(identifier) is None:
-            raise _gone(identifier) from refused
+            raise TableGone(_GONE.format(identifier)) from refused
         raise
-
-
-def _gone(identifier: str) -> MirrorForeign:
-    return MirrorForeign(f"mirror {identifier} is not in the catalog any more; it is made anew with the next merge")
 
 
 def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
@@ -127,7 +129,7 @@ def _schema_updates(table: Table, schema: Schema) -> tuple[TableUpdate, ...]:
 def _check_unmoved(identifier: str, planned: Table, now: Table) -> None:
     before, after = planned.metadata, now.metadata
     if before.table_uuid != after.table_uuid:
-        raise MirrorForeign(f"mirror {identifier} was dropped and made anew meanwhile; merge again")
+        raise TableGone(f"table {identifier} was dropped and made anew")
     if before.current_snapshot_id != after.current_snapshot_id:
         raise HeadMoved(f"mirror {identifier}: its head went from {before.current_snapshot_id} to another one")
     known = (before.current_schema_id, before.last_column_id, before.default_spec_id)

@@ -49,6 +49,7 @@ OURS_TO_MEND = {
     ("activities/capturing.py", "_TimeIsUpError"),
     ("activities/watching.py", "TooMuchRetainedError"),
     ("activities/lake/rowdelta.py", "HeadMoved"),
+    ("activities/lake/rowdelta.py", "TableGone"),
     ("activities/lake/changereading.py", "TooWide"),
     ("activities/lake/mirrorcheck.py", "Stopped"),
     ("activities/lake/mirrornames.py", "Unknown"),

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from activities.core.faults import CatalogUnavailable, CommitConflict, MirrorForeign
+from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.lake import rowdelta, sending
-from activities.lake.rowdelta import HeadMoved
+from activities.lake.rowdelta import HeadMoved, TableGone
 from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, HttpFaults, Late
 from support.fleet import replace_ports
 from support.lakereaders import by_pyiceberg
@@ -111,10 +111,10 @@ async def test_a_table_that_was_dropped_or_made_anew_gets_nothing(fleet, tmp_pat
     async with hand_mirror(fleet, tmp_path) as orders:
         planned = orders.read().table, await orders.delta(rows_of([4]))
         orders.drop()
-        with pytest.raises(MirrorForeign, match="not in the catalog"):
+        with pytest.raises(TableGone, match="not in the catalog"):
             rowdelta.commit(orders.lake, *planned)
         orders.create()
-        with pytest.raises(MirrorForeign, match="made anew"):
+        with pytest.raises(TableGone, match="made anew"):
             rowdelta.commit(orders.lake, *planned)
         assert fleet.load(orders.config.mirror).snapshots() == []
 

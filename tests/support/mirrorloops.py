@@ -32,6 +32,7 @@ from activities.core.faults import Fault
 from activities.errors import faults_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
+from activities.mirror_context import MirrorContext
 from activities.mirrors import Mirrors
 from support.cdcloops import BEAT_SECONDS
 from support.fleet import Fleet, eventually
@@ -204,20 +205,29 @@ class MirrorLoops:
 
 @contextlib.asynccontextmanager
 async def mirror_loops(
-    fleet: Fleet, mirrors: Sequence[str] = (MIRROR,), *, sandboxed: bool = False, slots: int = 20
+    fleet: Fleet,
+    mirrors: Sequence[str] = (MIRROR,),
+    *,
+    sandboxed: bool = False,
+    slots: int = 20,
+    rooms: Callable[[MirrorContext], Mirrors] | None = None,
 ) -> AsyncIterator[MirrorLoops]:
-    """A worker of the fleet's mirrors, whose rooms answer as the test says.
+    """A worker of the fleet's mirrors, whose rooms answer as the test says, or are those that `rooms` makes.
 
     Without a sandbox, which would load modules anew, a test may shorten the loops' pauses.
     """
     fleet.set_mirrors(*(entry(mirror) for mirror in mirrors))
     async with open_mirrors(fleet.settings(), fleet.name, fleet.temporal) as context:
         answering = MergeRooms(context)
+        serving = rooms(context) if rooms else answering
         async with Worker(
             fleet.temporal,
             task_queue=fleet.merge_queue,
             workflows=WORKFLOWS["merge"],
-            activities=[*activities_of(answering, MirrorActivities), OneQueue().find_queues],
+            activities=[
+                *activities_of(serving, MirrorActivities),
+                OneQueue().find_queues,
+            ],
             workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
             max_concurrent_activities=slots,
             graceful_shutdown_timeout=timedelta(seconds=10),

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
+from activities import failpoints
 from activities.contracts.mirrors import (
     BOOTSTRAP_SIGNAL,
     COMPACT_SIGNAL,
@@ -31,11 +32,13 @@ from activities.core.faults import (
     StoreUnavailable,
     WatermarkLost,
 )
+from activities.mirrors import Mirrors
 from support.backfills import details
 from support.cdcloops import progress_of
 from support.findings import findings_of
 from support.fleet import eventually
 from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops
+from support.mirrors import opened, put
 from workflows import merge_mirror, steered
 from workflows.merge_mirror import MergeMirror
 
@@ -137,6 +140,25 @@ async def test_what_only_a_person_can_mend_holds_the_loop_is_told_to_the_world_a
     assert told["table"] == MIRROR
     assert told["partitions"] == [{"partition": fault.__name__, "detail": f"{fault.__name__}: look at this"}]
     assert [len(event.get("partitions", [])) for event in said] == [1, 0]
+
+
+async def test_a_mirror_that_is_dropped_while_it_is_merged_is_made_anew_and_needs_nobody_case_34(fleet):
+    async with opened(fleet) as orders:
+        name = orders.config.mirror
+
+        async def drop():
+            failpoints.disarm()
+            await asyncio.to_thread(orders.lake.catalog.drop_table, name)
+
+        await orders.write(put(1, name="a"))
+        await orders.merge()
+        await orders.write(put(2, name="b"))
+        failpoints.arm("merge-before-commit", drop)
+        async with mirror_loops(fleet, [name], rooms=Mirrors) as own:
+            head = str(orders.changelog().current_snapshot().snapshot_id)
+            progress = await progress_of(await own.start(name), watermark=head)
+        assert (progress["state"], progress["trouble"]) == ("running", None)
+        orders.check()
 
 
 async def test_a_mirror_that_waits_for_its_changelog_says_so_fails_orders_and_is_a_finding_after_some_time(
