@@ -18,7 +18,7 @@ from activities.core.faults import CommitConflict, WatermarkLost
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.changepieces import Taken, left_of
+from activities.lake.changepieces import Taken, left_of, waits_since
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
 from activities.lake.compaction import compaction_due
@@ -172,10 +172,10 @@ class _Turn:
     def _told(self, work: MergeWork, compaction: str) -> MergeReport:
         """The report of the turn, with how far the mirror is now."""
         at, left = work.watermark, left_of(work.pending, work.watermark)
-        oldest = next((one.committed_ms for one in left if one.files), 0)
+        oldest = waits_since(work.pending, at)
         return replace(
             self._report,
-            more=bool(oldest),
+            more=any(one.files for one in left),
             watermark="" if at.snapshot_id is None else str(at.snapshot_id),
             watermark_sequence=at.newest,
             watermark_time_ms=at.committed_ms,

@@ -14,7 +14,7 @@ from activities.core.faults import Fault
 from activities.core.mirrors import MirrorConfig
 from activities.lake import mirror as mirrors
 from activities.lake.catalog import Lake
-from activities.lake.changepieces import left_of
+from activities.lake.changepieces import left_of, waits_since
 from activities.lake.changescan import pending
 from worker.config import Environment
 from worker.lake import open_lake
@@ -109,7 +109,8 @@ def _tables(lake: Lake, config: MirrorConfig) -> TablesStatus:
     left = [one for one in left_of(waiting, waiting.before) if one.files]
     if left:
         known["lag_events"] = sum(one.rows for one in left)
-        known["lag_seconds"] = round(max(0.0, time.time() - left[0].committed_ms / 1000), 3)
+        since = waits_since(waiting, waiting.before)
+        known["lag_seconds"] = round(max(0.0, time.time() - since / 1000), 3)
     return TablesStatus(**known)
 
 

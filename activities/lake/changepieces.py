@@ -89,6 +89,16 @@ def left_of(pending: Pending, watermark: Watermark) -> list[ChangelogSnapshot]:
     return list(pending.snapshots[places[0] + 1 if places else 0 :])
 
 
+def waits_since(pending: Pending, watermark: Watermark) -> int:
+    """When the oldest change that is not merged yet was committed, or somewhat earlier, ms since 1970; 0: none is."""
+    begun = next((one for one in pending.snapshots if one.files), None)
+    first = next((one for one in left_of(pending, watermark) if one.files), None)
+    if first is None:
+        return 0
+    # What was the first of all may stand for several snapshots.
+    return pending.oldest_ms if first is begun else first.committed_ms
+
+
 def _mark(snapshot: ChangelogSnapshot, watermark: Watermark) -> Mark | None:
     """Up to where a snapshot is merged; None: nothing of it is."""
     if not watermark.partial or snapshot.id != watermark.partial_snapshot:

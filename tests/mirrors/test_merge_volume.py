@@ -1,11 +1,15 @@
 """Much at once: cut into pieces that fit into memory, each of them whole."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from activities import failpoints
+from activities import failpoints, merging
 from support.mirrors import AT, Row, gone, opened, put, update
+from worker import mirror_status
 
 TRANSACTION = 60_000
 PIECE = 10_000
@@ -104,3 +108,21 @@ async def test_one_turn_stops_when_its_time_is_up_and_says_what_is_left(fleet):
         assert report.lag_seconds > 0
         assert (await mirror.drain())[-1].lag_events == 0
         mirror.check()
+
+
+async def test_lag_is_that_of_the_oldest_change_though_a_mirror_begins_with_all_of_them_at_once(fleet, monkeypatch):
+    async with opened(fleet, batch_rows=1) as orders:
+        await orders.write(put(1, name="a"))
+        await orders.write(put(2, name="b"))
+        first, second = (one.timestamp_ms / 1000 for one in orders.changelog().snapshots())
+        clock = SimpleNamespace(time=lambda: second + 100, monotonic=time.monotonic)
+        for room in (merging, mirror_status):
+            monkeypatch.setattr(room, "time", clock)
+        since_first = pytest.approx(second - first + 100, abs=0.001)
+        assert mirror_status._tables(orders.lake, orders.config).lag_seconds == since_first
+        assert (await orders.merge(pieces=1)).lag_seconds == since_first
+        assert mirror_status._tables(orders.lake, orders.config).lag_seconds == since_first
+        await orders.drain()
+        assert mirror_status._tables(orders.lake, orders.config).lag_seconds == 0
+        await orders.write(put(3, name="c"))
+        assert mirror_status._tables(orders.lake, orders.config).lag_seconds < 100
