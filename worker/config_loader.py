@@ -23,7 +23,7 @@ from worker.config_checks import (
 )
 from worker.config_files import Node, Problem, Variables, expand, merge, name_of, read_file
 from worker.config_load import load_problems
-from worker.config_mirrors import Mirror, duplicate_mirrors, mirror_problems
+from worker.config_mirrors import Mirror, clashing_mirrors, mirror_problems
 from worker.config_models import Environment, ExportMapping, WrittenEnvironment
 from worker.config_pipelines import pipeline_problems
 from worker.config_queues import queue_problems
@@ -268,7 +268,7 @@ class Loader:
                     found.append((name, mirror, node))
                 self.problems += problems
         lakes = {name: (one.catalog.uri, one.catalog.warehouse) for name, one in self.environments.items()}
-        self.problems += duplicate_mirrors(found, lakes)
+        self.problems += clashing_mirrors(found, lakes)
         for name, environment in self.environments.items():
             own = {mirror.mirror: mirror for place, mirror, _ in found if place == name}
             self.environments[name] = environment.model_copy(update={"mirrors": own})

@@ -1,7 +1,7 @@
 """The shape of mirrors.yaml: which changelogs become mirrors, and how; and every problem of it at once."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -150,8 +150,11 @@ def _column_problems(mirror: Mirror, node: Node) -> Iterator[Problem]:
             )
 
 
-def duplicate_mirrors(found: Iterable[tuple[str, Mirror, Node]], catalogs: Mapping[str, object]) -> Iterator[Problem]:
-    """Every mirror (with its environment) after the first of its table; `catalogs` tells environments' lakes apart."""
+def clashing_mirrors(found: Sequence[tuple[str, Mirror, Node]], catalogs: Mapping[str, object]) -> Iterator[Problem]:
+    """Every mirror (with its environment) after the first of its table, and every one whose changelog is a mirror.
+
+    `catalogs` tells environments' lakes apart.
+    """
     first: dict[tuple[object, str], Node] = {}
     for environment, mirror, node in found:
         place = (catalogs.get(environment, environment), mirror.mirror)
@@ -162,3 +165,11 @@ def duplicate_mirrors(found: Iterable[tuple[str, Mirror, Node]], catalogs: Mappi
                 "one environment that writes it"
             )
         first.setdefault(place, node)
+    for environment, mirror, node in found:
+        place = (catalogs.get(environment, environment), mirror.changelog)
+        if place in first and mirror.changelog != mirror.mirror:
+            where = first[place]
+            yield (node.get("changelog_table") or node).problem(
+                f"{mirror.changelog!r} is the mirror at {where.file}:{where.line}, which says what rows are and not "
+                "how they changed; name the changelog of that mirror"
+            )

@@ -104,16 +104,21 @@ def test_a_time_is_written_with_its_unit_or_in_seconds(mirrors, text, seconds):
     assert found["shop.orders"].merge_interval_seconds == seconds
 
 
-def test_without_the_file_there_are_no_mirrors_and_a_mirror_may_be_the_changelog_of_another(mirrors, whole_config):
-    chained = SHORTEST + SHORTEST.partition("local:\n")[2].replace("shop.orders", "shop.copies").replace(
-        "cdc.orders_changelog", "shop.orders"
-    )
-    assert {name: one.changelog for name, one in mirrors(chained).items()} == {
+def test_without_the_file_there_are_no_mirrors_and_two_may_have_one_changelog(mirrors, whole_config):
+    both = SHORTEST + SHORTEST.partition("local:\n")[2].replace("shop.orders", "shop.copies")
+    assert {name: one.changelog for name, one in mirrors(both).items()} == {
         "shop.orders": "cdc.orders_changelog",
-        "shop.copies": "shop.orders",
+        "shop.copies": "cdc.orders_changelog",
     }
     (whole_config / "mirrors.yaml").unlink()
     assert load_settings(whole_config).environment("local").mirrors == {}
+
+
+def test_a_mirror_is_no_changelog_of_another_wherever_it_stands(wrong):
+    copies = SHORTEST.partition("local:\n")[2].replace("shop.orders", "shop.copies")
+    chained = copies.replace("cdc.orders_changelog", "shop.orders") + SHORTEST.partition("local:\n")[2]
+    [said] = wrong(f"mirrors:\n  local:\n{chained}")
+    assert said.startswith(at(3, "changelog_table") + "'shop.orders' is the mirror at mirrors.yaml:6, which says")
 
 
 def test_case_19_a_mirror_without_a_key_is_refused_and_says_why(wrong):
@@ -164,6 +169,9 @@ mirrors:
         at(13, "schema") + "expected 'strict' or 'permissive', not 'lenient'",
         at(14, "mirror_table", 1) + "'a.b' is the changelog itself; a mirror is a table of its own",
         at(14, "sequence_column", 1) + "'x' is the `operation_column` as well; they are two columns",
+        at(15, "changelog_table", 2)
+        + "'a.b' is the mirror at mirrors.yaml:14, which says what rows are and not how they changed; name the "
+        "changelog of that mirror",
         at(16, "expiry.grace", 3) + "expected a duration such as 30s, 10m or 1h30m, not -1",
         at(16, "merge_interval", 3) + "must be at least 1s, and is '0s'",
         at(16, "mirror_table", 3)
