@@ -25,7 +25,7 @@ from activities.lake.compaction import compaction_due
 from activities.lake.live import live_files
 from activities.lake.mergebatch import following_of
 from activities.lake.mirror import Mirror
-from activities.lake.mirrormade import check_made
+from activities.lake.mirrormade import check_made, check_partition
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.merge_gathering import Gathering
@@ -108,6 +108,7 @@ class _Turn:
             mirror = await asyncio.to_thread(self._read)
         left = await asyncio.to_thread(pending, changelog, mirror.watermark, self._config)
         check_made(self._config, mirror.table, changelog.schema())
+        check_partition(self._config, mirror.table, mirror.columns, changelog.schema())
         return self._work(mirror, left)
 
     def _work(self, mirror: Mirror, left: Pending) -> MergeWork:

@@ -10,7 +10,15 @@ from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from activities.core.faults import BadConfig, MirrorForeign
 from activities.core.mirrors import INDEX, TAG, WATERMARK, IndexPointer, MirrorConfig, Watermark
 from activities.lake.catalog import Lake
-from activities.lake.mirrormade import CHANGELOG, COLUMNS, identity, merged_columns, partition_spec
+from activities.lake.mirrormade import (
+    CHANGELOG,
+    COLUMNS,
+    PARTITION,
+    identity,
+    merged_columns,
+    partition_said,
+    partition_spec,
+)
 from activities.lake.schema import fields_schema, table_properties, to_pure
 from activities.lake.storage import metadata_named
 
@@ -63,7 +71,9 @@ def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     """
     columns = merged_columns(config, changelog.schema())
     schema = fields_schema({column.name: to_pure(column.field_type) for column in columns})
-    properties = {**table_properties(), **identity(config, changelog.schema())}
+    ids = {column.name: str(column.field_id) for column in columns}
+    cut = {PARTITION: partition_said(config, ids)}
+    properties = {**table_properties(), **identity(config, changelog.schema()), **cut}
     lake.make(config.mirror, schema, partition_spec(config, schema), properties)
 
 

@@ -1,6 +1,7 @@
 """What a mirror is made of, by config and changelog; and whether config still says what it was made by."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -28,6 +29,9 @@ COLUMNS = PREFIX + "columns"
 """Property: `Watermark.columns` as they were when the table was made, as JSON."""
 SEQUENCE = PREFIX + "sequence"
 """Property: field id in the changelog of the sequence number, and how it says a number, as JSON."""
+
+PARTITION = PREFIX + "partition"
+"""Property: field ids in the changelog and transforms by which the table was cut when it was made, as JSON."""
 
 
 def merged_columns(config: MirrorConfig, changelog: Schema) -> list[NestedField]:
@@ -96,7 +100,40 @@ def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
         )
 
 
-def _keys(config: MirrorConfig, ids: dict[str, str]) -> str:
+def check_partition(config: MirrorConfig, mirror: Table, columns: Mapping[str, str], changelog: Schema) -> None:
+    """See that a config that was changed says how the table is cut; a spec that others changed is followed as it is.
+
+    Args:
+        config: The mirror's.
+        mirror: Its table.
+        columns: Name → field id of the changelog's columns that the mirror's were made from.
+        changelog: The changelog's schema, which `check_made` has seen.
+
+    Raises:
+        BadConfig: it says something else.
+    """
+    ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
+    wanted = partition_said(config, ids)
+    schema = mirror.schema()
+    cut = [(schema.find_column_name(field.source_id), str(field.transform)) for field in mirror.spec().fields]
+    # By a column that the changelog has no more a table stays cut, and config cannot say so.
+    live = [[number, how] for name, how in cut if (number := columns.get(name or "")) in ids.values()]
+    if wanted == mirror.properties.get(PARTITION) or sorted(json.loads(wanted)) == sorted(live):
+        return
+    said, there = (", ".join(f"{name} ({how})" for name, how in parts) for parts in (config.partition, cut))
+    raise BadConfig(
+        f"mirror {config.mirror} is partitioned by {there or 'nothing'}, and by {said or 'nothing'} in mirrors.yaml, "
+        "which is only read when a mirror is made; undo that, or change the table's partition spec with an Iceberg "
+        "client, which merges follow, or drop the table and have it made anew"
+    )
+
+
+def partition_said(config: MirrorConfig, ids: Mapping[str, str]) -> str:
+    """What PARTITION is by config; `ids` are field ids of the changelog's columns."""
+    return json.dumps([[ids[name], how] for name, how in config.partition])
+
+
+def _keys(config: MirrorConfig, ids: Mapping[str, str]) -> str:
     return json.dumps([ids[name] for name in config.primary_keys])
 
 

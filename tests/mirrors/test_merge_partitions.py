@@ -5,13 +5,34 @@ from datetime import UTC, datetime
 import pytest
 from pyiceberg.transforms import BucketTransform
 
-from support.mirrors import gone, opened, put, update
+from activities.core.faults import BadConfig
+from support.mirrors import Row, gone, opened, put, update
 
 FIELDS = {"id": "long", "region": "string", "at": "timestamptz", "name": "string"}
 
 
 def at(day):
     return datetime(2024, 3, day, tzinfo=UTC)
+
+
+async def test_another_partition_in_config_is_refused_until_the_table_is_cut_so_too(fleet):
+    async with opened(fleet, FIELDS, partition=(("region", "identity"),), schema="permissive") as mirror:
+        await mirror.write(put(1, region="eu", name="a"))
+        await mirror.merge()
+        mirror.configure(partition=(("id", "bucket[2]"),))
+        await mirror.write(put(2, region="us", name="b"))
+        with pytest.raises(BadConfig, match=r"by region \(identity\), and by id \(bucket\[2\]\) in mirrors.yaml"):
+            await mirror.merge()
+        with mirror.table().update_spec() as changing:
+            changing.add_field("id", BucketTransform(2), "id_bucket")
+        with pytest.raises(BadConfig, match=r"by region \(identity\), id \(bucket\[2\]\), and by id"):
+            await mirror.merge()
+        # Of a column that the changelog has no more config cannot say anything.
+        with mirror.changelog().update_schema() as update_:
+            update_.delete_column("region")
+        await mirror.write(Row("insert", {"id": 3, "name": "c"}))
+        await mirror.merge()
+        assert mirror.read("id", "region", "name") == [(1, "eu", "a"), (2, None, "b"), (3, None, "c")]
 
 
 @pytest.mark.parametrize("partition", [(("region", "identity"),), (("at", "day"), ("id", "bucket[3]"))])
