@@ -170,9 +170,7 @@ def _troubles(progress: dict[str, Any]) -> dict[str, str]:
     return failing | {table: f"its copy failed: {why}" for table, why in copies.items()}
 
 
-async def _loops(
-    environment: Environment, pipeline: PipelineConfig
-) -> tuple[dict[str, LoopStatus], dict[str, str]]:
+async def _loops(environment: Environment, pipeline: PipelineConfig) -> tuple[dict[str, LoopStatus], dict[str, str]]:
     """The loops, and what `failing_copies` says."""
     wanted = [CAPTURE, INGEST] if pipeline.source is not None else [INGEST]
     identities = {loop: LOOPS[loop][1](environment.name, pipeline.name) for loop in wanted}
