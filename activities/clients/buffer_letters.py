@@ -60,6 +60,10 @@ WAITING = """
     SELECT EXISTS (SELECT FROM {schema}.dead_letters
         WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s)
 """
+FOR_PEOPLE = """
+    SELECT (SELECT count(*) FROM {schema}.tables WHERE state = 'stopped'),
+        (SELECT count(*) FROM {schema}.dead_letters WHERE state = 'waiting' AND behind IS NULL)
+"""
 CHOSEN = """
     SELECT event_id, source_schema, source_table, behind, state FROM {schema}.dead_letters
     WHERE event_id = ANY(%(ids)s) OR (%(all)s AND state = 'waiting' AND behind IS NULL
@@ -144,6 +148,12 @@ async def purge(connection: psycopg.AsyncConnection[Any], schema: str, days: int
     """Delete letters that were settled longer ago than so many days; once an hour, however often it is called."""
     if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
         await connection.execute(statement(PURGE, schema), (days,))
+
+
+async def waits_for_people(connection: psycopg.AsyncConnection[Any], schema: str) -> tuple[int, int]:
+    """How many tables are stopped, and how many letters wait that wait behind no other one."""
+    stopped, kept = await (await connection.execute(statement(FOR_PEOPLE, schema))).fetchone() or (0, 0)
+    return stopped, kept
 
 
 @dataclass(frozen=True)
