@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import structlog
+
 from activities import failpoints
 from activities.abreast import both
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
@@ -26,6 +29,11 @@ from activities.mirror_head import Head, live_row_count
 from activities.mirror_objects import store_object, store_objects
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
+
+NAMED = 5
+"""Refused changes that a warning names."""
+
+log = structlog.get_logger("icefleet.merge")
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,24 @@ class PieceMerge:
             )
         known = looked.lookup.found.known
         lookup_told(self._config.mirror, len(known), int(known.sum()))
+        self._warn(looked)
         if looked.changes_nothing:
             return self._prepared(looked, _Index(self._head.pointer))
         return await self._written(looked, ahead, directory)
+
+    def _warn(self, looked: Looked) -> None:
+        """Name some of the changes that are refused: they are lost to the mirror, and somebody may miss them."""
+        if not (count := looked.counts.refused):
+            return
+        rows = looked.batch.folded.rows[np.flatnonzero(looked.lookup.decision.refused)[:NAMED]]
+        columns = list(dict.fromkeys([*self._config.primary_keys, self._config.sequence_column]))
+        log.warning(
+            "changes are refused: of keys that nobody knows, from before the deletes that are remembered",
+            mirror=self._config.mirror,
+            changes=count,
+            horizon=self._head.watermark.horizon,
+            such_as=looked.batch.rows.select(columns).take(rows).to_pylist(),
+        )
 
     def _advance(self, changes: int, directory: Path) -> Ahead:
         key = self._key("index", "puffin")

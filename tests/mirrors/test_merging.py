@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from structlog.testing import capture_logs
 
 from activities.core import indexplan
 from activities.core.faults import BadConfig, ChangeInvalid
@@ -242,7 +243,7 @@ async def test_a_truncate_of_everything_leaves_no_file_and_the_copy_behind_it_fi
 
 
 async def test_an_event_from_before_what_is_remembered_is_refused_and_counted(orders, monkeypatch):
-    """I5: whether its key was deleted, nobody knows any more."""
+    """I5: whether its key was deleted, nobody knows any more. It is said which."""
     monkeypatch.setattr(indexplan, "FAN", 4)
     orders.configure(late_event_horizon_seconds=0)
     await orders.write(put(1, 10, name="a"), put(2, 11, name="b"))
@@ -254,8 +255,14 @@ async def test_an_event_from_before_what_is_remembered_is_refused_and_counted(or
         await orders.merge()
     assert orders.watermark().horizon == f"{20:016x}{0:016x}"
     await orders.write(put(1, 15, name="late"), put(3, 15, name="unknown"), put(2, 12, name="late"), gone(9, 15))
-    report = await orders.merge()
+    with capture_logs() as said:
+        report = await orders.merge()
     assert (report.refused, report.upserted, report.superseded) == (2, 0, 1)
+    [warned] = [one for one in said if one["event"].startswith("changes are refused")]
+    assert (warned["log_level"], warned["mirror"], warned["changes"]) == ("warning", orders.config.mirror, 2)
+    late = f"{15:016x}{0:016x}"
+    such_as = sorted(warned["such_as"], key=lambda change: change["id"])
+    assert such_as == [{"id": key, "cdc_sequence_number": late} for key in (1, 3)]
     assert orders.read("id") == [(2,)]
     await orders.write(put(1, 60, name="new"))
     await orders.merge()
