@@ -149,14 +149,13 @@ async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
         return (await connection.execute(holder.statement(HOLD), about)).rowcount
 
 
-async def purge(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> None:
-    """Delete letters that were settled longer ago than so many days; once an hour, however often it is called."""
+async def look_after(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> tuple[int, int]:
+    """How many tables are stopped, and how many letters wait that wait behind no other one.
+
+    Letters that were settled longer ago than so many days are deleted; once an hour, however often it is called.
+    """
     if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
         await connection.execute(statement(PURGE, schema), (days,))
-
-
-async def waits_for_people(connection: psycopg.AsyncConnection[Any], schema: str) -> tuple[int, int]:
-    """How many tables are stopped, and how many letters wait that wait behind no other one."""
     stopped, kept = await (await connection.execute(statement(FOR_PEOPLE, schema))).fetchone() or (0, 0)
     return stopped, kept
 
