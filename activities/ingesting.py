@@ -4,20 +4,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
-from psycopg import AsyncConnection
 from structlog.contextvars import bound_contextvars
 
 from activities import failpoints
 from activities.abreast import each
 from activities.batches import Batch
 from activities.carrying import carry
-from activities.cdc_context import CdcContext, PipelineConfig
+from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import Claim, ClaimedTable, claim, stop
-from activities.clients.buffer_letters import purge, waits_for_people
+from activities.clients.buffer_letters import look_after
 from activities.contracts.cdc import IngestInput, IngestReport, TableBatch
 from activities.core.changelogs import changelog_name, lsn_number, lsn_text
 from activities.core.faults import (
@@ -81,20 +79,17 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
         async with buffer.connected() as connection:
-            await _look_after_letters(connection, pipeline)
+            waits = await look_after(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            people_wanted(pipeline.name, *waits)
         ingest_told(pipeline.name, [], None)
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     if not ingest.at_once:
         await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
         async with holder.transaction() as connection:
-            await _look_after_letters(connection, pipeline)
+            waits = await look_after(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            people_wanted(pipeline.name, *waits)
         return await _Turn(Work(context, pipeline, holder)).run()
-
-
-async def _look_after_letters(connection: AsyncConnection[Any], pipeline: PipelineConfig) -> None:
-    await purge(connection, pipeline.buffer_schema, pipeline.keep_settled_letters_days)
-    people_wanted(pipeline.name, *await waits_for_people(connection, pipeline.buffer_schema))
 
 
 class _Turn:

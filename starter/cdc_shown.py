@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from activities.contracts.cdc import CAPTURE
 from starter.common import console, say
 from worker.cdc_status import PipelineReport, SourceStatus
 
@@ -30,9 +31,11 @@ def show_status(report: PipelineReport) -> None:
     if not report.tables:
         say("  no table yet; `icefleet cdc install --tables …` follows some")
         return
-    table = _table(("table", "changelog", "state", "source", "written to"), ("written", "buffered", "lag", "dead"))
+    uncaptured = _holds_uncaptured(report)
+    table = _table(("table", "changelog", "state", "captured to", "written to"), ("written", "buffered", "lag", "dead"))
     for one in report.tables:
         lag = f"{nice_bytes(one.lag_bytes)}, {nice_seconds(one.lag_seconds)}" if one.lag_events else "none"
+        lag += " + uncaptured" if uncaptured else ""
         dead = f"{one.dead_letters:,}" + (f" (+{one.waiting_behind:,} behind)" if one.waiting_behind else "")
         table.add_row(
             *(one.table, one.changelog, one.state, one.source_lsn, one.written_lsn),
@@ -42,6 +45,13 @@ def show_status(report: PipelineReport) -> None:
     for one in report.tables:
         if one.cause:
             say(f"{one.table} is {one.state}: {one.cause}")
+
+
+def _holds_uncaptured(report: PipelineReport) -> bool:
+    """Whether the log has more, and nobody is about to bring it in: of any table, since no one has read it."""
+    capture = report.loops.get(CAPTURE)
+    behind = report.source is not None and report.source.lag_bytes > 0
+    return behind and capture is not None and capture.state != "running"
 
 
 def _source(source: SourceStatus | None) -> str:

@@ -9,6 +9,7 @@ from psycopg.rows import class_row
 
 from activities.clients.buffer_holder import Holder
 from activities.core.changelogs import lsn_number, sequence_number
+from activities.core.faults import BadRequest
 from activities.core.sourcetables import SourceTable, parse_table
 
 CLAIM = """
@@ -233,7 +234,7 @@ async def schema_events(holder: Holder, table: ClaimedTable, after_id: int) -> l
     }
     async with holder.transaction() as connection:
         rows = await (await connection.execute(holder.statement(SCHEMAS), about)).fetchall()
-    return [_schema_event(table, row) for row in rows]
+    return [_schema_event(holder, table, row) for row in rows]
 
 
 async def first_schema(holder: Holder, table: ClaimedTable) -> SchemaEvent | None:
@@ -245,13 +246,20 @@ async def first_schema(holder: Holder, table: ClaimedTable) -> SchemaEvent | Non
     about = {"schema": table.schema, "name": table.name}
     async with holder.transaction() as connection:
         row = await (await connection.execute(holder.statement(FIRST_SCHEMA), about)).fetchone()
-    return _schema_event(table, row) if row else None
+    return _schema_event(holder, table, row) if row else None
 
 
-def _schema_event(table: ClaimedTable, row: tuple[Any, ...]) -> SchemaEvent:
+def _schema_event(holder: Holder, table: ClaimedTable, row: tuple[Any, ...]) -> SchemaEvent:
     number, lsn, ordinal, told = row
     sequence = sequence_number(lsn_number(lsn), ordinal)
-    return SchemaEvent(number, sequence, parse_table(table.schema, table.name, told or {}))
+    try:
+        parsed = parse_table(table.schema, table.name, told or {})
+    except BadRequest as wrong:
+        raise BadRequest(
+            f"{wrong}; mend new_row of event {number} in {holder.schema}.events by SQL, and then "
+            f"`icefleet cdc resume --table {table.identifier}`"
+        ) from wrong
+    return SchemaEvent(number, sequence, parsed)
 
 
 async def count_written(holder: Holder, table: ClaimedTable, position: int) -> int:

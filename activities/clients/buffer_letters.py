@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from activities.clients.buffer_claims import ClaimedTable
 from activities.clients.buffer_holder import Holder, number_of, statement
-from activities.core.faults import BadRequest
+from activities.core.faults import BadRequest, LockTaken
 
 EVENT = """
     source_schema, source_table, operation, commit_lsn, ordinal, committed_at, key_columns, old_row, new_row, unchanged
@@ -109,7 +109,12 @@ PURGE = """
         ), true)
 """
 """One that was requeued stays until it is carried over. Those that others waited behind go an hour after these."""
+GOES_ON = """
+    SELECT 1 FROM {schema}.tables
+    WHERE source_schema = %(schema)s AND source_table = %(name)s AND state <> 'stopped'
+"""
 LAST = 2**63 - 1
+PRODUCERS_TIMEOUT = "5s"
 
 
 @dataclass(frozen=True)
@@ -144,14 +149,13 @@ async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
         return (await connection.execute(holder.statement(HOLD), about)).rowcount
 
 
-async def purge(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> None:
-    """Delete letters that were settled longer ago than so many days; once an hour, however often it is called."""
+async def look_after(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> tuple[int, int]:
+    """How many tables are stopped, and how many letters wait that wait behind no other one.
+
+    Letters that were settled longer ago than so many days are deleted; once an hour, however often it is called.
+    """
     if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
         await connection.execute(statement(PURGE, schema), (days,))
-
-
-async def waits_for_people(connection: psycopg.AsyncConnection[Any], schema: str) -> tuple[int, int]:
-    """How many tables are stopped, and how many letters wait that wait behind no other one."""
     stopped, kept = await (await connection.execute(statement(FOR_PEOPLE, schema))).fetchone() or (0, 0)
     return stopped, kept
 
@@ -175,13 +179,13 @@ async def settle(
 
     Raises:
         BadRequest: there is no such letter, or it waits behind one that is not settled with it.
-        LockTaken: the lock was lost.
+        LockTaken: the lock was lost, or a producer is within a transaction for long.
     """
     schema, name = table or ("", "")
     about = {"ids": list(ids), "all": not ids, "schema": schema, "name": name}
     async with holder.transaction() as connection:
         # No event of the same keys may come in between; what has come must wait behind the letters first.
-        await connection.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number_of(holder.schema, "events")))
+        await _hold_producers(holder, connection)
         cursor = connection.cursor(row_factory=class_row(Letter))
         found = await (await cursor.execute(holder.statement(CHOSEN), about)).fetchall()
         chosen = [letter for letter in found if letter.state == "waiting"]
@@ -198,6 +202,19 @@ async def settle(
         await connection.execute(holder.statement(SEND_AGAIN), (again,))
         await connection.execute(holder.statement(RESOLVE), ("requeued", "", again))
     return Settled(len(chosen), len(released))
+
+
+async def _hold_producers(holder: Holder, connection: psycopg.AsyncConnection[Any]) -> None:
+    """Wait for the lock of producers, but not for one with a large transaction: batches wait meanwhile."""
+    number = number_of(holder.schema, "events")
+    try:
+        await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(PRODUCERS_TIMEOUT))
+        await connection.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
+    except errors.LockNotAvailable as busy:
+        raise LockTaken(
+            f"{holder.name}: the capture, or another producer, is writing a large transaction into the buffer, and "
+            "letters are settled between two of them; try again when `icefleet cdc status` shows that it was captured"
+        ) from busy
 
 
 def _check(holder: Holder, ids: Sequence[int], found: list[Letter], chosen: list[Letter], *, drops: bool) -> None:
@@ -233,6 +250,13 @@ async def stopped_at(holder: Holder, schema: str, name: str) -> StoppedTable | N
         cursor = connection.cursor(row_factory=class_row(StoppedTable))
         found = await cursor.execute(holder.statement(STOPPED), {"schema": schema, "name": name})
         return await found.fetchone()
+
+
+async def goes_on(holder: Holder, schema: str, name: str) -> bool:
+    """Whether a table is known, and not stopped."""
+    async with holder.transaction() as connection:
+        found = await connection.execute(holder.statement(GOES_ON), {"schema": schema, "name": name})
+        return await found.fetchone() is not None
 
 
 async def resume(holder: Holder, schema: str, name: str, *, processed_id: int, position: int, is_gone: bool) -> None:

@@ -8,7 +8,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from activities import failpoints, ingest_metrics
+from activities.clients import buffer_letters
 from activities.clients.buffer_status import letters, status
+from activities.core.faults import LockTaken
 from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened, place
 
@@ -251,3 +253,27 @@ async def test_stopped_tables_and_letters_that_wait_for_a_person_are_told_until_
         await postgres.run(f"UPDATE {SCHEMA}.tables SET state = 'active'")
         await ingest.batch()
         assert told() == (0, 0)
+
+
+async def test_a_decision_does_not_wait_for_a_producers_large_transaction_and_keeps_no_batch_waiting(
+    fleet, postgres, monkeypatch
+):
+    monkeypatch.setattr(buffer_letters, "PRODUCERS_TIMEOUT", "50ms")
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        async with await postgres.settings.connect() as producing, producing.transaction():
+            await ingest.producer.write(producing, [insert(7)])
+            with pytest.raises(LockTaken, match="large transaction into the buffer"):
+                await ingest.settle("requeue", letters=[4])
+        assert (await ingest.settle("requeue", letters=[4])).changed == 1
+
+
+async def test_an_order_to_resume_whose_answer_was_lost_is_done_when_it_is_tried_again(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.batch()
+        await postgres.run(f"UPDATE {SCHEMA}.tables SET state = 'stopped'")
+        assert (await ingest.settle("resume-table", table="orders")).status == "done"
+        again = await ingest.settle("resume-table", table="orders", attempt=2)
+        assert (again.status, again.message) == ("done", "table public.orders goes on")
+        assert (await ingest.settle("resume-table", table="other", attempt=2)).status == "failed"

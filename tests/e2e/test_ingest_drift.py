@@ -1,5 +1,7 @@
 """Columns that change at the source, also in the middle of a batch: no value is lost, and none is in a wrong column."""
 
+import json
+
 import pytest
 
 from support.buffers import NARROW, SCHEMA, Event, insert, schema_event
@@ -133,3 +135,17 @@ async def test_columns_whose_values_were_not_logged_are_told_case_52(fleet, post
         rows = ingest.rows("orders", "name", "cdc_unchanged")
         assert rows[0]["cdc_unchanged"] is None
         assert rows[1:] == [{"name": None, "cdc_unchanged": ["name"]}] * 3
+
+
+async def test_a_schema_event_that_is_none_stops_its_table_with_the_way_out(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(Event("schema", {"columns": [{"name": "id"}]}), insert(1))
+        [table] = (await ingest.batch()).tables
+        assert table.stopped
+        assert f"mend new_row of event 1 in {SCHEMA}.events by SQL" in table.failed
+        assert "`icefleet cdc resume --table public.orders`" in table.failed
+        told = schema_event().new
+        await postgres.run(f"UPDATE {SCHEMA}.events SET new_row = '{json.dumps(told)}' WHERE id = 1")
+        assert (await ingest.settle("resume-table", table="orders")).status == "done"
+        await ingest.batch()
+        assert ingest.said() == [("insert", 1)]

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,12 @@ class Ingest:
             reports.append(await self.batch())
         return reports[:-1]
 
-    async def settle(self, action: str, **fields: Any) -> LettersReport:
+    async def settle(self, action: str, *, attempt: int = 1, **fields: Any) -> LettersReport:
         """What a person decides about dead letters or a stopped table."""
         asked = LettersRequest(self.name, action, environment=self.fleet.name, **fields)
-        return await ActivityEnvironment().run(settle, self.context, asked)
+        trying = ActivityEnvironment()
+        trying.info = replace(trying.info, attempt=attempt)
+        return await trying.run(settle, self.context, asked)
 
     async def tables(self) -> dict[str, tuple[str, int]]:
         """Source table → its state, and how many of its events wait."""
