@@ -17,6 +17,7 @@ ALERTS = [rule for group in _SAID for rule in group["rules"] if "alert" in rule]
 NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
+    "IcefleetChangesRefused",
 }
 pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
@@ -164,6 +165,16 @@ CASES = {
         },
         50,
         ["IcefleetMergeLag"],
+    ),
+    "a mirror refuses changes": (
+        UP | {'merger_rows_refused_total{environment="production",instance="a",table="shop.orders"}': "0x10 3x100"},
+        30,
+        ["IcefleetChangesRefused"],
+    ),
+    "a mirror refused changes hours ago": (
+        UP | {'merger_rows_refused_total{environment="production",instance="a",table="shop.orders"}': "0x10 3x300"},
+        3 * HOUR,
+        [],
     ),
     "a mirror waits for a person": (UP | found("merge", ("a", "60x100", "1x100")), 30, ["IcefleetMergeLag"]),
     "a slot holds back much": (
