@@ -20,8 +20,8 @@ from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import CopyInput, CopyReport
 from activities.core.changelogkeys import copy_keys
 from activities.core.changelogs import changelog_name, lsn_text, sequence_number
+from activities.core.copyquery import copy_query
 from activities.core.drift import ChangelogColumns, Drift, first_columns, plan_drift, types_of
-from activities.core.eventquery import copy_query
 from activities.core.faults import (
     BadConfig,
     BadRequest,

@@ -1,4 +1,4 @@
-"""What ingests tell OpenTelemetry, by pipeline: events, dead letters, and how long events have been waiting."""
+"""What ingests tell OpenTelemetry, by pipeline: events, how long they have been waiting, and what waits for people."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from datetime import datetime
 from opentelemetry import metrics
 
 from activities.contracts.cdc import TableBatch
-from activities.gauges import Waiting
+from activities.gauges import Lately, Waiting
 
 _meter = metrics.get_meter("icefleet")
 _EVENTS = _meter.create_counter(
@@ -17,6 +17,8 @@ _LETTERS = _meter.create_counter(
     "icefleet.cdc.dead_letters", unit="{event}", description="Events that could not be written, or wait behind such"
 )
 _LAG = Waiting("icefleet.cdc.ingest_lag", "Age of the oldest event that waits in the buffer, at most: since its commit")
+_STOPPED = Lately("icefleet.cdc.stopped_tables", "Tables that a person must resume", unit="{table}")
+_KEPT = Lately("icefleet.cdc.waiting_letters", "Dead letters that a person must requeue or drop", unit="{event}")
 
 
 @contextmanager
@@ -35,3 +37,9 @@ def ingest_told(pipeline: str, batches: Sequence[TableBatch], waiting_since: dat
     _EVENTS.add(sum(batch.events for batch in batches), about)
     _LETTERS.add(sum(batch.dead_letters for batch in batches), about)
     _LAG.set(waiting_since.timestamp() if waiting_since else 0, about)
+
+
+def people_wanted(pipeline: str, stopped: int, letters: int) -> None:
+    """Report how many tables are stopped, and how many letters wait by themselves."""
+    _STOPPED.set(stopped, {"pipeline": pipeline})
+    _KEPT.set(letters, {"pipeline": pipeline})

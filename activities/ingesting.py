@@ -4,18 +4,20 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
+from psycopg import AsyncConnection
 from structlog.contextvars import bound_contextvars
 
 from activities import failpoints
 from activities.abreast import each
 from activities.batches import Batch
 from activities.carrying import carry
-from activities.cdc_context import CdcContext
+from activities.cdc_context import CdcContext, PipelineConfig
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_claims import Claim, ClaimedTable, claim, stop
-from activities.clients.buffer_letters import purge
+from activities.clients.buffer_letters import purge, waits_for_people
 from activities.contracts.cdc import IngestInput, IngestReport, TableBatch
 from activities.core.changelogs import changelog_name, lsn_number, lsn_text
 from activities.core.faults import (
@@ -33,7 +35,7 @@ from activities.core.faults import (
     StoreUnavailable,
     UnsupportedType,
 )
-from activities.ingest_metrics import ingest_told
+from activities.ingest_metrics import ingest_told, people_wanted
 from activities.readying import Work
 
 FOR_A_PERSON = (BadConfig, BadRequest, ChangelogForeign, SchemaConflict, UnsupportedType)
@@ -79,15 +81,20 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
         async with buffer.connected() as connection:
-            await purge(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            await _look_after_letters(connection, pipeline)
         ingest_told(pipeline.name, [], None)
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
     if not ingest.at_once:
         await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
         async with holder.transaction() as connection:
-            await purge(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            await _look_after_letters(connection, pipeline)
         return await _Turn(Work(context, pipeline, holder)).run()
+
+
+async def _look_after_letters(connection: AsyncConnection[Any], pipeline: PipelineConfig) -> None:
+    await purge(connection, pipeline.buffer_schema, pipeline.keep_settled_letters_days)
+    people_wanted(pipeline.name, *await waits_for_people(connection, pipeline.buffer_schema))
 
 
 class _Turn:
@@ -113,7 +120,8 @@ class _Turn:
                     outcomes = await batch.outcome()
                 except (Fault, asyncio.CancelledError) as ended:
                     if not any(one.went_on for one in self._outcomes):
-                        raise self._reason(ended) from None
+                        self._raise_what_came_first(ended)
+                        raise
                     # Or nobody would hear what was carried over; the next turn meets the same.
                     return self._report(batch.claim or taken)
                 taken = batch.claim or taken
@@ -196,20 +204,16 @@ class _Turn:
         """Whether several tables have met what all may share: one alone may be damaged, and is not to starve others."""
         return sum(isinstance(one.failure, OF_EVERYBODY) for one in self._outcomes) > 1
 
-    def _reason(self, ended: BaseException) -> BaseException:
-        """Why nothing went on: what tables failed with says more than what came after it."""
-        failures = self._failures()
-        return failures[0] if failures and isinstance(ended, Fault) else ended
+    def _raise_what_came_first(self, ended: BaseException) -> None:
+        """What tables failed with says more than the fault that came after it; who is cancelled stays so."""
+        if isinstance(ended, Fault):
+            self._raise_if_nothing_went_on()
 
     def _raise_if_nothing_went_on(self) -> None:
-        failures = self._failures()
+        failures = [one.failure for one in self._outcomes if one.failure]
+        failures.sort(key=lambda failure: not isinstance(failure, OF_EVERYBODY))
         if failures and not any(one.went_on for one in self._outcomes):
             raise failures[0]
-
-    def _failures(self) -> list[Exception]:
-        """What tables failed with, what all may share first."""
-        failures = [one.failure for one in self._outcomes if one.failure]
-        return sorted(failures, key=lambda failure: not isinstance(failure, OF_EVERYBODY))
 
     def _report(self, last: Claim) -> IngestReport:
         carried = [one.table for one in self._outcomes if one.went_on]

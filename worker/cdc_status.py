@@ -4,16 +4,18 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from temporalio.client import Client
+
 from activities.cdc_context import CaptureFrom, PipelineConfig
 from activities.clients import buffer_status
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_status import DeadLetter, TableStatus
 from activities.clients.slots import open_slots
-from activities.contracts.cdc import CAPTURE, INGEST, LOOPS
+from activities.contracts.cdc import CAPTURE, INGEST, LOOPS, copy_id
 from activities.core.changelogs import changelog_name, lsn_text
 from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
-from worker.loop_status import LoopStatus, look_at_loop
+from worker.loop_status import LoopStatus, look_at_loop, why_it_fails
 from worker.temporal import connect_temporal
 from worker.wiring_cdc import pipeline_config
 
@@ -84,11 +86,11 @@ class PipelineReport:
 async def look_at(environment: Environment, name: str) -> PipelineReport:
     """One pipeline as it is; what cannot be asked says why, and the rest is told."""
     pipeline = pipeline_config(environment.name, name, environment.cdc[name])
-    source, buffer, loops = await asyncio.gather(
+    source, buffer, (loops, copies) = await asyncio.gather(
         _source(pipeline.source), _buffer(pipeline), _loops(environment, pipeline)
     )
     report = PipelineReport(pipeline=name, loops=loops, source=source, **buffer)
-    troubles = _troubles(loops[INGEST].progress)
+    troubles = copies | _troubles(loops[INGEST].progress)
     lines = [replace(line, cause=line.cause or troubles.get(line.table, "")) for line in report.tables]
     return replace(report, tables=lines)
 
@@ -168,15 +170,24 @@ def _troubles(progress: dict[str, Any]) -> dict[str, str]:
     return failing | {table: f"its copy failed: {why}" for table, why in copies.items()}
 
 
-async def _loops(environment: Environment, pipeline: PipelineConfig) -> dict[str, LoopStatus]:
+async def _loops(environment: Environment, pipeline: PipelineConfig) -> tuple[dict[str, LoopStatus], dict[str, str]]:
+    """The loops, and what `failing_copies` says."""
     wanted = [CAPTURE, INGEST] if pipeline.source is not None else [INGEST]
     identities = {loop: LOOPS[loop][1](environment.name, pipeline.name) for loop in wanted}
     try:
         client = await connect_temporal(environment)
     except RuntimeError as away:  # what the SDK raises when it cannot connect
         cause = f"Temporal {away}"
-        return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}
-    return {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
+        return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}, {}
+    loops = {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
+    return loops, await failing_copies(client, environment.name, pipeline.name, loops[INGEST].progress)
+
+
+async def failing_copies(client: Client, environment: str, pipeline: str, progress: dict[str, Any]) -> dict[str, str]:
+    """Table → why its copy fails, though it is still tried; `progress` is what the pipeline's ingest says."""
+    under_way = (progress.get("copies") or {}).get("under_way") or ()
+    found = {table: await why_it_fails(client, copy_id(environment, pipeline, table)) for table in under_way}
+    return {table: f"its copy fails and is tried again: {why}" for table, why in found.items() if why}
 
 
 def _words(fault: Fault) -> str:

@@ -49,6 +49,15 @@ async def look_at_loop(client: Client, identity: str, starts: str, resumes: str)
     return LoopStatus(identity, state, failing or await _waits(client, described.raw_description), progress)
 
 
+async def why_it_fails(client: Client, identity: str) -> str:
+    """Why the activity that a workflow waits for has failed and is tried again; empty: it has not, or nothing runs."""
+    try:
+        described = await client.get_workflow_handle(identity).describe()
+    except RPCError as gone:
+        return "" if gone.status == RPCStatusCode.NOT_FOUND else gone.message
+    return _failing(described.raw_description.pending_activities)
+
+
 async def _waits(client: Client, described: Any) -> str:
     """What the activities of a loop wait for just now, as their heartbeats say it."""
     told = [

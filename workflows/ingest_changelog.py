@@ -167,10 +167,10 @@ class IngestChangelog(PipelineLoop):
                 summary="all" if "" in names else f"{len(names)} changelogs",
                 **ANNOUNCE,
             )
-        except (asyncio.CancelledError, ActivityError) as failure:
-            if is_cancelled_exception(failure):
-                self._unannounced |= dict.fromkeys(names)  # for the next run
-            # What no retry can mend is made good with the changelog's next snapshot.
+        except (asyncio.CancelledError, ActivityError):
+            # For the next run; and what no retry can mend, such as a changelog that somebody else has, is looked at
+            # again behind all others with each batch: those that were done with it have nothing new then.
+            self._unannounced |= dict.fromkeys(names)
             raise
         self._counts["announced"] += report.announced
         if self._unannounced:

@@ -1,7 +1,8 @@
 """Dead letters: events that could not be written, and those of the same key that wait behind them.
 
-A key is the text of the key columns; an event without key columns has none, and nothing waits behind it. A letter that
-goes on is a new event of the buffer with the place in the log that it had, since ids say what was carried over.
+A key is the text of the key columns' values in their order, for names change while events wait; an event without key
+columns has none, and nothing waits behind it. A letter that goes on is a new event of the buffer with the place in the
+log that it had, since ids say what was carried over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ EVENT = """
 """
 KEYED = """
     {schema}.events e CROSS JOIN LATERAL (
-        SELECT jsonb_object_agg(name, CASE WHEN e.operation = 'delete' THEN e.old_row ->> name
-            ELSE coalesce(e.new_row ->> name, e.old_row ->> name) END) AS key
-        FROM unnest(e.key_columns) name
+        SELECT jsonb_agg(CASE WHEN e.operation = 'delete' THEN e.old_row ->> name
+            ELSE coalesce(e.new_row ->> name, e.old_row ->> name) END ORDER BY place) AS key
+        FROM unnest(e.key_columns) WITH ORDINALITY AS u (name, place)
     ) k
 """
 ROOTS = """
@@ -58,6 +59,10 @@ HOLD = (
 WAITING = """
     SELECT EXISTS (SELECT FROM {schema}.dead_letters
         WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s)
+"""
+FOR_PEOPLE = """
+    SELECT (SELECT count(*) FROM {schema}.tables WHERE state = 'stopped'),
+        (SELECT count(*) FROM {schema}.dead_letters WHERE state = 'waiting' AND behind IS NULL)
 """
 CHOSEN = """
     SELECT event_id, source_schema, source_table, behind, state FROM {schema}.dead_letters
@@ -143,6 +148,12 @@ async def purge(connection: psycopg.AsyncConnection[Any], schema: str, days: int
     """Delete letters that were settled longer ago than so many days; once an hour, however often it is called."""
     if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
         await connection.execute(statement(PURGE, schema), (days,))
+
+
+async def waits_for_people(connection: psycopg.AsyncConnection[Any], schema: str) -> tuple[int, int]:
+    """How many tables are stopped, and how many letters wait that wait behind no other one."""
+    stopped, kept = await (await connection.execute(statement(FOR_PEOPLE, schema))).fetchone() or (0, 0)
+    return stopped, kept
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ TABLES = """
 PIPELINE = "SELECT buffer_id::text, epoch, slot, captured_lsn::text, captured_at, ended FROM {schema}.pipeline"
 LETTERS = """
     SELECT event_id, source_schema AS schema, source_table AS name, operation, commit_lsn::text, ordinal, committed_at,
-        key, cause, behind, state, reason, failed_at, resolved_at, old_row, new_row
+        (SELECT jsonb_object_agg(name, key -> place::integer - 1)
+            FROM unnest(key_columns) WITH ORDINALITY AS u (name, place)) AS key,
+        cause, behind, state, reason, failed_at, resolved_at, old_row, new_row
     FROM {schema}.dead_letters
     WHERE (%(every)s OR state = 'waiting')
         AND (%(schema)s = '' OR (source_schema, source_table) = (%(schema)s, %(name)s))

@@ -57,7 +57,7 @@ def _next(pgconn: pq.abc.PGconn) -> PQGen[tuple[bytes, pq.abc.PGresult | None]]:
                 continue
             pgconn.consume_input()
         else:
-            result = (yield from generators.fetch_many(pgconn))[0]
+            result: pq.abc.PGresult = (yield from generators.fetch_many(pgconn))[0]
             if result.status != pq.ExecStatus.COMMAND_OK:
                 raise errors.error_from_result(result)
             return bytes(held), result

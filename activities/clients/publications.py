@@ -195,26 +195,45 @@ class Source:
             )
 
     async def remove(self) -> list[str]:
-        """Drop trigger and publication; what somebody else made stays. What was dropped."""
-        removed = []
-        found = await self.connection.execute(
-            "SELECT evtname FROM pg_event_trigger WHERE evtname = ANY (%s)", (list(self._trigger_names()),)
-        )
-        for (name,) in await found.fetchall():
-            await self.connection.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(name)))
-            removed.append(f"event trigger {name}")
-        await self._run("DROP FUNCTION IF EXISTS {home}.tell(), {home}.describe(oid)")
+        """Drop trigger and publication; what somebody else made stays.
+
+        What was dropped, and in parentheses what was not.
+        """
         try:
-            await self._run("DROP SCHEMA IF EXISTS {home}")
-        except errors.DependentObjectsStillExist:
-            removed.append(f"(schema {self.slot} stays: it holds something of somebody else)")
+            async with self.connection.transaction():
+                removed = await self._remove_triggers()
+        except errors.InsufficientPrivilege:
+            # Without the publication they tell nothing.
+            changed, dropped = self._trigger_names()
+            drops = f'DROP EVENT TRIGGER "{changed}"; DROP EVENT TRIGGER "{dropped}"; DROP SCHEMA "{self.slot}" CASCADE'
+            removed = [f"(event triggers stay: whoever made them must drop them, {drops})"]
         marked = await self.connection.execute(
             "SELECT 1 FROM pg_publication WHERE pubname = %s AND obj_description(oid, 'pg_publication') = %s",
             (self.publication, MARK),
         )
         if await marked.fetchone():
-            await self._run("DROP PUBLICATION {publication_name}")
-            removed.append(f"publication {self.publication}")
+            try:
+                async with self.connection.transaction():
+                    await self._run("DROP PUBLICATION {publication_name}")
+                removed.append(f"publication {self.publication}")
+            except errors.InsufficientPrivilege:
+                removed.append(f"(publication {self.publication} stays: its owner must drop it)")
+        return removed
+
+    async def _remove_triggers(self) -> list[str]:
+        found = await self.connection.execute(
+            "SELECT evtname FROM pg_event_trigger WHERE evtname = ANY (%s)", (list(self._trigger_names()),)
+        )
+        removed = []
+        for (name,) in await found.fetchall():
+            await self.connection.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(name)))
+            removed.append(f"event trigger {name}")
+        await self._run("DROP FUNCTION IF EXISTS {home}.tell(), {home}.describe(oid)")
+        try:
+            async with self.connection.transaction():
+                await self._run("DROP SCHEMA IF EXISTS {home}")
+        except errors.DependentObjectsStillExist:
+            removed.append(f"(schema {self.slot} stays: it holds something of somebody else)")
         return removed
 
     def _trigger_names(self) -> tuple[str, str]:

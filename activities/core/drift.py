@@ -118,7 +118,7 @@ def first_columns(table: SourceTable, rules: ChangelogRules, at: str) -> Changel
     """The state of a changelog that is yet to be made.
 
     Raises:
-        BadConfig: a source column has the name of one of ours.
+        BadConfig: a source column has the name of one of ours, or of another one but for its case.
         UnsupportedType: a column's type is no type.
     """
     for column in table.columns:
@@ -142,7 +142,7 @@ def plan_drift(
 
     Raises:
         SchemaConflict: a column's type changed into one that its field cannot hold.
-        BadConfig: a new column has the name of a field that is not the source's.
+        BadConfig: a new column has the name of a field that is not the source's, or of any other but for its case.
         UnsupportedType: a column's type is no type.
     """
     foreign = types.keys() - {column.field for column in now.columns}
@@ -185,7 +185,7 @@ def _follow(
         kinds[known] = _wider(table, before, column, kinds[known])
         source = replace(column, id=before.source.id if column.id is None else column.id)
         columns[known] = replace(before, source=source, field=column.name)
-    for name in {column.name for column in table.columns} - {column.field for column in state.columns}:
+    for name in sorted({column.name for column in table.columns} - {column.field for column in state.columns}):
         _check_name(table, name, foreign)
     return ChangelogColumns(_retired(columns, sequence), table.key, sequence)
 
@@ -233,16 +233,16 @@ def _wider(table: SourceTable, before: ColumnState, column: SourceColumn, held: 
 
 def _retired(columns: list[ColumnState], sequence: str) -> tuple[ColumnState, ...]:
     """Dropped columns make way for columns that have their name now."""
-    taken = {column.field for column in columns if not column.dropped}
-    fields = {column.field for column in columns}
+    taken = {column.field.lower() for column in columns if not column.dropped}
+    fields = {column.field.lower() for column in columns}
     for place, column in enumerate(columns):
-        if column.dropped and column.field in taken:
+        if column.dropped and column.field.lower() in taken:
             base = name = f"{column.field}_until_{sequence[:_LSN_DIGITS].lstrip('0') or '0'}"
             count = 1
-            while name in fields:
+            while name.lower() in fields:
                 count += 1
                 name = f"{base}_{count}"
-            fields.add(name)
+            fields.add(name.lower())
             columns[place] = replace(column, field=name)
     return tuple(columns)
 
@@ -274,8 +274,16 @@ def _with_fields(state: ChangelogColumns, names: Sequence[str]) -> ChangelogColu
 
 
 def _check_name(table: SourceTable, name: str, others: Collection[str]) -> None:
+    """Names differ not only in case: DuckDB and others read no table in which they do."""
     where = f"source table {table.identifier}: column {name[:_LONGEST_NAME]}"
-    if name in others:
+    for twin in (column.name for column in table.columns if column.name.lower() == name.lower()):
+        if twin != name:
+            raise BadConfig(
+                f"{where} differs from {twin} only in upper and lower case, and there are readers that take both for "
+                "one; rename either at the source; a table that was followed already is then copied anew: "
+                f"`icefleet cdc install --tables {table.identifier} --again`"
+            )
+    if name.lower() in {other.lower() for other in others}:
         raise BadConfig(
             f"{where} has the name of a column that the changelog has for itself; rename the column at the source, or, "
             "before the first copy, give ours another name (`system_columns` of the pipeline in environments.yaml); a "

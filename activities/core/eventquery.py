@@ -1,7 +1,7 @@
 """The SQL that reads a changelog's rows: PostgreSQL converts and checks every value, and writes CSV."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from activities.core import quickvalues
 from activities.core.changelogs import ChangelogRules, lsn_text
@@ -15,7 +15,6 @@ from activities.core.pgvalues import (
     literal,
     record_type,
     refuse_by,
-    refuse_by_cast,
     texts,
 )
 from activities.core.sourcetables import SourceTable
@@ -23,7 +22,7 @@ from activities.core.sourcetables import SourceTable
 MISFIT_STATES = ("22", "54", "IF")
 """How an SQLSTATE begins when a row cannot be written; whatever else fails does so for other reasons."""
 
-_COPY = "COPY (\n{select}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+COPY = "COPY (\n{select}\n) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
 _SEGMENT = """SELECT
   {values}
 FROM (
@@ -48,11 +47,6 @@ FROM (
   ) e OFFSET 0
 ) e{record}"""
 """Adding nothing to the document takes it out of where it is stored, once for all columns."""
-_TABLE = """SELECT
-  {values}
-FROM {name} AS t
-WHERE t.tableoid = {named}::regclass OR (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = {named}::regclass)"""
-"""Rows of partitions are the table's own; those of tables that inherit from it are captured as theirs."""
 _WHERE = """e.source_schema = {schema} AND e.source_table = {table}
     AND e.id > {first} AND e.id <= {last} AND e.operation <> 'schema'{copied}
     AND e.id NOT IN (
@@ -124,7 +118,7 @@ def segment_query(
     """
     segment = _Segment(schema, table, columns, copied_lsn)
     select = segment.select(segment.values(types, rules), columns.live, first_id, last_id)
-    return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+    return EventQuery(COPY.format(select=select), csv_columns(columns, types, rules))
 
 
 def quick_query(
@@ -144,7 +138,7 @@ def quick_query(
     """
     segment = _Segment(schema, table, columns, copied_lsn)
     select = segment.quick(types, rules, first_id, last_id)
-    return EventQuery(_COPY.format(select=select), _csv_columns(columns, types, rules))
+    return EventQuery(COPY.format(select=select), csv_columns(columns, types, rules))
 
 
 def misfits_query(
@@ -180,50 +174,10 @@ def misfits_query(
     )
 
 
-def copy_query(
-    table: SourceTable,
-    columns: ChangelogColumns,
-    types: Mapping[str, IcebergType],
-    rules: ChangelogRules,
-    lsn: int,
-    committed_at: str,
-) -> EventQuery:
-    """The rows of the source table itself, as inserts of the position before `lsn` with ordinals from 1.
-
-    `committed_at` is what PostgreSQL reads as a timestamptz. A value that does not fit fails with SQLSTATE 22P02 and a
-    message that names its column.
-    """
-    before, converter = lsn - 1, Converter(rules.out_of_range, refuse_by_cast, typed=True)
-    lenient = replace(converter, refuse=lambda *_: "NULL")
-
-    def converted(by: Converter) -> list[str]:
-        return [by.column(one, f"t.{identifier(one.source.name)}", types[one.field]) for one in columns.live]
-
-    theirs = converted(converter)
-    values = [
-        "'insert'",
-        f"'{before:016x}' || encode(int8send(row_number() OVER ()), 'hex')",
-        f"'{lsn_text(before)}'",
-        f"{literal(committed_at)}::timestamptz",
-        "NULL",
-        *theirs,
-    ]
-    name = f"{identifier(table.schema)}.{identifier(table.name)}"
-
-    def select(values: str) -> str:
-        return _TABLE.format(values=values, name=name, named=literal(name))
-
-    refusing = [value for value, harmless in zip(theirs, converted(lenient), strict=True) if value != harmless]
-    return EventQuery(
-        _COPY.format(select=select(",\n  ".join(values))),
-        _csv_columns(columns, types, rules),
-        tuple(select(f"count({value})") for value in refusing),
-    )
-
-
-def _csv_columns(
+def csv_columns(
     columns: ChangelogColumns, types: Mapping[str, IcebergType], rules: ChangelogRules
 ) -> tuple[CsvColumn, ...]:
+    """What a query of such columns writes: ours, then theirs."""
     text = Primitive("string")
     kinds: tuple[IcebergType, ...] = (text, text, text, Primitive("timestamptz"), ListOf(text))
     ours = (CsvColumn(name, kind) for name, kind in zip(rules.system.names, kinds, strict=True))
@@ -326,7 +280,11 @@ def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:
         key=texts(columns.key),
         absent=absent,
         no_row=refuse("no row in the event: ", "e.operation"),
-        unknown=refuse("columns that the table does not have: ", _STRANGE.format(names=names)),
+        unknown=refuse(
+            "what was renamed at the source since is to be renamed in the letter's rows, key_columns and unchanged; "
+            "columns that the table does not have: ",
+            _STRANGE.format(names=names),
+        ),
         no_key=refuse(f"the row must have its key ({', '.join(columns.key)}), and has ", "e.doc"),
         missing=refuse("columns that are missing in the row: ", absent),
         moved=_MOVED.format(differs=differs, refused=moved) if differs else "",

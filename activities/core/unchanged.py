@@ -85,6 +85,20 @@ def resolve(changes: Changes, folded: Folded, unchanged: Flags | None, mirror: K
     return Sources(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
+def needed(changes: Changes, folded: Folded, unchanged: Flags | None, mirror: Known) -> Places:
+    """Changes, ascending, that are folded and resolved as the whole batch is: the final ones and whatever told them.
+
+    Also together with further changes, so that a batch of any size may come in parts; but for what a key's row had
+    been before it was another key's, when the two come in different parts: then nobody may have a value.
+    """
+    if unchanged is None or not len(folded):
+        return np.sort(folded.rows)
+    walk = _Walk(changes, folded, unchanged, mirror)
+    for column in np.flatnonzero(unchanged.any(axis=0)).tolist():
+        walk.column(column)
+    return np.unique(np.concatenate([folded.rows, *walk.looked_at]))
+
+
 class _Walk:
     """From final changes back to what they lack. Places are those of `Folded.order`: by key, then by age."""
 
@@ -102,6 +116,8 @@ class _Walk:
         inserts = np.flatnonzero((operations == INSERT) & self.unchanged.any(axis=1))
         self.deleted_before = np.full(len(order), _NONE)
         self.deleted_before[inserts] = _deletes_before(sequences, inserts, np.flatnonzero(self.deletes))
+        self.looked_at: list[Places] = []
+        """Changes of the batch that told where values are."""
 
     def column(self, column: int) -> tuple[Places, Places, Places, Places]:
         """Finals that lack the column, the column, and for each the change or the key whose row has it."""
@@ -115,6 +131,7 @@ class _Walk:
         while len(pending):
             told = settled[at]
             is_merged = told < self.fresh[owners]
+            self.looked_at.append(self.order[told[~is_merged]])
             of_mirror = is_merged & self.live[owners]
             keys[pending[of_mirror]] = owners[of_mirror]
             carried = ~is_merged & ~lacks[told] & ~self.deletes[told]
@@ -123,6 +140,7 @@ class _Walk:
             moved = ~is_merged & lacks[told] & (self.deleted_before[told] != _UNCLEAR)
             pending, deletes = pending[moved], self.deleted_before[told[moved]]
             owners = self.key_of[deletes]
+            self.looked_at.append(self.order[deletes])
             # A delete that the mirror has merged leaves nothing of the row.
             going = deletes >= self.fresh[owners]
             pending, owners, at = pending[going], owners[going], deletes[going] - 1

@@ -21,13 +21,14 @@ from activities.lake.content import Files
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.live import live_files
 from activities.lake.mirror import Mirror
-from activities.lake.mirrorcompare import FILE, ROW, RangeFound, Terms, compare
+from activities.lake.mirrorcompare import FILE, ROW, RangeFound, Terms, compare, reduced
 from activities.lake.mirrorrows import live_rows
 from activities.lake.schema import to_pure
 from activities.lake.spilling import Spill
 
 RANGE_BYTES = 128 * 2**20
-"""Changes of a range, as Arrow holds them, more or less; a range with more is cut into several."""
+"""Changes of a range, as Arrow holds them, more or less; a range with more is cut into several, and folded as it is
+read where that does not help, since one key has so many."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,19 @@ class _Check:
         for number in ranges.chosen:
             self._go_on()
             entries = None if self._index is None else self._index.entries(*ranges.bounds(number))
-            found += compare(changes.read(number), rows.read(number), terms, entries)
+            found += compare(self._changes(changes, number, terms), rows.read(number), terms, entries)
         return found
+
+    def _changes(self, spilled: Spill, number: int, terms: Terms) -> pa.Table:
+        """The changes of a range; of more than fit, such as all those of one key, only what later ones cannot say."""
+        held, most = pa.table({}), RANGE_BYTES
+        for run in spilled.runs(number):
+            self._go_on()
+            held = pa.concat_tables([held, run]) if held.num_columns else run
+            if held.nbytes > most:
+                held = reduced(held, terms)
+                most = max(RANGE_BYTES, 2 * held.nbytes)
+        return held
 
     def _shared(self) -> dict[str, str]:
         """What the changelog calls a column today → the mirror's column; those that one of them lacks do not count."""

@@ -13,7 +13,7 @@ from activities.core.iceberg_types import IcebergType
 from activities.core.index import Found
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, MirrorConfig, Sequences
 from activities.core.sequences import sequence_text
-from activities.core.unchanged import resolve
+from activities.core.unchanged import needed, resolve
 from activities.lake.changecolumns import operations_of, sequences_of, shown, unchanged_of
 from activities.lake.checksums import Checksum, checksum, written_rows
 from activities.lake.keys import keys_of
@@ -85,11 +85,18 @@ def compare(changes: pa.Table, rows: pa.Table, terms: Terms, entries: Entries | 
     return _Range(changes, rows, terms).found(entries)
 
 
+def reduced(changes: pa.Table, terms: Terms) -> pa.Table:
+    """Those of some changes, in their order, which say as much as all of them, also together with later ones."""
+    return _Range(changes, None, terms).needed()
+
+
 class _Range:
-    def __init__(self, changes: pa.Table, rows: pa.Table, terms: Terms) -> None:
+    def __init__(self, changes: pa.Table, rows: pa.Table | None, terms: Terms) -> None:
         self._terms, self._changes = terms, changes
         self._names = [name for name in changes.column_names if name in terms.types]
         self._folded, self._events = self._fold(changes)
+        if rows is None:
+            return
         keys = self._keys(rows, "mirror " + terms.config.mirror)
         order = np.lexsort((keys.low, keys.high))
         self._keys_held = keys.take(order)
@@ -120,6 +127,10 @@ class _Range:
             self._unspoken() if wrong else 0,
         )
         return result if entries is None else replace(result, index=tuple(self._misplaced(entries)))
+
+    def needed(self) -> pa.Table:
+        nothing = Found.nothing(len(self._folded))
+        return self._changes.take(pa.array(needed(self._events, self._folded, self._unchanged(), nothing)))
 
     # --- what is expected -------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Rows sorted into ranges of keys by way of the disk, so that one range at a time is in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +40,16 @@ class Spill:
 
     def read(self, number: int) -> pa.Table:
         """All rows of a range, in the order in which they came."""
+        return pa.concat_tables(self.runs(number))
+
+    def runs(self, number: int) -> Iterator[pa.Table]:
+        """The same in parts, each of as many rows as fit into a run; the first one is empty."""
         self._write()
-        found = [self._schema.empty_table()]
+        yield self._schema.empty_table()
         for path, places in self._runs:
             if number in places:
                 with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as run:
-                    found.append(pa.Table.from_batches([run.get_batch(places[number])]))
-        return pa.concat_tables(found)
+                    yield pa.Table.from_batches([run.get_batch(places[number])])
 
     def _write(self) -> None:
         if not self._waiting:

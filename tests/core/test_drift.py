@@ -249,11 +249,33 @@ def test_a_source_column_may_not_be_named_like_one_of_ours(name):
             changelog.take([(at(1), table(f"{name} text 2"))])
 
 
-def test_names_of_ours_can_be_changed_and_case_tells_names_apart():
+def test_names_of_ours_can_be_changed():
     """Case 54: the way out."""
     rules = ChangelogRules(system=SystemColumns(operation="_op"))
-    first = first_columns(table("cdc_operation text 2", "CDC_LSN text 3", "Id integer 4"), rules, at(0))
-    assert [one.field for one in first.columns] == ["id", "cdc_operation", "CDC_LSN", "Id"]
+    first = first_columns(table("cdc_operation text 2", "CDC_OPERATOR text 3"), rules, at(0))
+    assert [one.field for one in first.columns] == ["id", "cdc_operation", "CDC_OPERATOR"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("CDC_Lsn", "that the changelog has for itself"), ("iD", "differs from i[dD] only in upper and")]
+)
+def test_a_source_column_whose_name_differs_only_in_case_from_another_one_is_refused(name, said):
+    """Case 54: DuckDB reads no table with both."""
+    with pytest.raises(BadConfig, match=rf"public\.t: column .*{said}"):
+        first_columns(table(f"{name} text 2"), RULES, at(0))
+    for before in ([], ["a text 2"]):
+        changelog = Changelog.of(first_columns(table(*before), RULES, at(0)))
+        with pytest.raises(BadConfig, match=said):
+            changelog.take([(at(1), table(f"{name} text 2"))])
+
+
+def test_a_column_may_be_named_anew_in_another_case_and_like_one_that_was_dropped():
+    """Case 54."""
+    changelog, drift = drifted(
+        table("a text 2", "b text 3"), table("A text 2", "b text 3"), table("a text 2", "B text 4")
+    )
+    assert [one.field for one in drift.columns.columns] == ["id", "a", "b_until_16b374a", "B"]
+    assert set(changelog.fields) == {*SYSTEM, "id", "a", "b_until_16b374a", "B"}
 
 
 @pytest.mark.parametrize("name", ["", "a\x00b", "ü" * 32])

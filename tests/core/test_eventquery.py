@@ -221,7 +221,7 @@ def test_rows_from_before_a_widening_have_the_wider_type(buffer):
 
 def test_names_may_be_anything_that_postgresql_allows(buffer):
     """Case 54, also for the names of the table and of the buffer."""
-    names = ['a"b', "c'd", "e\\f", "{g}", "%s", "$1", "h i", "select", "ü😀", "E", "e", "x" * 63]
+    names = ['a"b', "c'd", "e\\f", "{g}", "%s", "$1", "h i", "select", "ü😀", "E", "é", "x" * 63]
     columns = tuple(SourceColumn(name, "integer") for name in names)
     told = SourceTable('a"schema', "it's {0} \\ a %table", columns, tuple(names[:3]))
     row = {name: number for number, name in enumerate(names)}

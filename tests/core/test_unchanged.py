@@ -1,12 +1,14 @@
 """Cases 13, 52, 53: where the values are that updates do not carry, in a batch and in the mirror."""
 
+import random
 from dataclasses import dataclass
 
 import numpy as np
 
 from activities.core.fold import DELETE, INSERT, TRUNCATE, UPDATE, Changes, fold
+from activities.core.index import Found
 from activities.core.mirrors import Keys, Sequences
-from activities.core.unchanged import resolve
+from activities.core.unchanged import needed, resolve
 
 LAST_ORDINAL = 2**64 - 1
 
@@ -167,3 +169,41 @@ def test_changes_that_carry_everything_need_no_sources():
     assert len(resolve(changes, folded, None, Mirror({}).of(folded))) == 0
     assert found((7, 20, UPDATE, ""), (7, 10, UPDATE, "a")) == {}
     assert found((7, 20, DELETE, ""), (7, 10, UPDATE, "a")) == {}
+
+
+def batch(events):
+    """Changes, and what they lack, of (key, number, operation, lacks)."""
+    keys = np.array([event[0] for event in events], dtype=np.uint64)
+    operations = np.array([event[2] for event in events], dtype=np.uint8)
+    unchanged = np.array([[column in event[3] for column in "abc"] for event in events]).reshape(-1, 3)
+    return Changes(Keys(keys, np.zeros_like(keys)), sequences([event[1] for event in events]), operations), unchanged
+
+
+def told(events):
+    """Each key's final event, and the events that carry what it lacks."""
+    changes, unchanged = batch(events)
+    folded = fold(changes)
+    sources = resolve(changes, folded, unchanged, Found.nothing(len(folded)))
+    carried = zip(sources.finals.tolist(), sources.columns.tolist(), sources.events.tolist(), strict=True)
+    where = {(final, column): events[event] if event >= 0 else None for final, column, event in carried}
+    return [events[row] for row in folded.rows], where
+
+
+def test_changes_that_come_in_parts_of_which_only_the_needed_ones_are_kept_say_what_all_of_them_say():
+    chance = random.Random(5)
+    for _ in range(300):
+        events = [
+            (chance.randrange(4), chance.randrange(1, 10**6), chance.choice([INSERT, UPDATE, UPDATE, DELETE]), lacks)
+            for lacks in (chance.choice(["", "a", "ab", "abc"]) for _ in range(chance.randrange(1, 40)))
+        ]
+        # Replays of a part, also of what was let go.
+        events += chance.sample(events, chance.randrange(len(events)))
+        kept, size = [], chance.randrange(1, 10)
+        for seen in range(size, len(events) + size, size):
+            held = [*kept, *events[seen - size : seen]]
+            changes, unchanged = batch(held)
+            folded = fold(changes)
+            places = needed(changes, folded, unchanged, Found.nothing(len(folded)))
+            kept = [held[place] for place in places]
+            assert told(kept) == told(events[:seen])
+            assert len(kept) <= 4 * len(folded)

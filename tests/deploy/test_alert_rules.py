@@ -17,6 +17,7 @@ ALERTS = [rule for group in _SAID for rule in group["rules"] if "alert" in rule]
 NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
+    "IcefleetChangesHeldBack",
     "IcefleetChangesRefused",
 }
 pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
@@ -188,6 +189,25 @@ CASES = {
         [],
     ),
     "a slot was given up": (UP | found("retained-wal", ("a", "60x100", "1x100")), 30, ["IcefleetSlotLag"]),
+    "a table is stopped, and no letter waits": (
+        UP
+        | {
+            'icefleet_cdc_stopped_tables{environment="production",pipeline="shop"}': "1x100",
+            'icefleet_cdc_waiting_letters{environment="production",pipeline="shop"}': "0x100",
+        },
+        10,
+        ["IcefleetChangesHeldBack"],
+    ),
+    "a dead letter waits until it is dropped": (
+        UP | {'icefleet_cdc_waiting_letters{environment="production",pipeline="shop"}': "1x10 0x90"},
+        30,
+        [],
+    ),
+    "a dead letter waits": (
+        UP | {'icefleet_cdc_waiting_letters{environment="production",pipeline="shop"}': "1x100"},
+        10,
+        ["IcefleetChangesHeldBack"],
+    ),
     "NATS is away": (
         UP | {table("icefleet_announcement_lag_seconds"): "0+60x100"},
         30,

@@ -1,10 +1,15 @@
 """An event that cannot be written: told with its cause, and nothing of its key overtakes it (case 63)."""
 
-import pytest
+import importlib
 
-from activities import failpoints
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from activities import failpoints, ingest_metrics
 from activities.clients.buffer_status import letters, status
-from support.buffers import SCHEMA, Event, delete, insert, schema_event, truncate, update
+from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened, place
 
 
@@ -26,6 +31,25 @@ def postgres(shared):
 
 TOO_WIDE = "123456789012.00"
 """More digits than the source's column has."""
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What waits for people, as OpenTelemetry was told last: stopped tables and letters."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "get_meter", provider.get_meter)
+        importlib.reload(ingest_metrics)  # whoever has imported its functions tells through the new instruments, too
+
+    def points():
+        [scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+        found = {metric.name: metric.data.data_points[0].value for metric in scope.metrics}
+        return found["icefleet.cdc.stopped_tables"], found["icefleet.cdc.waiting_letters"]
+
+    yield points
+    importlib.reload(ingest_metrics)
+    provider.shutdown()
 
 
 async def poisoned(ingest) -> None:
@@ -187,3 +211,43 @@ async def test_what_cannot_be_settled_says_why(fleet, postgres):
             report = await ingest.settle(action, **fields)
             assert report.status == "failed"
             assert message in report.message
+
+
+async def test_nothing_overtakes_a_letter_whose_key_is_renamed_and_its_cause_says_what_to_edit_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1), update(1, "poison", TOO_WIDE))
+        await ingest.batch()
+        renamed = schema_event([NARROW[0] | {"name": "ident"}, *NARROW[1:]], key=("ident",))
+        later = Event("update", {"ident": 1, "name": "later", "amount": "3"}, key=("ident",))
+        await ingest.producer.transaction(renamed, later)
+        await ingest.batch()
+        assert [row["name"] for row in ingest.rows()] == ["a"]
+        assert [behind for _, behind, _ in await waiting(ingest)] == [None, 3]
+        mended = f"UPDATE {SCHEMA}.dead_letters SET new_row = new_row || '{{\"amount\": 3}}' WHERE event_id = 3"
+        await postgres.run(mended)
+        await ingest.settle("requeue", table="orders")
+        await ingest.batch()
+        (again, _, cause), (_, behind, _) = await waiting(ingest)
+        assert behind == again
+        assert "renamed in the letter's rows, key_columns and unchanged" in cause
+        assert cause.endswith("columns that the table does not have: id")
+        assert [letter.key for letter in await letters(ingest.buffer)] == [{"id": "1"}, {"ident": "1"}]
+        await postgres.run(
+            f"UPDATE {SCHEMA}.dead_letters SET key_columns = '{{ident}}',"
+            f" new_row = new_row - 'id' || '{{\"ident\": 1}}' WHERE event_id = {again}"
+        )
+        await ingest.settle("requeue", table="orders")
+        await ingest.drain()
+        assert [row["name"] for row in ingest.rows()] == ["a", "poison", "later"]
+
+
+async def test_stopped_tables_and_letters_that_wait_for_a_person_are_told_until_they_do_not(fleet, postgres, told):
+    async with opened(fleet, postgres) as ingest:
+        await poisoned(ingest)
+        await postgres.run(f"INSERT INTO {SCHEMA}.tables VALUES ('public', 'gone', 'stopped', 'why')")
+        await ingest.batch()
+        assert told() == (1, 1)
+        await ingest.settle("drop", table="orders", reason="a mistake of the shop's")
+        await postgres.run(f"UPDATE {SCHEMA}.tables SET state = 'active'")
+        await ingest.batch()
+        assert told() == (0, 0)

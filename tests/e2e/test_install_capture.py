@@ -277,7 +277,7 @@ async def test_writers_of_a_table_are_waited_for_and_not_for_ever(shop, monkeypa
                 await shop.install("s")
 
 
-async def test_a_user_without_rights_to_triggers_gets_relations_and_one_without_rights_an_answer(shop):
+async def test_a_user_without_rights_to_triggers_gets_relations_and_uninstalls_and_one_without_rights_an_answer(shop):
     role = f"{shop.source.database}_user"
     await shop.source_run(
         f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'x'",
@@ -299,7 +299,11 @@ async def test_a_user_without_rights_to_triggers_gets_relations_and_one_without_
         allowed.config = replace(limited.config, source=replace(limited.config.source, database=shop.source))
         assert (await allowed.install("own")).schema_events == "trigger"
         assert (await limited.install("own")).schema_events == "trigger"
+        slot, triggers, publication = (await uninstall(limited)).removed
+        assert (slot, publication) == (f"slot {limited.slot}", f"publication {limited.slot}")
+        assert f'whoever made them must drop them, DROP EVENT TRIGGER "{limited.slot}"' in triggers
         await uninstall(allowed, drop_buffer=True)
+        assert await things(shop) == []
     finally:
         await shop.source_run(f"REASSIGN OWNED BY {role} TO CURRENT_USER", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 

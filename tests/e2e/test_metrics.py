@@ -57,6 +57,13 @@ EMPTY_WHEN_ALL_IS_WELL = {
 }
 
 
+OF_A_MERGE = (
+    *("merger_table_success_total{", "merger_table_duration_seconds_count{"),
+    *("merger_merge_duration_seconds_count{", "merger_index_bytes{"),
+)
+"""What is told when something was merged: the first turn of a loop may find nothing yet, and end well."""
+
+
 class Worked:
     """A worker that has done one of each, and for which fleet."""
 
@@ -86,9 +93,8 @@ async def worked(stack, tmp_path_factory):
 
             async def merged():
                 text = await worker.text()
-                return all(f'network="{network}"' in text for network in (fleet.network, ingest.namespace)) and (
-                    "merger_table_success_total{" in text
-                )
+                networks = [f'network="{network}"' for network in (fleet.network, ingest.namespace)]
+                return all(one in text for one in (*networks, *OF_A_MERGE))
 
             await eventually(merged)
             yield Worked(fleet, worker, ingest)

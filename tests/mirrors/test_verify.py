@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import mirror_index
 from activities.contracts.mirrors import MirrorInput, VerifyMirrorInput
 from activities.core.faults import BadRequest, WatermarkLost
+from activities.lake.mirrorcompare import compare
 from activities.mirror_index import rebuild_index
 from activities.verifymirror import verify_mirror
 from support.lakereaders import ALWAYS_TRUE
@@ -126,6 +127,37 @@ async def test_a_mirror_that_is_in_the_midst_of_a_large_snapshot_is_compared_up_
         assert 0 < report.rows < 60
         await orders.drain()
         assert (await verified(orders, ranges=3)).rows == 60
+
+
+async def test_a_key_with_more_changes_than_fit_is_folded_as_it_is_read_with_values_that_few_of_them_carry(
+    fleet, monkeypatch
+):
+    monkeypatch.setattr("activities.lake.spilling.RUN_BYTES", 4000)
+    monkeypatch.setattr("activities.lake.mirrorcheck.RANGE_BYTES", 8000)
+    seen = []
+
+    def watched(changes, *rest):
+        seen.append(changes.num_rows)
+        return compare(changes, *rest)
+
+    monkeypatch.setattr("activities.lake.mirrorcheck.compare", watched)
+    async with opened(fleet, {"id": "long", "name": "string", "long": "string"}) as orders:
+        await orders.write(
+            *(put(key, name="n", long="x" * 50) for key in range(3)),
+            *(put(key % 2, unchanged=["long"], name=f"n{key}") for key in range(600)),
+        )
+        await orders.write(put(0, 3, name="late", long="late"), gone(2))
+        await orders.drain()
+        report = await verified(orders, ranges=1)
+        assert (report.status, report.rows, report.index) == ("equal", 2, "whole")
+        assert sum(seen) < 300
+        table = orders.table()
+        row = table.scan("id = 1").to_arrow()
+        table.delete("id = 1")
+        table.append(row.set_column(row.column_names.index("long"), "long", pa.array(["wrong"])))
+        report = await verified(orders, ranges=1)
+        newest = next(one.sequence for one in reversed(orders.written) if one.values["id"] == 1)
+        assert report.examples == [f"id=1: long differ from what {newest} brought"]
 
 
 async def test_renamed_widened_and_dropped_columns_are_compared_by_what_they_are(fleet):

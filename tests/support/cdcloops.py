@@ -92,6 +92,8 @@ class Rooms(Cdc):
         """What the next turn of upkeep ends with once it is cancelled: too late."""
         self.copied: dict[str, CopyReport | Fault | None] = {}
         """Table → how its copy ends; None or absent: not yet."""
+        self.announcing: list[Fault] = []
+        """What announcements fail with, in order; then they succeed."""
         self.calls: list[Any] = []
         """Whatever the activities were called with, in order."""
         self.last_words: Fault | None = None
@@ -176,6 +178,8 @@ class Rooms(Cdc):
     async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
         """Announce one snapshot of each."""
         self.calls.append(asked)
+        if self.announcing:
+            raise self.announcing.pop(0)
         return ChangelogsReport(len(asked.changelogs))
 
     @activity.defn(name="settle_letters")

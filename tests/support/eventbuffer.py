@@ -12,8 +12,9 @@ from psycopg.types.json import Jsonb
 
 from activities.clients.buffer_ddl import STATEMENTS
 from activities.core.changelogs import ChangelogRules, lsn_text
+from activities.core.copyquery import copy_query
 from activities.core.drift import ChangelogColumns, first_columns, types_of
-from activities.core.eventquery import EventQuery, copy_query, misfits_query, quick_query, segment_query
+from activities.core.eventquery import EventQuery, misfits_query, quick_query, segment_query
 from activities.core.faults import UnsupportedType
 from activities.core.sourcetables import SourceColumn, SourceTable
 from activities.lake.rows import csv_table

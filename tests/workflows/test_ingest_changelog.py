@@ -21,10 +21,11 @@ from activities.contracts.cdc import (
     LoopSignal,
     copy_id,
 )
-from activities.core.faults import CatalogRefused, CatalogUnavailable, UnsupportedType
+from activities.core.faults import CatalogRefused, CatalogUnavailable, StoreUnavailable, UnsupportedType
 from support.backfills import details
 from support.cdcloops import PIPELINE, batch, ingested, loops, progress_of
 from support.fleet import eventually
+from worker.cdc_status import failing_copies
 from workflows.ingest_changelog import IngestChangelog
 
 NO_COPIES = {"waiting": [], "under_way": [], "failed": {}}
@@ -60,6 +61,23 @@ async def test_what_a_batch_brought_or_found_there_is_announced_and_nothing_else
         "bytes": 60,
     }
     assert own.rooms.called(IngestInput) == [IngestInput(fleet.name, PIPELINE, 60.0)] * 2
+
+
+async def test_what_could_not_be_announced_is_announced_with_a_later_turn_though_its_changelog_has_nothing_new(fleet):
+    async with loops(fleet) as own:
+        loop = await own.ingest()
+        await progress_of(loop, unannounced=[])
+        await eventually(lambda: own.rooms.running == ["ingest"])
+        own.rooms.announcing = [CatalogRefused("the token has expired")]
+        own.rooms.ingests = [ingested(batch("public.a"))]
+        await loop.signal(RESUME_SIGNAL)
+        await eventually(lambda: own.rooms.ingests == own.rooms.announcing == [])
+        own.rooms.ingests = [ingested()]
+        await loop.signal(RESUME_SIGNAL)
+        await eventually(lambda: len(own.rooms.called(ChangelogsInput)) == 3)
+        progress = await progress_of(loop, unannounced=[])
+    assert progress["counts"]["announced"] == 1
+    assert [asked.changelogs for asked in own.rooms.called(ChangelogsInput)] == [[], ["cdc.public.a"], ["cdc.public.a"]]
 
 
 async def test_what_a_batch_left_follows_at_once_and_what_was_tried_before_is_announced_with_everything(fleet):
@@ -198,6 +216,23 @@ async def test_a_copy_that_fails_is_shown_and_tried_again_when_the_loop_is_told_
         await loop.signal(RESUME_SIGNAL)
         await progress_of(loop, copies=NO_COPIES)
         assert (await progress_of(loop))["counts"]["copied_rows"] == 10
+
+
+async def test_status_knows_why_a_copy_fails_that_is_tried_again_and_again(fleet):
+    async with loops(fleet) as own:
+        own.rooms.ingests = [ingested(to_copy=["public.a"])]
+        own.rooms.copied["public.a"] = StoreUnavailable("slow down")
+        loop = await own.ingest()
+
+        async def why() -> dict[str, str]:
+            return await failing_copies(fleet.temporal, fleet.name, PIPELINE, await progress_of(loop))
+
+        said = await eventually(why)
+        assert said["public.a"].startswith("its copy fails and is tried again: copy_table, attempt ")
+        assert said["public.a"].endswith(": StoreUnavailable: slow down")
+        own.rooms.copied["public.a"] = copied("public.a")
+        await progress_of(loop, copies=NO_COPIES)
+        assert await why() == {}
 
 
 async def test_a_loop_that_is_told_to_stop_ends_its_copies_and_itself(fleet):
