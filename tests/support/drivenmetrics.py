@@ -132,6 +132,7 @@ def drive_cdc(pipeline: str) -> None:
     about = {"pipeline": pipeline}
     slot = {**about, "slot": "slot"}
     ingest_metrics.ingest_told(pipeline, [], None)
+    ingest_metrics.people_wanted(pipeline, 0, 0)
     for gauge in (watching._RETAINED, watching._BEHIND, watching._WARNED):
         gauge.set(1, slot)
     capturing._EVENTS.add(1, about)
