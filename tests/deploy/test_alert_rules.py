@@ -18,6 +18,7 @@ NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
     "IcefleetChangesHeldBack",
+    "IcefleetChangesRefused",
 }
 pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
@@ -165,6 +166,16 @@ CASES = {
         },
         50,
         ["IcefleetMergeLag"],
+    ),
+    "a mirror refuses changes": (
+        UP | {'merger_rows_refused_total{environment="production",instance="a"}': "0x10 3x100"},
+        30,
+        ["IcefleetChangesRefused"],
+    ),
+    "a mirror refused changes hours ago": (
+        UP | {'merger_rows_refused_total{environment="production",instance="a"}': "0x10 3x300"},
+        3 * HOUR,
+        [],
     ),
     "a mirror waits for a person": (UP | found("merge", ("a", "60x100", "1x100")), 30, ["IcefleetMergeLag"]),
     "a slot holds back much": (

@@ -23,11 +23,14 @@ def disarmed():
 
 @pytest.fixture
 def pool():
-    """Arrow's memory from now on, with a peak of its own."""
+    """Where Arrow's memory comes from meanwhile: a pool that nobody else takes from, so its peak is the test's own.
+
+    It lives as long as the process, as what was taken from it may.
+    """
     before = pa.default_memory_pool()
-    counted = pa.proxy_memory_pool(before)
-    pa.set_memory_pool(counted)
-    yield counted
+    own = pa.system_memory_pool() if before.backend_name != "system" else pa.mimalloc_memory_pool()
+    pa.set_memory_pool(own)
+    yield own
     pa.set_memory_pool(before)
 
 
