@@ -194,6 +194,10 @@ class _Changed:
     def __init__(self, change, head):
         self._change, self._head = change, head
 
+    @property
+    def places(self):
+        return self._head.places
+
     def __replace__(self, **fields):
         return _Changed(self._change, replace(self._head, **fields))
 

@@ -254,15 +254,16 @@ def test_the_segments_that_stay_open_leave_a_process_the_descriptors_that_it_may
     """Many systems give it 1,024, and each merge makes a segment; one that cannot be opened would count as damaged."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 60, hard))
+    limit = 2 * held + 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 100)
-        for number in range(100):
+        for number in range(limit - held + 20):
             with cache.writing(len(entries), sieved=False) as writer:
                 writer.add(entries)
                 cache.keep(writer, f"{number:064}")
             assert cache.segment(f"{number:064}", len(entries)) is not None
-        assert len(list(Path("/proc/self/fd").iterdir())) <= held + (held + 60) // 4 + 1
+        assert len(list(Path("/proc/self/fd").iterdir())) <= held + limit // 4 + 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -64,16 +64,16 @@ def test_a_span_without_a_secret_leaves_as_it_is(sent):
 
 def test_a_secret_of_a_file_is_hidden_from_when_it_was_read_and_so_is_what_takes_its_place(whole_config, monkeypatch):
     file = whole_config / "secret"
-    file.write_text("first-secret\n")
+    file.write_text("q7w1-one-file\n")
     environments = whole_config / "environments.yaml"
     text = environments.read_text().replace("secret_key_env: TEST_SECRET_KEY", f"secret_key_file: {file}")
     environments.write_text(text)
     monkeypatch.setenv("TEST_ACCESS_KEY", "key-of-a-variable")
     settings = load_settings(whole_config)
-    assert secrets_of(settings) == {"key-of-a-variable", "first-secret"}
-    line = "first-secret, second-secret, key-of-a-variable"
-    assert SECRETS.hide(line) == "********, second-secret, ********"
-    file.write_text("second-secret\n")
+    assert secrets_of(settings) == {"key-of-a-variable", "q7w1-one-file"}
+    line = "q7w1-one-file, q7w2-other-file, key-of-a-variable"
+    assert SECRETS.hide(line) == "********, q7w2-other-file, ********"
+    file.write_text("q7w2-other-file\n")
     settings.environment("local").storage.secret_key.get_secret_value()
     # The one before still lets in for a while.
     assert SECRETS.hide(line) == "********, ********, ********"
