@@ -41,7 +41,7 @@ from worker.temporal import connect_temporal
 LATE = "late"
 """The environment, its task queue, and the prefix of its objects."""
 PORT = "BENCH_LATE_PORT"
-FIRST_HOURS = 16
+FIRST_HOURS = 4
 """Partitions of each table that are there before."""
 ROWS = 100
 
