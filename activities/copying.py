@@ -152,6 +152,7 @@ async def _copied(subject: _Subject) -> _Copied:
         await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
+    await failpoints.reach("cdc-after-copy-sent")
     is_ours = state.buffer_id == known.buffer_id and state.position <= known.sent_id
     position = state.position if is_ours else 0
     done = await to_its_end(

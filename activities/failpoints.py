@@ -7,9 +7,9 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `keep-before-commit`, `keep-after-commit`, `keep-after-expire`, `keep-before-note`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
 Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
-`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-commit`. Mirrors: `merge-before-read`, `merge-after-write`,
-`merge-after-index`, `merge-before-commit`, `merge-after-commit`, `compact-after-write`, `compact-before-commit`,
-`compact-after-commit`, `tidy-before-delete`.
+`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-sent`, `cdc-after-copy-commit`. Mirrors:
+`merge-before-read`, `merge-after-write`, `merge-after-index`, `merge-before-commit`, `merge-after-commit`,
+`compact-after-write`, `compact-before-commit`, `compact-after-commit`, `tidy-before-delete`.
 """
 
 import os
@@ -56,7 +56,7 @@ CHANGELOG_UPKEEP_NAMES = frozenset(
         "keep-before-note",
     }
 )
-COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-commit"})
+COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-sent", "cdc-after-copy-commit"})
 MERGE_NAMES = frozenset(
     {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
 )

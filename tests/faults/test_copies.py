@@ -117,7 +117,7 @@ async def test_an_empty_table_is_copied_too(shop):
 
 
 @pytest.mark.parametrize("point", ["cdc-during-copy", "cdc-before-copy-commit"])
-async def test_a_worker_that_dies_before_the_commit_leaves_nothing_and_the_next_one_copies(shop, postgres, point):
+async def test_a_copy_that_ends_before_the_commit_leaves_nothing_and_the_next_one_copies(shop, postgres, point):
     await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
     die_at(point)
     with pytest.raises(RuntimeError, match="dead"):
@@ -126,6 +126,19 @@ async def test_a_worker_that_dies_before_the_commit_leaves_nothing_and_the_next_
     failpoints.disarm()
     report = await shop.copy()
     assert (report.rows, [row[2] for row in await asyncio.to_thread(shop.rows)]) == (1, [1])
+
+
+async def test_files_of_a_copy_whose_commit_may_have_been_sent_stay_and_the_next_one_copies_once(shop, postgres):
+    """Case 26: between the buffer's mark that it is sent and the commit itself."""
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    die_at("cdc-after-copy-sent")
+    with pytest.raises(RuntimeError, match="dead"):
+        await shop.copy()
+    assert (len(await shop.objects()), (await shop.state())[0]) == (1, "copying")
+    failpoints.disarm()
+    report = await shop.copy()
+    assert (report.rows, [row[2] for row in await asyncio.to_thread(shop.rows)]) == (1, [1])
+    assert (await shop.state())[0] == "active"
 
 
 async def test_a_copy_that_landed_before_its_worker_died_is_recognised_and_not_made_twice(shop, postgres):
