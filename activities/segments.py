@@ -1,25 +1,21 @@
 """The rows of a batch: read from the buffer segment by segment, each with the columns that held then, into files."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from activities.clients.buffer_claims import ClaimedTable, SchemaEvent
 from activities.clients.buffer_letters import add_letters, hold_back
 from activities.clients.pieces import Tally
-from activities.core.changelogs import ChangelogRules, lsn_number
+from activities.core.changelogs import lsn_number
 from activities.core.drift import ChangelogColumns, Drift
-from activities.core.eventquery import misfits_query, quick_query, segment_query
+from activities.core.eventquery import SegmentEvents, misfits_query, quick_query, segment_query
 from activities.core.faults import ResultIncomplete, UnsupportedType
-from activities.core.iceberg_types import IcebergType
 from activities.core.sourcetables import SourceTable
 from activities.lake.rows import ChangelogFiles
 from activities.readying import Work
 from activities.storing import undisturbed
-
-_Asked = tuple[str, SourceTable, ChangelogColumns, Mapping[str, IcebergType], ChangelogRules, int, int, int | None]
-"""What the queries of a segment are made from."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class SegmentRows:
         return True
 
     async def _write(self, segment: Segment, files: ChangelogFiles) -> None:
-        query = self._query(*self._asked(segment))
+        query = self._query(self._events(segment))
         tally, rows = Tally(), 0
         adding: asyncio.Task[int] | None = None
         try:
@@ -100,15 +96,15 @@ class SegmentRows:
 
     async def _bury(self, segment: Segment) -> bool:
         """Make dead letters of the events of a segment that cannot be written; False when there are none."""
-        found = await self._work.holder.ask(misfits_query(*self._asked(segment)))
+        found = await self._work.holder.ask(misfits_query(self._events(segment)))
         new = await add_letters(self._work.holder, self._table, dict(found))
         self.letters += new
         if new:
             self.letters += await hold_back(self._work.holder, self._table, self._segments[0].first_id)
         return new > 0
 
-    def _asked(self, segment: Segment) -> _Asked:
-        return (
+    def _events(self, segment: Segment) -> SegmentEvents:
+        return SegmentEvents(
             self._work.holder.schema,
             self._source(segment),
             segment.columns,

@@ -100,74 +100,66 @@ class EventQuery:
     """Of a copy: queries that fail as it does, each for one column that may have a value that cannot be written."""
 
 
-def segment_query(
-    schema: str,
-    table: SourceTable,
-    columns: ChangelogColumns,
-    types: Mapping[str, IcebergType],
-    rules: ChangelogRules,
-    first_id: int,
-    last_id: int,
-    copied_lsn: int | None = None,
-) -> EventQuery:
-    """The events with `first_id < id <= last_id` of a table, in the order of (commit LSN, ordinal), but schema events.
+@dataclass(frozen=True)
+class SegmentEvents:
+    """Events of one table in a buffer, for which one state of the columns holds, and what becomes of them."""
 
-    `schema` is the buffer's, `table` only says whose events. `columns` is the state that holds for all of them (a step
-    of `plan_drift`), `types` has the types of fields after the batch. Events before `copied_lsn` are left out. What
-    cannot be written fails with one of `MISFIT_STATES`.
+    schema: str
+    """The buffer's."""
+    table: SourceTable
+    """Whose events they are; it says nothing else."""
+    columns: ChangelogColumns
+    """The state that holds for all of them: a step of `plan_drift`."""
+    types: Mapping[str, IcebergType]
+    """Those of fields after the batch."""
+    rules: ChangelogRules
+    first_id: int
+    last_id: int
+    """`first_id < id <= last_id`."""
+    copied_lsn: int | None = None
+    """Events before it are left out."""
+
+    @property
+    def csv_columns(self) -> tuple[CsvColumn, ...]:
+        """What queries of all values write."""
+        return csv_columns(self.columns, self.types, self.rules)
+
+
+def segment_query(events: SegmentEvents) -> EventQuery:
+    """The events in the order of (commit LSN, ordinal), but schema events.
+
+    What cannot be written fails with one of `MISFIT_STATES`.
     """
-    segment = _Segment(schema, table, columns, copied_lsn)
-    select = segment.select(segment.values(types, rules), columns.live, first_id, last_id)
-    return EventQuery(COPY.format(select=select), csv_columns(columns, types, rules))
+    select = _select(events, _values(events), events.columns.live, events.first_id, events.last_id)
+    return EventQuery(COPY.format(select=select), events.csv_columns)
 
 
-def quick_query(
-    schema: str,
-    table: SourceTable,
-    columns: ChangelogColumns,
-    types: Mapping[str, IcebergType],
-    rules: ChangelogRules,
-    first_id: int,
-    last_id: int,
-    copied_lsn: int | None = None,
-) -> EventQuery:
+def quick_query(events: SegmentEvents) -> EventQuery:
     """The same in less time, in the order of the ids; values may be written in other ways that Arrow reads alike.
 
     It answers whenever `segment_query` fails by failing, too, or with what is none of its column's type. Now and then
     it fails where that would not: then, and if ids are in another order than events, that is the query to ask.
     """
-    segment = _Segment(schema, table, columns, copied_lsn)
-    select = segment.quick(types, rules, first_id, last_id)
-    return EventQuery(COPY.format(select=select), csv_columns(columns, types, rules))
+    return EventQuery(COPY.format(select=_quick(events)), events.csv_columns)
 
 
-def misfits_query(
-    schema: str,
-    table: SourceTable,
-    columns: ChangelogColumns,
-    types: Mapping[str, IcebergType],
-    rules: ChangelogRules,
-    first_id: int,
-    last_id: int,
-    copied_lsn: int | None = None,
-) -> str:
+def misfits_query(events: SegmentEvents) -> str:
     """What of a segment cannot be written: event ids in their order, each with its cause.
 
     It tries parts of the segment, ever smaller ones around what fails; for each misfit it then tries column by column.
     """
-    segment = _Segment(schema, table, columns, copied_lsn)
-    values = segment.values(types, rules)
-    whole = segment.select(values, columns.live, "$1", "$2")
+    values, live = _values(events), events.columns.live
+    whole = _select(events, values, live, "$1", "$2")
     parts = {
-        one.source.name: segment.select([value], (one,), "$1", "$2")
-        for one, value in zip(columns.live, values[len(rules.system.names) :], strict=True)
+        one.source.name: _select(events, [value], (one,), "$1", "$2")
+        for one, value in zip(live, values[len(events.rules.system.names) :], strict=True)
     }
     return _MISFITS.format(
-        buffer=identifier(schema),
-        schema=literal(table.schema),
-        table=literal(table.name),
-        first=first_id,
-        last=last_id,
+        buffer=identifier(events.schema),
+        schema=literal(events.table.schema),
+        table=literal(events.table.name),
+        first=events.first_id,
+        last=events.last_id,
         whole=literal(whole),
         names=texts(list(parts)),
         parts=texts(list(parts.values())),
@@ -184,75 +176,75 @@ def csv_columns(
     return (*ours, *(CsvColumn(column.field, types[column.field]) for column in columns.live))
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """Events of one table in a buffer, for which one state of the columns holds."""
+def _converter(events: SegmentEvents) -> Converter:
+    return Converter(events.rules.out_of_range, refuse_by(events.schema), typed=False)
 
-    schema: str
-    table: SourceTable
-    columns: ChangelogColumns
-    copied_lsn: int | None
 
-    def values(self, types: Mapping[str, IcebergType], rules: ChangelogRules) -> list[str]:
-        """The selected expressions: ours, then those of the live columns."""
-        converter = Converter(rules.out_of_range, refuse_by(self.schema), typed=False)
-        return [
-            *self._ours(),
-            *(converter.column(one, _of_record(one), types[one.field]) for one in self.columns.live),
-        ]
+def _values(events: SegmentEvents) -> list[str]:
+    """The selected expressions: ours, then those of the live columns."""
+    converter = _converter(events)
+    return [
+        *_ours(events),
+        *(converter.column(one, _of_record(one), events.types[one.field]) for one in events.columns.live),
+    ]
 
-    def select(self, values: Sequence[str], read: Sequence[ColumnState], first: int | str, last: int | str) -> str:
-        """The values of events between two ids, given as numbers or parameters; `read` are the columns they need."""
-        return _SEGMENT.format(
-            values=",\n  ".join(values),
-            buffer=identifier(self.schema),
-            where=self._where(first, last),
-            record=_record(read, _DOCUMENT),
-        )
 
-    def quick(self, types: Mapping[str, IcebergType], rules: ChangelogRules, first: int, last: int) -> str:
-        """All values of events between two ids, as far as they are what events usually are."""
-        converter = Converter(rules.out_of_range, refuse_by(self.schema), typed=False)
-        live = self.columns.live
-        operation, *ours = self._ours()
-        values = [
-            f"CASE WHEN {quickvalues.is_usual(live)} THEN e.operation ELSE {operation} END",
-            *ours,
-            *(
-                quickvalues.value(converter, one, place, types[one.field])
-                if quickvalues.is_text(one)
-                else converter.column(one, _of_record(one), types[one.field])
-                for place, one in enumerate(live)
-            ),
-        ]
-        return _QUICK.format(
-            values=",\n  ".join(values),
-            fields=quickvalues.fields(live),
-            buffer=identifier(self.schema),
-            where=self._where(first, last),
-            record=_record([one for one in live if not quickvalues.is_text(one)], _DOCUMENT),
-        )
+def _select(
+    events: SegmentEvents, values: Sequence[str], read: Sequence[ColumnState], first: int | str, last: int | str
+) -> str:
+    """The values of events between two ids, given as numbers or parameters; `read` are the columns they need."""
+    return _SEGMENT.format(
+        values=",\n  ".join(values),
+        buffer=identifier(events.schema),
+        where=_where(events, first, last),
+        record=_record(read, _DOCUMENT),
+    )
 
-    def _ours(self) -> list[str]:
-        refuse, low, high = refuse_by(self.schema), *RANGES["timestamptz"]
-        late = refuse("committed_at is out of range: ", "e.committed_at")
-        return [
-            _operation(self.columns, refuse),
-            _SEQUENCE,
-            "e.commit_lsn",
-            _COMMITTED.format(low=low, high=high, refused=late),
-            _unchanged(self.columns, refuse),
-        ]
 
-    def _where(self, first: int | str, last: int | str) -> str:
-        return _WHERE.format(
-            buffer=identifier(self.schema),
-            schema=literal(self.table.schema),
-            table=literal(self.table.name),
-            first=first,
-            last=last,
-            copied="" if self.copied_lsn is None else f" AND e.commit_lsn >= '{lsn_text(self.copied_lsn)}'",
-        )
+def _quick(events: SegmentEvents) -> str:
+    """All values of events, as far as they are what events usually are."""
+    converter, live = _converter(events), events.columns.live
+    operation, *ours = _ours(events)
+    values = [
+        f"CASE WHEN {quickvalues.is_usual(live)} THEN e.operation ELSE {operation} END",
+        *ours,
+        *(
+            quickvalues.value(converter, one, place, events.types[one.field])
+            if quickvalues.is_text(one)
+            else converter.column(one, _of_record(one), events.types[one.field])
+            for place, one in enumerate(live)
+        ),
+    ]
+    return _QUICK.format(
+        values=",\n  ".join(values),
+        fields=quickvalues.fields(live),
+        buffer=identifier(events.schema),
+        where=_where(events, events.first_id, events.last_id),
+        record=_record([one for one in live if not quickvalues.is_text(one)], _DOCUMENT),
+    )
+
+
+def _ours(events: SegmentEvents) -> list[str]:
+    refuse, low, high = refuse_by(events.schema), *RANGES["timestamptz"]
+    late = refuse("committed_at is out of range: ", "e.committed_at")
+    return [
+        _operation(events.columns, refuse),
+        _SEQUENCE,
+        "e.commit_lsn",
+        _COMMITTED.format(low=low, high=high, refused=late),
+        _unchanged(events.columns, refuse),
+    ]
+
+
+def _where(events: SegmentEvents, first: int | str, last: int | str) -> str:
+    return _WHERE.format(
+        buffer=identifier(events.schema),
+        schema=literal(events.table.schema),
+        table=literal(events.table.name),
+        first=first,
+        last=last,
+        copied="" if events.copied_lsn is None else f" AND e.commit_lsn >= '{lsn_text(events.copied_lsn)}'",
+    )
 
 
 def _of_record(column: ColumnState) -> str:

@@ -1,11 +1,6 @@
 """An event that cannot be written: told with its cause, and nothing of its key overtakes it (case 63)."""
 
-import importlib
-
 import pytest
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from activities import failpoints, ingest_metrics
 from activities.clients import buffer_letters
@@ -13,6 +8,7 @@ from activities.clients.buffer_status import letters, status
 from activities.core.faults import LockTaken
 from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened, place
+from support.measured import measured
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +32,15 @@ TOO_WIDE = "123456789012.00"
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told():
     """What waits for people, as OpenTelemetry was told last: stopped tables and letters."""
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    with monkeypatch.context() as patch:
-        patch.setattr(metrics, "get_meter", provider.get_meter)
-        importlib.reload(ingest_metrics)  # whoever has imported its functions tells through the new instruments, too
+    with measured(ingest_metrics) as points:
 
-    def points():
-        [scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
-        found = {metric.name: metric.data.data_points[0].value for metric in scope.metrics}
-        return found["icefleet.cdc.stopped_tables"], found["icefleet.cdc.waiting_letters"]
+        def numbers():
+            found = points()
+            return tuple(found[f"icefleet.cdc.{name}"][0][1] for name in ("stopped_tables", "waiting_letters"))
 
-    yield points
-    importlib.reload(ingest_metrics)
-    provider.shutdown()
+        yield numbers
 
 
 async def poisoned(ingest) -> None:

@@ -4,8 +4,6 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from temporalio.exceptions import ApplicationError
 
 from activities import failpoints, upkeep, upkeep_metrics
@@ -16,6 +14,7 @@ from support.evidence import objects, source_rows, table_rows
 from support.faultproxy import CutAfter, CutBefore, HttpFaults, TcpFaults
 from support.gate import failing_at, gate_at
 from support.leftovers import NOON, delete_before, keys, next_second, prefix_of_table
+from support.measured import measured
 from support.purging import purge_service
 from support.upkeep import AT_ONCE, PUBLIC, Late, expire, put_object, read_object, refresh
 
@@ -35,19 +34,10 @@ async def late(fleet, hands):
 
 
 @pytest.fixture
-def problems(monkeypatch):
-    """How many problems of exports have been told so far."""
-    reader = InMemoryMetricReader()
-    counter = MeterProvider([reader]).get_meter("icefleet").create_counter("icefleet.upkeep.problems")
-    monkeypatch.setattr(upkeep_metrics, "_PROBLEMS", counter)
-
-    def told():
-        data = reader.get_metrics_data()
-        scopes = [scope for one in data.resource_metrics for scope in one.scope_metrics] if data is not None else []
-        [points] = [metric.data.data_points for scope in scopes for metric in scope.metrics] or [[]]
-        return {point.attributes["kind"]: point.value for point in points}
-
-    return told
+def problems():
+    """How many problems of exports have been told so far, by kind of table."""
+    with measured(upkeep_metrics) as points:
+        yield lambda: {about["kind"]: value for about, value in points().get("icefleet.upkeep.problems", [])}
 
 
 def snapshots(fleet):

@@ -1,13 +1,9 @@
 """What merges tell OpenTelemetry, under the names that users of the earlier merger know."""
 
 import asyncio
-import importlib
 import time
 
 import pytest
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from activities import gauges, merge_metrics
 from activities.contracts.mirrors import MergeReport, MirrorTrouble
@@ -16,33 +12,15 @@ from activities.lake import mirror as mirrors
 from activities.lake.live import live_files
 from activities.mirror_head import opened_index
 from activities.mirror_lag import watch_mirror
+from support.measured import measured
 from support.mirrors import gone, opened, put, update
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told():
     """All points that are told, as name → [(attributes, value)]."""
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    with monkeypatch.context() as patch:
-        patch.setattr(metrics, "get_meter", provider.get_meter)
-        importlib.reload(merge_metrics)  # whoever has imported its functions tells through the new instruments, too
-
-    def points():
-        data = reader.get_metrics_data()
-        found = {}
-        for resource in data.resource_metrics if data else []:
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    found[metric.name] = [
-                        (dict(point.attributes), getattr(point, "value", None) or getattr(point, "count", 0))
-                        for point in metric.data.data_points
-                    ]
-        return found
-
-    yield points
-    importlib.reload(merge_metrics)
-    provider.shutdown()
+    with measured(merge_metrics) as points:
+        yield points
 
 
 async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told):

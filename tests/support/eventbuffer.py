@@ -14,7 +14,7 @@ from activities.clients.buffer_ddl import STATEMENTS
 from activities.core.changelogs import ChangelogRules, lsn_text
 from activities.core.copyquery import copy_query
 from activities.core.drift import ChangelogColumns, first_columns, types_of
-from activities.core.eventquery import EventQuery, misfits_query, quick_query, segment_query
+from activities.core.eventquery import EventQuery, SegmentEvents, misfits_query, quick_query, segment_query
 from activities.core.faults import UnsupportedType
 from activities.core.sourcetables import SourceColumn, SourceTable
 from activities.lake.rows import csv_table
@@ -88,8 +88,8 @@ class EventBuffer:
 
         The quick way of reading them is held to the same: it fails wherever this does, and brings what this brings.
         """
-        asked = (*self._asked(table, columns, more), more.get("copied_lsn"))
-        whole, quick = segment_query(*asked), quick_query(*asked)
+        asked = self._asked(table, columns, more)
+        whole, quick = segment_query(asked), quick_query(asked)
         try:
             with self.connection.transaction():
                 found = self._copied(whole.sql)
@@ -115,7 +115,7 @@ class EventBuffer:
         self, table: SourceTable, columns: ChangelogColumns | None = None, **more: Any
     ) -> list[tuple[int, str]]:
         """What of a segment cannot be written."""
-        asked = misfits_query(*self._asked(table, columns, more), more.get("copied_lsn"))
+        asked = misfits_query(self._asked(table, columns, more))
         return self.connection.execute(asked.encode()).fetchall()
 
     def copy(self, table: SourceTable, rules: ChangelogRules | None = None) -> list[list[str | None]]:
@@ -132,11 +132,12 @@ class EventBuffer:
         with self.connection.cursor().copy(statement.encode()) as stream:
             return b"".join(bytes(piece) for piece in stream)
 
-    def _asked(self, table: SourceTable, columns: ChangelogColumns | None, more: dict[str, Any]) -> tuple[Any, ...]:
+    def _asked(self, table: SourceTable, columns: ChangelogColumns | None, more: dict[str, Any]) -> SegmentEvents:
         state = columns or first_columns(table, self.rules, FIRST)
         types = more.get("types") or types_of(state)
         rules = more.get("rules") or self.rules
-        return SCHEMA, table, state, types, rules, more.get("first", 0), more.get("last", 10**12)
+        first, last = more.get("first", 0), more.get("last", 10**12)
+        return SegmentEvents(SCHEMA, table, state, types, rules, first, last, more.get("copied_lsn"))
 
 
 def _jsonb(row: Any) -> Jsonb:
