@@ -16,16 +16,13 @@ from psycopg.rows import class_row
 
 from activities.clients.buffer_ddl import STATEMENTS, VERSION
 from activities.clients.buffer_holder import Holder, number_of, statement
-from activities.clients.postgres import PostgresSettings, check_encoding, faults_of
+from activities.clients.postgres import WATCHED, PostgresSettings, check_encoding, faults_of
 from activities.core.changelogs import lsn_text
 from activities.core.faults import BadRequest, LockTaken, PostgresRefused
 
-SESSION = """
-    SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
-        set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false),
-        set_config('idle_in_transaction_session_timeout', '60000', false)
-"""
+SESSION: LiteralString = (
+    "SELECT" + WATCHED + ", set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false)"
+)
 """The server ends the session of a worker that is gone or frozen, so that another gets the lock within a minute."""
 LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""

@@ -27,7 +27,7 @@ CLAIM = """
         ) first
         WHERE (found.source_schema, found.source_table) NOT IN (SELECT * FROM waiting)
     ), ready AS NOT MATERIALIZED (
-        SELECT *, coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100 AS bytes
+        SELECT *, {event_bytes} AS bytes
         FROM {schema}.events
         WHERE id >= (SELECT id FROM low) AND (source_schema, source_table) NOT IN (SELECT * FROM waiting)
             AND (id > %(begun_id)s OR (source_schema, source_table) NOT IN (SELECT * FROM begun))

@@ -30,11 +30,22 @@ FOUND = """
 """
 """Which tables have events: a step over the index for each, however many events they have."""
 
+EVENT_BYTES = "coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100"
+"""What an event takes, about. Rows alone say it where they lie; a record would be read with all its long values."""
+
 
 def statement(text: LiteralString, schema: str) -> sql.Composed:
-    """Statement text in which `{schema}` and `{channel}` stand for those of a buffer, and `{found}` for `FOUND`."""
+    """Statement text in which `{schema}` and `{channel}` stand for those of a buffer.
+
+    `{found}` stands for `FOUND`, `{event_bytes}` for `EVENT_BYTES`.
+    """
     name = sql.Identifier(schema)
-    return sql.SQL(text).format(schema=name, channel=sql.Literal(schema), found=sql.SQL(FOUND).format(schema=name))
+    return sql.SQL(text).format(
+        schema=name,
+        channel=sql.Literal(schema),
+        found=sql.SQL(FOUND).format(schema=name),
+        event_bytes=sql.SQL(EVENT_BYTES),
+    )
 
 
 def number_of(schema: str, table: str) -> sql.Composed:

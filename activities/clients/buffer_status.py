@@ -16,7 +16,7 @@ from activities.clients.buffer_holder import statement
 TABLES = """
     WITH waiting AS (
         SELECT source_schema, source_table, count(*) AS events, min(committed_at) AS oldest, max(commit_lsn) AS newest,
-            sum(coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100)::bigint AS bytes
+            sum({event_bytes})::bigint AS bytes
         FROM {schema}.events GROUP BY source_schema, source_table
     ), letters AS (
         SELECT source_schema, source_table, count(*) FILTER (WHERE behind IS NULL) AS dead,

@@ -15,14 +15,13 @@ PIECE = 20_000
 HELD = """
     SELECT e.source_schema, e.source_table, CASE WHEN t.captured IS NULL OR t.state = 'active' THEN 'carried'
         WHEN t.state = 'copying' THEN 'copying' WHEN t.copying_lsn = '0/0' THEN 'needless' ELSE 'stopped' END,
-        count(*), coalesce(sum(coalesce(pg_column_size(old_row), 0) + coalesce(pg_column_size(new_row), 0) + 100), 0),
+        count(*), coalesce(sum({event_bytes}), 0),
         least(1.0, %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
     FROM {schema}.events e TABLESAMPLE SYSTEM (
         least(100.0, 100.0 * %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
     ) LEFT JOIN {schema}.tables t ON (t.source_schema, t.source_table) = (e.source_schema, e.source_table)
     GROUP BY 1, 2, 3
 """
-"""A record as a whole would be read with all its long values; rows alone say what they take where they lie."""
 LET_GO = """
     UPDATE {schema}.tables SET let_go = true, copying_lsn = '0/0', cause = %(why)s || cause
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped' AND captured IS NOT NULL

@@ -12,17 +12,16 @@ from psycopg.types.json import Jsonb
 
 from activities import spans
 from activities.clients.buffer_ddl import VERSION
-from activities.clients.postgres import PostgresSettings, faults_of
+from activities.clients.buffer_holder import statement
+from activities.clients.postgres import WATCHED, PostgresSettings, faults_of
 from activities.core.capture import COLUMNS, Described, dump_described, read_described
 from activities.core.changelogs import lsn_number, lsn_text
 from activities.core.faults import LockTaken, PostgresRefused
 
-SESSION = """
-    SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
-        set_config('idle_in_transaction_session_timeout', '60000', false),
-        set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)
-"""
+SESSION: LiteralString = (
+    "SELECT" + WATCHED + ", "
+    "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)"
+)
 """The server ends the transaction of a worker that is gone or frozen: it holds the turn of producers. One that
 is frozen while it copies is not idle to the server, and must be ended by hand. And a commit is on its disk before it is
 answered, whatever the role's default: the slot is told of it then, and never sends it again.
@@ -74,7 +73,7 @@ class Sink:
     def __init__(self, connection: psycopg.AsyncConnection[Any], name: str, schema: str) -> None:
         self._connection = connection
         self._name = name
-        self._schema = sql.Identifier(schema)
+        self._schema = schema
         self._copying: contextlib.AbstractAsyncContextManager[psycopg.AsyncCopy] | None = None
         self._copy: psycopg.AsyncCopy | None = None
         self._span: Span | None = None
@@ -164,7 +163,7 @@ class Sink:
                 columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
                 self._span = spans.start("postgresql copy", **{"db.system.name": "postgresql"})
                 self._copying = self._connection.cursor().copy(
-                    sql.SQL("COPY {}.events ({}) FROM STDIN").format(self._schema, columns)
+                    sql.SQL("COPY {}.events ({}) FROM STDIN").format(sql.Identifier(self._schema), columns)
                 )
                 self._copy = await self._copying.__aenter__()
             await self._copy.write("".join(lines).encode())
@@ -270,7 +269,7 @@ class Sink:
         return await found.fetchone()
 
     def _sql(self, text: LiteralString) -> sql.Composed:
-        return sql.SQL(text).format(schema=self._schema)
+        return statement(text, self._schema)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import errors
@@ -26,6 +26,12 @@ WRITTEN = {
 """How values are written as text."""
 UNBOUNDED = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 """What a role or a database may have other defaults of: these would end a batch in the same place again and again."""
+WATCHED: LiteralString = """
+    set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
+    set_config('idle_in_transaction_session_timeout', '60000', false)
+"""
+"""What a session that holds a lock selects: the server then ends it soon after its worker is gone or frozen."""
 BOUNDS_TRANSACTIONS = 170_000
 """The version of PostgreSQL from which on there is `transaction_timeout`."""
 

@@ -197,7 +197,7 @@ def _select(
         values=",\n  ".join(values),
         buffer=identifier(events.schema),
         where=_where(events, first, last),
-        record=_record(read, _DOCUMENT),
+        record=_record(read),
     )
 
 
@@ -220,7 +220,7 @@ def _quick(events: SegmentEvents) -> str:
         fields=quickvalues.fields(live),
         buffer=identifier(events.schema),
         where=_where(events, events.first_id, events.last_id),
-        record=_record([one for one in live if not quickvalues.is_text(one)], _DOCUMENT),
+        record=_record([one for one in live if not quickvalues.is_text(one)]),
     )
 
 
@@ -251,10 +251,10 @@ def _of_record(column: ColumnState) -> str:
     return f"r.{identifier(column.source.name)}"
 
 
-def _record(columns: Sequence[ColumnState], document: str) -> str:
+def _record(columns: Sequence[ColumnState]) -> str:
     """What `_of_record` speaks of, as a join."""
     record = ", ".join(f"{identifier(one.source.name)} {record_type(one)}" for one in columns)
-    return _RECORD.format(document=document, columns=record) if record else ""
+    return _RECORD.format(document=_DOCUMENT, columns=record) if record else ""
 
 
 def _operation(columns: ChangelogColumns, refuse: Refuse) -> str:
