@@ -14,7 +14,7 @@ from deploy.local.ports import Ports, variable
 from deploy.local.process import Child, ending, stop, tail
 from deploy.local.readiness import NotReady
 
-LOST_PORT = ("address already in use", "bind:")
+LOST_PORT = ("address already in use", "bind:", "port allocation failed")
 STARTS = 3
 """How often a part is started when it keeps losing ports that nobody asked for by number."""
 POLL_SECONDS = 0.05
@@ -160,6 +160,7 @@ class Stack:
                 if not again[part] or not self._lost_a_port(part):
                     raise StartFailed(self._epitaph(part))
                 again[part] -= 1
+                self._end((part,))  # what it left behind is told by the ports that it gives up here
                 self._choose_ports(part, keep=part in known)
                 self._spawn(part)
             pending = [part for part in pending if not self.is_ready(part)]

@@ -1,7 +1,6 @@
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import stat
@@ -131,7 +130,10 @@ def postgres(env: dict[str, str]) -> psycopg.Connection:
 
 
 async def test_a_second_up_keeps_data_credentials_and_ports(local):
-    local.up()
+    chosen: dict[str, int] = {}  # the usual ones may go to another stack while this one is down
+    for name in parts.STANDARD_PORTS:
+        chosen[name] = ports.free_port(chosen.values())
+    local.up(*(word for name, port in chosen.items() for word in ("--port", f"{name}={port}")))
     before = local.env
     url = f"nats://127.0.0.1:{before['ICEFLEET_LOCAL_NATS_PORT']}"
     bus = await nats.connect(url)
@@ -163,6 +165,7 @@ async def test_a_second_up_keeps_data_credentials_and_ports(local):
 
 def test_all_parts_are_ready_listen_on_loopback_only_and_leave_nothing_elsewhere(local):
     home, cwd = local.room / "home", local.room / "cwd"
+    before = set(Path("/tmp").glob("seaweedfs-*.sock"))  # of stores that were killed, on ports that parts have now
     report = local.up()
     assert {name: part["state"] for name, part in report.items()} == dict.fromkeys(parts.ALL, "ready")
 
@@ -176,7 +179,8 @@ def test_all_parts_are_ready_listen_on_loopback_only_and_leave_nothing_elsewhere
     assert local.run("down").returncode == 0
     assert list(home.iterdir()) == []
     assert list(cwd.iterdir()) == [local.directory]
-    assert [p for p in Path("/tmp").glob("seaweedfs-*.sock") if int(re.findall(r"\d+", p.name)[-1]) in used] == []
+    left = set(Path("/tmp").glob("seaweedfs-*.sock")) - before
+    assert [path for path in left if int(path.stem.rpartition("-")[2]) in used] == []
 
 
 def test_the_env_file_is_for_its_owner_only(local):
