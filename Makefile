@@ -81,7 +81,7 @@ bench-fleet: $(STAMP) ## measure 1 to 8 workers, drains, telemetry, start and me
 soak: $(STAMP) ## a fleet that exports, captures and merges for an hour, whose memory, open files and histories stay flat, with a plot: make soak MINUTES=10
 	@MINUTES="$(or $(MINUTES),60)" PYTHONPATH=benchmarks $(BIN)/python benchmarks/soak.py
 
-figures: $(STAMP) ## write what the benchmarks measured last into the README
+figures: $(STAMP) ## write what the benchmarks measured last into the README and docs/benchmarks.md
 	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/figures.py
 
 alerts: ## write the rules into the Kubernetes manifests; RUNBOOKS=https://docs.example.org/ makes links of their runbooks

@@ -36,6 +36,11 @@ class Figure:
             return None
         return self.value <= self.aim if self.better == "lower" else self.value >= self.aim
 
+    @property
+    def aim_words(self) -> str:
+        """Such as `≤ 2`; empty without an aim."""
+        return "" if self.aim is None else f"{'≤' if self.better == 'lower' else '≥'} {self.aim:g}"
+
 
 class Memory:
     """Resident memory of a process in bytes: what it is now (`idle`), and its peak while the block runs."""
@@ -98,9 +103,8 @@ def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results:
     width = max(len(figure.name) for figure in figures)
     print(f"\n{'figure':<{width}}  {'value':>10}  {'aim':>12}")
     for figure in figures:
-        aim = "" if figure.aim is None else f"{'≤' if figure.better == 'lower' else '≥'} {figure.aim:g}"
         mark = {True: "met", False: "missed", None: ""}[figure.met]
-        print(f"{figure.name:<{width}}  {figure.value:>10.3g}  {aim:>12}  {figure.unit:<14} {mark}")
+        print(f"{figure.name:<{width}}  {figure.value:>10.3g}  {figure.aim_words:>12}  {figure.unit:<14} {mark}")
     if not whole:
         print("\nnot written: these are not all figures of the run")
         return

@@ -1,4 +1,4 @@
-"""The README's figures come from what was measured, and from nowhere else."""
+"""The figures of the documents come from what was measured, and from nowhere else."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import export
 import fleet
 import ingest
 import soak
-from figures import BEGIN, END, rewrite
+from figures import ALL_FIGURES, BEGIN, END, MAIN, README, lines_of, main_figures, rewrite
 from harness import Figure, report
 
 from support.manifests import KINDS
@@ -48,13 +48,32 @@ def test_a_second_writing_changes_nothing():
     assert "at 0.1 of the full size" in once
 
 
-def test_a_readme_without_markers_is_refused():
+def test_what_one_machine_measured_is_one_table():
+    documents = [{"machine": MACHINE, "figures": [{**FIGURE, "name": name}]} for name in ("export.x", "fleet.y")]
+    other = {"machine": {**MACHINE, "cores": 64}, "figures": [FIGURE]}
+    assert len([line for line in lines_of(documents) if line.startswith("On ")]) == 1
+    assert [line for line in lines_of([*documents, other]) if line.startswith("On ")] == [
+        "On 2 cores and 25.3 GB (x86_64), Python 3.11.7; medians:",
+        "On 64 cores and 25.3 GB (x86_64), Python 3.11.7; medians:",
+    ]
+
+
+def test_the_readme_shows_what_has_an_aim_and_what_people_ask_for_and_nothing_else():
+    figures = [FIGURE, {**FIGURE, "name": "a.detail", "aim": None}, {**FIGURE, "name": MAIN[0], "aim": None}]
+    documents = [{"machine": MACHINE, "figures": figures}, {"machine": MACHINE, "figures": figures[1:2]}]
+    assert main_figures(documents) == [{"machine": MACHINE, "figures": [figures[0], figures[2]]}]
+
+
+def test_a_document_without_markers_is_refused():
     with pytest.raises(ValueError, match="lacks the markers"):
         rewrite("nothing", [])
 
 
-def test_the_readme_has_the_markers():
-    assert Path("README.md").read_text().index(BEGIN) < Path("README.md").read_text().index(END)
+def test_the_readme_has_each_figure_that_people_ask_for_and_the_other_document_has_all_of_the_readme():
+    short, whole = (path.read_text().partition(BEGIN)[2].partition(END)[0] for path in (README, ALL_FIGURES))
+    rows = [line for line in short.splitlines() if line.startswith("| `")]
+    assert {row.split("`")[1] for row in rows}.issuperset(MAIN)
+    assert set(rows) <= set(whole.splitlines())
 
 
 def test_a_run_writes_machine_and_figures_with_unit_aim_and_command(tmp_path, monkeypatch, capsys):
