@@ -1,17 +1,14 @@
 """`icefleet adopt`: what is published already becomes part of its table, where it lies."""
 
-import asyncio
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from temporalio.client import WorkflowFailureError
 
 from activities.contracts.adopt import AdoptReport, AdoptRequest
-from activities.contracts.export import ADOPT_WORKFLOW, loop_id, table_identifier
-from activities.contracts.inputs import write_input
+from activities.contracts.export import ADOPT_WORKFLOW
 from activities.core.adopting import REASONS
+from starter.asking import connect, report_of, say_requested, start_door
 from starter.common import (
     FAILED,
     INTERRUPTED,
@@ -23,7 +20,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import connect, explain, withdraw
+from starter.options import FromOption, NetworkOption, TableArgument, ToOption, WaitOption
 from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment
 
@@ -32,11 +29,11 @@ LISTED = 20
 
 
 def adopt(
-    table: Annotated[str, typer.Argument(help="A table of config/tables.yaml.")],
-    network: Annotated[str, typer.Option("--network", "-n", help="The network, such as mainnet.")],
+    table: TableArgument,
+    network: NetworkOption,
     environment: EnvironmentOption = "local",
-    first: Annotated[str, typer.Option("--from", help="First partition, inclusive.")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be adopted; writes nothing.")] = False,
     extra_column: Annotated[
         list[str] | None, typer.Option(help="A column of old files that becomes one of the table; can be repeated.")
@@ -44,7 +41,7 @@ def adopt(
     unredacted: Annotated[
         list[str] | None, typer.Option(help="A redacted column that may show values in old files; can be repeated.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report.")] = True,
+    wait: WaitOption = True,
     json: JsonOption = False,
 ) -> None:
     """Register the Parquet files under a table's public keys in its Iceberg table, without moving them.
@@ -73,28 +70,12 @@ def adopt(
 async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool, json: bool) -> int:
     client = await connect(environment)
     queue = environment.temporal.task_queue
-    identifier = table_identifier(request.network, request.table)
-    handle = await client.start_workflow(
-        ADOPT_WORKFLOW,
-        write_input(request),
-        id=f"adopt/{request.environment}/{identifier}/{time.time_ns() // 1_000_000}",
-        task_queue=queue,
-        result_type=AdoptReport,
-    )
+    handle = await start_door(client, queue, request, ADOPT_WORKFLOW, "adopt", AdoptReport)
     await say_unserved(client, "the request", queue, upkeep_queue(environment))
     if not wait:
-        if json:
-            say_json({"workflow_id": handle.id, "loop": loop_id(request.environment, request.network, request.table)})
-        else:
-            say(f"requested as {handle.id}; follow it with: temporal workflow show -w '{handle.id}' --follow")
+        say_requested(handle, request, json=json)
         return 0
-    try:
-        report = await handle.result()
-    except asyncio.CancelledError:
-        await withdraw(client, handle)
-        return INTERRUPTED
-    except WorkflowFailureError as failed:
-        return explain(failed)
+    report = await report_of(client, handle)
     if json:
         say_json(asdict(report))
     else:

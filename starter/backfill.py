@@ -17,7 +17,6 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
 )
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
 from activities.contracts.backfill import (
@@ -26,8 +25,9 @@ from activities.contracts.backfill import (
     BackfillReport,
     BackfillRequest,
 )
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
+from activities.contracts.export import PROGRESS_QUERY
 from activities.contracts.inputs import write_input
+from starter.asking import CODES, QUERY_SECONDS, connect, explain, of_environment
 from starter.backfill_orders import Handle, IdArgument, cancel, find_backfill, parallelism, pause, resume, skip
 from starter.backfill_shown import LISTED, Bar, print_progress, print_report
 from starter.common import (
@@ -46,12 +46,19 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, SHRINK_UNFORCED, connect, explain
+from starter.export import SHRINK_UNFORCED
+from starter.options import (
+    AllowShrinkOption,
+    ForceOption,
+    FromOption,
+    OldestFirstOption,
+    ToOption,
+    WaitWithProgressOption,
+)
 from starter.unserved import export_queues, say_unserved
 from worker.config import Environment
 
 POLL_SECONDS = 1
-QUERY_SECONDS = 5
 
 app = typer.Typer(help="Fill long ranges of many tables, in the background.", no_args_is_help=True)
 for order in (pause, resume, parallelism, skip, cancel):
@@ -63,16 +70,14 @@ def start(
     tables: Annotated[list[str], typer.Argument(help="Tables, patterns such as 'canonical_*', or groups.")],
     environment: EnvironmentOption = "local",
     network: Annotated[list[str] | None, typer.Option("--network", "-n", help="Only these; may be repeated.")] = None,
-    first: Annotated[str, typer.Option("--from", help="First partition, inclusive.")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
-    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The default is newest first.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Export again what is there already.")] = False,
-    allow_shrink: Annotated[
-        bool, typer.Option("--allow-shrink", help="With --force: also where the source holds less than the table.")
-    ] = False,
+    first: FromOption = "",
+    last: ToOption = "",
+    oldest_first: OldestFirstOption = False,
+    force: ForceOption = False,
+    allow_shrink: AllowShrinkOption = False,
     max_parallel: Annotated[int, typer.Option(min=1, max=MOST_PARALLEL, help="Tables worked on at once.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done; writes nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report, with progress.")] = False,
+    wait: WaitWithProgressOption = False,
     json: JsonOption = False,
 ) -> None:
     """Start a backfill of tables: a range of each, or (without one) whatever is due.
@@ -134,7 +139,7 @@ async def start_backfill(client: Client, queue: str, request: BackfillRequest) -
         task_queue=queue,
         result_type=BackfillReport,
         static_summary=f"backfill of {', '.join(request.tables)}"[:150] + span,
-        search_attributes=TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, request.environment)]),
+        search_attributes=of_environment(request.environment),
     )
 
 
@@ -215,7 +220,7 @@ async def _list(environment: Environment, *, every: bool) -> list[dict[str, str]
 def show(
     identity: IdArgument,
     environment: EnvironmentOption = "local",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report, with progress.")] = False,
+    wait: WaitWithProgressOption = False,
     json: JsonOption = False,
 ) -> None:
     """Show how far a backfill is: each table and network, rate, time left, failures.

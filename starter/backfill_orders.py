@@ -15,8 +15,8 @@ from activities.contracts.backfill import (
     SKIP_SIGNAL,
     BackfillReport,
 )
+from starter.asking import connect, withdraw
 from starter.common import USAGE, EnvironmentOption, fail, load_environment, run, say
-from starter.export import connect, withdraw
 from worker.config import Environment
 
 Handle = WorkflowHandle[Any, BackfillReport]

@@ -1,11 +1,9 @@
 """What the commands of `icefleet cdc` share: which pipeline, its loops, and doors that are waited for."""
 
-import time
 from typing import Any
 
 import typer
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contracts.cdc import (
@@ -17,11 +15,10 @@ from activities.contracts.cdc import (
     RESUME_SIGNAL,
     LettersRequest,
 )
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
 from activities.core.names import near
+from starter.asking import connect, explain, of_environment, stamped
 from starter.common import USAGE, fail, load_environment, run, say, say_json
-from starter.export import connect, explain
 from starter.unserved import say_unserved
 from worker.config import Environment
 
@@ -73,9 +70,9 @@ async def ask(environment: Environment, pipeline: str, workflow: str, request: d
     handle = await client.start_workflow(
         workflow,
         request,
-        id=f"cdc/request/{environment.name}/{pipeline}/{time.time_ns() // 1_000_000}",
+        id=stamped(f"cdc/request/{environment.name}/{pipeline}"),
         task_queue=queue,
-        search_attributes=_attributes(environment),
+        search_attributes=of_environment(environment.name),
     )
     try:
         report: dict[str, Any] = await handle.result()
@@ -119,9 +116,5 @@ async def _start(client: Client, environment: Environment, pipeline: str, loop: 
         task_queue=environment.temporal.cdc_task_queue,
         static_summary=f"{loop} of {pipeline}",
         start_signal=RESUME_SIGNAL,
-        search_attributes=_attributes(environment),
+        search_attributes=of_environment(environment.name),
     )
-
-
-def _attributes(environment: Environment) -> TypedSearchAttributes:
-    return TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, environment.name)])

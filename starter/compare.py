@@ -18,6 +18,7 @@ from starter.common import (
     say,
     say_json,
 )
+from starter.options import FromOption, ToOption
 from worker.compare import CompareReport, Comparison
 from worker.compare_tables import Compared, compare_all, understand
 from worker.config import Settings
@@ -37,8 +38,8 @@ def compare(
     network: Annotated[
         PatternsOption, typer.Option("--network", "-n", help="Of two trees: only these names or globs.")
     ] = None,
-    first: Annotated[str, typer.Option("--from", help="First partition, inclusive.")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
     deep: Annotated[bool, typer.Option("--deep", help="Also read all values, and compare their checksums.")] = False,
     json: JsonOption = False,
 ) -> None:

@@ -29,6 +29,7 @@ from starter.common import (
 )
 from starter.coverage_page import coverage_page
 from starter.coverage_strips import legend, strips
+from starter.options import OnlyNetworkOption, ToOption
 from worker.comparison import Chosen
 from worker.config import Settings
 from worker.coverage import cover
@@ -39,9 +40,9 @@ def coverage(
         str, typer.Argument(help="Only tables whose name contains this; * and ? match as in a shell.")
     ] = "",
     environment: EnvironmentOption = "local",
-    network: Annotated[str, typer.Option("--network", "-n", help="Only this network.")] = "",
+    network: OnlyNetworkOption = "",
     first: Annotated[str, typer.Option("--from", help="First partition: a date, or a number for chunked tables.")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
+    last: ToOption = "",
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page to this file.")] = None,
     source: Annotated[bool, typer.Option("--source/--no-source", help="Ask the source too.")] = True,
     json: JsonOption = False,

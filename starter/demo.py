@@ -13,13 +13,15 @@ from rich.table import Table
 
 from activities.contracts.export import ExportRequest
 from activities.core.publication import place_of
+from starter.asking import connect
 from starter.common import FAILED, console, load, load_environment, run, say
 from starter.counts import count_both
 from starter.demo_changes import create_and_install, show_changes
 from starter.demo_mirror import show_mirror
 from starter.demo_parts import command, hear, print_events, title
 from starter.duck import Duck
-from starter.export import Ended, Shown, connect, follow, start_request
+from starter.export import Ended, follow, start_request
+from starter.export_shown import Shown
 from starter.sql import table_of
 from worker.config import Environment, Settings
 

@@ -1,18 +1,16 @@
 """`icefleet maintain`: have the tables of an environment kept in order, of whatever kind they are."""
 
 import asyncio
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from temporalio.client import WorkflowFailureError
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
 from activities.contracts.maintain import MAINTAIN_WORKFLOW, MOST_PARALLEL, MaintainReport, MaintainRequest
+from starter.asking import CODES, connect, explain, of_environment, stamped
 from starter.common import (
     FAILED,
     INTERRUPTED,
@@ -25,7 +23,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain
+from starter.options import DryRunOption, WaitOption
 from starter.unserved import say_unserved
 from worker.config import Environment
 
@@ -39,8 +37,8 @@ def maintain(
         list[str] | None, typer.Option("--kind", help="export, changelog or mirror; may be repeated.")
     ] = None,
     max_parallel: Annotated[int, typer.Option(min=1, max=MOST_PARALLEL, help="Tables worked on at once.")] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; writes nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the report.")] = False,
+    dry_run: DryRunOption = False,
+    wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:
     """Let old snapshots of tables expire, delete what nothing names, merge manifests, compact changelogs.
@@ -64,11 +62,11 @@ async def _maintain(environment: Environment, request: MaintainRequest, *, wait:
     handle = await client.start_workflow(
         MAINTAIN_WORKFLOW,
         write_input(request),
-        id=f"maintain/{request.environment}/{time.time_ns() // 1_000_000}",
+        id=stamped(f"maintain/{request.environment}"),
         task_queue=queue,
         result_type=MaintainReport,
         static_summary=f"upkeep of {', '.join(request.tables) or 'all tables'}"[:150],
-        search_attributes=TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, request.environment)]),
+        search_attributes=of_environment(request.environment),
     )
     if not wait:
         if json:

@@ -1,16 +1,14 @@
 """What the commands of `icefleet mirrors` share: which mirrors, their loops, and doors that are waited for."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
 from activities.contracts.mirrors import (
     MERGE_ONCE_WORKFLOW,
@@ -22,8 +20,8 @@ from activities.contracts.mirrors import (
     mirror_id,
 )
 from activities.core.names import near
+from starter.asking import connect, explain, of_environment, stamped
 from starter.common import FAILED, PARTIAL, USAGE, errors, fail, load_environment, say
-from starter.export import connect, explain
 from starter.unserved import mirrors_queue, say_unserved
 from worker.config import Environment
 
@@ -88,9 +86,9 @@ async def _answer(
     handle = await client.start_workflow(
         workflow,
         request,
-        id=f"merge/request/{environment.name}/{name}/{time.time_ns() // 1_000_000}",
+        id=stamped(f"merge/request/{environment.name}/{name}"),
         task_queue=environment.temporal.merge_task_queue,
-        search_attributes=_attributes(environment),
+        search_attributes=of_environment(environment.name),
     )
     try:
         return await handle.result(), 0
@@ -114,7 +112,7 @@ async def send(environment: Environment, names: Sequence[str], signal: str) -> N
                 static_summary=f"mirror {name}",
                 start_signal=signal,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                search_attributes=_attributes(environment),
+                search_attributes=of_environment(environment.name),
             )
 
     await asyncio.gather(*(one(name) for name in names))
@@ -141,7 +139,3 @@ async def _connected(environment: Environment) -> Client:
     client = await connect(environment)
     await say_unserved(client, "the work", environment.temporal.merge_task_queue, mirrors_queue(environment))
     return client
-
-
-def _attributes(environment: Environment) -> TypedSearchAttributes:
-    return TypedSearchAttributes([SearchAttributePair(ENVIRONMENT_ATTRIBUTE, environment.name)])

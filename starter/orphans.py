@@ -1,7 +1,6 @@
 """`icefleet orphans`: what lies beside a table's files and belongs to no snapshot, and how it goes."""
 
 import asyncio
-import time
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,10 +10,10 @@ from rich.table import Table
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from activities.contracts.export import ORPHANS_WORKFLOW, table_identifier
-from activities.contracts.inputs import write_input
 from activities.contracts.orphans import OrphansReport, OrphansRequest
 from activities.core.orphans import check_age, parse_age
 from activities.core.tables import TableConfig
+from starter.asking import connect, explain, start_door, withdraw
 from starter.common import (
     INTERRUPTED,
     USAGE,
@@ -28,7 +27,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import connect, explain, withdraw
+from starter.options import OnlyNetworkOption
 from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment, Settings
 from worker.orphans import FoundOrphan, find_orphans
@@ -40,7 +39,7 @@ Chosen = list[tuple[TableConfig, str]]
 def orphans(
     tables: Annotated[list[str] | None, typer.Argument(help="Tables of config/tables.yaml; without: all.")] = None,
     environment: EnvironmentOption = "local",
-    network: Annotated[str, typer.Option("--network", "-n", help="Only this network.")] = "",
+    network: OnlyNetworkOption = "",
     older_than: Annotated[str, typer.Option(help="Only what is older: 24h, 90m, 7d.")] = "",
     metadata: Annotated[bool, typer.Option("--metadata", help="Also manifests that no snapshot names.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete them; needs --older-than.")] = False,
@@ -123,7 +122,9 @@ async def _delete(environment: Environment, wanted: list[OrphansRequest], *, jso
     queue = environment.temporal.task_queue
     if wanted:
         await say_unserved(client, "the request", queue, upkeep_queue(environment))
-    handles = [await _start(client, queue, request) for request in wanted]
+    handles = [
+        await start_door(client, queue, request, ORPHANS_WORKFLOW, "orphans", OrphansReport) for request in wanted
+    ]
     ended = await _wait(client, handles)
     codes = [0]
     reports: list[dict[str, Any]] = []
@@ -141,17 +142,6 @@ async def _delete(environment: Environment, wanted: list[OrphansRequest], *, jso
     elif not wanted:
         say("nothing to delete")
     return max(codes)
-
-
-async def _start(client: Client, queue: str, request: OrphansRequest) -> WorkflowHandle[Any, OrphansReport]:
-    identifier = table_identifier(request.network, request.table)
-    return await client.start_workflow(
-        ORPHANS_WORKFLOW,
-        write_input(request),
-        id=f"orphans/{request.environment}/{identifier}/{time.time_ns() // 1_000_000}",
-        task_queue=queue,
-        result_type=OrphansReport,
-    )
 
 
 async def _wait(

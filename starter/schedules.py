@@ -10,6 +10,7 @@ import typer
 from temporalio.client import Client, ScheduleHandle
 
 from activities.core.faults import BadRequest
+from starter.asking import connect
 from starter.common import (
     FAILED,
     USAGE,
@@ -23,7 +24,6 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import connect
 from starter.schedules_shown import difference_json, seen_json, show_difference, table_of
 from worker.config import Settings
 from worker.schedule_diff import Difference, bring_into_line, compare, delete, our_ids

@@ -1,19 +1,15 @@
 """`icefleet upkeep`: old snapshots go, and public keys get the newest rows."""
 
-import asyncio
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from temporalio.client import WorkflowFailureError
 
 from activities.contracts.export import UPKEEP_WORKFLOW, table_identifier
-from activities.contracts.inputs import write_input
 from activities.contracts.upkeep import UpkeepReport, UpkeepRequest
+from starter.asking import CODES, connect, report_of, start_door
 from starter.common import (
     FAILED,
-    INTERRUPTED,
     EnvironmentOption,
     JsonOption,
     load_environment,
@@ -21,19 +17,19 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import CODES, connect, explain, withdraw
+from starter.options import DryRunOption, NetworkOption, TableArgument
 from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment
 
 
 def upkeep(
-    table: Annotated[str, typer.Argument(help="A table of config/tables.yaml.")],
-    network: Annotated[str, typer.Option("--network", "-n", help="The network, such as mainnet.")],
+    table: TableArgument,
+    network: NetworkOption,
     environment: EnvironmentOption = "local",
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Also overwrite public objects that icefleet did not make.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; writes nothing.")] = False,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Let old snapshots of a table expire, and bring its public objects up to date.
@@ -51,24 +47,11 @@ def upkeep(
 
 async def _upkeep(environment: Environment, request: UpkeepRequest, *, json: bool) -> int:
     client, queue = await connect(environment), environment.temporal.task_queue
-    identifier = table_identifier(request.network, request.table)
     await say_unserved(client, "the request", queue, upkeep_queue(environment))
-    handle = await client.start_workflow(
-        UPKEEP_WORKFLOW,
-        write_input(request),
-        id=f"upkeep/{request.environment}/{identifier}/{time.time_ns() // 1_000_000}",
-        task_queue=queue,
-        result_type=UpkeepReport,
-    )
-    try:
-        report = await handle.result()
-    except asyncio.CancelledError:
-        await withdraw(client, handle)
-        return INTERRUPTED
-    except WorkflowFailureError as failed:
-        return explain(failed)
+    handle = await start_door(client, queue, request, UPKEEP_WORKFLOW, "upkeep", UpkeepReport)
+    report = await report_of(client, handle)
     if json:
-        say_json({"table": identifier, **asdict(report)})
+        say_json({"table": table_identifier(request.network, request.table), **asdict(report)})
     else:
         say(report.message)
     return CODES.get(report.status, FAILED)

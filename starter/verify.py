@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-import time
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
+from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from activities.contracts.export import PROGRESS_QUERY, table_identifier
-from activities.contracts.inputs import write_input
 from activities.contracts.verify import VERIFY_WORKFLOW, VerifyReport, VerifyRequest
+from starter.asking import POLL_SECONDS, QUERY_SECONDS, connect, start_door, waited_for
 from starter.common import (
-    INTERRUPTED,
     PARTIAL,
     EnvironmentOption,
     JsonOption,
@@ -26,7 +24,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.export import POLL_SECONDS, QUERY_SECONDS, connect, explain, withdraw
+from starter.options import FromOption, NetworkOption, TableArgument, ToOption
 from starter.unserved import say_unserved, verify_queue
 from worker.config import Environment
 
@@ -34,11 +32,11 @@ Handle = WorkflowHandle[Any, VerifyReport]
 
 
 def verify(
-    table: Annotated[str, typer.Argument(help="A table of config/tables.yaml.")],
-    network: Annotated[str, typer.Option("--network", "-n", help="The network, such as mainnet.")],
+    table: TableArgument,
+    network: NetworkOption,
     environment: EnvironmentOption = "local",
-    first: Annotated[str, typer.Option("--from", help="First partition, inclusive.")] = "",
-    last: Annotated[str, typer.Option("--to", help="Last partition, inclusive.")] = "",
+    first: FromOption = "",
+    last: ToOption = "",
     newest: Annotated[int, typer.Option(min=0, help="Only so many of the newest partitions; 0 for all.")] = 0,
     deep: Annotated[bool, typer.Option("--deep", help="Also read all values, and compare their checksums.")] = False,
     json: JsonOption = False,
@@ -60,31 +58,15 @@ def verify(
 async def _verify(environment: Environment, request: VerifyRequest, *, json: bool) -> int:
     client = await connect(environment)
     queue = environment.temporal.task_queue
-    identifier = table_identifier(request.network, request.table)
-    handle = await client.start_workflow(
-        VERIFY_WORKFLOW,
-        write_input(request),
-        id=f"verify/{request.environment}/{identifier}/{time.time_ns() // 1_000_000}",
-        task_queue=queue,
-        result_type=VerifyReport,
-    )
+    handle = await start_door(client, queue, request, VERIFY_WORKFLOW, "verify", VerifyReport)
     await say_unserved(client, "the request", queue, verify_queue(environment))
-    try:
-        report = await _follow(handle, identifier, quiet=json)
-    except asyncio.CancelledError:
-        return await _cancel(client, handle)
-    except WorkflowFailureError as failed:
-        return explain(failed)
+    async with waited_for(client, handle):
+        report = await _follow(handle, table_identifier(request.network, request.table), quiet=json)
     if json:
         say_json(asdict(report))
     else:
         print_report(report)
     return PARTIAL if report.found else 0
-
-
-async def _cancel(client: Client, handle: Handle) -> int:
-    await withdraw(client, handle)
-    return INTERRUPTED
 
 
 async def _follow(handle: Handle, identifier: str, *, quiet: bool) -> VerifyReport:

@@ -3,7 +3,7 @@
 import pytest
 
 from starter.duck import mentioned
-from starter.export import _words
+from starter.export_shown import words_of
 from starter.sql import table_of
 from starter.watch import line_of
 
@@ -26,7 +26,7 @@ SEEN |= {"message": "", "status": "complete"}
     ],
 )
 def test_progress_says_what_is_going_on(seen, words):
-    assert _words(SEEN | seen)[2] == words
+    assert words_of(SEEN | seen)[2] == words
 
 
 def test_a_query_mentions_the_tables_it_names_and_no_others():
