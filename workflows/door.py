@@ -38,9 +38,20 @@ Answer = TypeVar("Answer")
 
 async def deliver_until(submitted: SubmittedRequest, answered: Callable[[], bool]) -> None:
     """Deliver a request to its table's loop, and again from time to time, until `answered()`."""
-    await remind_until(
-        lambda: workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER), answered
-    )
+    await remind_until(lambda: _deliver(submitted), answered)
+
+
+async def _deliver(submitted: SubmittedRequest) -> None:
+    await workflow.execute_activity_method(ExportActivities.deliver_request, submitted, **DELIVER)
+
+
+async def report_of(deliver: Callable[[], Awaitable[Any]], answered: Callable[[], Answer | None]) -> Answer:
+    """Have an activity deliver something to a loop, as `remind_until` does, until there is a report; answer with it."""
+    await remind_until(deliver, lambda: answered() is not None)
+    report = answered()
+    if report is None:
+        raise RuntimeError("a loop was waited for until it answered, and there is no report")
+    return report
 
 
 async def remind_until(deliver: Callable[[], Awaitable[Any]], answered: Callable[[], bool]) -> None:
@@ -140,7 +151,7 @@ class Door(Generic[AnyReport]):
             await self._withdraw(self._submitted)
             raise
         if report.status == "failed":
-            raise ApplicationError(report.message, report, type=report.cause or "Failed", non_retryable=True)
+            raise failed(report)
         return report
 
     def take(self, request_id: str, report: AnyReport) -> None:
@@ -150,10 +161,7 @@ class Door(Generic[AnyReport]):
 
     async def _wait_for_report(self, submitted: SubmittedRequest) -> AnyReport:
         workflow.set_current_details(f"Waiting for `{self._loop}`; its progress is there.")
-        await deliver_until(submitted, lambda: self._report is not None)
-        if self._report is None:
-            raise RuntimeError("answered without a report")
-        return self._report
+        return await report_of(lambda: _deliver(submitted), lambda: self._report)
 
     async def _withdraw(self, submitted: SubmittedRequest) -> None:
         if not await withdraw(submitted):

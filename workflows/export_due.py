@@ -5,20 +5,20 @@ from dataclasses import replace
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ChildWorkflowError, is_cancelled_exception
 
 from activities.contracts.due import DUE_WORKFLOW, DueReport, DueRequest, NetworkReport
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     REQUEST_WORKFLOW,
     TABLE_ATTRIBUTE,
-    WHO_MUST_ACT,
     ExportActivities,
     ExportReport,
     ExportRequest,
     NetworksInput,
 )
 from activities.contracts.inputs import read_only_input, write_input
+from workflows.door import failed, told
 from workflows.failures import cause_of
 from workflows.policies import DELIVER
 
@@ -52,7 +52,7 @@ class ExportDue:
         report = DueReport(worst, message, networks=list(reports))
         if causes:
             report.cause, report.who = causes[0].cause or "Partial", causes[0].who
-            raise ApplicationError(message, report, {WHO_MUST_ACT: report.who}, type=report.cause, non_retryable=True)
+            raise failed(report)
         return report
 
     async def _networks(self, asked: DueRequest) -> list[str]:
@@ -62,10 +62,7 @@ class ExportDue:
                 ExportActivities.list_networks, wanted, **DELIVER
             )
         except ActivityError as failure:
-            if is_cancelled_exception(failure):
-                raise asyncio.CancelledError from failure
-            cause, message, who = cause_of(failure)
-            raise ApplicationError(message, {WHO_MUST_ACT: who}, type=cause, non_retryable=True) from failure
+            raise told(failure) from failure
         return networks
 
     async def _ask(self, asked: DueRequest, network: str) -> NetworkReport:

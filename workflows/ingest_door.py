@@ -18,7 +18,7 @@ from activities.contracts.cdc import (
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
 from activities.contracts.inputs import write_input
 from activities.contracts.upkeep import UpkeepReport
-from workflows.door import read_answer, remind_until
+from workflows.door import read_answer, report_of
 from workflows.policies import DELIVER
 
 AnyReport = TypeVar("AnyReport", LettersReport, UpkeepReport)
@@ -49,13 +49,10 @@ class IngestDoor(Generic[AnyReport]):
         workflow.set_current_details(f"Waiting for `{loop}`; {self.comes}.")
         request = write_input(replace(asked, id=self._id, answer_to=info.workflow_id))
         signal = LoopSignal(asked.environment, asked.pipeline, INGEST, self.signal, request)
-        await remind_until(
+        return await report_of(
             lambda: workflow.execute_activity_method(CdcActivities.signal_loop, signal, **DELIVER),
-            lambda: self._report is not None,
+            lambda: self._report,
         )
-        if self._report is None:
-            raise RuntimeError("answered without a report")
-        return self._report
 
     def take(self, payloads: Sequence[Any]) -> None:
         """Take the loop's answer; one for an earlier run of the same id is not ours."""

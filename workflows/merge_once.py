@@ -16,7 +16,7 @@ from activities.contracts.mirrors import (
     OrderReport,
     mirror_id,
 )
-from workflows.door import failed, remind_until
+from workflows.door import failed, report_of
 from workflows.policies import DELIVER
 
 
@@ -47,15 +47,12 @@ class MergeOnce:
 
     async def _wait_for_report(self, asked: MergeOnceRequest) -> OrderReport:
         """Send the order, and again from time to time: a loop that is terminated takes it along."""
-        await remind_until(
+        return await report_of(
             lambda: workflow.execute_activity_method(
                 MirrorActivities.signal_mirror, asked, summary=asked.order, **DELIVER
             ),
-            lambda: self._report is not None,
+            lambda: self._report,
         )
-        if self._report is None:
-            raise RuntimeError("answered without a report")
-        return self._report
 
     @workflow.signal(name=ANSWER_SIGNAL)
     def answer(self, *payloads: Any) -> None:

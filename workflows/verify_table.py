@@ -7,14 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 from activities.contracts.export import (
     ENVIRONMENT_ATTRIBUTE,
     NETWORK_ATTRIBUTE,
     PROGRESS_QUERY,
     TABLE_ATTRIBUTE,
-    WHO_MUST_ACT,
     table_identifier,
 )
 from activities.contracts.findings import LISTED_FOUND, VALUES, VERIFIED, FoundPartition, Look
@@ -34,7 +33,7 @@ from activities.contracts.verify import (
     VerifyReport,
     VerifyRequest,
 )
-from workflows.failures import cause_of
+from workflows.door import told
 from workflows.findings import Findings
 from workflows.policies import COMPARE, LOOK
 from workflows.queues import queues_of
@@ -125,10 +124,7 @@ class VerifyTable:
         try:
             return await self._verify()
         except ActivityError as failure:
-            if is_cancelled_exception(failure):
-                raise asyncio.CancelledError from failure
-            cause, message, who = cause_of(failure)
-            raise ApplicationError(message, {WHO_MUST_ACT: who}, type=cause, non_retryable=True) from failure
+            raise told(failure) from failure
 
     def _open(self, request: VerifyRequest) -> None:
         if request.newest < 0:

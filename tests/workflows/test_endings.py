@@ -99,6 +99,7 @@ async def test_a_plan_that_fails_on_a_later_page_fails_the_request_with_what_was
     assert cause.type == "SourceRefused"
     assert cause.message.startswith("table events: the source ")
     assert (cause.details[0]["exported"], cause.details[0]["rows"]) == (1, 10)
+    assert cause.details[1] == {"who must act": cause.details[0]["who"]} == {"who must act": "operator"}
 
 
 @pytest.mark.parametrize("point", ["before-upload", "after-commit"])
