@@ -3,61 +3,38 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from activities.context import ExportContext
-from activities.contracts.export import ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
+from activities.contracts.export import ExportLimits, ExportRequest, Plan, PlanInput, PlannedPartition, table_identifier
 from activities.contracts.failing import SuspendedPartition
 from activities.contracts.findings import LISTED_FOUND, LISTED_RANGES, SHRUNK, FoundPartition, Look
 from activities.contracts.inputs import read_input
-from activities.core import empties, failing
+from activities.core import empties, failing, planning
 from activities.core.columns import ExportColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.freshness import planned_freshness
 from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of, span_of
-from activities.core.planning import (
-    Classified,
-    ExistingFile,
-    SurveyedPartition,
-    classify,
-    partitions_to_survey,
-)
-from activities.core.query import SourceFacts, check_columns
+from activities.core.planning import Classified, ExistingFile
+from activities.core.query import check_columns
 from activities.core.recipes import forced_ids
-from activities.core.tables import PartitionRule, TableConfig, network_range
+from activities.core.tables import PartitionRule, network_range
 from activities.export_metrics import plan_told
 from activities.lake.evolution import ensure_table, look_ahead
 from activities.lake.files import existing_files
+from activities.plan_survey import Subject, survey_page
 from activities.source import read_facts
-from activities.surveys import Answers, Source, next_window
+from activities.surveys import Answers, Source
 
 LISTED_FINDINGS = 100
 """Partitions that a page names because the source holds less than the table."""
 SHRINK_UNFORCED = (
     "field 'allow_shrink' lets a forced export take from the table what the source has lost; ask for 'force' as well"
 )
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """One request against one table, as planning sees it."""
-
-    config: TableConfig
-    network: str
-    request: ExportRequest
-    facts: SourceFacts
-    source: Source
-
-    @property
-    def rule(self) -> PartitionRule:
-        return self.config.partition
-
-    @property
-    def is_range(self) -> bool:
-        return self.request.from_ != "" or self.request.to != ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +70,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     request = read_input(ExportRequest, plan.request)
     clickhouse = context.find_source(config.source)
     facts = await read_facts(clickhouse, config)
-    subject = _Subject(config, plan.network, request, facts, Source(clickhouse, config, plan.network, facts))
+    subject = Subject(config, plan.network, request, facts, Source(clickhouse, config, plan.network, facts))
     identifier = table_identifier(plan.network, plan.table)
     if not plan.cursor:
         # Said once for the whole request, instead of by every partition after it has been read.
@@ -112,46 +89,70 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
         skip = _forced_already(existing, plan.request_id, subject.rule)
     limit = min(plan.limit or context.partitions_per_plan, context.partitions_per_plan)
     look_back = _look_back(context, subject, newest)
-    covered, found, answers = await _survey(subject, closed, existing, skip, aside, limit, look_back)
-    suspended = {index: one for index, one in sorted(aside.suspended.items()) if index in covered}
-    first = [planned for planned in found.todo if planned.index not in aside.last]
-    last = [planned for planned in found.todo if planned.index in aside.last]
-    new_empty = found.empty.difference(known)
-
-    def label(index: int) -> str:
-        return label_of(subject.rule, index)
-
-    page = Plan(
-        identifier=identifier,
-        todo=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in first],
+    covered, found, answers = await survey_page(subject, closed, existing, skip, aside, limit, look_back)
+    page = replace(
+        _page(identifier, context.limits, subject.rule, covered, found, aside),
         cursor=_cursor(subject, closed, covered),
-        limits=context.limits,
-        expected=len(covered),
-        present=found.present,
-        missing=sum(planned.reason == "missing" for planned in first),
-        stale=sum(planned.reason == "stale" for planned in first),
-        forced=sum(planned.reason in {"forced", "vanished"} for planned in first),
         empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
+        empty_ranges=_labels(subject.rule, found.empty.difference(known).pairs()),
         open=len(still_open),
-        shrunk=[label(index) for index in found.shrunk[:LISTED_FINDINGS]],
-        empty_ranges=[[label(start), label(stop - 1)] for start, stop in new_empty.pairs()],
-        last=[PlannedPartition(label(todo.index), todo.reason, todo.replaces, todo.rows) for todo in last],
-        suspended=len(suspended),
-        suspensions=[
-            SuspendedPartition(label(index), one.cause, one.count, f"{datetime.fromtimestamp(until, UTC):%FT%TZ}")
-            for index, (one, until) in list(suspended.items())[:LISTED_FINDINGS]
-        ],
         look=None if request.dry_run else _look(plan, subject, found, existing, covered, answers),
     )
     if not request.dry_run:
-        unsettled = {todo.index for todo in found.todo if todo.reason == "missing"} | suspended.keys() - existing.keys()
+        unsettled = {todo.index for todo in found.todo if todo.reason == "missing"}
+        unsettled |= {index for index in aside.suspended if index in covered} - existing.keys()
         _tell(subject, plan, page, held, closed, unsettled)
     return page
 
 
-def _tell(
-    subject: _Subject, plan: PlanInput, page: Plan, held: _Held, closed: Span, unsettled: Collection[int]
-) -> None:
+def _page(
+    identifier: str,
+    limits: ExportLimits,
+    rule: PartitionRule,
+    covered: Span,
+    found: Classified,
+    aside: failing.SetAside,
+) -> Plan:
+    """What was found of `covered`; what failed before is set aside for later, or left out for a while."""
+    suspended = [(index, *one) for index, one in sorted(aside.suspended.items()) if index in covered]
+    first = [planned for planned in found.todo if planned.index not in aside.last]
+    reasons = Counter(planned.reason for planned in first)
+    return Plan(
+        identifier=identifier,
+        todo=[_planned(rule, planned) for planned in first],
+        cursor="",
+        limits=limits,
+        expected=len(covered),
+        present=found.present,
+        missing=reasons["missing"],
+        stale=reasons["stale"],
+        forced=reasons["forced"] + reasons["vanished"],
+        shrunk=[label_of(rule, index) for index in found.shrunk[:LISTED_FINDINGS]],
+        last=[_planned(rule, planned) for planned in found.todo if planned.index in aside.last],
+        suspended=len(suspended),
+        suspensions=[
+            SuspendedPartition(
+                label_of(rule, index), one.cause, one.count, f"{datetime.fromtimestamp(until, UTC):%FT%TZ}"
+            )
+            for index, one, until in suspended[:LISTED_FINDINGS]
+        ],
+    )
+
+
+def _planned(rule: PartitionRule, planned: planning.PlannedPartition) -> PlannedPartition:
+    return PlannedPartition(label_of(rule, planned.index), planned.reason, planned.replaces, planned.rows)
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%FT%TZ}"
+
+
+def _labels(rule: PartitionRule, pairs: Iterable[tuple[int, int]]) -> list[list[str]]:
+    """First and last partition of ranges, each of which is given by its first index and the one behind its last."""
+    return [[label_of(rule, start), label_of(rule, stop - 1)] for start, stop in pairs]
+
+
+def _tell(subject: Subject, plan: PlanInput, page: Plan, held: _Held, closed: Span, unsettled: Collection[int]) -> None:
     """Report the page. Only the first page of what is due, newest first, shows how the table is."""
     request, fresh = subject.request, None
     if not (plan.cursor or subject.is_range or request.force or request.oldest_first):
@@ -170,7 +171,7 @@ def _tell(
 
 def _look(
     plan: PlanInput,
-    subject: _Subject,
+    subject: Subject,
     found: Classified,
     existing: dict[int, ExistingFile],
     covered: Span,
@@ -185,13 +186,13 @@ def _look(
         table=plan.table,
         network=plan.network,
         kind=SHRUNK,
-        looked=[[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in ranges],
+        looked=_labels(rule, ranges),
         found=[FoundPartition(label_of(rule, one), existing[one].rows, answers.rows(one)) for one in listed],
         omitted=len(found.shrunk) - len(listed),
     )
 
 
-def _set_aside(context: ExportContext, subject: _Subject, properties: Mapping[str, str]) -> failing.SetAside:
+def _set_aside(context: ExportContext, subject: Subject, properties: Mapping[str, str]) -> failing.SetAside:
     """Whoever names a range, or forces one, wants what failed tried as well, and in its place."""
     if subject.is_range or subject.request.force:
         return failing.NOTHING
@@ -199,7 +200,7 @@ def _set_aside(context: ExportContext, subject: _Subject, properties: Mapping[st
     return failing.set_aside(remembered, context.suspend_after, int(time.time()))
 
 
-async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span, int]:
+async def _expected(subject: Subject, cursor: str) -> tuple[Span, Span, int]:
     """The closed partitions that are asked for and not planned yet, the open ones, and where the closed ones stop."""
     rule, request = subject.rule, subject.request
     expected = network_range(subject.config, subject.network)
@@ -219,7 +220,7 @@ async def _expected(subject: _Subject, cursor: str) -> tuple[Span, Span, int]:
     return closed, still_open, newest
 
 
-def _look_at_table(context: ExportContext, subject: _Subject, identifier: str, span: Span) -> _Held:
+def _look_at_table(context: ExportContext, subject: Subject, identifier: str, span: Span) -> _Held:
     """What the table holds in `span`; it is made, or made ready, on the way."""
 
     def decide(shape: TableShape | None) -> tuple[ExportColumn, ...]:
@@ -247,60 +248,7 @@ def _forced_already(existing: dict[int, ExistingFile], request_id: str, rule: Pa
     )
 
 
-async def _survey(
-    subject: _Subject,
-    span: Span,
-    existing: dict[int, ExistingFile],
-    skip: Ranges,
-    aside: failing.SetAside,
-    limit: int,
-    look_back: Span | None,
-) -> tuple[Span, Classified, Answers]:
-    """Ask the source, window by window, until there is a page of work or nothing left to ask."""
-    request = subject.request
-    newest_first = not request.oldest_first
-    asked = partitions_to_survey(span, existing, skip, force=request.force, look_back=look_back).difference(
-        skip if request.force else Ranges.from_indices(aside.suspended)
-    )
-    surveyed: dict[int, SurveyedPartition] = {}
-    seen = Ranges.from_pairs(())
-    while True:
-        window = next_window(asked.difference(seen), newest_first=newest_first)
-        if window:
-            surveyed |= await subject.source.survey(window, newest_first=newest_first)
-            seen = seen.union(window)
-        whole = len(seen) == len(asked)
-        covered = span if whole else _covered(span, seen, newest_first=newest_first)
-        found = _classify(subject, covered, existing, surveyed, seen)
-        first = [planned for planned in found.todo if planned.index not in aside.last]
-        if len(first) > limit:
-            last = first[limit - 1].index
-            covered = Span(last, covered.stop) if newest_first else Span(covered.first, last + 1)
-            return covered, _classify(subject, covered, existing, surveyed, seen), Answers(seen, surveyed)
-        if first or whole:
-            return covered, found, Answers(seen, surveyed)
-
-
-def _classify(
-    subject: _Subject,
-    covered: Span,
-    existing: dict[int, ExistingFile],
-    surveyed: dict[int, SurveyedPartition],
-    seen: Ranges,
-) -> Classified:
-    return classify(
-        covered,
-        existing,
-        surveyed,
-        seen.intersection(Ranges.from_span(covered)),
-        force=subject.request.force,
-        has_version=bool(subject.facts.version_column),
-        newest_first=not subject.request.oldest_first,
-        allow_shrink=subject.request.allow_shrink,
-    )
-
-
-def _look_back(context: ExportContext, subject: _Subject, stop: int) -> Span | None:
+def _look_back(context: ExportContext, subject: Subject, stop: int) -> Span | None:
     """The newest partitions, which are asked about although they are there: late rows make them stale.
 
     Of a range all are, whatever their age (None).
@@ -313,12 +261,7 @@ def _look_back(context: ExportContext, subject: _Subject, stop: int) -> Span | N
     return Span(stop - count, stop)
 
 
-def _covered(span: Span, seen: Ranges, *, newest_first: bool) -> Span:
-    pairs = seen.pairs()
-    return Span(pairs[0][0], span.stop) if newest_first else Span(span.first, pairs[-1][1])
-
-
-def _cursor(subject: _Subject, closed: Span, covered: Span) -> str:
+def _cursor(subject: Subject, closed: Span, covered: Span) -> str:
     if covered == closed or not len(closed):
         return ""
     edge = covered.stop - 1 if subject.request.oldest_first else covered.first

@@ -49,9 +49,6 @@ class Classified:
     """
 
     todo: tuple[PlannedPartition, ...]
-    missing: int
-    stale: int
-    forced: int
     present: int
     empty: Ranges
     shrunk: tuple[int, ...]
@@ -116,9 +113,6 @@ def classify(
     with_rows = Ranges.from_indices(index for index in surveyed if surveyed[index].rows > 0)
     return Classified(
         todo=tuple(todo),
-        missing=_count(todo, "missing"),
-        stale=_count(todo, "stale"),
-        forced=_count(todo, "forced") + _count(todo, "vanished"),
         present=len(present),
         empty=inside.difference(present).difference(with_rows),
         shrunk=tuple(shrunk),
@@ -155,7 +149,3 @@ def _has_shrunk(file: ExistingFile, source: SurveyedPartition | None) -> bool:
 
 def _indices(existing: Mapping[int, ExistingFile], span: Span) -> Ranges:
     return Ranges.from_indices(index for index in existing if index in span)
-
-
-def _count(todo: list[PlannedPartition], reason: Reason) -> int:
-    return sum(planned.reason == reason for planned in todo)
