@@ -22,6 +22,7 @@ from activities.contracts.export import (
     CommitInput,
     ExportActivities,
     ExportedPartition,
+    ExportLimits,
     LoopState,
     PartitionsInput,
     PlanInput,
@@ -266,24 +267,22 @@ class ExportTable:
         files += await self._export_groups(request, alone)
         empty_ranges, request.empty_ranges = request.empty_ranges, []
         failed, request.gave_up = request.gave_up, {}
-        if not files and not vanished and not empty_ranges and not failed:
-            return
-        state = self._state
+        if files or vanished or empty_ranges or failed:
+            state, now = self._state, round(workflow.now().timestamp(), 3)
+            await self._commit_page(
+                request,
+                plan.limits,
+                CommitInput(state.environment, state.table, state.network, files, empty_ranges, failed, now, vanished),
+            )
+
+    async def _commit_page(self, request: ActiveRequest, limits: ExportLimits, page: CommitInput) -> None:
+        files, vanished = page.files, page.vanished
         try:
             commit = await workflow.execute_activity_method(
                 ExportActivities.commit_partitions,
-                CommitInput(
-                    state.environment,
-                    state.table,
-                    state.network,
-                    files,
-                    empty_ranges,
-                    failed,
-                    round(workflow.now().timestamp(), 3),
-                    vanished,
-                ),
-                summary=f"{len(files)} partitions" + (f", {len(failed)} failed" if failed else ""),
-                **commit_policy(plan.limits),
+                page,
+                summary=f"{len(files)} partitions" + (f", {len(page.failed)} failed" if page.failed else ""),
+                **commit_policy(limits),
             )
         except ActivityError as failure:
             if is_cancelled_exception(failure):
@@ -302,7 +301,7 @@ class ExportTable:
             # The table holds no more than the source any longer: this says so where no look of its own would.
             even = [*(file.partition for file in files), *(planned.partition for planned in vanished)]
             looked = [[partition, partition] for partition in even]
-            self._findings.take(Look(state.environment, state.table, state.network, SHRUNK, looked))
+            self._findings.take(Look(page.environment, page.table, page.network, SHRUNK, looked))
         if self._after is not None and (commit.snapshot_id or commit.already_there or commit.removed):
             # What was there already may be this very commit, made by a worker that died before it could say so.
             self._after.look()
