@@ -7,24 +7,10 @@ from activities.clients import buffer_letters
 from activities.clients.buffer_status import letters, status
 from activities.core.faults import LockTaken
 from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
-from support.ingests import opened, place
+from support.ingests import opened, shared_place
 from support.measured import measured
 
-
-@pytest.fixture(scope="module")
-async def shared(stack, tmp_path_factory):
-    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
-        yield found
-
-
-@pytest.fixture
-def fleet(shared):
-    return shared[0]
-
-
-@pytest.fixture
-def postgres(shared):
-    return shared[1]
+shared, fleet, postgres = shared_place()
 
 
 TOO_WIDE = "123456789012.00"

@@ -20,24 +20,10 @@ from support.buffers import (
     update,
 )
 from support.fleet import replace_ports
-from support.ingests import opened, place
+from support.ingests import opened, shared_place
 from support.lakereaders import by_clickhouse, by_duckdb, by_pyiceberg
 
-
-@pytest.fixture(scope="module")
-async def shared(stack, tmp_path_factory):
-    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
-        yield found
-
-
-@pytest.fixture
-def fleet(shared):
-    return shared[0]
-
-
-@pytest.fixture
-def postgres(shared):
-    return shared[1]
+shared, fleet, postgres = shared_place()
 
 
 async def test_events_become_rows_with_their_place_in_the_log_for_every_reader_cases_10_and_11(fleet, postgres):

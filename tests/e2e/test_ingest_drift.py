@@ -2,26 +2,10 @@
 
 import json
 
-import pytest
-
 from support.buffers import NARROW, SCHEMA, Event, insert, schema_event
-from support.ingests import opened, place
+from support.ingests import opened, shared_place
 
-
-@pytest.fixture(scope="module")
-async def shared(stack, tmp_path_factory):
-    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
-        yield found
-
-
-@pytest.fixture
-def fleet(shared):
-    return shared[0]
-
-
-@pytest.fixture
-def postgres(shared):
-    return shared[1]
+shared, fleet, postgres = shared_place()
 
 
 def columns(*names: str, **types: str) -> list[dict[str, object]]:

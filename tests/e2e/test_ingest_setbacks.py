@@ -1,25 +1,9 @@
 """Databases that come back as they were earlier: nothing may be lost by that without a word."""
 
-import pytest
-
 from support.buffers import SCHEMA, insert, schema_event
-from support.ingests import opened, place
+from support.ingests import opened, shared_place
 
-
-@pytest.fixture(scope="module")
-async def shared(stack, tmp_path_factory):
-    async with place(stack, tmp_path_factory.mktemp("setbacks")) as found:
-        yield found
-
-
-@pytest.fixture
-def fleet(shared):
-    return shared[0]
-
-
-@pytest.fixture
-def postgres(shared):
-    return shared[1]
+shared, fleet, postgres = shared_place()
 
 
 async def test_a_buffer_that_was_set_back_gives_out_ids_again_and_no_event_passes_for_one_that_is_there(

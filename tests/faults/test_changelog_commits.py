@@ -9,23 +9,12 @@ from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.core.iceberg_types import parse_iceberg
 from activities.lake import sending
 from support.changelogs import FIELDS, line, lines, opened
-from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Hold, HttpFaults, Late
+from support.faultproxy import Answer, AnswerInstead, Hold, HttpFaults, Late
 from support.fleet import replace_ports
 from support.lakereaders import by_pyiceberg
+from support.lostanswers import LANDED, NOT_LANDED
 
 COMMIT = {"method": "POST", "path": r"/tables/orders_changelog$"}
-LANDED = [
-    *(
-        pytest.param(AnswerInstead(status, b"{}"), id=f"{status} after it landed")
-        for status in (409, 500, 502, 503, 504)
-    ),
-    pytest.param(CutAfter(), id="cut after it landed"),
-    pytest.param(CutBody(20), id="answer cut in the middle"),
-]
-NOT_LANDED = [
-    *(pytest.param(Answer(status, b"{}"), id=f"{status} before it was forwarded") for status in (409, 500, 503)),
-    pytest.param(CutBefore(), id="cut before it was forwarded"),
-]
 
 
 @pytest.fixture

@@ -20,54 +20,22 @@ from activities.core.faults import (
 )
 from activities.lake.rows import ChangelogFiles
 from support.buffers import insert, schema_event
-from support.faultproxy import Answer, AnswerInstead, CutAfter, HttpFaults
+from support.faultproxy import Answer, AnswerInstead, CutAfter
 from support.fleet import eventually
-from support.ingests import opened, place
+from support.ingests import opened, shared_place
+from support.lostanswers import deletions
 
 COMMIT = {"method": "POST", "path": r"/tables/public_orders_changelog(\?|$)"}
 PUT = {"method": "PUT", "path": r"/cdc/"}
 
 
-@pytest.fixture(scope="module")
-async def shared(stack, tmp_path_factory):
-    async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
-        yield found
-
-
-@pytest.fixture
-def fleet(shared):
-    return shared[0]
-
-
-@pytest.fixture
-def postgres(shared):
-    return shared[1]
-
-
-@pytest.fixture
-async def catalog(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as proxy:
-        fleet.point(catalog=proxy.port)
-        yield proxy
-        fleet.point(catalog=fleet.stack.ports["catalog"])
-
-
-@pytest.fixture
-async def s3(fleet):
-    async with HttpFaults(fleet.stack.ports["s3"]) as proxy:
-        fleet.point(s3=proxy.port)
-        yield proxy
-        fleet.point(s3=fleet.stack.ports["s3"])
+shared, fleet, postgres = shared_place()
 
 
 @pytest.fixture(autouse=True)
 def disarmed():
     yield
     failpoints.disarm()
-
-
-def deletions(s3) -> list[str]:
-    return [seen.path for seen in s3.seen if seen.method == "DELETE" or "?delete" in seen.path]
 
 
 async def orders(ingest, *numbers: int) -> None:

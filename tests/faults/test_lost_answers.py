@@ -10,40 +10,10 @@ from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.lake import sending
 from activities.lake.catalog import Lake
 from support.direct import COMMIT, Hands, metadata_files
-from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, Hold, HoldAnswer, HttpFaults, Late
+from support.faultproxy import Answer, AnswerInstead, Hold, HoldAnswer, Late
 from support.fleet import replace_ports
 from support.lakereaders import by_duckdb, by_pyiceberg
-
-LANDED = [
-    *(
-        pytest.param(AnswerInstead(status, b"{}"), id=f"{status} after it landed")
-        for status in (409, 500, 502, 503, 504)
-    ),
-    pytest.param(CutAfter(), id="cut after it landed"),
-    pytest.param(CutBody(20), id="answer cut in the middle"),
-]
-NOT_LANDED = [
-    *(pytest.param(Answer(status, b"{}"), id=f"{status} before it was forwarded") for status in (409, 500, 503)),
-    pytest.param(CutBefore(), id="cut before it was forwarded"),
-]
-
-
-@pytest.fixture
-async def catalog(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as proxy:
-        fleet.point(catalog=proxy.port)
-        yield proxy
-
-
-@pytest.fixture
-async def s3(fleet):
-    async with HttpFaults(fleet.stack.ports["s3"]) as proxy:
-        fleet.point(s3=proxy.port)
-        yield proxy
-
-
-def deletions(s3):
-    return [seen.path for seen in s3.seen if seen.method == "DELETE" or "?delete" in seen.path]
+from support.lostanswers import LANDED, NOT_LANDED, deletions
 
 
 def assert_whole(fleet, days, rows, engines=(by_pyiceberg,)):

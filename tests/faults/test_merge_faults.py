@@ -17,35 +17,9 @@ from activities.core.faults import (
     WatermarkLost,
 )
 from activities.lake import sending
-from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, CutBody, HttpFaults, Late
+from support.faultproxy import Answer, Late
+from support.lostanswers import LANDED, NOT_LANDED, deletions
 from support.mirrors import gone, opened, put, same_by_all_readers, update
-
-LANDED = [
-    *(
-        pytest.param(AnswerInstead(status, b"{}"), id=f"{status} after it landed")
-        for status in (409, 500, 502, 503, 504)
-    ),
-    pytest.param(CutAfter(), id="cut after it landed"),
-    pytest.param(CutBody(20), id="answer cut in the middle"),
-]
-NOT_LANDED = [
-    *(pytest.param(Answer(status, b"{}"), id=f"{status} before it was forwarded") for status in (409, 500, 503)),
-    pytest.param(CutBefore(), id="cut before it was forwarded"),
-]
-
-
-@pytest.fixture
-async def catalog(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as proxy:
-        fleet.point(catalog=proxy.port)
-        yield proxy
-
-
-@pytest.fixture
-async def s3(fleet):
-    async with HttpFaults(fleet.stack.ports["s3"]) as proxy:
-        fleet.point(s3=proxy.port)
-        yield proxy
 
 
 @asynccontextmanager
@@ -62,10 +36,6 @@ def commit_of(mirror):
     """The requests that commit to a mirror."""
     namespace, _, name = mirror.config.mirror.rpartition(".")
     return {"method": "POST", "path": rf"/namespaces/{namespace}/tables/{name}$"}
-
-
-def deletions(s3):
-    return [seen.path for seen in s3.seen if seen.method == "DELETE" or "?delete" in seen.path]
 
 
 def assert_merged_once(mirror, report):

@@ -132,3 +132,24 @@ async def place(stack: Stack, directory: Path) -> AsyncIterator[tuple[Fleet, Own
         patch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
         async with Fleet(stack, directory) as fleet, fresh_database(stack) as own:
             yield fleet, own
+
+
+def shared_place() -> tuple[Any, Any, Any]:
+    """The fixtures `shared`, `fleet` and `postgres` of a file whose tests share one place."""
+
+    @pytest.fixture(scope="module")
+    async def shared(
+        stack: Stack, tmp_path_factory: pytest.TempPathFactory
+    ) -> AsyncIterator[tuple[Fleet, OwnPostgres]]:
+        async with place(stack, tmp_path_factory.mktemp("ingest")) as found:
+            yield found
+
+    @pytest.fixture
+    def fleet(shared: tuple[Fleet, OwnPostgres]) -> Fleet:
+        return shared[0]
+
+    @pytest.fixture
+    def postgres(shared: tuple[Fleet, OwnPostgres]) -> OwnPostgres:
+        return shared[1]
+
+    return shared, fleet, postgres
