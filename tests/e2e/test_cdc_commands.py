@@ -1,12 +1,8 @@
 """`icefleet cdc`: a pipeline is set up, watched, mended and taken down by commands alone."""
 
-import asyncio
-import json
-
 import pytest
-from typer.testing import CliRunner
 
-from starter.main import build
+from support.commandgroups import commands_of, told
 from support.fleet import eventually
 
 CHANGELOG = "public_orders_changelog"
@@ -16,25 +12,7 @@ AWAY = {"shop": {"source": NOWHERE, "buffer": NOWHERE}, "bank": {"buffer": {**NO
 
 @pytest.fixture
 def command(fleet, stack, monkeypatch):
-    """Run `icefleet cdc …`: exit code and output, with errors if it failed."""
-    monkeypatch.setenv("ICEFLEET_CONFIG_DIR", str(fleet.directory))
-    monkeypatch.setenv("ICEFLEET_ENVIRONMENT", fleet.name)
-
-    async def run(*words):
-        told = ["cdc", *words]
-        said = await asyncio.to_thread(lambda: CliRunner().invoke(build(told), told, env={"COLUMNS": "250"}))
-        if said.exception is not None and not isinstance(said.exception, SystemExit):
-            raise said.exception
-        return said.exit_code, said.stdout if said.exit_code == 0 else said.output
-
-    return run
-
-
-async def told(command, *words):
-    """What a command prints as JSON."""
-    code, output = await command(*words, "--json")
-    assert code == 0, output
-    return json.loads(output)
+    return commands_of("cdc", fleet, monkeypatch)
 
 
 def states(report):

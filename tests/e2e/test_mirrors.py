@@ -1,15 +1,12 @@
 """`icefleet mirrors`: mirrors are merged, woken, watched and steered by a worker, events and commands alone."""
 
-import asyncio
-import json
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from activities.announcing import snapshot_subject
-from starter.main import build
+from support.commandgroups import commands_of, told
 from support.fleet import eventually
 from support.mirrors import FIELDS, gone, opened, put
 from worker.wiring import open_bus
@@ -20,25 +17,7 @@ CLOCK = Path(__file__).parents[2] / "deploy/k8s/components/merge-by-clock/cronjo
 
 @pytest.fixture
 def command(fleet, stack, monkeypatch):
-    """Run `icefleet mirrors …`: exit code and output, with errors if it failed."""
-    monkeypatch.setenv("ICEFLEET_CONFIG_DIR", str(fleet.directory))
-    monkeypatch.setenv("ICEFLEET_ENVIRONMENT", fleet.name)
-
-    async def run(*words):
-        told = ["mirrors", *words]
-        said = await asyncio.to_thread(lambda: CliRunner().invoke(build(told), told, env={"COLUMNS": "250"}))
-        if said.exception is not None and not isinstance(said.exception, SystemExit):
-            raise said.exception
-        return said.exit_code, said.stdout if said.exit_code == 0 else said.output
-
-    return run
-
-
-async def told(command, *words):
-    """What a command prints as JSON."""
-    code, output = await command(*words, "--json")
-    assert code == 0, output
-    return json.loads(output)
+    return commands_of("mirrors", fleet, monkeypatch)
 
 
 async def listed(command, mirror, **wanted):

@@ -3,19 +3,16 @@
 All victims share a fleet and a database, and each has a pipeline of its own.
 """
 
-import asyncio
-import json
 import signal
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from activities import failpoints
 from activities.contracts.cdc import IngestReport
 from support.buffers import delete, insert, schema_event, update
+from support.dying import deaths
 from support.ingests import Ingest, opened, place
 
 POINTS = sorted(failpoints.INGEST_NAMES)
@@ -24,7 +21,6 @@ AHEAD = (
     *("cdc-before-upload:2", "cdc-before-commit:2", "cdc-after-commit:2"),
 )
 """Where to die in a turn of two batches, of which the second one is read while the first one lands."""
-SCRIPT = Path(__file__).parents[1] / "support" / "dyingingests.py"
 
 
 @dataclass(frozen=True)
@@ -55,14 +51,8 @@ async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
         asked = [
             [str(fleet.directory), fleet.name, one.name, point.removesuffix(" ahead")] for point, one in victims.items()
         ]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(SCRIPT), json.dumps(asked), env=fleet.variables(), stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-        return {
-            point: await aftermath(ended, one)
-            for (point, one), ended in zip(victims.items(), json.loads(output), strict=True)
-        }
+        ended = await deaths(fleet, "dyingingests.py", asked)
+        return {point: await aftermath(how, one) for (point, one), how in zip(victims.items(), ended, strict=True)}
 
 
 async def aftermath(ended: int, one: Ingest) -> Aftermath:

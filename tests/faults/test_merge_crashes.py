@@ -5,14 +5,9 @@ So it is in a compaction, while a mirror begins again, and while what is old is 
 All victims share a fleet, and each has a mirror of its own.
 """
 
-import asyncio
-import json
-import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +17,7 @@ from activities import failpoints, sweeping
 from activities.bootstrapping import bootstrap_mirror
 from activities.contracts.mirrors import CompactReport, MergeReport, MirrorInput, TidyReport
 from activities.core.mirrors import ExpiryRules
+from support.dying import deaths
 from support.fleet import Fleet
 from support.mirrors import Mirror, gone, opened, put, same_by_all_readers, update
 
@@ -32,7 +28,6 @@ VICTIMS = [*(("merge", point) for point in POINTS), *OTHERS]
 AT_ONCE = ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0)
 Victim = tuple[str, str]
 """What is done, and where that ends."""
-TESTS = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -83,14 +78,7 @@ async def die(fleet: Fleet, victims: dict[Victim, Mirror]) -> dict[Victim, int]:
         ]
         for victim, one in victims.items()
     ]
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(TESTS / "support" / "dyingmerges.py"), json.dumps(asked)),
-        env={**fleet.variables(), "PYTHONPATH": path},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    return dict(zip(victims, json.loads(output), strict=True))
+    return dict(zip(victims, await deaths(fleet, "dyingmerges.py", asked), strict=True))
 
 
 async def aftermath(ended: int, one: Mirror, doing: str) -> Aftermath:

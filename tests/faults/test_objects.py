@@ -45,6 +45,15 @@ def die_once():
     return RuntimeError("the worker died here")
 
 
+async def dies_after_upload(hands):
+    """An export that nobody hears of any more once its object is there; the plan that it was of."""
+    plan = await hands.plan()
+    async with failing_at("after-upload", die_once, times=1):
+        with pytest.raises(ApplicationError, match="the worker died here"):
+            await hands.export_all(plan)
+    return plan
+
+
 async def test_an_object_of_another_origin_is_never_overwritten_and_the_partition_gets_a_key_beside_it(fleet, hands):
     public = f"xatu/{fleet.network}/databases/{fleet.database}/events/2024/3/20.parquet"
     assert await hands.context.store.create(public, b"somebody else's", "another recipe")
@@ -59,10 +68,7 @@ async def test_an_object_of_another_origin_is_never_overwritten_and_the_partitio
 
 
 async def test_an_object_left_by_a_crash_after_its_upload_is_adopted_without_asking_for_its_rows_again(fleet, hands):
-    plan = await hands.plan()
-    async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(ApplicationError, match="the worker died here"):
-            await hands.export_all(plan)
+    plan = await dies_after_upload(hands)
     left, asked = objects(fleet), await exports(fleet)
     assert len(left) == 1
     [exported] = await hands.export_all(plan, attempt=2)
@@ -75,10 +81,7 @@ async def test_an_object_left_by_a_crash_after_its_upload_is_adopted_without_ask
 
 @pytest.mark.parametrize("rows", [ROWS, 10**9], ids=["small", "large"])
 async def test_an_object_left_behind_is_adopted_by_another_request_too(fleet, hands, rows):
-    plan = await hands.plan()
-    async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(ApplicationError, match="the worker died here"):
-            await hands.export_all(plan)
+    plan = await dies_after_upload(hands)
     left, asked = objects(fleet), await exports(fleet)
     [exported] = [await hands.export(replace(planned, rows=rows)) for planned in plan.todo]
     assert (exported.adopted, exported.rows) == (True, ROWS)
@@ -88,10 +91,7 @@ async def test_an_object_left_behind_is_adopted_by_another_request_too(fleet, ha
 
 
 async def test_an_object_left_by_a_crash_is_not_adopted_when_newer_rows_have_arrived(fleet, hands):
-    plan = await hands.plan()
-    async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(ApplicationError, match="the worker died here"):
-            await hands.export_all(plan)
+    await dies_after_upload(hands)
     left = objects(fleet)
     await more_rows(fleet, updated="2024-05-01 00:00:00")
     report = await hands.run()
@@ -102,10 +102,7 @@ async def test_an_object_left_by_a_crash_is_not_adopted_when_newer_rows_have_arr
 
 async def test_an_object_left_by_a_crash_is_not_adopted_when_rows_of_the_same_version_have_arrived(fleet, hands):
     """Versions count in seconds: rows may arrive that are no newer than those which are there."""
-    plan = await hands.plan()
-    async with failing_at("after-upload", die_once, times=1):
-        with pytest.raises(ApplicationError, match="the worker died here"):
-            await hands.export_all(plan)
+    await dies_after_upload(hands)
     left = objects(fleet)
     await more_rows(fleet, updated="2024-04-01 00:00:00")
     report = await hands.run()
@@ -116,9 +113,7 @@ async def test_an_object_left_by_a_crash_is_not_adopted_when_rows_of_the_same_ve
 
 async def test_a_partition_whose_left_over_objects_are_outdated_again_and_again_is_still_exported(fleet, hands):
     for crash in range(3):
-        async with failing_at("after-upload", die_once, times=1):
-            with pytest.raises(ApplicationError, match="the worker died here"):
-                await hands.export_all(await hands.plan())
+        await dies_after_upload(hands)
         await more_rows(fleet, updated="2024-04-01 00:00:00", offset=900 + 10 * crash)
     report = await hands.run()
     assert (report.committed, report.rows) == (1, ROWS + 15)

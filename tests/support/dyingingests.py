@@ -5,17 +5,13 @@
 Answers the signal that ended each, as a JSON list.
 """
 
-import asyncio
-import json
-import os
-import sys
 from pathlib import Path
 
 from temporalio.testing import ActivityEnvironment
 
-from activities import failpoints
 from activities.contracts.cdc import IngestInput
 from activities.ingesting import ingest_batch
+from support.dying import let_die
 from worker.config import load_settings
 from worker.wiring_cdc import open_cdc
 
@@ -26,22 +22,5 @@ async def ingest(directory: str, environment: str, pipeline: str) -> None:
         await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))
 
 
-def die(directory: str, environment: str, pipeline: str, failpoint: str) -> int:
-    """Start one that is to die; answers its process id."""
-    child = os.fork()
-    if child == 0:
-        failpoints.arm_death(failpoint)
-        asyncio.run(ingest(directory, environment, pipeline))
-        os._exit(0)
-    return child
-
-
-def main() -> None:
-    """Let all of them die at once."""
-    children = [die(*victim) for victim in json.loads(sys.argv[1])]
-    ends = [os.waitpid(child, 0)[1] for child in children]
-    sys.stdout.write(json.dumps([os.WTERMSIG(end) if os.WIFSIGNALED(end) else 0 for end in ends]))
-
-
 if __name__ == "__main__":
-    main()
+    let_die(ingest)

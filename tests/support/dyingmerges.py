@@ -7,23 +7,20 @@ One process imports everything once, and every victim is a fork of it.
 Answers the signal that ended each, as a JSON list.
 """
 
-import asyncio
-import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from temporalio.testing import ActivityEnvironment
 
-from activities import failpoints, sweeping
+from activities import sweeping
 from activities.bootstrapping import bootstrap_mirror
 from activities.compacting import compact_mirror
 from activities.contracts.mirrors import MergeInput, MirrorInput
 from activities.core.mirrors import ExpiryRules, MirrorConfig
 from activities.merging import merge_mirror
 from activities.tidying import tidy_mirror
+from support.dying import let_die
 from support.mirrorcontext import mirror_context
 from worker.config import load_settings
 
@@ -45,22 +42,5 @@ async def work(directory: str, environment: str, said: dict[str, Any], doing: st
                 await ActivityEnvironment().run(DOING[doing], context, asked)
 
 
-def die(directory: str, environment: str, said: dict[str, Any], doing: str, failpoint: str) -> int:
-    """Start one that is to die; answers its process id."""
-    child = os.fork()
-    if child == 0:
-        failpoints.arm_death(failpoint)
-        asyncio.run(work(directory, environment, said, doing))
-        os._exit(0)
-    return child
-
-
-def main() -> None:
-    """Let all of them die at once."""
-    children = [die(*victim) for victim in json.loads(sys.argv[1])]
-    ends = [os.waitpid(child, 0)[1] for child in children]
-    sys.stdout.write(json.dumps([os.WTERMSIG(end) if os.WIFSIGNALED(end) else 0 for end in ends]))
-
-
 if __name__ == "__main__":
-    main()
+    let_die(work)
