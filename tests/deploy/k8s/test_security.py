@@ -109,7 +109,9 @@ def test_nothing_reaches_a_pod_but_the_scrape_of_its_metrics(manifests):
     ("address", "port", "protocol"),
     [
         pytest.param("169.254.170.23", 80, "TCP", id="EKS Pod Identity"),
+        pytest.param("fd00:ec2::23", 80, "TCP", id="EKS Pod Identity by IPv6"),
         pytest.param("169.254.169.254", 80, "TCP", id="instance profiles"),
+        pytest.param("fd00:ec2::254", 80, "TCP", id="instance profiles by IPv6"),
         pytest.param("169.254.20.10", 53, "UDP", id="NodeLocal DNSCache"),
         pytest.param("169.254.20.10", 53, "TCP", id="NodeLocal DNSCache, long answers"),
     ],
