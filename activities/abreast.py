@@ -1,4 +1,4 @@
-"""Doing several things at once."""
+"""Doing several things at once, and what must not be left in the middle."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +32,23 @@ async def both(one: Awaitable[S], other: Awaitable[T]) -> tuple[S, T]:
     if isinstance(second, BaseException):
         raise second
     return first, second
+
+
+async def seen_through(work: Awaitable[T], hurry: Callable[[], None] | None = None) -> T:
+    """Do something to its end, also when this is cancelled meanwhile, which is raised then.
+
+    `hurry` is called at a cancellation, and has the work end soon, in whatever way.
+    """
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if hurry is not None:
+            hurry()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # that this was cancelled is what is told
+        raise
 
 
 async def first_of(*jobs: Awaitable[None]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from activities.abreast import seen_through
 from activities.clients.clickhouse import ARROW_END, ClickHouse
 from activities.clients.clickhouse_faults import FAILURE_BYTES
 from activities.context import ExportContext
@@ -207,12 +208,10 @@ async def _next(chunks: AsyncGenerator[bytes]) -> bytes:
 async def _in_thread(work: Callable[[threading.Event], T], stop: Callable[[], None] | None = None) -> T:
     """Run work that looks at its event between two batches; cancelling this waits until it has stopped."""
     stopped = threading.Event()
-    running = asyncio.create_task(asyncio.to_thread(work, stopped))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
+
+    def hurry() -> None:
         stopped.set()
         if stop is not None:
             stop()
-        await asyncio.gather(running, return_exceptions=True)
-        raise
+
+    return await seen_through(asyncio.to_thread(work, stopped), hurry)

@@ -59,7 +59,8 @@ from activities.orphans import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
 from activities.publishing import publish
-from activities.upkeep import expire_page, merge_manifests_page, refresh_page
+from activities.refreshing import refresh_page
+from activities.upkeep import expire_page, merge_manifests_page
 
 
 class Export(ExportActivities):

@@ -10,7 +10,7 @@ from itertools import dropwhile
 from temporalio import activity
 
 from activities import failpoints
-from activities.abreast import each
+from activities.abreast import each, seen_through
 from activities.clients.objectstore import ListedObject, ObjectStore
 from activities.context import ExportContext
 from activities.contracts.export import table_identifier
@@ -299,11 +299,6 @@ class _Deletion:
             return None
         if foreign is not False:
             return False  # it has gone, or another one has taken its place
-        removing = asyncio.create_task(place.remove(found))
-        try:
-            await asyncio.shield(removing)
-        except asyncio.CancelledError:
-            # A request that is on its way is waited for: it must not take effect after this attempt has ended.
-            await asyncio.wait([removing])
-            raise
+        # A request that is on its way is waited for: it must not take effect after this attempt has ended.
+        await seen_through(place.remove(found))
         return True

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from activities.abreast import seen_through
 from activities.cdc_context import CdcContext
 from activities.core.faults import ObjectRefused
 from activities.lake.changelog import StoredFile
@@ -56,9 +57,4 @@ async def _chunks(path: Path) -> AsyncIterator[bytes]:
 
 async def undisturbed(work: Callable[..., R], *args: object) -> R:
     """Do something in a thread; whoever is cancelled meanwhile waits for its end, since it uses files of this disk."""
-    running = asyncio.create_task(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+    return await seen_through(asyncio.to_thread(work, *args))
