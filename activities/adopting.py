@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from activities import failpoints
 from activities.abreast import each
@@ -40,8 +40,6 @@ from activities.lake.schema import shape_of
 from activities.source import read_facts
 from activities.surveys import Source
 
-T = TypeVar("T")
-S = TypeVar("S")
 FOOTERS_AT_ONCE = 64
 FILES_AT_ONCE = 2
 LARGEST_READ = 64 * 2**20

@@ -131,9 +131,7 @@ def _page(
         last=[_planned(rule, planned) for planned in found.todo if planned.index in aside.last],
         suspended=len(suspended),
         suspensions=[
-            SuspendedPartition(
-                label_of(rule, index), one.cause, one.count, f"{datetime.fromtimestamp(until, UTC):%FT%TZ}"
-            )
+            SuspendedPartition(label_of(rule, index), one.cause, one.count, _time(until))
             for index, one, until in suspended[:LISTED_FINDINGS]
         ],
     )

@@ -10,7 +10,6 @@ from support.workerpool import Pool
 
 OBJECT = r"/cdc/[^?]*\.parquet$"
 COMMIT = r"/tables/[^/?]+$"
-NEW_TABLE = r"/tables$"
 
 STORE = [
     on_the_wire("store answers 500", "store", lambda _: Answer(500), times=8),

@@ -7,7 +7,6 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from activities.clients.buffer import Buffer
 from activities.core.changelogs import lsn_text
 from support.ownpostgres import OwnPostgres
 
@@ -104,13 +103,6 @@ class Producer:
             )
         self.written += rows
         return lsn
-
-
-async def own_buffer(own: OwnPostgres) -> tuple[Buffer, Producer]:
-    """A buffer that is installed, and its producer."""
-    buffer = Buffer(own.settings, SCHEMA)
-    await buffer.install()
-    return buffer, Producer(own)
 
 
 async def many_rows(own: OwnPostgres, rows: int, *, tables: int = 1, lsn: int = 0x1000, per: int = 1) -> None:
