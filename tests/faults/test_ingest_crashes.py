@@ -1,4 +1,4 @@
-"""A worker is killed as a power cut would, between any two steps of an ingest: another one finishes, nothing twice.
+"""A worker is killed as a power cut would, between any two steps of an ingest or a first copy: another one finishes.
 
 All victims share a fleet and a database, and each has a pipeline of its own.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from activities import failpoints
-from activities.contracts.cdc import IngestReport
+from activities.contracts.cdc import CopyReport, IngestReport
+from activities.core.changelogs import lsn_number
 from support.buffers import delete, insert, schema_event, update
 from support.ingests import Ingest, opened, place
 
@@ -24,7 +25,8 @@ AHEAD = (
     *("cdc-before-upload:2", "cdc-before-commit:2", "cdc-after-commit:2"),
 )
 """Where to die in a turn of two batches, of which the second one is read while the first one lands."""
-SCRIPT = Path(__file__).parents[1] / "support" / "dyingingests.py"
+COPIES = sorted(failpoints.COPY_NAMES)
+SCRIPT = Path(__file__).parents[1] / "support" / "dyingpipelines.py"
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,26 @@ class Aftermath:
     after: set[str]
 
 
+@dataclass(frozen=True)
+class Copied:
+    """What became of one victim's copy of two rows, when the source had a third one before the next try."""
+
+    signal: int
+    state: str
+    """What the buffer said of the table in between."""
+    before: set[str]
+    """Data files that the victim left."""
+    report: CopyReport
+    rows: list[tuple[str, int]]
+    snapshots: int
+    size: int
+    """Bytes of the files that the changelog names."""
+    known: tuple[str, int]
+    """State and position of the table in the end."""
+
+
 @pytest.fixture(scope="module")
-async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
+async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath | Copied]:
     async with place(stack, tmp_path_factory.mktemp("crashes")) as (fleet, own), AsyncExitStack() as held:
         victims = {}
         for number, point in enumerate([*POINTS, *(f"{point} ahead" for point in AHEAD)]):
@@ -52,6 +72,15 @@ async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
             await one.producer.transaction(schema_event(), insert(1), insert(2))
             await one.producer.transaction(update(1), delete(2))
             victims[point] = one
+        await own.run(
+            "CREATE TABLE orders (id bigint PRIMARY KEY, name text, amount numeric(10,2))",
+            "INSERT INTO orders VALUES (1, 'a', 1), (2, 'b', 2)",
+        )
+        for number, point in enumerate(COPIES):
+            victims[point] = one = await held.enter_async_context(
+                opened(fleet, own, pipeline=f"c{number}", schema=f"c{number}", source=own.config())
+            )
+            await one.buffer.set_copying("public", "orders")
         asked = [
             [str(fleet.directory), fleet.name, one.name, point.removesuffix(" ahead")] for point, one in victims.items()
         ]
@@ -59,8 +88,9 @@ async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
             sys.executable, str(SCRIPT), json.dumps(asked), env=fleet.variables(), stdout=asyncio.subprocess.PIPE
         )
         output, _ = await process.communicate()
+        await own.run("INSERT INTO orders VALUES (3, 'committed after the crash', 3)")
         return {
-            point: await aftermath(ended, one)
+            point: await (copied if point in COPIES else aftermath)(ended, one)
             for (point, one), ended in zip(victims.items(), json.loads(output), strict=True)
         }
 
@@ -70,6 +100,15 @@ async def aftermath(ended: int, one: Ingest) -> Aftermath:
     report = await one.batch_when_free()
     [(left,)] = await one.own.rows(f"SELECT count(*) FROM {one.buffer.schema}.events")
     return Aftermath(ended, report, one.said(), len(one.snapshots()), left, before, await one.files())
+
+
+async def copied(ended: int, one: Ingest) -> Copied:
+    [(state, _)] = (await one.tables()).values()
+    before, report = await one.files(), await one.copy()
+    [known] = await one.own.rows(f"SELECT state, copied_lsn::text FROM {one.buffer.schema}.tables")
+    size = sum(file["file_size_in_bytes"] for file in one.table().inspect.files().to_pylist())
+    at = (known[0], lsn_number(known[1]))
+    return Copied(ended, state, before, report, one.said(), len(one.snapshots()), size, at)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -98,3 +137,16 @@ def test_a_crash_while_one_batch_lands_and_the_next_is_read_loses_nothing_and_br
     assert one.rows == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
     assert (one.snapshots, one.left) == (2, 0)
     assert one.before <= one.after
+
+
+@pytest.mark.parametrize("point", COPIES)
+def test_a_copy_whose_worker_was_killed_lands_once_as_it_is_at_one_position_cases_12_23_26(aftermaths, point):
+    one = aftermaths[point]
+    assert (one.signal, one.state) == (signal.SIGKILL, "copying")
+    # One that had landed is recognised; what was committed later comes by the stream.
+    had_landed = point == "cdc-after-copy-commit"
+    rows = [("insert", 1), ("insert", 2)] if had_landed else [("insert", 1), ("insert", 2), ("insert", 3)]
+    assert (one.rows, one.report.rows, one.snapshots) == (rows, len(rows), 1)
+    assert one.report.bytes == one.size
+    assert one.known == ("active", lsn_number(one.report.copied_lsn))
+    assert len(one.before) == (point != "cdc-during-copy")

@@ -1,8 +1,8 @@
-"""Ingests that die at named points: one process imports everything once, and every victim is a fork of it.
+"""Ingests and first copies that die at named points: one process imports all once, and every victim is a fork of it.
 
-    python dyingingests.py '[["directory", "environment", "pipeline", "cdc-after-commit"], …]'
+    python dyingpipelines.py '[["directory", "environment", "pipeline", "cdc-after-commit"], …]'
 
-Answers the signal that ended each, as a JSON list.
+What each does says its point. Answers the signal that ended each, as a JSON list.
 """
 
 import asyncio
@@ -14,16 +14,22 @@ from pathlib import Path
 from temporalio.testing import ActivityEnvironment
 
 from activities import failpoints
-from activities.contracts.cdc import IngestInput
+from activities.contracts.cdc import CopyInput, IngestInput
+from activities.copying import copy_table
 from activities.ingesting import ingest_batch
 from worker.config import load_settings
 from worker.wiring_cdc import open_cdc
 
+COPIED = "public.orders"
 
-async def ingest(directory: str, environment: str, pipeline: str) -> None:
-    """One batch, as a worker does it."""
+
+async def work(directory: str, environment: str, pipeline: str, failpoint: str) -> None:
+    """One batch or one copy, as a worker does it."""
     async with open_cdc(load_settings(Path(directory)), environment, None) as context:  # type: ignore[arg-type]
-        await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))
+        if failpoint in failpoints.COPY_NAMES:
+            await ActivityEnvironment().run(copy_table, context, CopyInput(environment, pipeline, COPIED))
+        else:
+            await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))
 
 
 def die(directory: str, environment: str, pipeline: str, failpoint: str) -> int:
@@ -31,7 +37,7 @@ def die(directory: str, environment: str, pipeline: str, failpoint: str) -> int:
     child = os.fork()
     if child == 0:
         failpoints.arm_death(failpoint)
-        asyncio.run(ingest(directory, environment, pipeline))
+        asyncio.run(work(directory, environment, pipeline, failpoint))
         os._exit(0)
     return child
 
