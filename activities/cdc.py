@@ -44,10 +44,11 @@ from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from activities.ingest_metrics import ingesting
 from activities.ingesting import ingest_batch
-from activities.installing import install_capture, uninstall_capture
+from activities.installing import install_capture
 from activities.keeping import keep_changelog
 from activities.letters import settle
 from activities.slotwatching import watch_slot
+from activities.uninstalling import uninstall_capture
 
 BATCH_GRACE_SECONDS = 3.0
 """How long a batch may go on when its worker is told to stop: most end within it."""

@@ -7,7 +7,10 @@ Export: `before-upload`, `during-upload`, `after-upload`, `before-commit`, `afte
 `keep-before-commit`, `keep-after-commit`, `keep-after-expire`, `keep-before-note`. Ingest: `cdc-before-claim`,
 `cdc-after-claim`, `cdc-before-upload`, `cdc-after-upload`, `cdc-before-commit`, `cdc-after-commit`, `cdc-after-mark`.
 Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-before-feedback`. First copies:
-`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-sent`, `cdc-after-copy-commit`. Mirrors:
+`cdc-during-copy`, `cdc-before-copy-commit`, `cdc-after-copy-sent`, `cdc-after-copy-commit`. Setting pipelines up:
+`install-after-buffer`, `install-after-trigger`, `install-after-publication`, `install-before-drop`,
+`install-before-slot`, `install-after-slot`, `install-after-begin`, `install-after-publish`, `install-after-table`; and
+taking them down: `uninstall-after-slot`, `uninstall-after-source`, `uninstall-before-buffer`. Mirrors:
 `merge-before-read`, `merge-after-write`, `merge-after-index`, `merge-before-commit`, `merge-after-commit`,
 `compact-after-write`, `compact-before-commit`, `compact-after-commit`, `tidy-before-delete`.
 """
@@ -57,6 +60,20 @@ CHANGELOG_UPKEEP_NAMES = frozenset(
     }
 )
 COPY_NAMES = frozenset({"cdc-during-copy", "cdc-before-copy-commit", "cdc-after-copy-sent", "cdc-after-copy-commit"})
+INSTALL_NAMES = frozenset(
+    {
+        "install-after-buffer",
+        "install-after-trigger",
+        "install-after-publication",
+        "install-before-drop",
+        "install-before-slot",
+        "install-after-slot",
+        "install-after-begin",
+        "install-after-publish",
+        "install-after-table",
+    }
+)
+UNINSTALL_NAMES = frozenset({"uninstall-after-slot", "uninstall-after-source", "uninstall-before-buffer"})
 MERGE_NAMES = frozenset(
     {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
 )
@@ -69,6 +86,8 @@ ALL_NAMES = (
     | INGEST_NAMES
     | CAPTURE_NAMES
     | COPY_NAMES
+    | INSTALL_NAMES
+    | UNINSTALL_NAMES
     | CHANGELOG_UPKEEP_NAMES
     | MERGE_NAMES
     | MIRROR_UPKEEP_NAMES

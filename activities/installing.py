@@ -1,4 +1,4 @@
-"""Setting up what a capture needs, and taking it away again. Every step may be done again where it was done.
+"""Setting up what a capture needs. Every step may be done again where it was done.
 
 The order is what leaves no gap: trigger, publication, slot; then each table is published, while nobody writes to it,
 and only then waits for its copy, which begins at a later position of the log.
@@ -6,6 +6,7 @@ and only then waits for its copy, which begins at a later position of the log.
 
 from dataclasses import dataclass, replace
 
+from activities import failpoints
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.buffer import Buffer
 from activities.clients.capture_sink import FollowedTable, Sink, open_sink
@@ -28,15 +29,12 @@ from activities.contracts.cdc import (
     InstalledTable,
     InstallReport,
     InstallRequest,
-    UninstallReport,
-    UninstallRequest,
 )
-from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.capture import read_described
 from activities.core.changelogs import changelog_name
 from activities.core.drift import first_columns
 from activities.core.faults import BadConfig, BadRequest, PostgresRefused, SlotLost
-from activities.slotfindings import PipelineFindings
+from activities.uninstalling import take_away
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ async def install_capture(context: CdcContext, request: InstallRequest) -> Insta
             names = dict.fromkeys([await split_name(slots.connection, text) for text in request.tables])
             found = [await _wanted(slots, pipeline, request, *name) for name in names]
         await buffer.install()
+        await failpoints.reach("install-after-buffer")
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
             return await _Installation(pipeline, source, request, slots, sink).run(found)
 
@@ -99,6 +98,8 @@ class _Installation:
         self._slots = slots
         self._sink = sink
         self._source = Source(slots.connection, source.slot, source.publication)
+        self._removed: list[str] = []
+        """What the pipeline had under the name of another slot."""
 
     async def run(self, wanted: list[_Wanted]) -> InstallReport:
         known = await self._sink.tables()
@@ -110,7 +111,9 @@ class _Installation:
             ]
             _check_clashes(self._pipeline, wanted, known)
             trigger = await self._source.install_trigger()
+            await failpoints.reach("install-after-trigger")
             publication_id = await self._source.make_publication()
+            await failpoints.reach("install-after-publication")
         names = {(one.schema, one.name) for one in [*wanted, *followed]}
         installed = any(table.captured for table in known.values())
         fresh = await self._ready_slot(publication_id, sorted(names), installed=installed)
@@ -120,7 +123,7 @@ class _Installation:
         wanted += [one for one in more if one.identifier not in asked]
         tables = [await self._follow(one, known.get((one.schema, one.name)), fresh=fresh) for one in wanted]
         return InstallReport(
-            message=_told(self._pipeline, tables),
+            message="; ".join([_told(self._pipeline, tables), *(f"{one} is gone" for one in self._removed)]),
             slot=self._config.slot,
             publication=self._config.publication,
             schema_events="trigger" if trigger else "relations",
@@ -159,10 +162,20 @@ class _Installation:
                 f"{self._slots.name}: slot {slot} is lost ({progress.ended or lost or 'there is none'}), and with it "
                 f"changes; {INSTALL}"
             )
-        await begin_slot(self._sink, slot, publication_id, names)
-        for old in {progress.slot, slot} - {""}:
-            await self._slots.drop(old)
-        await slot_begun(self._sink, await self._slots.create(slot), names)
+        # The buffer names a slot until it is gone: whoever comes after a crash would not know of it otherwise.
+        for known in dict.fromkeys(name for name in (progress.slot, slot) if name):
+            await begin_slot(self._sink, known, publication_id, names)
+            await failpoints.reach("install-before-drop")
+            if known == slot:
+                await self._slots.drop(slot)
+            else:
+                publication = "" if known == self._config.publication else known
+                self._removed += await take_away(self._slots, known, publication)
+        await failpoints.reach("install-before-slot")
+        position = await self._slots.create(slot)
+        await failpoints.reach("install-after-slot")
+        await slot_begun(self._sink, position, names)
+        await failpoints.reach("install-after-begin")
         return True
 
     async def _follow(self, table: _Wanted, known: FollowedTable | None, *, fresh: bool) -> InstalledTable:
@@ -172,10 +185,12 @@ class _Installation:
                 raise leaves_out(table.identifier, self._config.publication)
             new = table.facts.relid not in published
             told = await self._source.publish(table.schema, table.name, table.facts, table.identity, new=new)
+        await failpoints.reach("install-after-publish")
         captured = known.captured if known is not None else None
         other = captured is None or captured.relid != table.facts.relid
         copying = fresh or new or other or self._request.again
         state, cause = await self._sink.register(read_described(told), copying=copying)
+        await failpoints.reach("install-after-table")
         return InstalledTable(
             table=table.identifier,
             changelog=table.changelog,
@@ -184,37 +199,6 @@ class _Installation:
             state=state,
             note="; ".join(text for text in (table.note, cause) if text),
         )
-
-
-async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> UninstallReport:
-    """Remove what an installation made at the source, and the buffer if asked; replica identities stay.
-
-    Raises:
-        BadRequest: no such pipeline.
-        PostgresRefused: a database says no.
-        PostgresUnavailable: a database is away.
-        LockTaken: the slot is still read.
-    """
-    pipeline = context.pipeline(request.environment, request.pipeline)
-    removed: list[str] = []
-    if (source := pipeline.source) is not None:
-        async with open_slots(source.database) as slots:
-            if await slots.drop(source.slot):
-                removed.append(f"slot {source.slot}")
-            with faults_of(source.database.name):
-                removed += await Source(slots.connection, source.slot, source.publication).remove()
-        findings = PipelineFindings(context, pipeline)
-        for kind in (RETAINED, LET_GO):
-            await findings.end(kind, {})
-    if request.drop_buffer:
-        await Buffer(pipeline.buffer, pipeline.buffer_schema).drop()
-        removed.append(f"buffer {pipeline.buffer_schema}")
-    elif source is not None:
-        async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
-            await sink.forget()
-    return UninstallReport(
-        message="changelog tables and the replica identities of source tables stay as they are", removed=removed
-    )
 
 
 async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallRequest, schema: str, name: str) -> _Wanted:

@@ -19,6 +19,8 @@ def show_status(report: PipelineReport) -> None:
     """One pipeline: its source, its loops, and a line for each table."""
     say(f"pipeline {report.pipeline}")
     say(f"  source   {_source(report.source)}")
+    if report.source is not None and report.source.note:
+        say(f"           {report.source.note}")
     for name, loop in report.loops.items():
         say(f"  {name:<8} {loop.state}{f': {loop.cause}' if loop.cause else ''}")
     if report.ended:

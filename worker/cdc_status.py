@@ -41,6 +41,8 @@ class SourceStatus:
     retained_bytes: int = 0
     warn_retained_bytes: int = 0
     max_retained_bytes: int = 0
+    note: str = ""
+    """What an installation that did not end, or another name in config, has left of it."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,7 @@ class PipelineReport:
 async def look_at(environment: Environment, name: str) -> PipelineReport:
     """One pipeline as it is; what cannot be asked says why, and the rest is told."""
     pipeline = pipeline_config(environment.name, name, environment.cdc[name])
-    source, buffer, (loops, copies) = await asyncio.gather(
-        _source(pipeline.source), _buffer(pipeline), _loops(environment, pipeline)
-    )
+    (source, buffer), (loops, copies) = await asyncio.gather(look_at_databases(pipeline), _loops(environment, pipeline))
     report = PipelineReport(pipeline=name, loops=loops, source=source, **buffer)
     troubles = copies | _troubles(loops[INGEST].progress)
     lines = [replace(line, cause=line.cause or troubles.get(line.table, "")) for line in report.tables]
@@ -107,16 +107,27 @@ async def dead_letters(
     return await buffer_status.letters(Buffer(pipeline.buffer, pipeline.buffer_schema), table, every=every, limit=limit)
 
 
+async def look_at_databases(pipeline: PipelineConfig) -> tuple[SourceStatus | None, dict[str, Any]]:
+    """The source, and those fields of a report that the buffer knows."""
+    source, buffer = await asyncio.gather(_source(pipeline.source), _buffer(pipeline))
+    filled_from = buffer.pop("slot", "")
+    if source is not None and "problem" not in buffer:
+        source = replace(source, note=_left(source, filled_from, buffer["captured_lsn"]))
+    return source, buffer
+
+
 async def _source(source: CaptureFrom | None) -> SourceStatus | None:
     if source is None:
         return None
     try:
         async with open_slots(source.database) as slots:
             state = await slots.state(source.slot)
+            is_published = state is None and await slots.publication_id(source.publication) is not None
     except Fault as fault:
         return SourceStatus(source.slot, problem=_words(fault))
     if state is None:
-        return SourceStatus(source.slot, problem="there is no such slot; `icefleet cdc install` makes it")
+        left = f", though there is its publication {source.publication}" if is_published else ""
+        return SourceStatus(source.slot, problem=f"there is no such slot{left}; `icefleet cdc install` makes it")
     return SourceStatus(
         slot=source.slot,
         active=state.active,
@@ -129,12 +140,24 @@ async def _source(source: CaptureFrom | None) -> SourceStatus | None:
     )
 
 
+def _left(source: SourceStatus, filled_from: str, captured_lsn: str) -> str:
+    if filled_from and filled_from != source.slot:
+        return (
+            f"the buffer was filled from slot {filled_from}, for which the source keeps its log while it is there; "
+            "`icefleet cdc install --again` or `icefleet cdc uninstall` drop it"
+        )
+    if not source.problem and not captured_lsn:
+        return "whoever made this slot did not come to an end; `icefleet cdc install` again"
+    return ""
+
+
 async def _buffer(pipeline: PipelineConfig) -> dict[str, Any]:
     try:
         whole, tables = await buffer_status.status(Buffer(pipeline.buffer, pipeline.buffer_schema))
     except Fault as fault:
         return {"problem": _words(fault)}
     return {
+        "slot": (whole and whole.slot) or "",
         "captured_lsn": (whole and whole.captured_lsn) or "",
         "ended": (whole and whole.ended) or "",
         "tables": [_line(pipeline, table) for table in tables],

@@ -1,12 +1,34 @@
-"""Whatever dies, and whenever: every event is in the buffer once, and in order."""
+"""Whatever dies, and whenever: every event is in the buffer once, and in order, and nothing is left unsaid."""
 
 import asyncio
 
 import pytest
 
 from activities import failpoints
+from activities.clients.buffer import Buffer
+from activities.clients.replication import exported_snapshot
 from activities.core.faults import Fault, LockTaken, PostgresUnavailable
-from support.captures import captures, victims
+from support.captures import SCHEMA, captures, victims
+from worker.cdc_status import look_at_databases
+
+SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()"
+PUBLICATIONS = "SELECT pubname::text FROM pg_publication"
+TRIGGERS = "SELECT evtname::text FROM pg_event_trigger"
+STEPS = (
+    *("install-after-buffer", "install-after-trigger", "install-after-publication", "install-before-drop"),
+    *("install-before-slot", "install-after-slot", "install-after-begin", "install-after-publish"),
+    "install-after-table",
+)
+UNTOUCHED = STEPS[:3]
+"""As long as a slot is not made anew, what was installed before goes on."""
+STATE = f"SELECT state FROM {SCHEMA}.tables"
+
+
+@pytest.fixture
+async def bare(postgres):
+    made = captures(postgres.settings)
+    await made.source_run("CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)")
+    return made
 
 
 @pytest.fixture
@@ -56,6 +78,105 @@ async def test_a_worker_killed_within_a_large_transaction_leaves_nothing_of_it(d
     await dying.die_at(shop, "cdc-during-buffer:2")
     assert await inserted(shop) == []
     await in_the_end(shop, list(range(1, 30_001)))
+
+
+async def write_row(shop):
+    await shop.source_run("INSERT INTO t DEFAULT VALUES")
+
+
+async def copy(shop):
+    """What a first copy has, and from where on the stream goes on; the table is followed then."""
+    async with (
+        exported_snapshot(shop.source, f"{shop.slot}_copy", temporary=True) as snapshot,
+        await shop.source.connect() as reader,
+        reader.transaction(),
+    ):
+        await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot.name}'")
+        rows = await (await reader.execute("SELECT id FROM t ORDER BY id")).fetchall()
+    buffer = Buffer(shop.buffer, SCHEMA)
+    await buffer.set_copy_sent("public", "t", snapshot.lsn)
+    await buffer.set_copied("public", "t", snapshot.lsn)
+    return [number for (number,) in rows]
+
+
+async def assert_every_row_comes_once(shop):
+    """With the copy or with the stream, also what is written before, between and after them."""
+    await write_row(shop)
+    came = await copy(shop)
+    await write_row(shop)
+    await shop.capture()
+    came += [
+        number
+        for (number,) in await shop.rows(
+            f"SELECT (new_row->>'id')::int FROM {SCHEMA}.events CROSS JOIN {SCHEMA}.tables "
+            "WHERE operation = 'insert' AND commit_lsn >= copied_lsn ORDER BY events.id"
+        )
+    ]
+    assert came == [number for (number,) in await shop.rows("SELECT id FROM t ORDER BY id")]
+
+
+async def assert_nothing_is_left_unsaid(shop):
+    """Whatever keeps the source's log, or stays of a publication, is in `icefleet cdc status`."""
+    status, _ = await look_at_databases(shop.config)
+    slots, publications = await shop.rows(SLOTS), await shop.rows(PUBLICATIONS)
+    for (slot,) in slots:
+        assert slot in status.note or (slot == shop.slot and not status.problem)
+    if (shop.slot,) in publications and (shop.slot,) not in slots:
+        assert f"though there is its publication {shop.slot}" in status.problem
+    captured = await shop.rows("SELECT to_regclass(%s)::text", f"{SCHEMA}.pipeline")
+    if captured != [(None,)] and (shop.slot,) in slots:
+        [(captured_lsn,)] = await shop.rows(f"SELECT captured_lsn FROM {SCHEMA}.pipeline")
+        assert ("did not come to an end" in status.note) == (captured_lsn is None)
+
+
+async def assert_there_is_one_of_each(shop):
+    assert await shop.rows(SLOTS) == [(shop.slot,)]
+    assert await shop.rows(PUBLICATIONS) == [(shop.slot,)]
+    assert sorted(await shop.rows(TRIGGERS)) == [(shop.slot,), (f"{shop.slot}_dropped",)]
+
+
+async def test_an_installation_killed_at_each_step_is_done_in_the_end_and_no_row_is_missed_or_comes_twice(dying, bare):
+    """Cases 12 and 21 to 23: each one meets what those before it have left."""
+    assert set(STEPS) == failpoints.INSTALL_NAMES
+    for step in STEPS:
+        await write_row(bare)
+        await dying.install_and_die_at(bare, step, "t")
+        await assert_nothing_is_left_unsaid(bare)
+    await write_row(bare)
+    assert [table.state for table in (await bare.install("t")).tables] == ["copying"]
+    await assert_there_is_one_of_each(bare)
+    await assert_every_row_comes_once(bare)
+
+
+async def test_one_that_makes_the_slot_anew_under_another_name_leaves_neither_the_old_one_nor_a_gap(dying, bare):
+    await bare.install("t")
+    await copy(bare)
+    first = bare.slot
+    # While the one before is taken away, too.
+    for point in (*STEPS, "uninstall-after-slot", "uninstall-after-source"):
+        bare.name_slot(f"{first}_{point.replace('-', '_')}")
+        await write_row(bare)
+        await dying.install_and_die_at(bare, point, "t", again=True)
+        await assert_nothing_is_left_unsaid(bare)
+        assert (await bare.rows(STATE) == [("active",)]) == (point in UNTOUCHED), point
+        await write_row(bare)
+        report = await bare.install("t", again=True)
+        assert [table.state for table in report.tables] == ["copying"], point
+        await assert_there_is_one_of_each(bare)
+        await assert_every_row_comes_once(bare)
+
+
+async def test_taking_a_pipeline_down_ends_with_the_next_try_under_whatever_name_config_has_now(dying, bare):
+    first = bare.slot
+    for point in sorted(failpoints.UNINSTALL_NAMES):
+        await bare.install("t")
+        bare.name_slot(f"{first}_{point.replace('-', '_')}")
+        await dying.uninstall_and_die_at(bare, point, drop_buffer=True)
+        await assert_nothing_is_left_unsaid(bare)
+        await bare.uninstall(drop_buffer=True)
+        for left in (SLOTS, PUBLICATIONS, TRIGGERS, f"SELECT nspname FROM pg_namespace WHERE nspname LIKE '{first}%%'"):
+            assert await bare.rows(left) == [], point
 
 
 async def test_captures_that_are_cancelled_at_any_moment_neither_lose_nor_repeat(shop):

@@ -9,8 +9,8 @@ from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
 from activities.contracts.cdc import CaptureInput, UninstallRequest
 from activities.core.faults import BadRequest, BusUnavailable, PostgresRefused, PostgresUnavailable, SlotLost
-from activities.installing import uninstall_capture
 from activities.slotwatching import watch_slot
+from activities.uninstalling import uninstall_capture
 from support.captures import StreamInMemory, captures
 from support.findings import findings_of
 from support.fleet import eventually

@@ -10,7 +10,7 @@ from activities.clients.replication import exported_snapshot, open_log
 from activities.contracts.cdc import UninstallRequest
 from activities.core.changelogs import ChangelogRules
 from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable, SlotLost
-from activities.installing import uninstall_capture
+from activities.uninstalling import uninstall_capture
 from support.captures import ENVIRONMENT, PIPELINE, captures
 from support.fleet import eventually
 from support.ownpostgres import fresh_database

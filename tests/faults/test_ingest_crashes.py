@@ -1,4 +1,4 @@
-"""A worker is killed as a power cut would, between any two steps of an ingest: another one finishes, nothing twice.
+"""A worker is killed as a power cut would, between any two steps of an ingest or a first copy: another one finishes.
 
 All victims share a fleet and a database, and each has a pipeline of its own.
 """
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from activities import failpoints
-from activities.contracts.cdc import IngestReport
+from activities.contracts.cdc import CopyReport, IngestReport
+from activities.core.changelogs import lsn_number
 from support.buffers import delete, insert, schema_event, update
 from support.dying import deaths
 from support.ingests import Ingest, opened, place
@@ -21,6 +22,7 @@ AHEAD = (
     *("cdc-before-upload:2", "cdc-before-commit:2", "cdc-after-commit:2"),
 )
 """Where to die in a turn of two batches, of which the second one is read while the first one lands."""
+COPIES = sorted(failpoints.COPY_NAMES)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,26 @@ class Aftermath:
     after: set[str]
 
 
+@dataclass(frozen=True)
+class Copied:
+    """What became of one victim's copy of two rows, when the source had a third one before the next try."""
+
+    signal: int
+    state: str
+    """What the buffer said of the table in between."""
+    before: set[str]
+    """Data files that the victim left."""
+    report: CopyReport
+    rows: list[tuple[str, int]]
+    snapshots: int
+    size: int
+    """Bytes of the files that the changelog names."""
+    known: tuple[str, int]
+    """State and position of the table in the end."""
+
+
 @pytest.fixture(scope="module")
-async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
+async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath | Copied]:
     async with place(stack, tmp_path_factory.mktemp("crashes")) as (fleet, own), AsyncExitStack() as held:
         victims = {}
         for number, point in enumerate([*POINTS, *(f"{point} ahead" for point in AHEAD)]):
@@ -48,11 +68,25 @@ async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath]:
             await one.producer.transaction(schema_event(), insert(1), insert(2))
             await one.producer.transaction(update(1), delete(2))
             victims[point] = one
+        await own.run(
+            "CREATE TABLE orders (id bigint PRIMARY KEY, name text, amount numeric(10,2))",
+            "INSERT INTO orders VALUES (1, 'a', 1), (2, 'b', 2)",
+        )
+        for number, point in enumerate(COPIES):
+            victims[point] = one = await held.enter_async_context(
+                opened(fleet, own, pipeline=f"c{number}", schema=f"c{number}", source=own.config())
+            )
+            await one.buffer.set_copying("public", "orders")
         asked = [
-            [str(fleet.directory), fleet.name, one.name, point.removesuffix(" ahead")] for point, one in victims.items()
+            [str(fleet.directory), fleet.name, one.name, point in COPIES, point.removesuffix(" ahead")]
+            for point, one in victims.items()
         ]
-        ended = await deaths(fleet, "dyingingests.py", asked)
-        return {point: await aftermath(how, one) for (point, one), how in zip(victims.items(), ended, strict=True)}
+        ended = await deaths(fleet, "dyingpipelines.py", asked)
+        await own.run("INSERT INTO orders VALUES (3, 'committed after the crash', 3)")
+        return {
+            point: await (copied if point in COPIES else aftermath)(how, one)
+            for (point, one), how in zip(victims.items(), ended, strict=True)
+        }
 
 
 async def aftermath(ended: int, one: Ingest) -> Aftermath:
@@ -60,6 +94,15 @@ async def aftermath(ended: int, one: Ingest) -> Aftermath:
     report = await one.batch_when_free()
     [(left,)] = await one.own.rows(f"SELECT count(*) FROM {one.buffer.schema}.events")
     return Aftermath(ended, report, one.said(), len(one.snapshots()), left, before, await one.files())
+
+
+async def copied(ended: int, one: Ingest) -> Copied:
+    [(state, _)] = (await one.tables()).values()
+    before, report = await one.files(), await one.copy()
+    [known] = await one.own.rows(f"SELECT state, copied_lsn::text FROM {one.buffer.schema}.tables")
+    size = sum(file["file_size_in_bytes"] for file in one.table().inspect.files().to_pylist())
+    at = (known[0], lsn_number(known[1]))
+    return Copied(ended, state, before, report, one.said(), len(one.snapshots()), size, at)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -88,3 +131,16 @@ def test_a_crash_while_one_batch_lands_and_the_next_is_read_loses_nothing_and_br
     assert one.rows == [("insert", 1), ("insert", 2), ("update", 1), ("delete", 2)]
     assert (one.snapshots, one.left) == (2, 0)
     assert one.before <= one.after
+
+
+@pytest.mark.parametrize("point", COPIES)
+def test_a_copy_whose_worker_was_killed_lands_once_as_it_is_at_one_position_cases_12_23_26(aftermaths, point):
+    one = aftermaths[point]
+    assert (one.signal, one.state) == (signal.SIGKILL, "copying")
+    # One that had landed is recognised; what was committed later comes by the stream.
+    had_landed = point == "cdc-after-copy-commit"
+    rows = [("insert", 1), ("insert", 2)] if had_landed else [("insert", 1), ("insert", 2), ("insert", 3)]
+    assert (one.rows, one.report.rows, one.snapshots) == (rows, len(rows), 1)
+    assert one.report.bytes == one.size
+    assert one.known == ("active", lsn_number(one.report.copied_lsn))
+    assert len(one.before) == (point != "cdc-during-copy")

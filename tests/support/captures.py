@@ -16,10 +16,18 @@ from activities.capturing import capture_changes
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
 from activities.clients.bus import LastMessage
 from activities.clients.postgres import PostgresSettings
-from activities.contracts.cdc import CaptureInput, CaptureReport, InstallReport, InstallRequest
+from activities.contracts.cdc import (
+    CaptureInput,
+    CaptureReport,
+    InstallReport,
+    InstallRequest,
+    UninstallReport,
+    UninstallRequest,
+)
 from activities.core.changelogs import ChangelogRules
 from activities.failpoints import arm_death
 from activities.installing import install_capture
+from activities.uninstalling import uninstall_capture
 from support.fleet import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +76,10 @@ class Captures:
     def slot(self) -> str:
         return self.config.source.slot
 
+    def name_slot(self, slot: str) -> None:
+        """Another name of the slot and of the publication, as config may come to say."""
+        self.config = replace(self.config, source=replace(self.config.source, slot=slot, publication=slot))
+
     def limit(self, **more: Any) -> None:
         """Other limits: of the source (`…_retained_wal_bytes`), or of the buffer."""
         if source := {name: value for name, value in more.items() if name.endswith("wal_bytes")}:
@@ -76,6 +88,9 @@ class Captures:
 
     async def install(self, *tables: str, **more: Any) -> InstallReport:
         return await install_capture(self.context, InstallRequest(PIPELINE, list(tables), self.environment, **more))
+
+    async def uninstall(self, **more: Any) -> UninstallReport:
+        return await uninstall_capture(self.context, UninstallRequest(PIPELINE, self.environment, **more))
 
     async def capture(self, seconds: float = 0.0) -> CaptureReport:
         """One turn; with no time it brings what was committed before."""
@@ -157,18 +172,29 @@ def captures(source: PostgresSettings, buffer: PostgresSettings | None = None) -
 
 
 class Victims:
-    """Captures that die: one process imports everything once, and every victim is a fork of it."""
+    """Captures and installations that die: one process imports everything once, and every victim is a fork of it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def die_at(self, shop: Captures, failpoint: str) -> None:
         """Capture in a process of its own that is killed (SIGKILL) when it reaches a failpoint."""
+        await self._die(shop, failpoint, {"capture": {}})
+
+    async def install_and_die_at(self, shop: Captures, failpoint: str, *tables: str, again: bool = False) -> None:
+        """Install in such a process."""
+        await self._die(shop, failpoint, {"install": {"tables": tables, "again": again}})
+
+    async def uninstall_and_die_at(self, shop: Captures, failpoint: str, *, drop_buffer: bool = False) -> None:
+        """Take a pipeline down in such a process."""
+        await self._die(shop, failpoint, {"uninstall": {"drop_buffer": drop_buffer}})
+
+    async def _die(self, shop: Captures, failpoint: str, order: dict[str, Any]) -> None:
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None
         assert answers is not None
         settings = {name: value for name, value in vars(shop.source).items() if name != "tls"}
-        told = json.dumps({**settings, "slot": shop.slot, "failpoint": failpoint})
+        told = json.dumps({**settings, "slot": shop.slot, "failpoint": failpoint, "order": order})
         orders.write(told.encode() + b"\n")
         await orders.drain()
         assert int(await answers.readline() or -1) == signal.SIGKILL, failpoint
@@ -190,12 +216,17 @@ async def victims() -> AsyncIterator[Victims]:
         await process.wait()
 
 
-async def _capture(told: dict[str, Any]) -> None:
-    slot, failpoint = told.pop("slot"), told.pop("failpoint")
+async def _work(told: dict[str, Any]) -> None:
+    slot, failpoint, order = told.pop("slot"), told.pop("failpoint"), told.pop("order")
     shop = captures(PostgresSettings(**told))
-    shop.config = replace(shop.config, source=replace(shop.config.source, slot=slot, publication=slot))
+    shop.name_slot(slot)
     arm_death(failpoint)
-    await shop.capture(60)
+    if "install" in order:
+        await shop.install(*order["install"].pop("tables"), **order["install"])
+    elif "uninstall" in order:
+        await shop.uninstall(**order["uninstall"])
+    else:
+        await shop.capture(60)
 
 
 def _main() -> None:
@@ -203,7 +234,7 @@ def _main() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            asyncio.run(_capture(json.loads(line)))
+            asyncio.run(_work(json.loads(line)))
             return
         _, end = os.waitpid(child, 0)
         sys.stdout.write(f"{os.WTERMSIG(end) if os.WIFSIGNALED(end) else 0}\n")

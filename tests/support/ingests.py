@@ -13,7 +13,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_status import status
-from activities.contracts.cdc import IngestInput, IngestReport, LettersReport, LettersRequest
+from activities.contracts.cdc import CopyInput, CopyReport, IngestInput, IngestReport, LettersReport, LettersRequest
+from activities.copying import copy_table
 from activities.core.faults import LockTaken
 from activities.ingesting import ingest_batch
 from activities.letters import settle
@@ -60,6 +61,10 @@ class Ingest:
     async def files(self) -> set[str]:
         """The keys of all objects of the namespace's changelogs."""
         return {found.key async for page in self.context.store.objects(f"cdc/{self.namespace}/") for found in page}
+
+    async def copy(self, table: str = "public.orders") -> CopyReport:
+        """A table's first copy, as its workflow asks for it."""
+        return await ActivityEnvironment().run(copy_table, self.context, CopyInput(self.fleet.name, self.name, table))
 
     async def drain(self) -> list[IngestReport]:
         """Batches until nothing is left to do."""
@@ -113,7 +118,7 @@ async def opened(
 ) -> AsyncIterator[Ingest]:
     """The pipeline with a new buffer and a namespace of its own; `more` are further keys of its config.
 
-    It has no source: a producer of the test's own fills the buffer.
+    It has no source unless they name one: a producer of the test's own fills the buffer.
     """
     namespace = f"{fleet.network}n{next(_numbers)}"
     settings = {"buffer": own.config(schema=schema), "namespace": namespace, "commit_interval_ms": 0, **more}

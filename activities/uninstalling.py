@@ -1,0 +1,68 @@
+"""Taking away what an installation made at a source. Every step may be done again where it was done."""
+
+from activities import failpoints
+from activities.cdc_context import CaptureFrom, CdcContext
+from activities.clients.buffer import Buffer
+from activities.clients.capture_sink import open_sink
+from activities.clients.postgres import faults_of
+from activities.clients.publications import Source
+from activities.clients.slots import Slots, open_slots
+from activities.contracts.cdc import UninstallReport, UninstallRequest
+from activities.contracts.findings import LET_GO, RETAINED
+from activities.slotfindings import PipelineFindings
+
+
+async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> UninstallReport:
+    """Remove what an installation made at the source, and the buffer if asked; replica identities stay.
+
+    Raises:
+        BadRequest: no such pipeline.
+        PostgresRefused: a database says no.
+        PostgresUnavailable: a database is away.
+        LockTaken: the slot is still read.
+    """
+    pipeline = context.pipeline(request.environment, request.pipeline)
+    buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
+    removed: list[str] = []
+    if pipeline.source is not None:
+        removed += await _from_source(pipeline.source, buffer)
+        findings = PipelineFindings(context, pipeline)
+        for kind in (RETAINED, LET_GO):
+            await findings.end(kind, {})
+    await failpoints.reach("uninstall-before-buffer")
+    if request.drop_buffer:
+        await buffer.drop()
+        removed.append(f"buffer {pipeline.buffer_schema}")
+    elif pipeline.source is not None:
+        async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
+            await sink.forget()
+    return UninstallReport(
+        message="changelog tables and the replica identities of source tables stay as they are", removed=removed
+    )
+
+
+async def take_away(slots: Slots, slot: str, publication: str) -> list[str]:
+    """Drop a slot, and the trigger and publication that were made with it (empty: no publication); what was there.
+
+    Raises:
+        PostgresRefused: the database says no.
+        PostgresUnavailable: it is away.
+        LockTaken: the slot is still read.
+    """
+    removed = [f"slot {slot}"] if await slots.drop(slot) else []
+    await failpoints.reach("uninstall-after-slot")
+    with faults_of(slots.name):
+        removed += await Source(slots.connection, slot, publication).remove()
+    await failpoints.reach("uninstall-after-source")
+    return removed
+
+
+async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
+    async with open_slots(source.database) as slots:
+        removed = await take_away(slots, source.slot, source.publication)
+        # Asked last: the source is rid of its slot also where the buffer is gone.
+        known = await buffer.slot()
+        if known and known != source.slot:
+            # Config has another name since, under which nothing was installed.
+            removed += await take_away(slots, known, known)
+    return removed
