@@ -83,7 +83,7 @@ async def _capture(
         sink = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         progress = await sink.progress()
         if progress.ended:
-            await findings.end(RETAINED, {source.slot: progress.ended})
+            await findings.end(RETAINED, {progress.slot: progress.ended})
             return CaptureReport(0, 0, lsn_text(progress.captured_lsn or 0), 0, ended=progress.ended)
         beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))

@@ -16,13 +16,13 @@ from activities.clients.buffer_claims import (
     schema_events,
     set_sent,
 )
-from activities.clients.buffer_letters import hold_back
+from activities.clients.buffer_letters import has_more_letters, hold_back
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import TableBatch
 from activities.core.changelogkeys import batch_keys
 from activities.core.changelogs import changelog_name
 from activities.core.drift import ChangelogColumns, Drift, plan_drift
-from activities.core.faults import Fault
+from activities.core.faults import Fault, UnsupportedType
 from activities.lake import changelog
 from activities.lake.changelog import ChangelogState, Committed, StoredFile
 from activities.lake.rows import ChangelogFiles, MadeFile
@@ -96,6 +96,7 @@ class _Carrying:
         table, holder = self._table, self._work.holder
         if self._state.position >= table.last_id:
             return
+        await _check_letters(self._work, table)
         told = await schema_events(holder, table, self._after_id) if table.schema_events else []
         now = ChangelogColumns.load(self._state.columns)
         drift = self._drift = plan_drift(now, self._state.types, [(event.sequence, event.table) for event in told])
@@ -195,6 +196,22 @@ class _Carrying:
             "icefleet.cdc.first-sequence": first,
             "icefleet.cdc.last-sequence": last,
         }
+
+
+async def _check_letters(work: Work, table: ClaimedTable) -> None:
+    """Stop a table before it fills the buffer with what nobody can write.
+
+    Raises:
+        UnsupportedType: too many of its events wait as dead letters already.
+    """
+    most = work.pipeline.buffer_max_dead_letters
+    if await has_more_letters(work.holder, table, most):
+        raise UnsupportedType(
+            f"source table {table.identifier}: more than {most} events wait as dead letters, or behind them "
+            f"(buffer.max_dead_letters); mend their cause (`icefleet cdc dead-letters --table {table.identifier}`), "
+            f"requeue or drop them, then say `icefleet cdc resume --table {table.identifier}`; or have it copied anew, "
+            f"which drops them (`icefleet cdc install --tables {table.identifier} --again`)"
+        )
 
 
 def _moves_schema(drift: Drift) -> bool:

@@ -43,6 +43,8 @@ class PipelineConfig:
     buffer_max_stopped_events: int = 5_000_000
     buffer_max_stopped_bytes: int = 10 * 2**30
     """Beyond these, events of tables that are stopped are let go."""
+    buffer_max_dead_letters: int = 1_000_000
+    """A table of which more events wait as dead letters, or behind them, is stopped."""
     commit_interval_seconds: float = 0
     """A batch that is not full begins no sooner than so long after the last one."""
     keep_settled_letters_days: int = 30

@@ -14,8 +14,8 @@ from activities.batches import Batch
 from activities.carrying import carry
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
+from activities.clients.buffer_chores import Chores, look_after
 from activities.clients.buffer_claims import Claim, ClaimedTable, claim, stop
-from activities.clients.buffer_letters import look_after
 from activities.contracts.cdc import IngestInput, IngestReport, TableBatch
 from activities.core.changelogs import changelog_name, lsn_number, lsn_text
 from activities.core.faults import (
@@ -77,9 +77,10 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
     """
     pipeline = context.pipeline(ingest.environment, ingest.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
+    chores = Chores(pipeline.keep_settled_letters_days, pipeline.buffer_max_events, pipeline.buffer_max_bytes)
     if not await buffer.wait_for_events(ingest.wait_seconds, ingest.known_copies):
         async with buffer.connected() as connection:
-            waits = await look_after(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            waits = await look_after(connection, buffer.schema, chores)
             people_wanted(pipeline.name, *waits)
         ingest_told(pipeline.name, [], None)
         return IngestReport([], events=0, bytes=0, epoch=0, more=False, to_copy=await buffer.to_copy())
@@ -87,7 +88,7 @@ async def ingest_batch(context: CdcContext, ingest: IngestInput) -> IngestReport
         await buffer.rest(pipeline.commit_interval_seconds, pipeline.batch_events)
     async with buffer.locked() as holder:
         async with holder.transaction() as connection:
-            waits = await look_after(connection, buffer.schema, pipeline.keep_settled_letters_days)
+            waits = await look_after(connection, buffer.schema, chores)
             people_wanted(pipeline.name, *waits)
         return await _Turn(Work(context, pipeline, holder)).run()
 

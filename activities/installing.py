@@ -123,7 +123,7 @@ class _Installation:
         wanted += [one for one in more if one.identifier not in asked]
         tables = [await self._follow(one, known.get((one.schema, one.name)), fresh=fresh) for one in wanted]
         return InstallReport(
-            message="; ".join([_told(self._pipeline, tables), *(f"{one} is gone" for one in self._removed)]),
+            message=_told(self._pipeline, tables, self._removed),
             slot=self._config.slot,
             publication=self._config.publication,
             schema_events="trigger" if trigger else "relations",
@@ -226,8 +226,10 @@ async def _wanted(slots: Slots, pipeline: PipelineConfig, request: InstallReques
     return replace(wanted, note=_note(wanted, told["key"]))
 
 
-def _told(pipeline: PipelineConfig, tables: list[InstalledTable]) -> str:
+def _told(pipeline: PipelineConfig, tables: list[InstalledTable], removed: list[str]) -> str:
     message = f"{len(tables)} tables are followed"
+    if removed:
+        message += f"; of the slot before this one was removed: {', '.join(removed)}"
     copied = sum(table.state == "copying" for table in tables)
     if not copied:
         return message

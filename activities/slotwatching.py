@@ -1,5 +1,7 @@
 """Looking at a slot that nobody reads from, since its capture is paused or waits: the log grows all the same."""
 
+from dataclasses import replace
+
 import structlog
 
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
@@ -55,8 +57,10 @@ async def _watch(pipeline: PipelineConfig, source: CaptureFrom, findings: Pipeli
     async with open_slots(source.database) as slots, open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
         progress = await sink.progress()
         captured = lsn_text(progress.captured_lsn or 0)
-        if progress.slot != source.slot:
-            return CaptureReport(0, 0, captured, 0)  # nothing was installed, or it is somebody else's
+        if not progress.slot:
+            return CaptureReport(0, 0, captured, 0)  # nothing is installed
+        # Config may have another name by now: until it is installed again, this one is what holds back the log.
+        source = replace(source, slot=progress.slot)
         watch = Watch(pipeline, source, slots, progress, findings)
         try:
             await watch.look_aside()

@@ -58,7 +58,8 @@ class Watch:
         if self.progress.slot != self.source.slot:
             raise PostgresRefused(
                 f"pipeline {self.pipeline.name}: config names slot {self.source.slot}, and the buffer was filled from "
-                f"{self.progress.slot}; set `slot` back, or uninstall and install anew"
+                f"{self.progress.slot}; set `slot` back, or `icefleet cdc install --again` copies all tables anew with "
+                "the other one"
             )
         state = await self._state()
         captured = self.progress.captured_lsn or state.confirmed_lsn

@@ -6,7 +6,6 @@ benchmark. Planning looks at a table of 20,000 files, of which every manifest's 
 planning reads none. All of the range is asked for, nothing is to be done.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Literal
 import attestations
 import growth
 from bench import Bench, opened
-from harness import Figure, median, report, scale, timed
+from harness import Figure, chosen_parts, median, report, scale, timed, told
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
@@ -52,9 +51,7 @@ AIMS = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append")
-    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    chosen = chosen_parts(__doc__, PARTS)
     with (
         tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory,
         opened(Path(directory), (HALF, *PARTS), last=LAST) as bench,
@@ -66,8 +63,7 @@ def main() -> None:
 
 
 def figure(name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> Figure:
-    print(f"  {name}: {value:.4f} {unit}", flush=True)
-    return Figure(name, round(value, 4), unit, better, AIMS.get(name), COMMAND)
+    return told(name, value, unit, better, AIMS, COMMAND)
 
 
 def fill(bench: Bench, table: str, partitions: int, rows: int) -> None:

@@ -5,7 +5,6 @@ of 37 columns, and 1,000 partitions of 1,000 rows. Contenders take turns; figure
 with workers is measured before a store that answers late (scaling.py).
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import published
 import scaling
 from bench import Bench, opened, worker_of
 from contenders import arrow, icefleet, in_memory, native
-from harness import MEGABYTE, Figure, Memory, alternate, median, report, scale, timed
+from harness import MEGABYTE, Figure, Memory, alternate, chosen_parts, median, report, scale, timed
 
 from activities.contracts.adopt import AdoptReport, AdoptRequest
 from activities.contracts.export import ADOPT_WORKFLOW
@@ -46,9 +45,7 @@ AIMS = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append")
-    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    chosen = chosen_parts(__doc__, PARTS)
     with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory:
         figures = measure(Path(directory), chosen)
     report("export", figures, whole=len(chosen) == len(PARTS))

@@ -1,12 +1,13 @@
 """What every benchmark needs: medians, memory over idle, a table for people and JSON for machines."""
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -18,6 +19,9 @@ SAMPLE_SECONDS = 0.02
 MEGABYTE = 1e6
 
 
+Better = Literal["lower", "higher"]
+
+
 @dataclass(frozen=True)
 class Figure:
     """One measured value beside what it is meant to be."""
@@ -25,7 +29,7 @@ class Figure:
     name: str
     value: float
     unit: str
-    better: Literal["lower", "higher"]
+    better: Better
     aim: float | None
     command: str
 
@@ -40,6 +44,19 @@ class Figure:
     def aim_words(self) -> str:
         """Such as `≤ 2`; empty without an aim."""
         return "" if self.aim is None else f"{'≤' if self.better == 'lower' else '≥'} {self.aim:g}"
+
+
+def told(name: str, value: float, unit: str, better: Better, aims: Mapping[str, float], command: str) -> Figure:
+    """A figure, which is printed as soon as it is known."""
+    print(f"  {name}: {value:.4f} {unit}", flush=True)
+    return Figure(name, round(value, 4), unit, better, aims.get(name), command)
+
+
+def chosen_parts(description: str | None, parts: Sequence[str]) -> list[str]:
+    """The parts of a benchmark that the command line names by `--only`, which may be repeated; without it, all."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--only", choices=parts, action="append")
+    return list(dict.fromkeys(parser.parse_args().only or parts))
 
 
 class Memory:

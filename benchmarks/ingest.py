@@ -9,7 +9,6 @@ allowed, and the others stand beside it. Latency is that of single rows committe
 reader of the catalog sees the snapshot that holds them.
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -25,7 +24,7 @@ from typing import Any, Literal
 import yaml
 from bench import worker_of
 from changes import NARROW, WIDE, Changes, Column
-from harness import MEGABYTE, Figure, Memory, alternate, median, report, scale
+from harness import MEGABYTE, Figure, Memory, alternate, chosen_parts, median, report, scale, told
 from plainloop import Peer, peer
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -72,9 +71,7 @@ AIMS = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append")
-    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    chosen = chosen_parts(__doc__, PARTS)
     with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory, opened(Path(directory)) as bench:
         figures = measure(bench, chosen)
     report("ingest", figures, whole=len(chosen) == len(PARTS))
@@ -98,8 +95,7 @@ def measure(bench: "Bench", chosen: Sequence[str]) -> list[Figure]:
 
 
 def figure(name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> Figure:
-    print(f"  {name}: {value:.4f} {unit}", flush=True)
-    return Figure(name, round(value, 4), unit, better, AIMS.get(name), COMMAND)
+    return told(name, value, unit, better, AIMS, COMMAND)
 
 
 @dataclass

@@ -11,7 +11,6 @@ that was written at once.
 `LARGE=1` adds mirrors of 100 million rows, which take half an hour and 20 GB.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from harness import Figure, report
+from harness import Figure, chosen_parts, report, told
 from mirrorlatency import latency_figures
 from mirrorread import read_figures
 from mirrorspeed import speed_figures
@@ -43,9 +42,7 @@ AIMS = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append")
-    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    chosen = chosen_parts(__doc__, PARTS)
     with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory, opened(Path(directory)) as world:
         figures = measure(world, chosen)
     report("merge", figures, whole=len(chosen) == len(PARTS))
@@ -66,8 +63,7 @@ def measure(world: World, chosen: Sequence[str]) -> list[Figure]:
 
 
 def figure(name: str, value: float, unit: str, better: Literal["lower", "higher"]) -> Figure:
-    print(f"  {name}: {value:.4f} {unit}", flush=True)
-    return Figure(name, round(value, 4), unit, better, AIMS.get(name), COMMAND)
+    return told(name, value, unit, better, AIMS, COMMAND)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """`icefleet worker`: run a worker in the foreground."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -83,22 +84,23 @@ def worker(
         metrics=metrics,
         failpoints=failpoint or (),
     )
-
-    async def work() -> None:
-        code = 0
-        try:
-            with one_line():
-                await watched(run_worker(settings, environment, how))
-        except typer.Exit as said:
-            code = said.exit_code
-        except Exception:
-            log.exception("worker has failed")
-            code = FAILED
-        # Here and not behind the loop, which would wait for the threads of attempts that were given up.
-        flush_all()
-        leave_now(code)
-
     try:
-        asyncio.run(work())
+        asyncio.run(_work(run_worker(settings, environment, how)))
     finally:
         flush_all()
+
+
+async def _work(working: Coroutine[Any, Any, None]) -> None:
+    """Work, and leave the process with the exit code that says how it ended."""
+    code = 0
+    try:
+        with one_line():
+            await watched(working)
+    except typer.Exit as said:
+        code = said.exit_code
+    except Exception:
+        log.exception("worker has failed")
+        code = FAILED
+    # Here and not behind the loop, which would wait for the threads of attempts that were given up.
+    flush_all()
+    leave_now(code)

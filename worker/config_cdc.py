@@ -50,6 +50,8 @@ class Buffer(Postgres):
     max_stopped_events: Positive = 5_000_000
     max_stopped_bytes: Positive = 10 * 2**30
     """What it may hold besides of tables that are stopped: beyond it their events are let go, and they copied anew."""
+    max_dead_letters: Positive = 1_000_000
+    """So many events of one table may wait as dead letters, or behind them; one that has more is stopped."""
 
 
 class SystemColumnNames(Part):

@@ -49,6 +49,7 @@ def pipeline_config(environment: str, name: str, pipeline: Pipeline) -> Pipeline
         buffer_max_bytes=pipeline.buffer.max_bytes,
         buffer_max_stopped_events=pipeline.buffer.max_stopped_events,
         buffer_max_stopped_bytes=pipeline.buffer.max_stopped_bytes,
+        buffer_max_dead_letters=pipeline.buffer.max_dead_letters,
         rules=ChangelogRules(
             namespace=pipeline.namespace,
             name=pipeline.name,

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.contracts.cdc import (
     CAPTURE,
@@ -13,6 +13,7 @@ from activities.contracts.cdc import (
     RESUME_SIGNAL,
     UNINSTALL_WORKFLOW,
     CdcActivities,
+    ChangelogsInput,
     InstallReport,
     InstallRequest,
     LoopSignal,
@@ -20,10 +21,11 @@ from activities.contracts.cdc import (
     UninstallReport,
     UninstallRequest,
 )
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
+from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, WHO_MUST_ACT
 from activities.contracts.inputs import read_only_input
 from workflows.door import told
-from workflows.policies import DELIVER, INSTALL, STOP_LOOPS
+from workflows.failures import cause_of
+from workflows.policies import ANNOUNCE_LAST, DELIVER, INSTALL, STOP_LOOPS
 
 T = TypeVar("T")
 
@@ -55,7 +57,10 @@ class InstallCapture:
 
 @workflow.defn(name=UNINSTALL_WORKFLOW)
 class UninstallCapture:
-    """End the capture, and the ingest if the buffer is to go; then remove what was made at the source."""
+    """End the capture, and the ingest if the buffer is to go; then remove what was made at the source.
+
+    With the ingest goes whoever would announce what it committed last, so that is done first.
+    """
 
     @workflow.run
     async def run(self, *payloads: Any) -> UninstallReport:
@@ -69,9 +74,32 @@ class UninstallCapture:
                 CdcActivities.stop_loops, stop, summary=f"stop {' and '.join(loops)}", **STOP_LOOPS
             )
         )
+        if request.drop_buffer:
+            await _announce_last(request)
         return await _done(
             workflow.execute_activity_method(CdcActivities.uninstall_capture, request, summary="remove", **INSTALL)
         )
+
+
+async def _announce_last(request: UninstallRequest) -> None:
+    """Announce what the ingest had no time for; where that fails, nothing is removed."""
+    everything = ChangelogsInput(request.environment, request.pipeline, [])
+    try:
+        await workflow.execute_activity_method(
+            CdcActivities.announce_changelogs, everything, summary="what was committed last", **ANNOUNCE_LAST
+        )
+    except ActivityError as failure:
+        if is_cancelled_exception(failure):
+            raise told(failure) from failure
+        cause, message, who = cause_of(failure)
+        raise ApplicationError(
+            f"{message}. What pipeline {request.pipeline} committed last is not announced, and nobody would do it once "
+            "the buffer is gone: that and all else is left, and the loops have ended. Uninstall again when this is "
+            "mended, or have the pipeline go on (`icefleet cdc resume`)",
+            {WHO_MUST_ACT: who},
+            type=cause,
+            non_retryable=True,
+        ) from failure
 
 
 async def _done(work: Awaitable[T]) -> T:

@@ -31,7 +31,8 @@
 | ingest_batch        | cdc            | for ever             | events wait; upkeep that waits has its turn between    |
 | keep_changelog      | cdc            | 5 times              | what is left is found again by the next request        |
 | copy_table          | cdc            | for ever             | the table's events wait for it                         |
-| announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it     |
+| announce_changelogs | cdc            | for ever             | an event is late, never lost; nothing waits for it;    |
+|                     |                |                      | 5 times before a buffer is dropped, which fails then   |
 | settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
 | merge_mirror        | merge          | 20 times             | then the loop says so, and tries again every minute    |
 | rebuild_index       | mirrors        | for ever             | nothing is merged without an index                     |
@@ -106,6 +107,11 @@ ANNOUNCE: dict[str, Any] = {
     # An announcement can be dropped at any point: the next run derives what is missing.
     "cancellation_type": ActivityCancellationType.TRY_CANCEL,
     "priority": AT_ONCE,
+}
+ANNOUNCE_LAST: dict[str, Any] = {
+    **ANNOUNCE,
+    # Somebody waits for the answer.
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
 }
 LOOK: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=60),

@@ -5,6 +5,8 @@ Producers take turns (`one_by_one`), so that ids are in the order in which event
 an id has missed nothing below it. Processed events are deleted; the mark of that is `tables.processed_id`.
 """
 
+from activities.clients.buffer_sizes import ROOM
+
 VERSION = 1
 
 STATEMENTS = (
@@ -21,6 +23,8 @@ STATEMENTS = (
         captured_at timestamptz,
         lineage text,
         ended text,
+        max_events bigint,
+        max_bytes bigint,
         purged_at timestamptz NOT NULL DEFAULT '-infinity'
     )
     """,
@@ -119,6 +123,7 @@ STATEMENTS = (
     END
     $$
     """,
+    ROOM,
     # Which events a query fails for, and why; its parameters are the ids after which and up to which it reads. It is
     # run for all of them, and after a failure for half of them, until it is one. Its parts tell which column it is;
     # the one that failed last is tried first.

@@ -14,7 +14,7 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from activities.clients.buffer_claims import ClaimedTable
-from activities.clients.buffer_holder import Holder, number_of, statement
+from activities.clients.buffer_holder import Holder, number_of
 from activities.core.faults import BadRequest, LockTaken
 
 EVENT = """
@@ -60,9 +60,9 @@ WAITING = """
     SELECT EXISTS (SELECT FROM {schema}.dead_letters
         WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s)
 """
-FOR_PEOPLE = """
-    SELECT (SELECT count(*) FROM {schema}.tables WHERE state = 'stopped'),
-        (SELECT count(*) FROM {schema}.dead_letters WHERE state = 'waiting' AND behind IS NULL)
+TOO_MANY = """
+    SELECT EXISTS (SELECT FROM {schema}.dead_letters
+        WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s OFFSET %(most)s)
 """
 CHOSEN = """
     SELECT event_id, source_schema, source_table, behind, state FROM {schema}.dead_letters
@@ -95,20 +95,6 @@ RESUME = """
         copied_lsn = CASE WHEN %(is_gone)s THEN NULL ELSE copied_lsn END
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
-PURGE_DUE = """
-    UPDATE {schema}.pipeline SET purged_at = clock_timestamp()
-    WHERE purged_at < clock_timestamp() - interval '1 hour' RETURNING 1
-"""
-PURGE = """
-    DELETE FROM {schema}.dead_letters d
-    WHERE state <> 'waiting' AND resolved_at < clock_timestamp() - make_interval(days => %s)
-        AND NOT EXISTS (SELECT FROM {schema}.dead_letters later WHERE later.behind = d.event_id)
-        AND coalesce(resolved_at < (
-            SELECT e.received_at FROM {schema}.events e
-            WHERE e.source_schema = d.source_schema AND e.source_table = d.source_table ORDER BY e.id LIMIT 1
-        ), true)
-"""
-"""One that was requeued stays until it is carried over. Those that others waited behind go an hour after these."""
 GOES_ON = """
     SELECT 1 FROM {schema}.tables
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state <> 'stopped'
@@ -139,6 +125,14 @@ async def add_letters(holder: Holder, table: ClaimedTable, causes: Mapping[int, 
         return (await connection.execute(holder.statement(ADD), about)).rowcount
 
 
+async def has_more_letters(holder: Holder, table: ClaimedTable, most: int) -> bool:
+    """Whether more than `most` events of a table wait as dead letters, or behind them."""
+    about = {"schema": table.schema, "name": table.name, "most": most}
+    async with holder.transaction() as connection:
+        found = await (await connection.execute(holder.statement(TOO_MANY), about)).fetchone()
+    return bool((found or (False,))[0])
+
+
 async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
     """Let events of a claim behind `after_id` wait behind dead letters of their keys; answers how many are new."""
     about = {"schema": table.schema, "name": table.name, "after": after_id, "last_id": table.last_id}
@@ -147,17 +141,6 @@ async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
         if not (waiting or (False,))[0]:
             return 0
         return (await connection.execute(holder.statement(HOLD), about)).rowcount
-
-
-async def look_after(connection: psycopg.AsyncConnection[Any], schema: str, days: int) -> tuple[int, int]:
-    """How many tables are stopped, and how many letters wait that wait behind no other one.
-
-    Letters that were settled longer ago than so many days are deleted; once an hour, however often it is called.
-    """
-    if (await connection.execute(statement(PURGE_DUE, schema))).rowcount:
-        await connection.execute(statement(PURGE, schema), (days,))
-    stopped, kept = await (await connection.execute(statement(FOR_PEOPLE, schema))).fetchone() or (0, 0)
-    return stopped, kept
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,11 @@ it is stopped was committed before that copy begins.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from activities.clients.buffer_sizes import HELD
 from activities.clients.capture_sink import Sink
 
-SAMPLED_PAGES = 1000
 PIECE = 20_000
 """Events that one statement deletes: it holds the session for a moment only."""
-HELD = """
-    SELECT e.source_schema, e.source_table, CASE WHEN t.captured IS NULL OR t.state = 'active' THEN 'carried'
-        WHEN t.state = 'copying' THEN 'copying' WHEN t.copying_lsn = '0/0' THEN 'needless' ELSE 'stopped' END,
-        count(*), coalesce(sum({event_bytes}), 0),
-        least(1.0, %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))::float8
-    FROM {schema}.events e TABLESAMPLE SYSTEM (
-        least(100.0, 100.0 * %(pages)s / greatest(1, pg_relation_size('{schema}.events'::regclass) / 8192.0))
-    ) LEFT JOIN {schema}.tables t ON (t.source_schema, t.source_table) = (e.source_schema, e.source_table)
-    GROUP BY 1, 2, 3
-"""
 LET_GO = """
     UPDATE {schema}.tables SET let_go = true, copying_lsn = '0/0', cause = %(why)s || cause
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped' AND captured IS NOT NULL
@@ -65,7 +55,7 @@ class Held:
 async def held(buffer: Sink) -> Held:
     """What the buffer holds now."""
     found = Held()
-    for schema, name, kind, count, size, part in await buffer.ask(HELD, {"pages": SAMPLED_PAGES}):
+    for schema, name, kind, count, size, part in await buffer.ask(HELD):
         events, bytes_ = int(count / part), int(int(size) / part)
         if kind in {"carried", "copying"}:
             found.events, found.bytes = found.events + events, found.bytes + bytes_

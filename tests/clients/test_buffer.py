@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from activities.clients.buffer import Buffer
+from activities.clients.buffer_chores import Chores, look_after
 from activities.clients.buffer_claims import claim, mark, schema_events
+from activities.clients.buffer_sizes import HELD
 from activities.clients.buffer_status import letters, status
-from activities.clients.capture_room import HELD, SAMPLED_PAGES, held
+from activities.clients.capture_room import held
 from activities.clients.capture_sink import open_sink
 from activities.core.faults import LockTaken, PostgresRefused, PostgresUnavailable, UnsupportedType
 from support.buffers import SCHEMA, Producer, delete, insert, many_rows, schema_event, update
@@ -177,11 +179,48 @@ async def test_looking_for_room_reads_no_long_values(buffer, producer, postgres)
     noise = random.Random(1).randbytes(2**20).hex()
     await producer.transaction(insert(1, noise))
     async with open_sink(postgres.settings, SCHEMA) as sink:
-        looked = await sink.ask("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + HELD, {"pages": SAMPLED_PAGES})
+        looked = await sink.ask("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" + HELD)
         plan = looked[0][0][0]["Plan"]
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
         found = await held(sink)
     assert (found.events, found.bytes > 2**20) == (1, True)
+
+
+async def test_other_producers_learn_from_the_buffer_whether_they_should_wait(buffer, producer, postgres):
+    role = f"producer_{postgres.database}"
+
+    async def asked():
+        """By one who may insert, and nothing else."""
+        async with await postgres.settings.connect() as connection:
+            await connection.execute(f"SET ROLE {role}")
+            return await (await connection.execute(f"SELECT * FROM {SCHEMA}.room()")).fetchone()
+
+    async def limit(events, size):
+        async with buffer.connected() as connection:
+            await look_after(connection, SCHEMA, Chores(30, events, size))
+
+    await postgres.run(
+        f"CREATE ROLE {role}", f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}", f"GRANT INSERT ON {SCHEMA}.events TO {role}"
+    )
+    try:
+        # Nobody ingests yet, so nobody knows of any limit.
+        assert await asked() == (False, 0, 0, None, None)
+        await limit(3, 2**30)
+        await producer.transaction(schema_event(), insert(1))
+        assert (await asked())[:2] == (False, 2)
+        await producer.transaction(insert(2))
+        wait, events, size, *limits = await asked()
+        assert (wait, events, limits) == (True, 3, [3, 2**30])
+        await limit(4, size)
+        assert (await asked())[0]
+        await limit(4, size + 1)
+        assert not (await asked())[0]
+        async with buffer.locked() as holder:
+            [table] = (await claim(holder, 100, WIDE)).tables
+            await mark(holder, table, 2, 0)
+        assert (await asked())[:3] == (False, 0, 0)
+    finally:
+        await postgres.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def test_batches_end_where_transactions_do_case_59(buffer, producer):

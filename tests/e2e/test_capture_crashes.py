@@ -21,6 +21,8 @@ STEPS = (
 )
 UNTOUCHED = STEPS[:3]
 """As long as a slot is not made anew, what was installed before goes on."""
+REMOVING = (*STEPS[:4], "uninstall-after-slot")
+"""After these, what is left of a slot of another name is taken away by the next installation."""
 STATE = f"SELECT state FROM {SCHEMA}.tables"
 
 
@@ -163,6 +165,7 @@ async def test_one_that_makes_the_slot_anew_under_another_name_leaves_neither_th
         await write_row(bare)
         report = await bare.install("t", again=True)
         assert [table.state for table in report.tables] == ["copying"], point
+        assert ("of the slot before this one was removed: " in report.message) == (point in REMOVING), point
         await assert_there_is_one_of_each(bare)
         await assert_every_row_comes_once(bare)
 

@@ -211,10 +211,18 @@ async def test_a_slot_that_nobody_reads_is_warned_of_and_given_up_too(shop):
     # Only a capture says that it has gone, since a slot that was lost holds nothing back either.
     ((much,),) = details(shop.bus.said)
     assert "holds back more than warn_retained_wal_bytes" in much
+    # Also where config has come to name another one.
+    slot = shop.slot
+    shop.name_slot(f"{slot}_renamed")
+    with pytest.raises(
+        PostgresRefused, match=f"filled from {slot}; set `slot` back, or `icefleet cdc install --again`"
+    ):
+        await shop.capture()
     shop.limit(max_retained_wal_bytes=1)
     ended = (await watch_slot(shop.context, asked)).ended
+    assert f"slot {slot} held back" in ended
     assert "max_retained_wal_bytes is 1: it was dropped" in ended
-    assert await shop.rows("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", shop.slot) == []
+    assert await shop.rows("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", slot) == []
     assert (await watch_slot(shop.context, asked)).ended == ended
     assert (await shop.capture()).ended == ended
     assert details(shop.bus.said)[1:] == [[ended]]

@@ -230,6 +230,33 @@ async def test_stopped_tables_and_letters_that_wait_for_a_person_are_told_until_
         assert told() == (0, 0)
 
 
+async def test_a_table_with_too_many_letters_stops_alone_and_goes_on_exactly_once_they_are_settled(fleet, postgres):
+    buffer = postgres.config(schema=SCHEMA, max_dead_letters=2, max_events=7)
+    async with opened(fleet, postgres, buffer=buffer) as ingest:
+        await poisoned(ingest)
+        # Producers hear of config's limits as well.
+        assert await postgres.rows(f"SELECT wait, max_events FROM {SCHEMA}.room()") == [(False, 7)]
+        # Two wait, which is no more than the limit; with the batch of this one there are three.
+        await ingest.producer.transaction(update(1, "third"))
+        assert not (await ingest.batch()).tables[0].stopped
+        await ingest.producer.transaction(update(1, "last"), insert(3))
+        await ingest.producer.transaction(schema_event(table="other"), insert(1, table="other"))
+        stopped, other = sorted((await ingest.batch()).tables, key=lambda table: not table.stopped)
+        assert "more than 2 events wait as dead letters" in stopped.failed
+        assert "icefleet cdc resume --table public.orders" in stopped.failed
+        assert (other.table, other.failed, other.events) == ("public.other", "", 1)
+        assert len(await waiting(ingest)) == 3
+        assert await ingest.tables() == {"orders": ("stopped", 2), "other": ("active", 0)}
+        # Whoever resumes it without having settled anything is told again.
+        await ingest.settle("resume-table", table="orders")
+        assert (await ingest.batch()).tables[0].stopped
+        await ingest.settle("drop", letters=[4], reason="a test row")
+        await ingest.settle("resume-table", table="orders")
+        await ingest.drain()
+        assert names(ingest) == ["a", "later", "third", "last"]
+        assert (names(ingest, 3), await waiting(ingest)) == (["a"], [])
+
+
 async def test_a_decision_does_not_wait_for_a_producers_large_transaction_and_keeps_no_batch_waiting(
     fleet, postgres, monkeypatch
 ):

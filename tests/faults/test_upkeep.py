@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import failpoints, upkeep, upkeep_metrics
+from activities import failpoints, refreshing, upkeep_metrics
 from activities.clients import objectstore
 from activities.core.orphans import line_of
 from support.direct import COMMIT, Hands
@@ -191,14 +191,14 @@ async def test_a_page_whose_time_is_up_says_where_the_next_one_goes_on_and_loses
     await hands.run(from_="2024-03-19", force=True)
     await hands.announce()
     await expire(fleet, hands.context)
-    monkeypatch.setattr(upkeep, "KEYS_AT_ONCE", 1)
+    monkeypatch.setattr(refreshing, "KEYS_AT_ONCE", 1)
     copied = []
 
     async def end_after_one():
         copied.append("one")
 
     failpoints.arm("after-refresh", end_after_one)
-    monkeypatch.setattr(upkeep, "time", SimpleNamespace(time=lambda: 2e6 if copied else 1e6))
+    monkeypatch.setattr(refreshing, "time", SimpleNamespace(time=lambda: 2e6 if copied else 1e6))
     first = await refresh(fleet, hands.context)
     copied.clear()
     rest = await refresh(fleet, hands.context, began=first.began, cursor=first.cursor)

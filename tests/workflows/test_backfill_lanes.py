@@ -184,10 +184,10 @@ def test_the_rate_is_told_over_the_last_slices_and_the_time_left_from_what_was_a
 
 def test_a_backfill_of_all_tables_is_carried_and_shown_in_little_room_however_many_partitions_it_has_done():
     lanes = lanes_of(400, max_parallel=400)
+    failures = [FailedPartition(f"2024-03-{n:02}", "SourceMoved", "m" * 5_000, "nobody") for n in range(50)]
+    snapshots = [str(10**18 + n) for n in range(1_000)]
     for _ in range(30):
         for lane in begin(lanes):
-            failures = [FailedPartition(f"2024-03-{n:02}", "SourceMoved", "m" * 5_000, "nobody") for n in range(50)]
-            snapshots = [str(10**18 + n) for n in range(1_000)]
             lanes.take(lane, report(cursor="2024-03-10", failures=failures, failed=50, snapshots=snapshots), NOW)
     assert (len(lanes.failures), len(lanes.marks)) == (LISTED_FAILURES, MARKS)
     carried = json.dumps(lanes.dump())

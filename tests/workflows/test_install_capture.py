@@ -7,10 +7,12 @@ from activities.contracts.cdc import (
     INSTALL_WORKFLOW,
     PAUSE_SIGNAL,
     UNINSTALL_WORKFLOW,
+    ChangelogsInput,
     InstallReport,
     InstallRequest,
     UninstallRequest,
 )
+from activities.core.faults import BusRefused
 from support.cdcloops import PIPELINE, loops, progress_of
 from support.fleet import eventually
 
@@ -48,7 +50,23 @@ async def test_an_uninstallation_ends_the_capture_first_and_the_ingest_only_with
         door = await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}", drop_buffer=drop_buffer)
         report = await door.result()
         assert own.rooms.running == ([] if drop_buffer else ["ingest"])
+        if drop_buffer:
+            # Nobody is left who would announce what was committed last.
+            last = [ChangelogsInput(fleet.name, PIPELINE, []), UninstallRequest(PIPELINE, fleet.name, drop_buffer=True)]
+            assert own.rooms.calls[-2:] == last
         # Again, with nothing left to be stopped.
         await (await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}")).result()
     assert report["removed"] == ["slot"]
     assert own.rooms.called(UninstallRequest)[0] == UninstallRequest(PIPELINE, fleet.name, drop_buffer=drop_buffer)
+
+
+async def test_a_buffer_is_not_dropped_while_what_was_committed_last_cannot_be_announced(fleet):
+    async with loops(fleet) as own:
+        own.rooms.announcing = [BusRefused("no right to publish")]
+        door = await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}", drop_buffer=True)
+        with pytest.raises(WorkflowFailureError) as failed:
+            await door.result()
+        assert own.rooms.called(UninstallRequest) == []
+    assert failed.value.cause.type == "BusRefused"
+    assert "no right to publish. What pipeline shop committed last is not announced" in str(failed.value.cause)
+    assert "Uninstall again when this is mended" in str(failed.value.cause)
