@@ -130,6 +130,7 @@ class _Reader:
         try:
             return await arrow_checksum(subject.clickhouse, chunks, types)
         except asyncio.CancelledError:
+            # What cannot be killed the server ends itself, when it notices that nobody reads.
             with contextlib.suppress(Fault, TimeoutError):
                 await asyncio.shield(subject.clickhouse.kill(query_id))
             raise

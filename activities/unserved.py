@@ -1,5 +1,7 @@
 """Whether anybody takes what waits in a task queue: without a worker it waits for ever, and says nothing."""
 
+import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,10 @@ POLL_LASTS_SECONDS = 70
 """How long after its last poll a worker may still be there: it asks again at least once a minute."""
 AWAY_SECONDS = 300
 """A worker that is replaced is back sooner. Temporal does not remember polls for longer."""
+STARTING_SECONDS = 60
+"""A fleet does not start all at once: until a process is so old, it looks again for workers that it misses."""
+LOOK_AGAIN_SECONDS = 1
+_BEGAN = time.monotonic()
 
 
 async def has_worker(
@@ -31,12 +37,20 @@ async def has_worker(
 
 async def unserved_marked(client: Client, tables: Iterable[MaintainedTable], upkeep: str) -> list[MaintainedTable]:
     """The tables, those marked whose upkeep would only wait; `upkeep` is the queue to which exports' loops send it."""
-    known: dict[tuple[str, bool], bool] = {}
-    marked = []
-    for table in tables:
-        of_export = table.kind == EXPORT
-        queue = upkeep if of_export else table.task_queue
-        if (queue, of_export) not in known:
-            known[queue, of_export] = await has_worker(client, queue, activities=of_export, within=AWAY_SECONDS)
-        marked.append(table if known[queue, of_export] else replace(table, unserved=queue))
-    return marked
+    queues = [(table, upkeep if table.kind == EXPORT else table.task_queue) for table in tables]
+    away = await _away(client, {(queue, table.kind == EXPORT) for table, queue in queues})
+    while away and time.monotonic() - _BEGAN < STARTING_SECONDS:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        away = await _away(client, away)
+    return [
+        replace(table, unserved=queue) if (queue, table.kind == EXPORT) in away else table for table, queue in queues
+    ]
+
+
+async def _away(client: Client, queues: Iterable[tuple[str, bool]]) -> set[tuple[str, bool]]:
+    """Those that nobody serves; each is a name, and whether it is about activities."""
+    return {
+        (queue, activities)
+        for queue, activities in queues
+        if not await has_worker(client, queue, activities=activities, within=AWAY_SECONDS)
+    }

@@ -279,7 +279,7 @@ class Bus:
             if self._client is None or not self._client.is_connected:
                 raise
             return []
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):  # others were on their way and have not come: they come with the next
             # One that is alone is not kept waiting for others.
             while messages[-1].metadata.num_pending and len(messages) < HEARD_AT_ONCE:
                 messages += await subscription.fetch(HEARD_AT_ONCE, timeout=1)

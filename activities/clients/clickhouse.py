@@ -131,7 +131,8 @@ class ClickHouse:
                 # A survey that a profile cuts short would make partitions look empty.
                 return await _rows(client, query, self._settings_of(client, query_id, comment))
             except asyncio.CancelledError:
-                # The server would go on with it, and a count may take as long as an export.
+                # The server would go on with it, and a count may take as long as an export. What cannot be killed ends
+                # when its time is up.
                 with contextlib.suppress(Fault, TimeoutError):
                     await asyncio.shield(self.kill(query_id))
                 raise

@@ -1,4 +1,4 @@
-"""Proxies through which a test's environment reaches its catalog and its store."""
+"""Proxies to catalog and store: `catalog` and `s3` stand before them for the whole of a test's environment."""
 
 import pytest
 
@@ -19,3 +19,10 @@ async def s3(fleet):
         fleet.point(s3=proxy.port)
         yield proxy
         fleet.point(s3=fleet.stack.ports["s3"])
+
+
+@pytest.fixture
+async def proxies(fleet):
+    """One to the catalog and one to the store, which a test has its environment reach when it is ready."""
+    async with HttpFaults(fleet.stack.ports["catalog"]) as catalog, HttpFaults(fleet.stack.ports["s3"]) as s3:
+        yield catalog, s3

@@ -9,18 +9,12 @@ from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.core.iceberg_types import parse_iceberg
 from activities.lake import sending
 from support.changelogs import FIELDS, line, lines, opened
-from support.faultproxy import Answer, AnswerInstead, Hold, HttpFaults, Late
+from support.faultproxy import Answer, AnswerInstead, Hold, Late
 from support.fleet import replace_ports
 from support.lakereaders import by_pyiceberg
 from support.lostanswers import LANDED, NOT_LANDED
 
 COMMIT = {"method": "POST", "path": r"/tables/orders_changelog$"}
-
-
-@pytest.fixture
-async def proxies(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as catalog, HttpFaults(fleet.stack.ports["s3"]) as s3:
-        yield catalog, s3
 
 
 @pytest.fixture

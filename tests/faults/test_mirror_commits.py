@@ -7,18 +7,12 @@ import pytest
 from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.lake import rowdelta, sending
 from activities.lake.rowdelta import HeadMoved, TableGone
-from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, HttpFaults, Late
+from support.faultproxy import Answer, AnswerInstead, CutAfter, CutBefore, Late
 from support.fleet import replace_ports
 from support.lakereaders import by_pyiceberg
 from support.mirrortables import hand_mirror, rows_of
 
 COMMIT = {"method": "POST", "path": r"/tables/orders$"}
-
-
-@pytest.fixture
-async def proxies(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as catalog, HttpFaults(fleet.stack.ports["s3"]) as s3:
-        yield catalog, s3
 
 
 @pytest.fixture

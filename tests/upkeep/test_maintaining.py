@@ -1,5 +1,6 @@
 """MaintainTables: what fails keeps no other table from being kept in order, and a bad request names everything."""
 
+import asyncio
 import json
 import uuid
 from dataclasses import replace
@@ -11,14 +12,20 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities import maintaining
+from activities import maintaining, unserved
 from activities.context import OtherTables
 from activities.contracts import maintain as contract
-from activities.contracts.maintain import MAINTAIN_WORKFLOW, MaintainReport, MaintainRequest
+from activities.contracts.maintain import MAINTAIN_WORKFLOW, MIRROR, MaintainedTable, MaintainReport, MaintainRequest
 from activities.core.faults import BadRequest
 from activities.unserved import has_worker
 from support.changelogs import PIPELINE, opened
 from support.fleet import eventually
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch):
+    """The fleet has long started: whoever is not there yet does not come."""
+    monkeypatch.setattr(unserved, "STARTING_SECONDS", 0)
 
 
 async def start(fleet, **fields):
@@ -76,6 +83,16 @@ async def leave(fleet):
     runner = UnsandboxedWorkflowRunner()
     async with Worker(fleet.temporal, task_queue=queue, workflows=[Nothing], workflow_runner=runner):
         await eventually(lambda: has_worker(fleet.temporal, queue))
+
+
+async def test_while_a_fleet_starts_workers_that_are_not_there_yet_are_waited_for(fleet, monkeypatch):
+    queue = fleet.settings().environment(fleet.name).temporal.merge_task_queue
+    table = MaintainedTable("shop.a", MIRROR, task_queue=queue)
+    assert await unserved.unserved_marked(fleet.temporal, [table], "") == [replace(table, unserved=queue)]
+    monkeypatch.setattr(unserved, "STARTING_SECONDS", float("inf"))
+    looking = asyncio.create_task(unserved.unserved_marked(fleet.temporal, [table], ""))
+    await leave(fleet)
+    assert await asyncio.wait_for(looking, 20) == [table]
 
 
 async def test_a_table_that_fails_keeps_no_other_from_it_however_many_runs_that_takes(fleet, monkeypatch):
