@@ -1,4 +1,4 @@
-"""Ingests and first copies that die at named points: one process imports all once, and every victim is a fork of it.
+"""Ingests, copies and announcers that die at named points: forks of one process, which imports everything once.
 
     python dyingpipelines.py '[["directory", "environment", "pipeline", "cdc-after-commit"], …]'
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from temporalio.testing import ActivityEnvironment
 
 from activities import failpoints
-from activities.contracts.cdc import CopyInput, IngestInput
+from activities.announcing_changelogs import announce_changelogs
+from activities.contracts.cdc import ChangelogsInput, CopyInput, IngestInput
 from activities.copying import copy_table
 from activities.ingesting import ingest_batch
 from worker.config import load_settings
@@ -24,9 +25,11 @@ COPIED = "public.orders"
 
 
 async def work(directory: str, environment: str, pipeline: str, failpoint: str) -> None:
-    """One batch or one copy, as a worker does it."""
+    """One batch, one copy, or all announcements, as a worker does it."""
     async with open_cdc(load_settings(Path(directory)), environment, None) as context:  # type: ignore[arg-type]
-        if failpoint in failpoints.COPY_NAMES:
+        if failpoint.endswith("-announce"):
+            await ActivityEnvironment().run(announce_changelogs, context, ChangelogsInput(environment, pipeline, []))
+        elif failpoint in failpoints.COPY_NAMES:
             await ActivityEnvironment().run(copy_table, context, CopyInput(environment, pipeline, COPIED))
         else:
             await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))
