@@ -13,6 +13,7 @@ from activities.capturing import capture_changes
 from activities.cdc_context import CdcContext
 from activities.contracts.cdc import (
     CAPTURE,
+    INGEST,
     KEEP_SIGNAL,
     LOOPS,
     STOP_SIGNAL,
@@ -35,8 +36,10 @@ from activities.contracts.cdc import (
     StopInput,
     UninstallReport,
     UninstallRequest,
+    copy_id,
+    ingest_id,
 )
-from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
+from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.copying import copy_table
 from activities.core.faults import BadRequest
 from activities.errors import faults_named, temporal_named
@@ -169,7 +172,7 @@ class Cdc(CdcActivities):
     @activity.defn(name="stop_loops")
     @faults_named
     async def stop_loops(self, asked: StopInput) -> list[str]:
-        """End loops of a pipeline and wait until they have; answers the workflow ids of those that ran."""
+        """End loops of a pipeline, and copies with the ingest, and wait for their end; answers the ids of loops."""
         self._context.pipeline(asked.environment, asked.pipeline)
         if unknown := [loop for loop in asked.loops if loop not in LOOPS]:
             raise BadRequest(f"field 'loops' may hold {', '.join(LOOPS)}; it holds {', '.join(unknown)}")
@@ -180,6 +183,8 @@ class Cdc(CdcActivities):
                 with temporal_named():
                     if await self._stop(identity):
                         stopped.append(identity)
+                        if loop == INGEST:
+                            await self._wait_for_copies(asked)
         return stopped
 
     async def _stop(self, identity: str) -> bool:
@@ -194,3 +199,12 @@ class Cdc(CdcActivities):
         with contextlib.suppress(WorkflowFailureError):  # it has ended, in whatever way
             await loop.result()
         return True
+
+    async def _wait_for_copies(self, asked: StopInput) -> None:
+        """Wait for those that an ingest told to end: one may just be landing, and is announced with all else then."""
+        loop = self._context.temporal.get_workflow_handle(ingest_id(asked.environment, asked.pipeline))
+        progress = await loop.query(PROGRESS_QUERY)
+        for table in progress["copies"]["under_way"]:
+            copy = self._context.temporal.get_workflow_handle(copy_id(asked.environment, asked.pipeline, table))
+            with contextlib.suppress(WorkflowFailureError):
+                await copy.result()

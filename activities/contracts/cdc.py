@@ -424,5 +424,5 @@ class CdcActivities:
 
     @activity.defn(name="stop_loops")
     async def stop_loops(self, asked: StopInput) -> list[str]:
-        """End loops of a pipeline and wait until they have; answers the workflow ids of those that ran."""
+        """End loops of a pipeline, and copies with the ingest, and wait for their end; answers the ids of loops."""
         raise NotImplementedError

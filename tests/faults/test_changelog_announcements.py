@@ -1,11 +1,8 @@
 """Events of changelogs: derived from table and stream, with the place of their rows in the source's log."""
 
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from activities import announcing_changelogs
-from activities.announcing_changelogs import announce_changelogs
-from activities.contracts.cdc import ChangelogsInput
 from activities.core.changelogs import sequence_number
 from activities.core.faults import BusRefused
 from support.buffers import insert, schema_event, update
@@ -14,20 +11,14 @@ from support.ingests import PIPELINE, opened
 ORDERS, ITEMS = "public_orders_changelog", "public_items_changelog"
 
 
-async def announce(ingest, *names):
-    """Announce changelogs of the fleet's namespace, as the loop asks for it; answers how many snapshots."""
-    asked = ChangelogsInput(ingest.fleet.name, PIPELINE, [f"{ingest.namespace}.{name}" for name in names])
-    return (await ActivityEnvironment().run(announce_changelogs, ingest.context, asked)).announced
-
-
 async def test_each_snapshot_of_a_changelog_is_announced_once_with_its_place_in_the_log(fleet, postgres):
     async with opened(fleet, postgres) as ingest:
         first = await ingest.producer.transaction(schema_event(), insert(1), insert(2))
         await ingest.batch()
         second = await ingest.producer.transaction(update(1))
         await ingest.batch()
-        assert await announce(ingest, ORDERS) == 2
-        assert await announce(ingest, ORDERS) == 0
+        assert await ingest.announce(ORDERS) == 2
+        assert await ingest.announce(ORDERS) == 0
         table = ingest.table()
     events = await fleet.events(ORDERS, ingest.namespace)
     assert [event["_id"] for event in events] == [
@@ -69,7 +60,7 @@ async def test_a_subject_with_a_foreign_message_keeps_no_other_changelog_from_be
         await ingest.context.bus.publish(subject, b"not ours", {}, message_id="x", after=0)
         # Nobody names them: every changelog of the pipeline is looked at.
         with pytest.raises(BusRefused) as refused:
-            await announce(ingest)
+            await ingest.announce()
     assert ITEMS in str(refused.value)
     (event,) = await fleet.events(ORDERS, ingest.namespace)
     assert event["changelog"]["sourceTable"] == "public.orders"
@@ -81,8 +72,8 @@ async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, post
         await ingest.batch()
         with ingest.table().transaction() as change:
             change.set_properties({"icefleet.cdc.pipeline": "another"})
-        assert await announce(ingest) == 0
-        assert await announce(ingest, ORDERS, "absent") == 0
+        assert await ingest.announce() == 0
+        assert await ingest.announce(ORDERS, "absent") == 0
     assert await fleet.events(ORDERS, ingest.namespace) == []
 
 
@@ -97,7 +88,7 @@ async def test_old_snapshots_expire_once_they_were_announced_and_never_one_with_
             await ingest.producer.transaction(insert(number))
             await ingest.batch()
         every = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
-        assert await announce(ingest, ORDERS) == 5
+        assert await ingest.announce(ORDERS) == 5
         left = [snapshot.snapshot_id for snapshot in ingest.table().snapshots()]
         assert left == [every[0], *every[-2:]]
         # The next batch goes on from there.

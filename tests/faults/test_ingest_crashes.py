@@ -1,4 +1,4 @@
-"""A worker is killed as a power cut would, between any two steps of an ingest or a first copy: another one finishes.
+"""A worker is killed as a power cut would, between any two steps of an ingest or a copy: another one finishes.
 
 All victims share a fleet and a database, and each has a pipeline of its own.
 """
@@ -22,6 +22,7 @@ AHEAD = (
     *("cdc-before-upload:2", "cdc-before-commit:2", "cdc-after-commit:2"),
 )
 """Where to die in a turn of two batches, of which the second one is read while the first one lands."""
+ANNOUNCING = ("after-announce", "before-announce")
 COPIES = sorted(failpoints.COPY_NAMES)
 
 
@@ -58,8 +59,18 @@ class Copied:
     """State and position of the table in the end."""
 
 
+@dataclass(frozen=True)
+class Announced:
+    """What one victim announced of two snapshots, and what was announced in the end."""
+
+    signal: int
+    before: list[str]
+    after: list[str]
+    expected: list[str]
+
+
 @pytest.fixture(scope="module")
-async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath | Copied]:
+async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath | Copied | Announced]:
     async with place(stack, tmp_path_factory.mktemp("crashes")) as (fleet, own), AsyncExitStack() as held:
         victims = {}
         for number, point in enumerate([*POINTS, *(f"{point} ahead" for point in AHEAD)]):
@@ -77,16 +88,28 @@ async def aftermaths(stack, tmp_path_factory) -> dict[str, Aftermath | Copied]:
                 opened(fleet, own, pipeline=f"c{number}", schema=f"c{number}", source=own.config())
             )
             await one.buffer.set_copying("public", "orders")
+        for number, point in enumerate(ANNOUNCING):
+            victims[point] = one = await held.enter_async_context(
+                opened(fleet, own, pipeline=f"a{number}", schema=f"a{number}")
+            )
+            for events in ((schema_event(), insert(1)), (update(1),)):
+                await one.producer.transaction(*events)
+                await one.batch()
         asked = [
-            [str(fleet.directory), fleet.name, one.name, point in COPIES, point.removesuffix(" ahead")]
+            [str(fleet.directory), fleet.name, one.name, doing(point), point.removesuffix(" ahead")]
             for point, one in victims.items()
         ]
         ended = await deaths(fleet, "dyingpipelines.py", asked)
         await own.run("INSERT INTO orders VALUES (3, 'committed after the crash', 3)")
         return {
-            point: await (copied if point in COPIES else aftermath)(how, one)
+            point: await {"copy": copied, "announce": announced, "batch": aftermath}[doing(point)](how, one)
             for (point, one), how in zip(victims.items(), ended, strict=True)
         }
+
+
+def doing(point: str) -> str:
+    """What a victim of that point does."""
+    return "copy" if point in COPIES else "announce" if point in ANNOUNCING else "batch"
 
 
 async def aftermath(ended: int, one: Ingest) -> Aftermath:
@@ -94,6 +117,15 @@ async def aftermath(ended: int, one: Ingest) -> Aftermath:
     report = await one.batch_when_free()
     [(left,)] = await one.own.rows(f"SELECT count(*) FROM {one.buffer.schema}.events")
     return Aftermath(ended, report, one.said(), len(one.snapshots()), left, before, await one.files())
+
+
+async def announced(ended: int, one: Ingest) -> Announced:
+    async def heard() -> list[str]:
+        return [event["snapshotId"] for event in await one.fleet.events("public_orders_changelog", one.namespace)]
+
+    before = await heard()
+    await one.announce()
+    return Announced(ended, before, await heard(), [str(one.snapshot_id) for one in one.table().snapshots()])
 
 
 async def copied(ended: int, one: Ingest) -> Copied:
@@ -144,3 +176,11 @@ def test_a_copy_whose_worker_was_killed_lands_once_as_it_is_at_one_position_case
     assert one.report.bytes == one.size
     assert one.known == ("active", lsn_number(one.report.copied_lsn))
     assert len(one.before) == (point != "cdc-during-copy")
+
+
+@pytest.mark.parametrize("point", ANNOUNCING)
+def test_what_a_killed_worker_did_not_announce_is_announced_once_and_in_order_case_23(aftermaths, point):
+    one = aftermaths[point]
+    assert one.signal == signal.SIGKILL
+    assert one.before == one.expected[: point == "after-announce"]
+    assert (one.after, len(one.expected)) == (one.expected, 2)

@@ -76,6 +76,9 @@ def captured(events: int = 5, **more: Any) -> CaptureReport:
     )
 
 
+LANDED = "a copy has ended"
+
+
 class Rooms(Cdc):
     """What the loops call. `ingests` and `captures` are answered in order (a fault is raised); then they wait."""
 
@@ -92,6 +95,8 @@ class Rooms(Cdc):
         """What the next turn of upkeep ends with once it is cancelled: too late."""
         self.copied: dict[str, CopyReport | Fault | None] = {}
         """Table → how its copy ends; None or absent: not yet."""
+        self.landing_seconds = 0.0
+        """How long a copy takes to end that is told to."""
         self.announcing: list[Fault] = []
         """What announcements fail with, in order; then they succeed."""
         self.calls: list[Any] = []
@@ -169,8 +174,12 @@ class Rooms(Cdc):
         try:
             async with heartbeats("copy", every=BEAT_SECONDS):
                 await eventually(lambda: self.copied.get(copy.table), every=BEAT_SECONDS)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.landing_seconds)
+            raise
         finally:
             self.running.remove(copy.table)
+            self.calls.append(LANDED)
         return _told(self.copied[copy.table])
 
     @activity.defn(name="announce_changelogs")

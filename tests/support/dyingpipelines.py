@@ -1,6 +1,6 @@
-"""Ingests and first copies that die at named points: one process imports all once, and every victim is a fork of it.
+"""Ingests, copies and announcers that die at named points: forks of one process, which imports everything once.
 
-    python dyingpipelines.py '[["directory", "environment", "pipeline", false, "cdc-after-commit"], …]'
+    python dyingpipelines.py '[["directory", "environment", "pipeline", "batch", "cdc-after-commit"], …]'
 
 Answers the signal that ended each, as a JSON list.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.contracts.cdc import CopyInput, IngestInput
+from activities.announcing_changelogs import announce_changelogs
+from activities.contracts.cdc import ChangelogsInput, CopyInput, IngestInput
 from activities.copying import copy_table
 from activities.ingesting import ingest_batch
 from support.dying import let_die
@@ -19,10 +20,12 @@ from worker.wiring_cdc import open_cdc
 COPIED = "public.orders"
 
 
-async def work(directory: str, environment: str, pipeline: str, copies: bool) -> None:  # noqa: FBT001 - from JSON
-    """One batch or one copy, as a worker does it."""
+async def work(directory: str, environment: str, pipeline: str, doing: str) -> None:
+    """One batch, one copy, or all announcements, as a worker does it."""
     async with open_cdc(load_settings(Path(directory)), environment, None) as context:  # type: ignore[arg-type]
-        if copies:
+        if doing == "announce":
+            await ActivityEnvironment().run(announce_changelogs, context, ChangelogsInput(environment, pipeline, []))
+        elif doing == "copy":
             await ActivityEnvironment().run(copy_table, context, CopyInput(environment, pipeline, COPIED))
         else:
             await ActivityEnvironment().run(ingest_batch, context, IngestInput(environment, pipeline, 0))

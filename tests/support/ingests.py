@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.announcing_changelogs import announce_changelogs
 from activities.cdc_context import CdcContext
 from activities.clients.buffer import Buffer
 from activities.clients.buffer_status import status
-from activities.contracts.cdc import CopyInput, CopyReport, IngestInput, IngestReport, LettersReport, LettersRequest
+from activities.contracts.cdc import (
+    ChangelogsInput,
+    CopyInput,
+    CopyReport,
+    IngestInput,
+    IngestReport,
+    LettersReport,
+    LettersRequest,
+)
 from activities.copying import copy_table
 from activities.core.faults import LockTaken
 from activities.ingesting import ingest_batch
@@ -65,6 +74,11 @@ class Ingest:
     async def copy(self, table: str = "public.orders") -> CopyReport:
         """A table's first copy, as its workflow asks for it."""
         return await ActivityEnvironment().run(copy_table, self.context, CopyInput(self.fleet.name, self.name, table))
+
+    async def announce(self, *names: str) -> int:
+        """Announce changelogs of the namespace, or all of them, as the loop asks for it; answers how many snapshots."""
+        asked = ChangelogsInput(self.fleet.name, self.name, [f"{self.namespace}.{name}" for name in names])
+        return (await ActivityEnvironment().run(announce_changelogs, self.context, asked)).announced
 
     async def drain(self) -> list[IngestReport]:
         """Batches until nothing is left to do."""

@@ -8,12 +8,13 @@ from activities.contracts.cdc import (
     PAUSE_SIGNAL,
     UNINSTALL_WORKFLOW,
     ChangelogsInput,
+    CopyReport,
     InstallReport,
     InstallRequest,
     UninstallRequest,
 )
 from activities.core.faults import BusRefused
-from support.cdcloops import PIPELINE, loops, progress_of
+from support.cdcloops import LANDED, PIPELINE, ingested, loops, progress_of
 from support.fleet import eventually
 
 
@@ -44,16 +45,23 @@ async def test_a_pipeline_without_a_source_gets_no_capture(fleet):
 @pytest.mark.parametrize("drop_buffer", [False, True])
 async def test_an_uninstallation_ends_the_capture_first_and_the_ingest_only_with_its_buffer(fleet, drop_buffer):
     async with loops(fleet) as own:
+        own.rooms.ingests = [ingested(to_copy=["public.a"])]
+        own.rooms.landing_seconds = 0.3
         await own.capture()
         await own.ingest()
-        await eventually(lambda: sorted(own.rooms.running) == ["capture", "ingest"])
+        await eventually(lambda: sorted(own.rooms.running) == ["capture", "ingest", "public.a"])
         door = await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}", drop_buffer=drop_buffer)
         report = await door.result()
-        assert own.rooms.running == ([] if drop_buffer else ["ingest"])
+        assert sorted(own.rooms.running) == ([] if drop_buffer else ["ingest", "public.a"])
         if drop_buffer:
             # Nobody is left who would announce what was committed last.
-            last = [ChangelogsInput(fleet.name, PIPELINE, []), UninstallRequest(PIPELINE, fleet.name, drop_buffer=True)]
-            assert own.rooms.calls[-2:] == last
+            everything = ChangelogsInput(fleet.name, PIPELINE, [])
+            assert own.rooms.calls[-3:] == [
+                LANDED,
+                everything,
+                UninstallRequest(PIPELINE, fleet.name, drop_buffer=True),
+            ]
+        own.rooms.copied["public.a"] = CopyReport("public.a", "cdc.public_a", 1, 1, "0/1", "1")
         # Again, with nothing left to be stopped.
         await (await own.start(UNINSTALL_WORKFLOW, f"uninstall-{fleet.name}")).result()
     assert report["removed"] == ["slot"]
