@@ -12,6 +12,8 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from activities.noted import Noted
+
 _W3C = TraceContextTextMapPropagator()
 _TRACER = trace.get_tracer("icefleet")
 
@@ -21,7 +23,7 @@ def start(name: str, **attributes: AttributeValue) -> Span:
     asking = trace.get_current_span()
     if not asking.is_recording():
         return NonRecordingSpan(asking.get_span_context())
-    return _TRACER.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    return Noted(_TRACER, name, asking, attributes)
 
 
 def end(span: Span, failed: str = "") -> None:

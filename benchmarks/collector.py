@@ -1,8 +1,10 @@
 """A collector of telemetry on loopback, in a process of its own: takes what OTLP/HTTP sends, and scrapes metrics.
 
-It parses nothing: what is measured is the worker, not a collector.
+It parses nothing while a worker runs: what is measured is the worker, not a collector. What came it keeps, to tell
+afterwards whether everything did.
 """
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,8 +15,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 HOST = "127.0.0.1"
-SCRAPE_SECONDS = 1.0
+SECONDS = 15
+"""Between two scrapes, as our Prometheus has it, and between two exports of metrics over OTLP."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What has come so far."""
+
+    spans: int
+    metrics: int
+    """Requests."""
+    scrapes: int
+    """Those that were answered."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Sink:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{self.port}",
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_METRICS_EXPORTER": "otlp,prometheus",
-            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_METRIC_EXPORT_INTERVAL": str(1000 * SECONDS),
         }
 
     @property
@@ -39,11 +55,10 @@ class Sink:
         """Its arguments."""
         return ("--listen", f"{HOST}:{self.listen}")
 
-    @property
-    def received(self) -> int:
-        """Requests of the worker, and scrapes that it answered."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.port}/count", timeout=5) as answer:
-            return int(answer.read())
+    def received(self) -> Received:
+        """All that came; ask while no worker runs, since the collector reads it only now."""
+        with urllib.request.urlopen(f"http://{HOST}:{self.port}/received", timeout=60) as answer:
+            return Received(**json.load(answer))
 
 
 @contextmanager
@@ -63,19 +78,24 @@ def running() -> Iterator[Sink]:
             process.wait()
 
 
-class _Takes(BaseHTTPRequestHandler):
-    count = {"traces": 0, "metrics": 0, "scrapes": 0}  # noqa: RUF012 - shared by all requests on purpose
+_traces: list[bytes] = []
+_metrics: list[int] = []
+_scrapes: list[int] = []
 
+
+class _Takes(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        kind = self.path.rsplit("/", 1)[-1]
-        self.count[kind] = self.count.get(kind, 0) + 1
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/traces"):
+            _traces.append(body)
+        else:
+            _metrics.append(len(body))
         self._answer(b"")
 
     def do_GET(self) -> None:
-        """How much of each kind came; 0 as long as one is missing."""
-        whole = sum(self.count.values()) if all(self.count.values()) else 0
-        self._answer(str(whole).encode())
+        """How much of each kind came."""
+        spans = sum(_spans_in(body) for body in _traces)
+        self._answer(json.dumps({"spans": spans, "metrics": len(_metrics), "scrapes": len(_scrapes)}).encode())
 
     def _answer(self, body: bytes) -> None:
         self.send_response(200)
@@ -87,14 +107,19 @@ class _Takes(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+def _spans_in(body: bytes) -> int:
+    request = ExportTraceServiceRequest.FromString(body)
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
 def _scrape(port: int) -> None:
     pause = threading.Event()
-    while not pause.wait(SCRAPE_SECONDS):
+    while not pause.wait(SECONDS):
         with (
             suppress(OSError),  # no worker just now
             urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as answer,
         ):
-            _Takes.count["scrapes"] += len(answer.read()) > 0
+            _scrapes.append(len(answer.read()))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 Everything runs in one go on this machine. Throughput of 1, 2, 4 and 8 workers of two slots each is measured before a
 store that answers 400 ms late (scaling.py), since more workers on the same cores can only help where they wait. A
 drain is measured from SIGTERM to the end of a worker's process, at random moments of such an export. Telemetry is
-measured as the same export with everything on and off in turn: traces and metrics to a collector on loopback, metrics
-read by a scraper every second, against neither.
+measured as the same export with everything on and off in turn (watched.py).
 """
 
 import argparse
@@ -14,26 +13,20 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-import attestations
-import collector
 import scaling
+import watched
 from bench import Bench, opened, worker_of
-from contenders import icefleet
 from harness import MEGABYTE, Figure, Memory, median, report, scale
 
 COMMAND = "make bench-fleet"
 PARTS = ("workers", "drain", "telemetry", "idle")
 SERIES = scaling.Series(workers=(1, 2, 4, 8), delay=0.4, tables_each=8, hours=64)
 DRAINS = 20
-RUNS = 5
-"""Exports with telemetry, and without."""
-PARTITIONS = 300
-"""Of each such export, of 1,000 rows."""
-WATCHED = tuple(f"watched_{number}" for number in range(2 * RUNS + 2))
+LAST = "2024-05-25"
+"""Days enough for the hours of every table."""
 KINDS = ("control", "export.default", "cdc", "merge", "upkeep", "")
 """What an idle worker may serve; the last is everything."""
 MIRROR = {"changelog_table": "cdc.none", "mirror_table": "mirror.none", "primary_keys": ["id"]}
@@ -55,7 +48,7 @@ def main() -> None:
         narrow = [*SERIES.tables, *DRAINED.tables]
         environments = {scaling.LATE: scaling.late_environment}
         with opened(
-            Path(directory), WATCHED, last="2024-05-01", narrow=narrow, environments=environments, mirrors=[MIRROR]
+            Path(directory), watched.TABLES, last=LAST, narrow=narrow, environments=environments, mirrors=[MIRROR]
         ) as bench:
             figures = Benchmarks(bench).run(chosen)
     report("fleet", figures, whole=len(chosen) == len(PARTS))
@@ -101,33 +94,11 @@ class Benchmarks:
         self._figure("fleet.drain_seconds_p99", max(seconds), "s", "lower")
 
     def _telemetry(self) -> None:
-        count = max(20, int(PARTITIONS * scale()))
-        at = f"toDateTime({attestations.FIRST_HOUR} + intDiv(number, 1000) * 3600 + (number % 300) * 12)"
-        for table in WATCHED:
-            for statement in attestations.create(table):
-                self._bench.sql(statement)
-            self._bench.sql(attestations.made(table, count * 1000, at))
-        self._bench.calm()
         self._bench.worker.send_signal(signal.SIGTERM)  # each run has a worker of its own
         self._bench.worker.wait()
-        took: dict[bool, list[float]] = {False: [], True: []}
-        with collector.running() as sink:
-            for number, table in enumerate(WATCHED):
-                watched = number % 2 == 1
-                with ExitStack() as running:
-                    words, variables = (sink.worker_words, sink.variables) if watched else ((), {})
-                    name = f"worker-{number}"
-                    running.enter_context(
-                        worker_of("local", self._bench.directory, name, words=words, variables=variables)
-                    )
-                    seconds = icefleet(self._bench, table)()
-                if number > 1:  # the first of either warms the source up
-                    took[watched].append(seconds)
-            if not sink.received:
-                raise RuntimeError("the collector received nothing: this would measure nothing")
-        print(f"  {count} partitions: off {took[False]}, on {took[True]}")
-        overhead = 100 * (median(took[True]) / median(took[False]) - 1)
-        self._figure("telemetry.overhead_percent", overhead, "%", "lower")
+        more = watched.overhead(self._bench)
+        self._figure("telemetry.overhead_percent", more.time, "%", "lower")
+        self._figure("telemetry.cpu_overhead_percent", more.cpu, "%", "lower")
 
     def _idle(self) -> None:
         for kind in KINDS:

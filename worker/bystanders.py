@@ -10,6 +10,7 @@ from opentelemetry import trace
 from temporalio import activity, workflow
 
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, NETWORK_ATTRIBUTE, TABLE_ATTRIBUTE
+from activities.noted import make_spans
 from worker import crashes
 from worker.logs import ids_of
 
@@ -71,6 +72,8 @@ def of_activity(info: activity.Info, args: Sequence[Any]) -> Iterator[None]:
     except Exception as failed:
         crashes.report(failed, {**run, **subject})
         raise
+    finally:
+        make_spans()
 
 
 def of_workflow(subject: Mapping[str, str]) -> None:

@@ -141,7 +141,7 @@ def set_up_metrics(
     asked = asked or Asked()
     if asked.is_disabled or not (scraped or asked.otlp_url):
         return NO_METRICS
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - off costs nothing
+    from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider  # noqa: PLC0415 - off costs nothing
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
@@ -158,7 +158,9 @@ def set_up_metrics(
             "environment": environment,  # the label that rules and dashboards know
         }
     )
-    provider = MeterProvider(_readers(registry, asked), resource, views=_views())
+    # Traces as examples of what was counted take time at every count, and Prometheus is not told of them.
+    examples = None if asked.variables.get("OTEL_METRICS_EXEMPLAR_FILTER") else AlwaysOffExemplarFilter()
+    provider = MeterProvider(_readers(registry, asked), resource, views=_views(), exemplar_filter=examples)
     metrics.set_meter_provider(provider)
     _tell_worker(version)
     told, url = _temporal(asked, scraped=scraped)

@@ -1,8 +1,11 @@
-"""The ids that the SDK gives to spans: at random, but for those of workflows, which a replay must come to again."""
+"""The ids that the SDK gives to spans: at random, but for those that were decided before.
+
+A replay of a workflow must come to the same ones again, and who was asked something may have been told of its span.
+"""
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-from worker.workflow_spans import wanted
+from activities.noted import wanted
 
 
 class DecidedIds(RandomIdGenerator):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 
+from activities.noted import make_spans
 from worker.hidden import SECRETS
 from worker.leaving import within
 
@@ -81,4 +82,5 @@ def flush_traces() -> None:
     shutdown = getattr(trace.get_tracer_provider(), "shutdown", None)
     if shutdown is None:
         return
+    make_spans()
     within(FLUSH_SECONDS, shutdown)

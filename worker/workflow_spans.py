@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 from opentelemetry import trace
@@ -11,13 +10,12 @@ from opentelemetry.trace import Link, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from activities.contracts.causes import Cause
+from activities.noted import wanted
 from activities.spans import context_of
 
 REMEMBERED = 10_000
 """Steps of workflows, in a process: a workflow task that failed or came too late is done again soon, if at all."""
 _TRACER = trace.get_tracer("icefleet.workflows")
-wanted: ContextVar[tuple[int, int] | None] = ContextVar("icefleet_wanted_ids", default=None)
-"""Trace and span id of the span that is being made; `worker.span_ids` has the SDK take them."""
 _recorded: OrderedDict[str, TraceFlags] = OrderedDict()
 
 

@@ -17,7 +17,7 @@ def trace_requests(client: Any) -> None:
 def _begin(model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     # The object's key is what one looks for, and no secret.
     path = str(params.get("url_path", "")).partition("?")[0]
-    context[_SPAN] = spans.start(f"objectstore {model.name}", **{"rpc.method": model.name, "icefleet.object": path})
+    context[_SPAN] = spans.start(f"objectstore {model.name}", **{"icefleet.object": path})
 
 
 def _answered(http_response: Any, context: dict[str, Any], **_: Any) -> None:

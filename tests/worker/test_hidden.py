@@ -62,6 +62,21 @@ def test_a_span_without_a_secret_leaves_as_it_is(sent):
     assert spans()[0].to_json() == span.to_json()
 
 
+def test_of_spans_that_leave_together_only_those_with_a_secret_are_changed():
+    made, sent = InMemorySpanExporter(), InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(made))
+    for words in (("a", "b"), ("c", PASSWORD), ("d",)):
+        with provider.get_tracer("ours").start_as_current_span("asking", attributes={"words": words}):
+            pass
+    HidingExporter(sent, Secrets([PASSWORD]).hide).export(made.get_finished_spans())
+    assert [one.attributes["words"] for one in sent.get_finished_spans()] == [("a", "b"), ("c", "********"), ("d",)]
+    changed = [
+        one is not other for one, other in zip(made.get_finished_spans(), sent.get_finished_spans(), strict=True)
+    ]
+    assert changed == [False, True, False]
+
+
 def test_a_secret_of_a_file_is_hidden_from_when_it_was_read_and_so_is_what_takes_its_place(whole_config, monkeypatch):
     file = whole_config / "secret"
     file.write_text("q7w1-one-file\n")
