@@ -54,6 +54,8 @@ class IndexCache:
         self._most_bytes = most_bytes
         self._most_open = most_open()
         self._open: OrderedDict[str, tuple[Segment, mmap.mmap]] = OrderedDict()
+        self._of_heads: dict[str, frozenset[str]] = {}
+        """Table → segments of its index, as it was opened last."""
         self._lock = threading.Lock()
         self._kept = _KEPT_PER_LOOK
         """Files that were written since the directory was last looked at."""
@@ -93,6 +95,18 @@ class IndexCache:
             held = self._open.get(sha256)
         if held is not None:
             held[1].madvise(mmap.MADV_DONTNEED)
+
+    def follow(self, table_uuid: str, segments: Collection[str]) -> None:
+        """The index of a table has come to consist of these: what it had before and has no more does not stay mapped.
+
+        Whoever still looks into one of those keeps it until that is over.
+        """
+        now = frozenset(segments)
+        with self._lock:
+            before = self._of_heads.get(table_uuid, frozenset())
+            self._of_heads[table_uuid] = now
+            for sha256 in before - now:
+                self._open.pop(sha256, None)
 
     @contextmanager
     def writing(self, capacity: int, *, sieved: bool) -> Iterator["SegmentWriter"]:

@@ -145,6 +145,7 @@ def open_index(
     _compare(files, data_files)
     segments = [_segment(read, cache, record) for record in head.segments]
     moves = [_moves(read, cache, record) for record in head.moves]
+    cache.follow(table_uuid, [record.place.sha256 for record in head.segments])
     cache.trim({pointer.sha256, *(place.sha256 for place in head.places)})
     return MirrorIndex(cache, head, files, segments, moves)
 

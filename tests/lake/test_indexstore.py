@@ -1,5 +1,6 @@
 """An index that many merges carried on says what a dict says; rounds of merging into the base go on beside merges."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -266,6 +267,17 @@ def test_the_segments_that_stay_open_leave_a_process_the_descriptors_that_it_may
         assert len(list(Path("/proc/self/fd").iterdir())) <= held + limit // 4 + 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_segments_that_an_index_has_no_more_give_their_descriptors_back(tmp_path):
+    """A mirror that is merged every second makes thousands of segments an hour, and has a dozen at a time."""
+    carried = Carried(tmp_path)
+    most = 0
+    for number in range(60):
+        carried.merge(entries_of({(number, 0): (1, 5, (0, number))}), new=["a"] if not number else ())
+        mapped = [fd for fd in Path("/proc/self/fd").iterdir() if os.path.realpath(fd).startswith(str(tmp_path))]
+        most = max(most, len(mapped) - len(carried.index.segments))
+    assert most <= 1
 
 
 def test_a_segment_is_the_same_in_memory_and_from_disk(tmp_path):
