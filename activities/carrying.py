@@ -16,7 +16,7 @@ from activities.clients.buffer_claims import (
     schema_events,
     set_sent,
 )
-from activities.clients.buffer_letters import has_more_letters, hold_back
+from activities.clients.buffer_letters import hold_back, letters_wait
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import TableBatch
 from activities.core.changelogkeys import batch_keys
@@ -96,12 +96,12 @@ class _Carrying:
         table, holder = self._table, self._work.holder
         if self._state.position >= table.last_id:
             return
-        await _check_letters(self._work, table)
+        some_wait = await _check_letters(self._work, table)
         told = await schema_events(holder, table, self._after_id) if table.schema_events else []
         now = ChangelogColumns.load(self._state.columns)
         drift = self._drift = plan_drift(now, self._state.types, [(event.sequence, event.table) for event in told])
         schema = changelog.schema_after(self._state, drift.changes)
-        letters = await hold_back(holder, table, self._after_id)
+        letters = await hold_back(holder, table, self._after_id) if some_wait else 0
         segments = list(segments_of(drift, told, self._after_id, table.last_id))
         rows = SegmentRows(self._work, table, drift, segments)
         while True:
@@ -198,20 +198,22 @@ class _Carrying:
         }
 
 
-async def _check_letters(work: Work, table: ClaimedTable) -> None:
-    """Stop a table before it fills the buffer with what nobody can write.
+async def _check_letters(work: Work, table: ClaimedTable) -> bool:
+    """Whether dead letters of a table wait; it is stopped before it fills the buffer with what nobody can write.
 
     Raises:
         UnsupportedType: too many of its events wait as dead letters already.
     """
     most = work.pipeline.buffer_max_dead_letters
-    if await has_more_letters(work.holder, table, most):
+    some_wait, are_too_many = await letters_wait(work.holder, table, most)
+    if are_too_many:
         raise UnsupportedType(
             f"source table {table.identifier}: more than {most} events wait as dead letters, or behind them "
             f"(buffer.max_dead_letters); mend their cause (`icefleet cdc dead-letters --table {table.identifier}`), "
             f"requeue or drop them, then say `icefleet cdc resume --table {table.identifier}`; or have it copied anew, "
             f"which drops them (`icefleet cdc install --tables {table.identifier} --again`)"
         )
+    return some_wait
 
 
 def _moves_schema(drift: Drift) -> bool:

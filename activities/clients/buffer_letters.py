@@ -58,10 +58,8 @@ HOLD = (
 )
 WAITING = """
     SELECT EXISTS (SELECT FROM {schema}.dead_letters
-        WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s)
-"""
-TOO_MANY = """
-    SELECT EXISTS (SELECT FROM {schema}.dead_letters
+        WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s),
+    EXISTS (SELECT FROM {schema}.dead_letters
         WHERE state = 'waiting' AND source_schema = %(schema)s AND source_table = %(name)s OFFSET %(most)s)
 """
 CHOSEN = """
@@ -125,21 +123,18 @@ async def add_letters(holder: Holder, table: ClaimedTable, causes: Mapping[int, 
         return (await connection.execute(holder.statement(ADD), about)).rowcount
 
 
-async def has_more_letters(holder: Holder, table: ClaimedTable, most: int) -> bool:
-    """Whether more than `most` events of a table wait as dead letters, or behind them."""
+async def letters_wait(holder: Holder, table: ClaimedTable, most: int) -> tuple[bool, bool]:
+    """Whether events of a table wait as dead letters, or behind them; and whether these are more than `most`."""
     about = {"schema": table.schema, "name": table.name, "most": most}
     async with holder.transaction() as connection:
-        found = await (await connection.execute(holder.statement(TOO_MANY), about)).fetchone()
-    return bool((found or (False,))[0])
+        found = await (await connection.execute(holder.statement(WAITING), about)).fetchone()
+    return found or (False, False)
 
 
 async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
     """Let events of a claim behind `after_id` wait behind dead letters of their keys; answers how many are new."""
     about = {"schema": table.schema, "name": table.name, "after": after_id, "last_id": table.last_id}
     async with holder.transaction() as connection:
-        waiting = await (await connection.execute(holder.statement(WAITING), about)).fetchone()
-        if not (waiting or (False,))[0]:
-            return 0
         return (await connection.execute(holder.statement(HOLD), about)).rowcount
 
 

@@ -21,8 +21,11 @@ STEPS = (
 )
 UNTOUCHED = STEPS[:3]
 """As long as a slot is not made anew, what was installed before goes on."""
-REMOVING = (*STEPS[:4], "uninstall-after-slot")
-"""After these, what is left of a slot of another name is taken away by the next installation."""
+DOWN = (
+    *("uninstall-after-slot", "uninstall-after-source", "uninstall-after-slot:2", "uninstall-after-source:2"),
+    "uninstall-before-buffer",
+)
+"""Twice: under the name that config has, and under that of the slot which fills the buffer."""
 STATE = f"SELECT state FROM {SCHEMA}.tables"
 
 
@@ -152,34 +155,36 @@ async def test_an_installation_killed_at_each_step_is_done_in_the_end_and_no_row
 
 
 async def test_one_that_makes_the_slot_anew_under_another_name_leaves_neither_the_old_one_nor_a_gap(dying, bare):
+    """Also when it is killed while it takes away what was there; until its copy comes, the table does not go on."""
     await bare.install("t")
     await copy(bare)
-    first = bare.slot
-    # While the one before is taken away, too.
-    for point in (*STEPS, "uninstall-after-slot", "uninstall-after-source"):
-        bare.name_slot(f"{first}_{point.replace('-', '_')}")
+    old = bare.slot
+    bare.name_slot(f"{old}_new")
+    for step in (*STEPS[:4], "uninstall-after-slot", "uninstall-after-source", *STEPS[4:]):
         await write_row(bare)
-        await dying.install_and_die_at(bare, point, "t", again=True)
+        await dying.install_and_die_at(bare, step, "t", again=True)
         await assert_nothing_is_left_unsaid(bare)
-        assert (await bare.rows(STATE) == [("active",)]) == (point in UNTOUCHED), point
-        await write_row(bare)
-        report = await bare.install("t", again=True)
-        assert [table.state for table in report.tables] == ["copying"], point
-        assert ("of the slot before this one was removed: " in report.message) == (point in REMOVING), point
-        await assert_there_is_one_of_each(bare)
-        await assert_every_row_comes_once(bare)
+        assert (await bare.rows(STATE) == [("active",)]) == (step in UNTOUCHED), step
+    await write_row(bare)
+    assert [table.state for table in (await bare.install("t")).tables] == ["copying"]
+    await assert_there_is_one_of_each(bare)
+    await assert_every_row_comes_once(bare)
+    bare.name_slot(old)
+    assert f"of the slot before this one was removed: slot {old}_new" in (await bare.install("t", again=True)).message
+    await assert_there_is_one_of_each(bare)
 
 
 async def test_taking_a_pipeline_down_ends_with_the_next_try_under_whatever_name_config_has_now(dying, bare):
-    first = bare.slot
-    for point in sorted(failpoints.UNINSTALL_NAMES):
-        await bare.install("t")
-        bare.name_slot(f"{first}_{point.replace('-', '_')}")
-        await dying.uninstall_and_die_at(bare, point, drop_buffer=True)
+    assert {step.partition(":")[0] for step in DOWN} == failpoints.UNINSTALL_NAMES
+    await bare.install("t")
+    installed = bare.slot
+    bare.name_slot(f"{installed}_renamed")
+    for step in DOWN:
+        await dying.uninstall_and_die_at(bare, step, drop_buffer=True)
         await assert_nothing_is_left_unsaid(bare)
-        await bare.uninstall(drop_buffer=True)
-        for left in (SLOTS, PUBLICATIONS, TRIGGERS, f"SELECT nspname FROM pg_namespace WHERE nspname LIKE '{first}%%'"):
-            assert await bare.rows(left) == [], point
+    await bare.uninstall(drop_buffer=True)
+    for left in (SLOTS, PUBLICATIONS, TRIGGERS, f"SELECT nspname FROM pg_namespace WHERE nspname LIKE '{installed}%%'"):
+        assert await bare.rows(left) == []
 
 
 async def test_captures_that_are_cancelled_at_any_moment_neither_lose_nor_repeat(shop):

@@ -23,3 +23,10 @@ def test_a_table_is_not_said_to_have_no_lag_while_what_changes_at_the_source_is_
     said = capsys.readouterr().out
     assert "captured to" in said
     assert ("none + uncaptured" in said) == shown
+
+
+def test_what_an_installation_left_is_said_below_the_source(capsys):
+    source = SourceStatus("new", problem="there is no such slot", note="the buffer was filled from slot old")
+    show_status(PipelineReport("shop", {}, source))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:3] == ["source   slot new: there is no such slot", "the buffer was filled from slot old"]
