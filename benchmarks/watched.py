@@ -3,8 +3,8 @@
 On is what we ship, and more: every trace is recorded and sent over OTLP (the overlays of Kubernetes record a tenth),
 metrics are scraped every 15 s, as deploy/prometheus does it (a PodMonitor: 30 s), and sent over OTLP as well, every
 15 s (by default 60 s), so that each run has its share of either. Off is a worker of which nobody wants to know
-anything. Runs last for about half a minute, each in a process of its own; which of a pair comes first changes from pair
-to pair, so that what grows from run to run counts for both.
+anything. Runs last for twenty seconds and more, each in a process of its own; which of a pair comes first changes from
+pair to pair, so that what grows from run to run counts for both.
 
 Two things are compared within each pair, and the median over all pairs is told: the time of the whole export, and CPU
 seconds of the worker, in all its threads, from when it was ready until its process has ended, having sent the last.
@@ -21,8 +21,8 @@ from bench import Bench, worker_of
 from contenders import icefleet
 from harness import median, scale
 
-PAIRS = 8
-PARTITIONS = 1500
+PAIRS = 10
+PARTITIONS = 1200
 """Of each export, of 1,000 rows."""
 TABLES = tuple(f"watched_{number}" for number in range(2 * PAIRS + 2))
 SPANS_EACH = 2
