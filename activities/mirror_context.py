@@ -1,5 +1,7 @@
 """What the activities of mirrors have at hand."""
 
+import secrets
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,5 +64,14 @@ class MirrorContext:
         return f"{self.key_prefix}/{own}" if self.key_prefix else own
 
     def new_key(self, mirror: MirrorConfig, kind: str, ending: str) -> str:
-        """A key that nothing else ever has, for an object of a mirror: `data`, `deletes` or `index`."""
-        return f"{self.prefix(mirror)}{kind}/{uuid.uuid4()}.{ending}"
+        """A key that nothing else ever has, for an object of a mirror: `data`, `deletes` or `index`.
+
+        Keys sort by time, more or less: delete files are about neighbours, and files of one age are touched together.
+        """
+        return f"{self.prefix(mirror)}{kind}/{timed_name(time.time_ns() // 1_000_000)}.{ending}"
+
+
+def timed_name(milliseconds: int) -> uuid.UUID:
+    """A UUID of version 7: when it was made, and 74 random bits."""
+    version, variant = 7 << 76, 2 << 62
+    return uuid.UUID(int=milliseconds << 80 | version | secrets.randbits(12) << 64 | variant | secrets.randbits(62))

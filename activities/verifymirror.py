@@ -26,7 +26,7 @@ async def verify_mirror(context: MirrorContext, asked: VerifyMirrorInput) -> Ver
     """Compare the mirror, as it is now, with the fold of what it has merged: whole, or in some ranges of keys.
 
     Raises:
-        BadRequest: there is no such mirror, or the numbers make no sense.
+        BadRequest: there is no such mirror, the numbers make no sense, or this machine's disk has no room for the rows.
         BadConfig: config says other keys or sequence numbers than it was made with.
         WatermarkLost: what it has merged cannot be told any more.
         MirrorForeign, ChangeInvalid: it is not as merges left it; a change cannot be understood.

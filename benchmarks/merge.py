@@ -4,7 +4,9 @@ The engine merges batches of 1,000 and of 100,000 changes from a changelog, besi
 PyIceberg's upsert, which are given the same batches and tables of the same rows in the same catalog. Our seconds are
 means over merges with everything that belongs to them: index runs folded, the steps by which they are merged into the
 base (one of them in the 72 merges of 1,000 changes), and the compaction that these merges bring about. Then a
-worker's `MergeMirror` does the same; single rows are followed from COMMIT at a PostgreSQL to the mirror; and DuckDB
+worker's `MergeMirror` does the same, and its memory is measured as growth over what it took at rest; so is that of each
+peer in a process of its own. What was read and written are bytes of objects as the store counts them; what the catalog
+is asked and answers is not in them. Single rows are followed from COMMIT at a PostgreSQL to the mirror; and DuckDB
 and ClickHouse read a mirror after 1, 10 and 50 merges that nothing compacted, and after a compaction, beside a table
 that was written at once.
 

@@ -43,9 +43,12 @@ class Rows:
     _order: np.ndarray = field(init=False)
     _deleted: int = 0
     _balance: np.ndarray = field(init=False)
-    """By id; -1: there is no such row."""
+    """By id; -1: there is no such row. Longer than there are ids: what is large is not to be copied for each batch."""
+    _next: int = field(init=False)
+    """The id of the next row that is inserted."""
 
     def __post_init__(self) -> None:
+        self._next = self.count
         self._order = self._rng.permutation(self.count)
         self._balance = np.full(self.count, -1, np.int64)
 
@@ -64,8 +67,10 @@ class Rows:
         self._deleted += deletes
         left = self._order[self._deleted :]
         changed = left[self._rng.choice(len(left), updates, replace=False)]
-        new = np.arange(len(self._balance), len(self._balance) + size - deletes - updates)
-        self._balance = np.append(self._balance, np.full(len(new), -1))
+        new = np.arange(self._next, self._next + size - deletes - updates)
+        self._next += len(new)
+        if self._next > len(self._balance):
+            self._balance = np.append(self._balance, np.full(len(new) + len(self._balance) // 8, -1))
         upserts = self._made(np.concatenate([changed, new]))
         self._balance[upserts["id"].to_numpy()] = upserts["balance"].to_numpy()
         self._balance[gone] = -1

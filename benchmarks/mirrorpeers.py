@@ -1,19 +1,28 @@
-"""What one would do without icefleet: DuckDB's MERGE INTO, a full rewrite, PyIceberg's upsert."""
+"""What one would do without icefleet: DuckDB's MERGE INTO, a full rewrite, PyIceberg's upsert.
 
+Each works in a process of its own, so that its memory is its own.
+"""
+
+import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from mirrorchanges import ROW, Batch
+from harness import Memory, timed
+from mirrorchanges import CHANGE, ROW, Batch
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from starter.duck import Duck
-from worker.config import Environment
+from worker.config import load_settings
+from worker.lake import open_lake
 
 Apply = Callable[[Batch], object]
+PEERS = ("duckdb_merge", "rewrite", "upsert")
 SETS = ", ".join(f"{name} = s.{name}" for name in ROW.names[1:])
 VALUES = ", ".join(f"s.{name}" for name in ROW.names)
 
@@ -34,15 +43,9 @@ def copied(source: Table) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).select(ROW.names).cast(ROW)
 
 
-@contextmanager
-def attached(environment: Environment) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB with the catalog as `lake`."""
-    with Duck(environment) as duck:
-        yield duck._duck  # noqa: SLF001 - the peer needs what the command does not offer: tables of this process
-
-
-def duckdb_merge(duck: duckdb.DuckDBPyConnection, name: str) -> Apply:
+def duckdb_merge(attached: Duck, name: str) -> Apply:
     """Upserts by one MERGE INTO, deletes by one DELETE."""
+    duck = attached._duck  # noqa: SLF001 - the peer needs what the command does not offer: tables of this process
 
     def apply(batch: Batch) -> None:
         duck.register("upserts", batch.upserts)
@@ -77,3 +80,57 @@ def upsert(table: Table) -> Apply:
         table.upsert(batch.upserts, join_cols=["id"])
 
     return apply
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a batch took."""
+
+    seconds: float
+    growth: float
+    """Bytes of resident memory over what the process had when it was ready to begin."""
+
+
+class Peer:
+    """One of PEERS, ready to be given batches for a table. Use as a context manager."""
+
+    def __init__(self, environment: str, peer: str, table: str) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _open, (environment, peer, table))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def apply(self, batch: Batch) -> Turn:
+        """What is sent to the process is nobody's time."""
+        return self._pool.submit(_turn, Batch(CHANGE.empty_table(), batch.upserts, batch.deletes)).result()
+
+
+@dataclass
+class _Opened:
+    """What a peer's process holds."""
+
+    apply: list[Apply] = field(default_factory=list)
+    idle: int = 0
+
+
+_opened = _Opened()
+
+
+def _open(environment: str, peer: str, name: str) -> None:
+    found = load_settings().environment(environment)
+    if peer == "duckdb_merge":
+        _opened.apply.append(duckdb_merge(Duck(found), name))
+    else:
+        table = open_lake(found).catalog.load_table(name)
+        _opened.apply.append({"rewrite": rewrite, "upsert": upsert}[peer](table))
+    _opened.idle = Memory(os.getpid()).idle
+
+
+def _turn(batch: Batch) -> Turn:
+    [apply] = _opened.apply
+    with Memory(os.getpid()) as memory:
+        seconds = timed(lambda: apply(batch))
+    return Turn(seconds, memory.peak - _opened.idle)

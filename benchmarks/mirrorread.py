@@ -40,8 +40,9 @@ def compared(world: World, prefix: str, fresh: str) -> Iterator[Found]:
     make_table(world.catalog, fresh, pieces(copied(table)))
     for engine in ENGINES:
         found = read_seconds(ENVIRONMENT, engine, [mirror, fresh])
-        (own, ours), (other, theirs) = found[mirror], found[fresh]
-        if ours != theirs:
-            raise RuntimeError(f"{engine} reads {ours} from {mirror} and {theirs} from {fresh}")
-        yield f"{prefix}.{engine}", own / other, "times", "lower"
-        yield f"{prefix}.{engine}_seconds", own, "s", "lower"
+        own, other = found[mirror], found[fresh]
+        if own.found != other.found:
+            raise RuntimeError(f"{engine} reads {own.found} from {mirror} and {other.found} from {fresh}")
+        yield f"{prefix}.{engine}", own.seconds / other.seconds, "times", "lower"
+        yield f"{prefix}.{engine}_seconds", own.seconds, "s", "lower"
+        yield f"{prefix}.{engine}_cpu", own.cpu / other.cpu, "times", "lower"

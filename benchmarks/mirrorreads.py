@@ -3,12 +3,15 @@
 Each engine reads in a process of its own that has the catalog attached, and every table in turn.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+import psutil
 from harness import median
 
 from starter.duck import Duck
@@ -19,23 +22,41 @@ ENGINES = ("duckdb", "clickhouse")
 RUNS = 3
 
 
-def read_seconds(environment: str, engine: str, tables: Sequence[str]) -> dict[str, tuple[float, tuple[Any, ...]]]:
-    """Table → the median of the seconds that reading takes, and what was read."""
+@dataclass(frozen=True)
+class Read:
+    """How a table was read: medians."""
+
+    seconds: float
+    cpu: float
+    """Seconds of CPU, which others on this machine do little to."""
+    found: tuple[Any, ...]
+
+
+def read_seconds(environment: str, engine: str, tables: Sequence[str]) -> dict[str, Read]:
+    """Table → what reading it takes, and what was read."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_read, environment, engine, list(tables)).result()
 
 
-def _read(name: str, engine: str, tables: Sequence[str]) -> dict[str, tuple[float, tuple[Any, ...]]]:
+def _read(name: str, engine: str, tables: Sequence[str]) -> dict[str, Read]:
     environment = load_settings().environment(name)
     ask = {"duckdb": _duckdb, "clickhouse": _clickhouse}[engine](environment)
     found = {table: ask(table) for table in tables}  # also what is read once, such as footers
-    seconds: dict[str, list[float]] = {table: [] for table in tables}
+    took: dict[str, list[tuple[float, float]]] = {table: [] for table in tables}
     for _ in range(RUNS):
         for table in tables:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), _cpu()
             found[table] = ask(table)
-            seconds[table].append(time.perf_counter() - started)
-    return {table: (median(seconds[table]), found[table]) for table in tables}
+            took[table].append((time.perf_counter() - started, _cpu() - used))
+    return {
+        table: Read(median([wall for wall, _ in turns]), median([cpu for _, cpu in turns]), found[table])
+        for table, turns in took.items()
+    }
+
+
+def _cpu() -> float:
+    used = psutil.Process(os.getpid()).cpu_times()
+    return used.user + used.system
 
 
 def _duckdb(environment: Environment) -> Callable[[str], tuple[Any, ...]]:

@@ -3,15 +3,19 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
 from harness import MEGABYTE, Memory, median, scale, timed
 from mirrorchanges import Batch, Rows
-from mirrorpeers import Apply, attached, copied, duckdb_merge, make_table, rewrite, upsert
-from mirrorworld import World, moved
+from mirrorpeers import PEERS, Peer, copied, make_table
+from mirrorworld import ENVIRONMENT, Carried, World
 from pyiceberg.table import Table
+
+from activities.lake.compaction import compaction_due
+from activities.lake.live import live_files
 
 Found = tuple[str, float, str, Literal["lower", "higher"]]
 SIZES = {"1m": 1_000_000, "10m": 10_000_000} | ({"100m": 100_000_000} if os.environ.get("LARGE") else {})
@@ -24,7 +28,9 @@ merges of 1,000 changes come to one after a dozen, which begin a round, and some
 COMPARED = "10m"
 TURNS = {"duckdb_merge": 3, "rewrite": 2, "upsert": 1}
 """Batches that a peer is given; it takes its time."""
-LOOP_MERGES = 5
+LOOP_MERGES = {"1k": 33, "100k": 21}
+"""Merges by the workflow, among them those after which small files are compacted. Before the first one the worker
+fetches the index, as it does once in its life, which is not counted."""
 PIECE_ROWS = 1_000_000
 
 
@@ -36,7 +42,7 @@ class Spent:
     seconds: float = 0
     compacting: float = 0
     compactions: int = 0
-    moved: int = 0
+    carried: Carried = field(default_factory=Carried)
     phases: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -45,78 +51,101 @@ class Spent:
         return (self.seconds + self.compacting) / self.merges
 
 
+@dataclass(frozen=True)
+class PeerSpent:
+    """What a batch took a peer: medians, and its largest growth."""
+
+    seconds: float
+    carried: Carried
+    growth: float
+
+
 def speed_figures(world: World) -> Iterator[Found]:
     """Every size of mirror in turn."""
     means: dict[str, dict[str, float]] = {}
     for label, full in SIZES.items():
         name, count = f"m{label}", max(10_000, int(full * scale()))
         changelog, rows = world.filled(name, count)
+        # Small files of the fill, if there are many, are no part of what merges cost.
+        compact_all(world, name)
         means[label] = {}
         for size in CHANGES:
             spent, peers = merged(world, name, size, changelog, rows, with_peers=label == COMPARED)
             means[label][size] = spent.mean
             yield from told(f"merge.{label}.{size}", spent, peers)
         check(world.table(name), rows, name)
+        contents = world.table(name).inspect.files()["content"].to_pylist()
+        yield f"merge.{label}.data_files", contents.count(0), "files", "lower"
+        yield f"merge.{label}.delete_files", len(contents) - contents.count(0), "files", "lower"
         if label == COMPARED:
-            yield from loop_figures(world, name, changelog, rows)
+            idle = Memory(world.worker_pid).idle
+            for size in CHANGES:
+                yield from loop_figures(world, name, size, changelog, rows, idle)
     for label in list(SIZES)[1:]:
         yield f"merge.growth_1m_to_{label}", means[label]["1k"] / means["1m"]["1k"], "times", "lower"
         yield f"merge.growth_1m_to_{label}_by_100k", means[label]["100k"] / means["1m"]["100k"], "times", "lower"
 
 
-def told(prefix: str, spent: Spent, peers: dict[str, tuple[float, float]]) -> Iterator[Found]:
+def told(prefix: str, spent: Spent, peers: dict[str, PeerSpent]) -> Iterator[Found]:
     """Figures of merges of one size."""
     yield f"{prefix}.seconds", spent.mean, "s", "lower"
     for phase, seconds in sorted(spent.phases.items()):
         if phase:
             yield f"{prefix}.{phase}_seconds", seconds / spent.merges, "s", "lower"
     yield f"{prefix}.compaction_seconds", spent.compacting / spent.merges, "s", "lower"
-    yield f"{prefix}.moved_mb", spent.moved / spent.merges / MEGABYTE, "MB", "lower"
-    for peer, (seconds, carried) in peers.items():
-        yield f"{prefix}.{peer}_seconds", seconds, "s", "lower"
-        yield f"{prefix}.{peer}_moved_mb", carried / MEGABYTE, "MB", "lower"
-        yield f"{prefix}.speedup_vs_{peer}", seconds / spent.mean, "times", "higher"
+    yield f"{prefix}.compactions", spent.compactions, "compactions", "lower"
+    yield f"{prefix}.read_mb", spent.carried.read / spent.merges / MEGABYTE, "MB", "lower"
+    yield f"{prefix}.written_mb", spent.carried.written / spent.merges / MEGABYTE, "MB", "lower"
+    for peer, took in peers.items():
+        yield f"{prefix}.{peer}_seconds", took.seconds, "s", "lower"
+        yield f"{prefix}.{peer}_read_mb", took.carried.read / MEGABYTE, "MB", "lower"
+        yield f"{prefix}.{peer}_written_mb", took.carried.written / MEGABYTE, "MB", "lower"
+        yield f"{prefix}.{peer}_growth_mb", took.growth / MEGABYTE, "MB", "lower"
+        yield f"{prefix}.speedup_vs_{peer}", took.seconds / spent.mean, "times", "higher"
 
 
 def merged(
     world: World, name: str, size: str, changelog: Table, rows: Rows, *, with_peers: bool
-) -> tuple[Spent, dict[str, tuple[float, float]]]:
-    """Batches of one size by the engine, and some of them in turn by the peers; peer → seconds and bytes of a batch."""
+) -> tuple[Spent, dict[str, PeerSpent]]:
+    """Batches of one size by the engine, and some of them in turn by the peers."""
     changes, merges = CHANGES[size]
     changes = max(100, int(changes * scale()))
-    spent, others = Spent(), {}
-    if not with_peers:
-        for _ in range(merges):
-            own_turn(world, name, changelog, rows.batch(changes), spent)
-        return spent, {}
-    with attached(world.environment) as duck:
-        for peer in TURNS:
-            others[peer] = make_table(world.catalog, f"peers.{peer}_{name}_{size}", pieces(copied(world.table(name))))
-        apply: dict[str, Apply] = {
-            "duckdb_merge": duckdb_merge(duck, f"peers.duckdb_merge_{name}_{size}"),
-            "rewrite": rewrite(others["rewrite"]),
-            "upsert": upsert(others["upsert"]),
-        }
-        took: dict[str, list[tuple[float, float]]] = {peer: [] for peer in TURNS}
+    spent, peers = Spent(), PEERS if with_peers else ()
+    took: dict[str, list[PeerSpent]] = {peer: [] for peer in peers}
+    with ExitStack() as stack:
+        ready: dict[str, Peer] = {}
+        for peer in peers:
+            table = f"peers.{peer}_{name}_{size}"
+            make_table(world.catalog, table, pieces(copied(world.table(name))))
+            ready[peer] = stack.enter_context(Peer(ENVIRONMENT, peer, table))
         for turn in range(merges):
             batch = rows.batch(changes)
             own_turn(world, name, changelog, batch, spent)
-            for peer, turns in TURNS.items():
-                if turn < turns:
-                    took[peer].append(_peer_turn(apply[peer], batch))
-    return spent, {peer: (median([s for s, _ in found]), median([b for _, b in found])) for peer, found in took.items()}
+            for peer in peers:
+                if turn < TURNS[peer]:
+                    took[peer].append(_peer_turn(world, ready[peer], batch))
+    return spent, {peer: _typical(turns) for peer, turns in took.items()}
 
 
-def _peer_turn(apply: Apply, batch: Batch) -> tuple[float, float]:
-    before = moved()
-    seconds = timed(lambda: apply(batch))
-    return seconds, float(moved() - before)
+def _peer_turn(world: World, peer: Peer, batch: Batch) -> PeerSpent:
+    before = world.carried()
+    turn = peer.apply(batch)
+    return PeerSpent(turn.seconds, world.carried() - before, turn.growth)
+
+
+def _typical(turns: list[PeerSpent]) -> PeerSpent:
+    carried = [turn.carried for turn in turns]
+    return PeerSpent(
+        median([turn.seconds for turn in turns]),
+        Carried(median([one.read for one in carried]), median([one.written for one in carried])),
+        max(turn.growth for turn in turns),
+    )
 
 
 def own_turn(world: World, name: str, changelog: Table, batch: Batch, spent: Spent) -> None:
     """A batch is appended, which is nobody's time, and merged, and what is due then is compacted."""
     changelog.append(batch.changes)
-    before, carried = world.phases(), moved()
+    before, carried = world.phases(), world.carried()
     started = time.perf_counter()
     report = world.merge(name)
     spent.seconds += time.perf_counter() - started
@@ -126,7 +155,7 @@ def own_turn(world: World, name: str, changelog: Table, batch: Batch, spent: Spe
     if report.compaction_due:
         spent.compacting += timed(lambda: compact_all(world, name))
         spent.compactions += 1
-    spent.moved += moved() - carried
+    spent.carried += world.carried() - carried
 
 
 def compact_all(world: World, name: str, *, thorough: bool = False) -> None:
@@ -155,14 +184,36 @@ def check(table: Table, rows: Rows, name: str) -> None:
         raise RuntimeError(f"mirror.{name} holds {held} rows and balances, and not {rows.expected()}")
 
 
-def loop_figures(world: World, name: str, changelog: Table, rows: Rows) -> Iterator[Found]:
-    """The same batches through the workflow, and what its worker grows by."""
-    changes = max(100, int(100_000 * scale()))
+def loop_figures(world: World, name: str, size: str, changelog: Table, rows: Rows, idle: int) -> Iterator[Found]:
+    """The same batches through the workflow, compactions included, and what its worker takes beyond `idle` bytes.
+
+    That is the engine's memory: the worker has nothing else to do, and had done nothing yet.
+    """
+    changes = max(100, int(CHANGES[size][0] * scale()))
     seconds: list[float] = []
     with Memory(world.worker_pid) as memory:
-        for _ in range(LOOP_MERGES):
+        for _ in range(LOOP_MERGES[size]):
             changelog.append(rows.batch(changes).changes)
-            seconds.append(timed(lambda: world.merge_by_workflow(name)))
+            seconds.append(_loop_turn(world, name))
     check(world.table(name), rows, name)
-    yield f"merge.{COMPARED}.100k.workflow_seconds", median(seconds), "s", "lower"
-    yield f"merge.{COMPARED}.100k.worker_growth_mb", (memory.peak - memory.idle) / MEGABYTE, "MB", "lower"
+    prefix = f"merge.{COMPARED}.{size}"
+    yield f"{prefix}.workflow_seconds", sum(seconds[1:]) / len(seconds[1:]), "s", "lower"
+    yield f"{prefix}.workflow_median_seconds", median(seconds[1:]), "s", "lower"
+    yield f"{prefix}.worker_growth_mb", (memory.peak - idle) / MEGABYTE, "MB", "lower"
+
+
+def _loop_turn(world: World, name: str) -> float:
+    """Seconds of a merge and, when one is due after it, of the compaction that the loop begins by itself."""
+    started = time.perf_counter()
+    world.merge_by_workflow(name)
+    merged_after = time.perf_counter() - started
+    if not _is_due(world, name):
+        return merged_after
+    while _is_due(world, name):
+        time.sleep(0.02)
+    return time.perf_counter() - started
+
+
+def _is_due(world: World, name: str) -> bool:
+    config = world.context.mirrors[f"mirror.{name}"]
+    return bool(compaction_due(world.context.lake.files(), live_files(world.table(name)), config))

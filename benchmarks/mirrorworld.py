@@ -2,14 +2,15 @@
 
 import asyncio
 import os
+import re
 import time
+import urllib.request
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import yaml
 from bench import worker_of
@@ -47,6 +48,25 @@ PHASES = "merger.merge.duration_seconds"
 FIRST_BATCH_ROWS = 1_000_000
 
 
+COUNTED = re.compile(r"^SeaweedFS_s3_bucket_traffic_(sent|received)_bytes_total\{.*?\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Bytes of objects between the store and everybody, as the store counts them: without headers, and without what
+    the catalog is asked and answers. Whoever reads ahead and stops has read what was sent.
+    """  # noqa: D205 - two sentences that belong together
+
+    read: float = 0
+    written: float = 0
+
+    def __add__(self, other: "Carried") -> "Carried":
+        return Carried(self.read + other.read, self.written + other.written)
+
+    def __sub__(self, other: "Carried") -> "Carried":
+        return Carried(self.read - other.read, self.written - other.written)
+
+
 @dataclass
 class World:
     """What contenders use."""
@@ -54,6 +74,8 @@ class World:
     environment: Environment
     directory: Path
     worker_pid: int
+    metrics_port: int
+    """Where the store says what it has counted."""
     context: MirrorContext
     temporal: Client
     catalog: Catalog
@@ -130,10 +152,12 @@ class World:
             seconds[phase] = seconds.get(phase, 0.0) + float(getattr(point, "sum", 0.0))
         return seconds
 
-
-def moved() -> int:
-    """Bytes that went over this machine's loopback so far: what was read and written, and what was said beside it."""
-    return int(psutil.net_io_counters(pernic=True)["lo"].bytes_sent)
+    def carried(self) -> Carried:
+        """What has been read from the store and written to it so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            found = COUNTED.findall(answer.read().decode())
+        sums = {kind: sum(float(count) for one, count in found if one == kind) for kind in ("sent", "received")}
+        return Carried(sums["sent"], sums["received"])
 
 
 @contextmanager
@@ -153,7 +177,7 @@ def opened(directory: Path) -> Iterator[World]:
     os.environ["ICEFLEET_LOCAL_DIR"] = str(directory / "local")
     os.environ["ICEFLEET_CONFIG_DIR"] = str(config)
     with (
-        Stack(directory / "local", parts=("temporal", "nats", "s3", "postgres")),
+        Stack(directory / "local", parts=("temporal", "nats", "s3", "postgres")) as stack,
         worker_of(ENVIRONMENT, directory) as worker,
     ):
         settings = load_settings()
@@ -162,7 +186,8 @@ def opened(directory: Path) -> Iterator[World]:
         temporal = loop.run_until_complete(connect_temporal(environment))
         opening = open_mirrors(settings, ENVIRONMENT, temporal)
         context = loop.run_until_complete(opening.__aenter__())
-        yield World(environment, directory, worker.pid, context, temporal, context.lake.catalog, reader, loop)
+        port, catalog = stack.ports["s3-metrics"], context.lake.catalog
+        yield World(environment, directory, worker.pid, port, context, temporal, catalog, reader, loop)
         loop.run_until_complete(opening.__aexit__(None, None, None))
 
 

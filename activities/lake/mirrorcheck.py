@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import structlog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
@@ -24,11 +25,15 @@ from activities.lake.mirror import Mirror
 from activities.lake.mirrorcompare import FILE, ROW, RangeFound, Terms, compare, reduced
 from activities.lake.mirrorrows import live_rows
 from activities.lake.schema import to_pure
-from activities.lake.spilling import Spill
+from activities.lake.spilling import Spill, check_room
 
 RANGE_BYTES = 128 * 2**20
 """Changes of a range, as Arrow holds them, more or less; a range with more is cut into several, and folded as it is
 read where that does not help, since one key has so many."""
+SPILLED = 3
+"""So many times as large as objects are their rows on this machine's disk, if all ranges are compared."""
+
+log = structlog.get_logger("icefleet.verify")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def check(
     """Compare a mirror with the fold of what it has merged, and with its index if there is one.
 
     Raises:
+        BadRequest: this machine's disk has no room for what is compared.
         WatermarkLost: what it has merged cannot be told any more.
         ChangeInvalid, ObjectRefused, StoreUnavailable: something cannot be read.
     """
@@ -79,6 +85,7 @@ class _Check:
         asked = self._asked
         parts = max(1, before.bytes * COMPRESSION // RANGE_BYTES // max(1, asked.ranges))
         ranges = KeyRanges.pick(asked.ranges, asked.samples, asked.seed, parts)
+        self._check_room(before, ranges)
         changes, truncated = self._spill_changes(before, ranges)
         rows = self._spill_rows(ranges)
         terms = self._terms(truncated)
@@ -88,6 +95,14 @@ class _Check:
             entries = None if self._index is None else self._index.entries(*ranges.bounds(number))
             found += compare(self._changes(changes, number, terms), rows.read(number), terms, entries)
         return found
+
+    def _check_room(self, before: Merged, ranges: KeyRanges) -> None:
+        """Before anything is read: whether what the chosen ranges take is there."""
+        held = before.bytes + sum(one.data.file_size_in_bytes for one in live_files(self._mirror.table).values())
+        wanted = held * SPILLED * len(ranges.chosen) // ranges.count
+        directory, where = self._asked.directory, f"mirror {self._config.mirror}"
+        log.info("rows are put on this machine's disk", mirror=self._config.mirror, bytes=wanted, at=str(directory))
+        check_room(directory, wanted, where)
 
     def _changes(self, spilled: Spill, number: int, terms: Terms) -> pa.Table:
         """The changes of a range; of more than fit, such as all those of one key, only what later ones cannot say."""

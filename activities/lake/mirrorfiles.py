@@ -34,7 +34,9 @@ MOST_OPEN = 64
 """Files that are written at once; rows of more partitions end files early."""
 FILE_ROWS = 4 * 2**20
 """The most rows of a file, however narrow they are: what is done to a whole file has an end."""
+_DIFFERENCES = "DELTA_BINARY_PACKED"
 _WHOLE = (pa.types.is_integer, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 Places = npt.NDArray[np.uint32]
 
 
@@ -183,12 +185,15 @@ class _PartFile:
     def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
         if self._writer is None:
             repeating = _repeating(rows)
+            encodings = _encodings(self._schema, repeating)
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
-                compression="zstd",
+                compression=_compression(self._schema, encodings),
                 use_dictionary=repeating,
-                column_encoding=_encodings(self._schema, repeating),
+                column_encoding=encodings,
+                # A page for each column of a row group if it can be: what readers do for each page has its price, too.
+                max_rows_per_page=GROUP_ROWS,
                 store_decimal_as_integer=True,
                 store_schema=False,
             )
@@ -215,12 +220,23 @@ def _repeating(rows: pa.Table) -> list[str]:
 
 
 def _encodings(schema: pa.Schema, repeating: Collection[str]) -> dict[str, str]:
-    """Whole numbers and times as differences: smaller than zstd alone makes them, and sooner read."""
+    """Whole numbers and times as differences, texts with their lengths ahead: sooner read, and not larger."""
+    kinds = ((_DIFFERENCES, _WHOLE), ("DELTA_LENGTH_BYTE_ARRAY", _TEXT))
     return {
-        field.name: "DELTA_BINARY_PACKED"
+        field.name: encoding
         for field in schema
-        if field.name not in repeating and any(is_whole(field.type) for is_whole in _WHOLE)
+        for encoding, types in kinds
+        if field.name not in repeating and any(is_such(field.type) for is_such in types)
     }
+
+
+def _compression(schema: pa.Schema, encodings: Mapping[str, str]) -> dict[str, str]:
+    """Path of a column → codec: what differences leave is not made smaller, and would have to be unpacked."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    columns = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    paths = [columns.column(number).path for number in range(len(columns))]
+    return {path: "none" if encodings.get(path) == _DIFFERENCES else "zstd" for path in paths}
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,5 +1,6 @@
 """Rows sorted into ranges of keys by way of the disk, so that one range at a time is in memory."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,15 +8,36 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from activities.core.faults import BadRequest
 from activities.core.keyranges import KeyRanges
 from activities.lake.keys import keys_of
 
 RUN_BYTES = 64 * 2**20
 """Rows in memory, as Arrow holds them, that make a file."""
+LEAST_FREE = 2**30
+"""Bytes of the disk that are left to others."""
+
+
+def check_room(directory: Path, size: int, where: str) -> None:
+    """Whether a disk has so many bytes to spare; `where` is what messages call the rows.
+
+    Raises:
+        BadRequest: it has not.
+    """
+    spare = shutil.disk_usage(directory).free - LEAST_FREE
+    if size > spare:
+        raise BadRequest(
+            f"{where}: comparing takes {size / 1e9:.1f} GB more of the worker's disk at {directory.parent}, which has "
+            f"{max(0, spare) / 1e9:.1f} GB to spare beside {LEAST_FREE / 1e9:.1f} GB for others; compare fewer keys "
+            "(--ranges 256 --samples 4), or give the worker's temporary directory more room"
+        )
 
 
 class Spill:
-    """Rows of one schema, put into files in a directory that is the caller's. Methods block."""
+    """Rows of one schema, put into files in a directory that is the caller's. Methods block.
+
+    All of them raise BadRequest when the disk is nearly full.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema, ranges: KeyRanges, keys: Sequence[str], where: str) -> None:
         """Files are called as `path` with a number; `keys` are columns, `where` is what messages call the rows."""
@@ -54,6 +76,8 @@ class Spill:
     def _write(self) -> None:
         if not self._waiting:
             return
+        # As if nothing were made smaller: what is written must not be what fills the disk.
+        check_room(self._path.parent, self._bytes, self._where)
         table = pa.concat_tables([one for one, _ in self._waiting])
         numbers = np.concatenate([own for _, own in self._waiting])
         order = np.argsort(numbers, kind="stable")

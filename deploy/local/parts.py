@@ -143,6 +143,8 @@ def _s3(launch: Launch) -> list[str]:
         *(f"-master.volumeSizeLimitMB={VOLUME_MEGABYTES}", "-volume.preStopSeconds=0"),
         f"-s3.config={_anonymous_reads(launch)}",
         *(f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3-grpc']}", f"-s3.port.iceberg={ports['catalog']}"),
+        # Among others how many bytes of objects came and went.
+        f"-metricsPort={ports['s3-metrics']}",
         *(
             f"-{role}.port{option}={ports[f's3-{role}{suffix}']}"
             for role in ("master", "filer", "volume", "admin")
@@ -229,7 +231,7 @@ PARTS: Mapping[str, Part] = {
         environment=_s3_environment,
         probe=_s3_probe,
         ports=("s3", "catalog"),
-        private=("s3-grpc",),
+        private=("s3-grpc", "s3-metrics"),
         paired=("s3-master", "s3-filer", "s3-volume", "s3-admin"),
     ),
     "clickhouse": Part(

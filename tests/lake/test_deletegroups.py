@@ -19,6 +19,7 @@ from activities.lake.content import Files
 from activities.lake.live import LiveFile, only_path, with_deletes
 from activities.lake.positiondeletes import Touched, counts, delete, deleted_rows, described, write
 from activities.lake.remembered import Remembered
+from activities.mirror_context import timed_name
 from activities.mirror_head import live_row_count
 
 FILES = Files(PyArrowFileIO())
@@ -224,3 +225,10 @@ def test_newer_files_between_two_of_a_group_are_none_of_it(table):
     assert spoken_of(table) == [3]
     assert may.file_path not in table.deletes
     assert Touched(table.live()["f000-newer"], np.arange(ROWS)).is_gone
+
+
+def test_names_sort_by_time_so_that_data_files_of_one_age_are_neighbours():
+    names = [str(timed_name(1_700_000_000_000 + number)) for number in range(300)]
+    assert names == sorted(names)
+    assert len({timed_name(1) for _ in range(1000)}) == 1000
+    assert {timed_name(1).version for _ in range(10)} == {7}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.core.faults import BadRequest
 from activities.core.iceberg_types import parse_iceberg
 from activities.core.index import ordered
 from activities.core.keyranges import KeyRanges
@@ -184,6 +185,18 @@ def test_samples_are_some_ranges_the_same_for_the_same_seed():
     assert len({KeyRanges.pick(64, 3, seed).chosen for seed in range(20)}) > 10
     parted = KeyRanges.pick(4, 1, 3, parts=3)
     assert (parted.count, parted.chosen[0] % 3, len(parted.chosen)) == (12, 0, 3)
+
+
+def test_a_disk_that_is_nearly_full_is_not_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr("activities.lake.spilling.RUN_BYTES", 2000)
+    shape = pa.schema({"id": pa.int64()})
+    spill = Spill(tmp_path / "rows", shape, KeyRanges.pick(8, 0, 1), ["id"], "here")
+    spill.add(pa.table({"id": range(300)}, shape))
+    written = list(tmp_path.iterdir())
+    monkeypatch.setattr("activities.lake.spilling.LEAST_FREE", 2**60)
+    with pytest.raises(BadRequest, match=r"^here: comparing takes 0\.0 GB more .* beside 1152921504\.6 GB for others"):
+        spill.add(pa.table({"id": range(300)}, shape))
+    assert list(tmp_path.iterdir()) == written != []
 
 
 def test_rows_come_back_by_range_in_their_order_and_few_are_in_memory(tmp_path, monkeypatch):

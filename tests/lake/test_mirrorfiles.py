@@ -1,5 +1,6 @@
 """Rows of a mirror on their way into files and back: each is where it was said to be."""
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,11 +82,26 @@ def test_whole_numbers_are_written_as_differences_and_what_repeats_by_a_dictiona
     with MirrorWriter(SCHEMA, UNPARTITIONED_PARTITION_SPEC, 2**20, tmp_path) as writer:
         writer.add(table(range(100)))
         [made] = writer.finish()
-    group = made.metadata.row_group(0)
-    encodings = {group.column(place).path_in_schema: group.column(place).encodings for place in range(2)}
-    assert "DELTA_BINARY_PACKED" in encodings["id"]
-    assert "RLE_DICTIONARY" in encodings["name"]
+    columns = [made.metadata.row_group(0).column(place) for place in range(3)]
+    assert "DELTA_BINARY_PACKED" in columns[0].encodings
+    assert "RLE_DICTIONARY" in columns[1].encodings
+    # Differences are packed as they are.
+    assert [column.compression for column in columns] == ["UNCOMPRESSED", "ZSTD", "ZSTD"]
     assert pq.read_table(made.path).column("id").to_pylist() == list(range(100))
+
+
+def test_texts_that_do_not_repeat_are_written_with_their_lengths_ahead(tmp_path):
+    rows = mirrorfiles.GROUP_ROWS
+    names = [None, "", *(f"n{number} ä" for number in range(2, rows))]
+    with MirrorWriter(SCHEMA, UNPARTITIONED_PARTITION_SPEC, 2**30, tmp_path) as writer:
+        writer.add(pa.table({"id": pa.array(range(rows), pa.int32()), "name": names}))
+        [made] = writer.finish()
+    assert "DELTA_LENGTH_BYTE_ARRAY" in made.metadata.row_group(0).column(1).encodings
+    assert pq.read_table(made.path).column("name").to_pylist() == names
+    with duckdb.connect() as duck:
+        path = str(made.path)
+        found = duck.execute("SELECT max(name), count(name) FROM read_parquet(?)", [path]).fetchone()
+    assert found == (max(names[1:]), rows - 1)
 
 
 def test_rows_that_do_not_fit_the_mirror_are_refused(tmp_path):

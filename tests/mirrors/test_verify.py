@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import mirror_index
 from activities.contracts.mirrors import MirrorInput, VerifyMirrorInput
 from activities.core.faults import BadRequest, WatermarkLost
+from activities.lake import mirrorcheck, spilling
 from activities.lake.mirrorcompare import compare
 from activities.mirror_index import rebuild_index
 from activities.verifymirror import verify_mirror
@@ -175,6 +176,15 @@ async def test_renamed_widened_and_dropped_columns_are_compared_by_what_they_are
         await orders.merge()
         report = await verified(orders)
         assert (report.status, report.rows, report.index) == ("equal", 6, "whole")
+
+
+async def test_a_disk_without_room_is_told_before_anything_is_read(orders, monkeypatch):
+    await orders.write(*(put(key) for key in range(10)))
+    await orders.merge()
+    monkeypatch.setattr(spilling, "LEAST_FREE", 2**60)
+    monkeypatch.setattr(mirrorcheck, "changes_of", None)
+    with pytest.raises(BadRequest, match=r"GB more of the worker's disk .* 0\.0 GB to spare .* \(--ranges"):
+        await verified(orders)
 
 
 async def test_what_cannot_be_compared_is_said(orders):
