@@ -1,7 +1,8 @@
 """Doing several things at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 AT_ONCE = 16
@@ -32,6 +33,16 @@ async def both(one: Awaitable[S], other: Awaitable[T]) -> tuple[S, T]:
     if isinstance(second, BaseException):
         raise second
     return first, second
+
+
+@asynccontextmanager
+async def beside() -> AsyncIterator[asyncio.TaskGroup]:
+    """Tasks that go on beside a block; when one or the block fails, the others have ended before that is said."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def first_of(*jobs: Awaitable[None]) -> None:
