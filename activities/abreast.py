@@ -1,7 +1,8 @@
 """Doing several things at once, and what must not be left in the middle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 AT_ONCE = 16
@@ -49,6 +50,16 @@ async def seen_through(work: Awaitable[T], hurry: Callable[[], None] | None = No
         if not running.cancelled():
             running.exception()  # that this was cancelled is what is told
         raise
+
+
+@asynccontextmanager
+async def beside() -> AsyncIterator[asyncio.TaskGroup]:
+    """Tasks that go on beside a block; when one or the block fails, the others have ended before that is said."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def first_of(*jobs: Awaitable[None]) -> None:

@@ -3,26 +3,26 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
 
 from activities import failpoints
-from activities.abreast import both
+from activities.abreast import beside, both
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
 from activities.lake.indexadvance import Advanced, advance
 from activities.lake.indexstaging import StagedIndex, stage
+from activities.lake.indexstore import MirrorIndex
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
 from activities.lake.mergerows import MirrorFiles, final_rows
 from activities.lake.mergewrite import NewRows, delete_rows, run_of, schema_after, write_rows
 from activities.lake.mirrorfiles import all_described
-from activities.lake.positiondeletes import Deleted, described
-from activities.lake.rowdelta import RowDelta, metadata_after
+from activities.lake.positiondeletes import Deleted, MadeDeletes, described
+from activities.lake.rowdelta import RowDelta, manifest, metadata_after
 from activities.merge_metrics import MergeTimings, index_told, lookup_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count
@@ -59,6 +59,27 @@ class Prepared:
     watermark: Watermark
     index: IndexPointer | None
     counts: Counts
+    alone: bool
+    """Whether it is committed without those that follow it."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """New rows, on their way to the store."""
+
+    new: NewRows
+    paths: Mapping[int, str]
+    """Ordinal of a file → its path there."""
+    sent: asyncio.Task[None]
+
+
+@dataclass(frozen=True)
+class _Deletes:
+    """The same of what is deleted."""
+
+    deleted: Deleted
+    keys: Mapping[str, MadeDeletes]
+    sent: asyncio.Task[None]
 
 
 @dataclass(frozen=True)
@@ -97,47 +118,52 @@ class Looked:
         )
 
 
-@dataclass(frozen=True)
-class Ahead:
-    """What is done to the index before it is known what changes."""
-
-    key: str
-    """Under which the step is stored."""
-    step: Advanced
-
-
 class PieceMerge:
-    """Prepares one piece for one head."""
+    """Prepares one piece for one head.
+
+    What a merge does to the index's base is begun with it, as a task of `group`; `directory` is where files are made.
+    """
 
     def __init__(
-        self, context: MirrorContext, config: MirrorConfig, head: Head, following: Following, timings: MergeTimings
+        self,
+        context: MirrorContext,
+        config: MirrorConfig,
+        head: Head,
+        following: Following,
+        group: asyncio.TaskGroup,
+        directory: Path,
     ) -> None:
         self._context = context
         self._config = config
         self._head = head
         self._following = following
-        self._timings = timings
+        self._directory = directory
         self._files = context.lake.files()
         self._schema = schema_after(head.mirror.table, following)
         self._metadata = metadata_after(head.mirror.table, self._schema)
+        self._step_key = self._key("index", "puffin")
+        self._step = group.create_task(undisturbed(self._advance))
 
-    async def prepare(self, batch: Batch, directory: Path) -> Prepared:
-        """Look keys up, write and store files; `directory` is where they are made.
+    async def prepare(self, batch: Batch, timings: MergeTimings, *, gathered: bool = False) -> Prepared:
+        """Look keys up, write and store files; with manifests, unless the piece is one of several that are `gathered`.
 
         Raises:
             IndexUnusable: the index does not fit the mirror.
             ChangeInvalid: a change lacks a value that nothing older has.
         """
-        with self._timings.phase("lookup"):
-            looked, ahead = await both(
-                asyncio.to_thread(self._look_up, batch), undisturbed(self._advance, len(batch.folded), directory)
-            )
+        with timings.phase("lookup"):
+            looked = await asyncio.to_thread(self._look_up, batch)
         known = looked.lookup.found.known
         lookup_told(self._config.mirror, len(known), int(known.sum()))
         self._warn(looked)
         if looked.changes_nothing:
-            return self._prepared(looked, _Index(self._head.pointer))
-        return await self._written(looked, ahead, directory)
+            delta = RowDelta(summary={}, schema=self._schema)
+            return self._prepared(looked, _Index(self._head.pointer), delta, alone=self._is_alone(batch))
+        return await self._written(looked, timings, alone=not gathered and self._is_alone(batch))
+
+    def _is_alone(self, batch: Batch) -> bool:
+        """Whether the piece may be seen before those that follow: a snapshot with a truncate is seen as a whole."""
+        return not batch.piece.until or batch.folded.truncated <= self._head.watermark.truncated
 
     def _warn(self, looked: Looked) -> None:
         """Name some of the changes that are refused: they are lost to the mirror, and somebody may miss them."""
@@ -153,18 +179,12 @@ class PieceMerge:
             such_as=looked.batch.rows.select(columns).take(rows).to_pylist(),
         )
 
-    def _advance(self, changes: int, directory: Path) -> Ahead:
-        key = self._key("index", "puffin")
-        made = directory / key.rpartition("/")[2]
-        return Ahead(
-            key,
-            advance(
-                self._head.index,
-                changes,
-                made=made,
-                place=self._context.store.path(key),
-                tombstone_cut=int(time.time() - self._config.late_event_horizon_seconds),
-            ),
+    def _advance(self) -> Advanced:
+        return advance(
+            self._head.index,
+            made=self._directory / self._step_key.rpartition("/")[2],
+            place=self._context.store.path(self._step_key),
+            tombstone_cut=int(time.time() - self._config.late_event_horizon_seconds),
         )
 
     def _look_up(self, batch: Batch) -> Looked:
@@ -175,32 +195,50 @@ class PieceMerge:
         schema = self._metadata.schema()
         return Looked(batch, lookup, truncate(self._config, self._files, schema, self._head.live, truncated))
 
-    async def _written(self, looked: Looked, ahead: Ahead, directory: Path) -> Prepared:
-        with self._timings.phase("write"):
-            (new, deleted), _ = await both(
-                both(undisturbed(self._write_rows, looked, directory), undisturbed(self._delete_rows, looked)),
-                self._store({ahead.key: ahead.step.made} if ahead.step.made else {}),
+    async def _written(self, looked: Looked, timings: MergeTimings, *, alone: bool) -> Prepared:
+        """What was made is sent while the rest is made."""
+        async with beside() as sending:
+            stepped = sending.create_task(self._send_step())
+            with timings.phase("write"):
+                rows, deletes = await both(self._rows(looked, sending), self._deletes(looked, sending))
+            delta = RowDelta(
+                summary={},
+                schema=self._schema,
+                add=all_described(self._metadata, rows.new.files, rows.paths),
+                remove=[one.data for one in deletes.deleted.gone],
+                add_deletes=[described(one, self._context.store.path(key)) for key, one in deletes.keys.items()],
+                remove_deletes=deletes.deleted.superseded,
             )
-        data = {one.ordinal: self._key("data") for one in new.files}
-        deletes = {self._key("deletes"): one for one in deleted.made}
-        bodies: dict[str, Path | bytes] = {data[one.ordinal]: one.path for one in new.files}
-        bodies |= {key: one.body for key, one in deletes.items()}
-        paths = {ordinal: self._context.store.path(key) for ordinal, key in data.items()}
-        with self._timings.phase("store"):
-            _, index = await both(self._store_files(bodies), self._store_index(looked, ahead, new, deleted, paths))
-        return self._prepared(
-            looked,
-            index,
-            add=all_described(self._metadata, new.files, paths),
-            remove=[one.data for one in deleted.gone],
-            add_deletes=[described(one, self._context.store.path(key)) for key, one in deletes.items()],
-            remove_deletes=deleted.superseded,
-        )
+            with timings.phase("store"):
+                manifests = sending.create_task(self._manifested(delta)) if alone else None
+                stored = sending.create_task(_all_stored(rows.sent, deletes.sent, stepped))
+                index = await self._store_index(looked, rows, deletes.deleted)
+                await stored
+                delta = await manifests if manifests else delta
+        return self._prepared(looked, index, delta, alone=alone)
 
-    def _write_rows(self, looked: Looked, directory: Path) -> NewRows:
+    async def _rows(self, looked: Looked, sending: asyncio.TaskGroup) -> "_Rows":
+        new = await undisturbed(self._write_rows, looked)
+        keys = {one.ordinal: self._key("data") for one in new.files}
+        sent = sending.create_task(self._store({keys[one.ordinal]: one.path for one in new.files}))
+        return _Rows(new, {ordinal: self._context.store.path(key) for ordinal, key in keys.items()}, sent)
+
+    async def _deletes(self, looked: Looked, sending: asyncio.TaskGroup) -> "_Deletes":
+        deleted = await undisturbed(self._delete_rows, looked)
+        keys = {self._key("deletes"): one for one in deleted.made}
+        return _Deletes(deleted, keys, sending.create_task(self._store({key: one.body for key, one in keys.items()})))
+
+    async def _send_step(self) -> None:
+        step = await self._step
+        await self._store({self._step_key: step.made} if step.made else {})
+
+    async def _manifested(self, delta: RowDelta) -> RowDelta:
+        return replace(delta, manifested=await undisturbed(manifest, self._head.mirror.table, delta))
+
+    def _write_rows(self, looked: Looked) -> NewRows:
         mirror = MirrorFiles(self._config, self._head.index, self._files, self._metadata.schema())
         upserts = final_rows(looked.batch, looked.lookup, mirror)
-        return write_rows(self._config, self._metadata, upserts, looked.counts.upserted, directory)
+        return write_rows(self._config, self._metadata, upserts, looked.counts.upserted, self._directory)
 
     def _delete_rows(self, looked: Looked) -> Deleted:
         return delete_rows(self._files, self._head.live, looked.lookup.gone, looked.truncated)
@@ -208,36 +246,28 @@ class PieceMerge:
     async def _store(self, bodies: Mapping[str, Path | bytes]) -> None:
         await store_objects(self._context.store, self._files, bodies)
 
-    async def _store_files(self, bodies: Mapping[str, Path | bytes]) -> None:
-        await self._store(bodies)
-        await failpoints.reach("merge-after-write")
-
-    async def _store_index(
-        self, looked: Looked, ahead: Ahead, new: NewRows, deleted: Deleted, paths: Mapping[int, str]
-    ) -> _Index:
-        with await undisturbed(self._stage, looked, ahead, new, deleted, paths) as staged:
+    async def _store_index(self, looked: Looked, rows: "_Rows", deleted: Deleted) -> _Index:
+        step = await self._step
+        with await undisturbed(self._stage, looked, step.index, rows, deleted) as staged:
             key = self._key("index", "puffin")
             pointer = staged.pointer(await store_object(self._context.store, self._files, key, staged.path))
             index_told(self._config.mirror, staged.whole)
         await failpoints.reach("merge-after-index")
-        return _Index(pointer, ahead.step.horizon)
+        return _Index(pointer, step.horizon)
 
-    def _stage(
-        self, looked: Looked, ahead: Ahead, new: NewRows, deleted: Deleted, paths: Mapping[int, str]
-    ) -> StagedIndex:
-        index, now = ahead.step.index, int(time.time())
+    def _stage(self, looked: Looked, index: MirrorIndex, rows: "_Rows", deleted: Deleted) -> StagedIndex:
         numbers = {path: number for number, path in index.files.items()}
-        rows = live_row_count(self._head.live) + sum(one.rows for one in new.files) - deleted.rows
+        live_rows = live_row_count(self._head.live) + sum(one.rows for one in rows.new.files) - deleted.rows
         return stage(
             index,
-            run_of(looked.batch, looked.lookup, new, index.next_file, now),
-            new_files={index.next_file + ordinal: path for ordinal, path in paths.items()},
+            run_of(looked.batch, looked.lookup, rows.new, index.next_file, int(time.time())),
+            new_files={index.next_file + ordinal: path for ordinal, path in rows.paths.items()},
             gone_files={numbers[one.path] for one in deleted.gone},
             truncated=looked.batch.folded.truncated,
-            live_rows=rows,
+            live_rows=live_rows,
         )
 
-    def _prepared(self, looked: Looked, index: _Index, **files: Any) -> Prepared:
+    def _prepared(self, looked: Looked, index: _Index, delta: RowDelta, *, alone: bool) -> Prepared:
         """The delta with what the snapshot is to say of itself."""
         batch, counts = looked.batch, looked.counts
         watermark = batch.piece.next_watermark(
@@ -248,7 +278,12 @@ class PieceMerge:
             columns=self._following.columns,
         )
         summary = mirror_summary(watermark, index.pointer, vars(counts))
-        return Prepared(RowDelta(summary, schema=self._schema, **files), watermark, index.pointer, counts)
+        return Prepared(replace(delta, summary=summary), watermark, index.pointer, counts, alone)
 
     def _key(self, kind: str, ending: str = "parquet") -> str:
         return self._context.new_key(self._config, kind, ending)
+
+
+async def _all_stored(*sent: asyncio.Task[None]) -> None:
+    await asyncio.gather(*sent)
+    await failpoints.reach("merge-after-write")

@@ -2,13 +2,15 @@
 
 import asyncio
 import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.abreast import both
+from activities.abreast import beside, both
 from activities.core.mirrors import MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
-from activities.lake.changepieces import Taken, take
+from activities.lake.changepieces import Taken, has_next, take
 from activities.lake.changes import Pending
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.mergebatch import Batch, batch_of, wanted_columns
@@ -37,32 +39,59 @@ class MergeWork:
         return self.mirror.watermark or self.pending.before
 
     async def take(self, watermark: Watermark) -> Taken | None:
-        """The piece that comes after a watermark, read."""
-        columns = wanted_columns(self.config, self.pending.table)
-        return await asyncio.to_thread(take, self.pending, watermark, self.context.lake.files(), columns)
+        """The piece that comes after a watermark, read; None: there is none."""
+        return await asyncio.to_thread(self._take, watermark)
 
-    async def first(self, taken: Taken, timings: MergeTimings) -> tuple[Prepared, Head]:
-        """Prepare a piece for the mirror's head; an index that cannot be used is made anew.
+    async def first(self, timings: MergeTimings) -> tuple[Prepared, Head] | None:
+        """Prepare the next piece for the mirror's head; None when there is none.
+
+        An index that cannot be used is made anew.
 
         Raises:
             ChangeInvalid: a change cannot be understood, or lacks a value that nothing older has.
         """
-        with timings.phase("read"):
-            batch, head = await both(asyncio.to_thread(self._batch, taken, self.watermark), self._head())
+        if not has_next(self.pending, self.watermark):
+            return None
+        batch: Batch | None = None
         try:
-            return await self._prepare(batch, head, timings), head
+            async with self._beginning() as begin:
+                with timings.phase("read"):
+                    batch, (head, piece) = await both(
+                        asyncio.to_thread(self._next_batch, self.watermark), self._on_head(begin)
+                    )
+                return (await piece.prepare(batch, timings), head) if batch else None
         except IndexUnusable as wrong:
             head = await self._rebuilt(str(wrong))
-            return await self._prepare(batch, head, timings), head
+        batch = batch or await asyncio.to_thread(self._next_batch, self.watermark)
+        async with self._beginning() as begin:
+            return (await begin(head).prepare(batch, timings), head) if batch else None
 
     async def next(self, taken: Taken, head: Head, timings: MergeTimings) -> Prepared:
         """Prepare a piece for a head that is gathered."""
-        with timings.phase("read"):
-            batch = await asyncio.to_thread(self._batch, taken, head.watermark)
-        return await self._prepare(batch, head, timings)
+        async with self._beginning() as begin:
+            piece = begin(head)
+            with timings.phase("read"):
+                batch = await asyncio.to_thread(batch_of, self.config, taken, head.watermark.truncated)
+            return await piece.prepare(batch, timings, gathered=True)
 
-    def _batch(self, taken: Taken, before: Watermark) -> Batch:
-        return batch_of(self.config, taken, before.truncated)
+    @asynccontextmanager
+    async def _beginning(self) -> AsyncIterator[Callable[[Head], PieceMerge]]:
+        """Begin pieces; what they have begun ends with the context."""
+        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
+            async with beside() as group:
+                yield lambda head: PieceMerge(self.context, self.config, head, self.following, group, Path(directory))
+
+    async def _on_head(self, begin: Callable[[Head], PieceMerge]) -> tuple[Head, PieceMerge]:
+        head = await self._head()
+        return head, begin(head)
+
+    def _take(self, watermark: Watermark) -> Taken | None:
+        columns = wanted_columns(self.config, self.pending.table)
+        return take(self.pending, watermark, self.context.lake.files(), columns)
+
+    def _next_batch(self, before: Watermark) -> Batch | None:
+        taken = self._take(before)
+        return batch_of(self.config, taken, before.truncated) if taken else None
 
     async def _head(self) -> Head:
         try:
@@ -72,8 +101,3 @@ class MergeWork:
 
     async def _rebuilt(self, why: str) -> Head:
         return await rebuilt_head(self.context, self.config, self.mirror, self.watermark, self.pending.table, why)
-
-    async def _prepare(self, batch: Batch, head: Head, timings: MergeTimings) -> Prepared:
-        work = PieceMerge(self.context, self.config, head, self.following, timings)
-        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
-            return await work.prepare(batch, Path(directory))

@@ -18,7 +18,7 @@ from activities.core.faults import CommitConflict, WatermarkLost
 from activities.core.mirrors import MirrorConfig
 from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
-from activities.lake.changepieces import Taken, left_of, waits_since
+from activities.lake.changepieces import left_of, waits_since
 from activities.lake.changes import Pending
 from activities.lake.changescan import WAY_OUT, pending
 from activities.lake.compaction import compaction_due
@@ -73,9 +73,9 @@ class _Turn:
             missing = f"changelog {self._config.changelog} is not in the catalog"
             said = f"{missing}; if it is called otherwise, mend `changelog_table` in mirrors.yaml"
             return replace(self._report, waiting_for=said)
-        while self._may_go_on() and (taken := await work.take(work.watermark)):
+        while self._may_go_on():
             try:
-                mirror = await self._merge(work, taken)
+                mirror = await self._merge(work)
             except HeadMoved as moved:
                 self._lost += 1
                 if self._lost > TRIES:
@@ -87,6 +87,8 @@ class _Turn:
                 if work is None:
                     return self._report
             else:
+                if mirror is None:
+                    break
                 self._lost = 0
                 work = self._work(mirror, work.pending)
         return self._told(work, await asyncio.to_thread(self._compaction_due, work.mirror))
@@ -129,16 +131,19 @@ class _Turn:
             return False
         return self._report.commits == 0 or time.monotonic() < self._until
 
-    async def _merge(self, work: MergeWork, taken: Taken) -> Mirror:
-        """Bring one piece into the mirror; answers what it is then.
+    async def _merge(self, work: MergeWork) -> Mirror | None:
+        """Bring one piece into the mirror; answers what it is then. None: there is none left.
 
         Raises:
             HeadMoved: somebody else was faster; nothing of the piece is there, or all of it.
         """
         timings = MergeTimings()
-        prepared, head = await work.first(taken, timings)
+        first = await work.first(timings)
+        if first is None:
+            return None
+        prepared, head = first
         delta, counts = prepared.delta, prepared.counts
-        if taken.piece.until and prepared.watermark.truncated > head.watermark.truncated:
+        if not prepared.alone:
             gathered = await self._gather(work, head, prepared, timings)
             delta, counts = await asyncio.to_thread(gathered.delta, head.mirror.table), gathered.counts
         await failpoints.reach("merge-before-commit")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from activities.core.mirrors import Keys, Sequences
 from activities.core.sequences import ascending, greatest, older_than
+from activities.core.wordsort import ascending_order
 
 INSERT, UPDATE, DELETE, TRUNCATE = 0, 1, 2, 3
 """What `Changes.operations` holds."""
@@ -117,7 +118,7 @@ def _repeats(*words: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 
 def _sorted(keys: Keys, sequences: Sequences) -> Places:
     """Indices by key, then sequence number, then place."""
-    order: Places = np.argsort(keys.high).astype(np.int64, copy=False)
+    order = ascending_order(keys.high)
     again = _repeats(keys.high[order])
     several = again.copy()
     several[:-1] |= again[1:]

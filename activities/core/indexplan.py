@@ -15,9 +15,9 @@ LARGEST_FOLD = 2**21
 SHARE = 0.75
 """Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the
 base that are written anew."""
-OWED = 1.2 * (1 + 1 / SHARE)
-"""Entries of the base that a change makes due while a round goes on: more than keeps pace, since merges that
-fold runs do nothing else."""
+OWED = 1.05 * (1 + 1 / SHARE)
+"""Entries of the base that a change makes due while a round goes on: somewhat more than keeps pace. Merges that fold
+runs take no step, and leave what they owe to the next ones."""
 STEP = 2**17
 """Entries that must be due before a step is made: each makes lines in the head."""
 PARTS = 32

@@ -17,7 +17,6 @@ SIEVE_SLOTS = 16
 """For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
 LARGEST_SIEVE = 2**26
 _PIECE = 2**17
-_BITS = np.array([1, 2, 4, 8, 16, 32, 64, 128], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,21 @@ def sieve_of(high: Words) -> Bits:
     sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE) // 8, np.uint8)
     for piece in _pieces(high):
         places = slots(high, piece, len(sieve) * 8)
-        np.bitwise_or.at(sieve, places >> 3, _BITS[places & 7])
+        first, last = int(places[0]) >> 3, int(places[-1]) >> 3
+        there = np.zeros((last - first + 1) * 8, np.bool_)
+        there[places - first * 8] = True
+        sieve[first : last + 1] |= np.packbits(there, bitorder="little")
     return sieve
 
 
 def passes(segment: Segment, high: Words) -> Flags:
     """Which keys are not told by the sieve to be none of the segment's."""
     places = slots(segment.entries.keys.high, high, len(segment.sieve) * 8)
-    passing: Flags = (segment.sieve[places >> 3] & _BITS[places & 7]) != 0
-    return passing
+    bits = segment.sieve.take(places >> 3)
+    places &= 7
+    bits >>= places.astype(np.uint8)
+    bits &= 1
+    return bits.view(np.bool_)
 
 
 def _pieces(high: Words) -> Iterator[Words]:
@@ -79,4 +84,6 @@ def slots(keys: Words, high: Words, count: int) -> Rows:
     """Where words lie that are not less than the first of `keys` and not more than the last, among `count` slots."""
     first, last = int(keys[0]), int(keys[-1])
     shift = max(0, (last - first).bit_length() - (count.bit_length() - 1))
-    return ((high - np.uint64(first)) >> np.uint64(shift)).astype(np.int64)
+    places = high - np.uint64(first)
+    places >>= np.uint64(shift)
+    return places.view(np.int64)  # there are never so many that the highest bit counts

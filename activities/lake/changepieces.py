@@ -61,13 +61,21 @@ def next_piece(pending: Pending, watermark: Watermark, files: Files, *, rows: in
         rows: Changes, at most; a delete and the insert that belongs to it may be one more.
         size: Bytes, about, as Arrow holds them.
     """
+    if not has_next(pending, watermark):
+        return None
     left = left_of(pending, watermark)
     if not any(one.files for one in left):
-        return Piece(pending.table, pending.config, tuple(left)) if left and pending.rewritten else None
+        return Piece(pending.table, pending.config, tuple(left))
     if whole := _whole(left, watermark, rows, size):
         return Piece(pending.table, pending.config, tuple(whole))
     first = next(one for one in left if one.files)
     return cut(pending, first, _mark(first, watermark), files, rows)
+
+
+def has_next(pending: Pending, watermark: Watermark) -> bool:
+    """Whether there is a piece after `watermark`."""
+    left = left_of(pending, watermark)
+    return any(one.files for one in left) or bool(left and pending.rewritten)
 
 
 def _whole(

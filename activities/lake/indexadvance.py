@@ -1,7 +1,7 @@
 """A round of merging runs of an index into its base: a step beside each merge, in a Puffin file of its own.
 
-A step needs nothing of the merge but how many changes it has, so it goes on while their keys are looked up, and is
-stored while their rows are written.
+A step needs nothing of the merge: it pays what the merges before it owe. So it goes on while changes are read and their
+keys looked up, and is stored while their rows are written.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from activities.core.index import between, forgetful, merge, without_truncated
 from activities.core.indexmoves import moved
-from activities.core.indexplan import OWED, part_rows, step_rows
+from activities.core.indexplan import part_rows, step_rows
 from activities.core.mirrors import Entries
 from activities.lake.indexentries import GROUP_ROWS
 from activities.lake.indexhead import END, Head, IndexUnusable, SegmentRecord
@@ -30,12 +30,11 @@ class Advanced:
     """The greatest sequence number (32 hex digits) of the deletes that were forgotten; empty: none were."""
 
 
-def advance(index: MirrorIndex, changes: int, *, made: Path, place: str, tombstone_cut: int) -> Advanced:
-    """Go on with a round of merging as far as a merge of so many changes owes it. Blocks; reads the cache only.
+def advance(index: MirrorIndex, *, made: Path, place: str, tombstone_cut: int) -> Advanced:
+    """Go on with a round of merging as far as merges so far owe it. Blocks; reads the cache only.
 
     Args:
         index: That of the head on which the merge is planned.
-        changes: How many entries the merge's run will have, about.
         made: The file that is written on this machine.
         place: The path, as Iceberg writes it, under which that is going to be stored.
         tombstone_cut: Deletes that were merged before this time (seconds since 1970) need not be remembered.
@@ -44,11 +43,11 @@ def advance(index: MirrorIndex, changes: int, *, made: Path, place: str, tombsto
         IndexUnusable: this machine cannot keep what was made.
     """
     # One large work in a merge is enough.
-    if not merging_of(index.head) or folded_runs(index.head, changes):
+    if not merging_of(index.head) or folded_runs(index.head, 0):
         return Advanced(index)
     with Staging(index.cache, index.head.moved, path=made, place=place) as staging:
         work = _Step(index, staging, tombstone_cut)
-        is_taken = work.take(changes)
+        is_taken = work.take()
         if is_taken:
             staging.end()
         index.let_go()
@@ -83,17 +82,15 @@ class _Step:
             for record, segment in zip(index.head.segments, index.segments, strict=True)
         }
 
-    def take(self, changes: int) -> bool:
+    def take(self) -> bool:
         """Whether there is a step to be taken; then it is."""
-        owed = self.head.owed + int(OWED * changes)
-        self.head = replace(self.head, owed=owed)
         parts = sorted(
             (record for record in self.head.segments if record.kind == "base" and record.first >= self.head.merged),
             key=lambda record: record.first,
         )
         waiting = [between(self._entries[one.place.sha256], self.head.merged, None) for one in merging_of(self.head)]
         left = sum(part.rows for part in parts) + sum(map(len, waiting))
-        wanted = step_rows(owed, left)
+        wanted = step_rows(self.head.owed, left)
         if wanted:
             self._merge(parts, waiting, wanted)
         return bool(wanted)

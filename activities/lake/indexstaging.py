@@ -12,7 +12,7 @@ import numpy as np
 
 from activities.core.index import greatest, merge, ordered, without_truncated
 from activities.core.indexmoves import Moves, moved
-from activities.core.indexplan import Run, begins_round, is_due, to_fold
+from activities.core.indexplan import OWED, Run, begins_round, is_due, to_fold
 from activities.core.mirrors import TOMBSTONE, Entries, IndexPointer
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexentries import GROUP_ROWS, EntriesWriter
@@ -133,6 +133,8 @@ class _Work:
         if begins_round(_planned(self.head, len(run)), base_rows) and not merging_of(self.head):
             self._begin_round(run)
             return
+        if merging_of(self.head):
+            self.head = replace(self.head, owed=self.head.owed + int(OWED * len(run)))
         folded = folded_runs(self.head, len(run))
         if folded:
             entries = [run, *(self._entries[record.place.sha256] for record in runs[:folded])]

@@ -14,6 +14,7 @@ from activities.core.deciding import Decision, decide
 from activities.core.index import Found
 from activities.core.mirrors import MirrorConfig, Watermark
 from activities.core.sequences import older_than
+from activities.core.wordsort import ascending_order
 from activities.lake.content import Files
 from activities.lake.indexsources import mirror_sequences
 from activities.lake.indexstore import MirrorIndex
@@ -23,7 +24,6 @@ from activities.lake.mirrorrows import live_rows
 from activities.lake.positiondeletes import Positions, deleted_rows
 
 Flags = npt.NDArray[np.bool_]
-_ROW_BITS, _ROW = np.uint64(32), np.uint64(2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,11 @@ def look_up(index: MirrorIndex, batch: Batch, before: Watermark) -> Lookup:
 def _by_path(index: MirrorIndex, found: Found, chosen: Flags) -> dict[str, Positions]:
     """Positions of some keys' rows by the path of their file, each ascending."""
     files, rows = found.file[chosen].astype(np.uint64), found.row[chosen]
-    places = np.sort(files << _ROW_BITS | rows)
-    files, rows = places >> _ROW_BITS, (places & _ROW).astype(np.uint32)
+    # As far up in a word as there is room: that is where words are sorted by counting.
+    row_bits, file_bits = (int(some.max(initial=0)).bit_length() for some in (rows, files))
+    places = (files << np.uint64(row_bits) | rows) << np.uint64(max(0, 63 - row_bits - file_bits))
+    order = ascending_order(places)
+    files, rows = files[order], rows[order]
     starts = np.flatnonzero(np.diff(files, prepend=np.uint64(0)))  # files are numbered from 1
     parts = np.split(rows, starts[1:]) if len(rows) else []
     return {index.files[int(number)]: part for number, part in zip(files[starts], parts, strict=True)}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
+from activities.core.fold import Places
 from activities.core.mirrors import MirrorConfig
 from activities.core.unchanged import resolve
 from activities.lake.content import Files
@@ -51,10 +52,12 @@ def final_rows(batch: Batch, lookup: Lookup, mirror: MirrorFiles) -> Iterator[Up
         ChangeInvalid: a change lacks a value that nothing older has.
     """
     folded, finals = batch.folded, np.flatnonzero(lookup.decision.upserts)
-    order = np.argsort(folded.rows[finals], kind="stable")
+    order = _by_place(folded.rows[finals], len(batch.changes))
     sources = resolve(batch.changes, folded, batch.unchanged, lookup.found)
     if not len(sources.of(finals)):
-        yield Upserts(batch.rows.take(pa.array(folded.rows[finals[order]])), order)
+        kept = np.zeros(len(batch.changes), np.bool_)
+        kept[folded.rows[finals]] = True
+        yield Upserts(batch.rows.filter(pa.array(kept)), order)
         return
     where, names = f"changelog {mirror.config.changelog}", batch.rows.column_names
     for start in range(0, len(order), SLICE):
@@ -64,6 +67,13 @@ def final_rows(batch: Batch, lookup: Lookup, mirror: MirrorFiles) -> Iterator[Up
         old = _old_rows(lookup, sources.of(mine).old_keys, mirror)
         rows = patched(batch.rows, folded, mine, sources, names, old, where)
         yield Upserts(rows.take(pa.array(np.searchsorted(chosen, part))), part)
+
+
+def _by_place(rows: Places, count: int) -> Places:
+    """Indices by which rows, each another one of `count`, ascend."""
+    at = np.full(count, -1)
+    at[rows] = np.arange(len(rows))
+    return at[at >= 0]
 
 
 def _old_rows(lookup: Lookup, keys: npt.NDArray[np.int64], mirror: MirrorFiles) -> pa.Table | None:

@@ -1,6 +1,6 @@
 """Row deltas: new rows, deleted rows, schema, watermark and tag in one commit, for one head and for no other."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
@@ -35,6 +35,18 @@ class TableGone(HeadMoved):
 
 
 @dataclass(frozen=True)
+class Manifested:
+    """The manifests of a snapshot that a delta makes, written before anything else of it is known."""
+
+    snapshot_id: int
+    path: str
+    """Of the manifest list."""
+    held: Sequence[ManifestFile]
+    clean: Callable[[], None]
+    """Deletes them."""
+
+
+@dataclass(frozen=True)
 class RowDelta:
     """What a commit changes. Files are stored already, and described for the schema that the table has then."""
 
@@ -54,6 +66,8 @@ class RowDelta:
     """What names the new snapshot."""
     merge_at: int | None = None
     """Small manifests of one kind and spec that are put together; None: as many as commits put together."""
+    manifested: Manifested | None = None
+    """What `manifest` wrote for these files and the table as it was loaded; None: the commit writes it."""
 
     @property
     def operation(self) -> Operation:
@@ -96,7 +110,8 @@ def commit(lake: Lake, table: Table, delta: RowDelta) -> Committed:
             return Committed(landed.made, now)
         _check_unmoved(identifier, table, now)
         if may_send:
-            sent.append(_Staged(now, delta))
+            # What was sent may land at any time: another try has manifests of its own.
+            sent.append(_Staged(now, delta, None if sent else delta.manifested))
             if after := _send(lake, identifier, sent[-1]):
                 return Committed(sent[-1].made, after)
     raise given_up(lake, identifier, sent[-1], "look for a foreign writer; the merge is tried again")
@@ -111,6 +126,26 @@ def _send(lake: Lake, identifier: str, staged: Attempt) -> Table | None:
         if lake.load(identifier) is None:
             raise TableGone(_GONE.format(identifier)) from refused
         raise
+
+
+@metadata_named()
+def manifest(table: Table, delta: RowDelta) -> Manifested:
+    """Write the manifests that the delta will have if the table is still as it was loaded. Blocks.
+
+    Raises:
+        MirrorForeign: the head does not hold what is to go.
+        StoreRefused, StoreUnavailable: manifests cannot be read or written.
+    """
+    return _manifested(table, metadata_after(table, delta.schema), delta)
+
+
+def _manifested(table: Table, metadata: TableMetadata, delta: RowDelta) -> Manifested:
+    made = table.metadata.new_snapshot_id()
+    manifests = SnapshotManifests(table, metadata, made, delta.merge_at)
+    path, held = manifests.write(
+        FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)
+    )
+    return Manifested(made, path, held, manifests.clean)
 
 
 def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
@@ -140,27 +175,24 @@ def _check_unmoved(identifier: str, planned: Table, now: Table) -> None:
 class _Staged(Attempt):
     """One try."""
 
-    def __init__(self, table: Table, delta: RowDelta) -> None:
+    def __init__(self, table: Table, delta: RowDelta, manifested: Manifested | None) -> None:
         super().__init__(table)
         if delta.schema is not None:
             assigned = {"last-assigned-field-id": table.metadata.last_column_id}
             self.change(_schema_updates(table, delta.schema), [AssertLastAssignedFieldId.model_validate(assigned)])
-        self.made = table.metadata.new_snapshot_id()
         # Not what is staged so far: to PyIceberg that is a copy of everything, each time.
         metadata = metadata_after(table, delta.schema)
-        manifests = SnapshotManifests(table, metadata, self.made, delta.merge_at)
-        path, held = manifests.write(
-            FileChange(delta.add, delta.remove), FileChange(delta.add_deletes, delta.remove_deletes)
-        )
+        manifested = manifested or _manifested(table, metadata, delta)
+        self.made = manifested.snapshot_id
         snapshot = {
             "snapshot-id": self.made,
             "parent-snapshot-id": table.metadata.current_snapshot_id,
-            "manifest-list": path,
+            "manifest-list": manifested.path,
             "sequence-number": table.metadata.next_sequence_number(),
-            "summary": _summary(metadata, delta, held),
+            "summary": _summary(metadata, delta, manifested.held),
             "schema-id": metadata.current_schema_id,
         }
-        self.follow(Snapshot.model_validate(snapshot), delta.tag, manifests.clean)
+        self.follow(Snapshot.model_validate(snapshot), delta.tag, manifested.clean)
         self.change_properties(delta.properties)
 
 

@@ -35,16 +35,14 @@ def test_over_many_merges_the_work_is_a_few_times_the_changes_and_lookups_meet_f
     merges = int(1.5 * base / changes)
     for _ in range(merges):
         runs.insert(0, Run(0, changes))
-        work = changes
+        work, owed = changes, owed + int(indexplan.OWED * changes)
         if is_due(runs) and not left and begins_round(runs, base):
             left, runs, owed, merged_once = base + sum(run.rows for run in runs), [], 0, True
         elif count := to_fold(runs) if is_due(runs) else 0:
             work = sum(run.rows for run in runs[:count])
             runs[:count] = [Run(runs[count - 1].level + 1, work)]
-        elif left:
-            owed += int(indexplan.OWED * changes)
-            if wanted := min(left, step_rows(owed, left)):
-                left, owed, work = left - wanted, owed - wanted, work + wanted
+        elif left and (wanted := min(left, step_rows(owed, left))):
+            left, owed, work = left - wanted, owed - wanted, work + wanted
         written += work
         most = max(most, len(runs))
     assert merged_once

@@ -1,6 +1,7 @@
 """Commits to a mirror whose answer is lost, late or another writer's: each delta lands once or is planned anew."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,24 @@ async def test_of_two_workers_with_the_same_delta_one_lands_and_the_other_plans_
     assert rows(fleet, orders) == [1, 3, 4]
     gone = [seen.path for seen in s3.seen if seen.method == "DELETE"]
     assert all(path.endswith(".avro") for path in gone)
+
+
+@pytest.mark.parametrize("fault", [None, Answer(409, b"{}"), Answer(500, b"{}"), CutAfter()], ids=repr)
+async def test_manifests_that_were_written_ahead_are_the_first_trys_and_no_others(fleet, proxies, orders, fault):
+    """Cases 24, 25 and 26: of a try that was refused they are gone, and one whose answer was lost may have them."""
+    catalog, s3 = proxies
+    table, delta = orders.planned
+    ahead = await asyncio.to_thread(rowdelta.manifest, table, delta)
+    orders.planned = table, replace(delta, manifested=ahead)
+    if fault:
+        catalog.on(fault, **COMMIT)
+    before = s3.count("PUT")
+    await commit(orders)
+    head = fleet.load(orders.config.mirror).current_snapshot()
+    has_landed = fault is None or isinstance(fault, CutAfter)
+    assert ((head.snapshot_id, head.manifest_list) == (ahead.snapshot_id, ahead.path)) == has_landed
+    assert (s3.count("PUT") == before) == has_landed
+    assert rows(fleet, orders) == [1, 3, 4]
 
 
 @pytest.mark.parametrize(("status", "fault"), [(409, CommitConflict), (500, CatalogUnavailable)])

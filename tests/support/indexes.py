@@ -91,7 +91,7 @@ class Carried:
         numbered = {self.index.next_file + place: path for place, path in enumerate(new)}
         place = f"{self.prefix}{len(self.store.held)}.puffin"
         made = self.cache.directory / "step.part"
-        ahead = advance(self.index, len(run), made=made, place=place, tombstone_cut=cut)
+        ahead = advance(self.index, made=made, place=place, tombstone_cut=cut)
         if ahead.made:
             self.store.held[place] = ahead.made.read_bytes()
             ahead.made.unlink()
