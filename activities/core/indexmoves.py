@@ -65,13 +65,24 @@ def moves_of(went: Iterable[tuple[int, Numbers, Numbers, Numbers]]) -> Moves:
         went: Number of a file, rows of it that ascend, and of each its new file's number and its row there. A file's
             rows may come in several parts, one after the other.
     """
-    parts = [(np.full(len(rows), file, np.uint32), rows, to_files, to_rows) for file, rows, to_files, to_rows in went]
-    columns = [np.concatenate([np.empty(0, np.uint32), *(part[number] for part in parts)]) for number in range(4)]
+    parts = [_stretches(*part) for part in went if len(part[1])]
+    columns = [np.concatenate([np.empty(0, np.uint32), *(part[number] for part in parts)]) for number in range(5)]
     order = np.argsort(_places(columns[0], columns[1]), kind="stable")
-    file, row, to_file, to_row = (column[order] for column in columns)
+    file, row, last, to_file, to_row = (column[order] for column in columns)
+    # What goes on from one part to the next is one stretch.
     begins = np.ones(len(file), np.bool_)
-    begins[1:] = (np.diff(file) != 0) | (np.diff(row) != 1) | (np.diff(to_row) != 1) | (np.diff(to_file) != 0)
+    begins[1:] = (np.diff(file) != 0) | (row[1:] != last[:-1] + 1) | (np.diff(to_file) != 0)
+    begins[1:] |= np.diff(to_row) != np.diff(row)
     return Moves(file[begins], row[begins], to_file[begins], to_row[begins])
+
+
+def _stretches(file: int, rows: Numbers, to_files: Numbers, to_rows: Numbers) -> tuple[Numbers, ...]:
+    """Of the stretches of a part, which has rows: file, first and last row, new file and first row there."""
+    begins = np.ones(len(rows), np.bool_)
+    begins[1:] = (np.diff(rows) != 1) | (np.diff(to_rows) != 1) | (np.diff(to_files) != 0)
+    first = np.flatnonzero(begins)
+    last = rows[np.append(first[1:], len(rows)) - 1]
+    return np.full(len(first), file, np.uint32), rows[first], last, to_files[first], to_rows[first]
 
 
 def follow(moves: Sequence[Moves], file: Numbers, row: Numbers) -> tuple[Numbers, Numbers]:

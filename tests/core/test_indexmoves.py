@@ -61,3 +61,16 @@ def test_nothing_that_moved_is_nothing():
     file, row = nothing.follow(numbers([0, 1]), numbers([5, 6]))
     assert (file.tolist(), row.tolist()) == ([0, 1], [5, 6])
     assert isinstance(nothing, Moves)
+
+
+def test_a_stretch_goes_on_from_one_part_of_a_file_to_the_next_and_ends_where_a_row_is_deleted():
+    parts = [
+        (4, numbers([0, 1, 2]), numbers([9, 9, 9]), numbers([0, 1, 2])),
+        (4, numbers([3, 4]), numbers([9, 9]), numbers([3, 4])),
+        (4, numbers([6, 7]), numbers([9, 9]), numbers([5, 6])),
+        (4, numbers([8]), numbers([9]), numbers([8])),
+        (5, numbers([9]), numbers([9]), numbers([9])),
+    ]
+    found = moves_of(parts)
+    columns = (found.file, found.row, found.to_file, found.to_row)
+    assert [column.tolist() for column in columns] == [[4, 4, 4, 5], [0, 6, 8, 9], [9, 9, 9, 9], [0, 5, 8, 9]]
