@@ -23,6 +23,11 @@ from activities.lake.schema import fields_schema, table_properties, to_pure
 from activities.lake.storage import metadata_named
 
 FORMAT = 2
+READERS = {"read.parquet.vectorization.enabled": "false"}
+"""For Iceberg's own readers, such as Spark's: for long their vectorized ones refused the encodings that mirrors have.
+
+The sessions of those that know them may ask for vectorized reads all the same: what a session says goes before.
+"""
 WAY_OUT = "have it begin again (icefleet mirrors merge --bootstrap), or undo that with an Iceberg client"
 
 
@@ -73,7 +78,7 @@ def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     schema = fields_schema({column.name: to_pure(column.field_type) for column in columns})
     ids = {column.name: str(column.field_id) for column in columns}
     cut = {PARTITION: partition_said(config, ids)}
-    properties = {**table_properties(), **identity(config, changelog.schema()), **cut}
+    properties = {**table_properties(), **identity(config, changelog.schema()), **cut, **READERS}
     lake.make(config.mirror, schema, partition_spec(config, schema), properties)
 
 

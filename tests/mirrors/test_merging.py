@@ -87,6 +87,13 @@ async def test_order_of_arrival_does_not_matter_in_a_batch_nor_across_batches_ca
     orders.check()
 
 
+async def test_a_mirror_tells_readers_that_cannot_read_its_encodings_in_vectors_not_to(orders):
+    """Parquet's delta encodings, which Iceberg's vectorized reader refused for long, and Spark uses it unless told."""
+    await orders.write(put(1, name="a"))
+    await orders.merge()
+    assert orders.table().properties["read.parquet.vectorization.enabled"] == "false"
+
+
 async def test_a_hundred_updates_of_one_key_are_one_row_case_9(orders):
     await orders.write(*(update(1, name=f"n{number}") for number in range(100)))
     report = await orders.merge()
