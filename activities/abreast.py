@@ -62,6 +62,13 @@ async def beside() -> AsyncIterator[asyncio.TaskGroup]:
         raise failed.exceptions[0] from None
 
 
+def check_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled: a group that is failing already does not say so."""
+    running = asyncio.current_task()
+    if running is not None and running.cancelling():
+        raise asyncio.CancelledError
+
+
 async def first_of(*jobs: Awaitable[None]) -> None:
     """Run until one job ends, and let the others end; what it raised is raised."""
     tasks = [asyncio.ensure_future(job) for job in jobs]

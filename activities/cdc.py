@@ -1,6 +1,7 @@
 """The activities of capture and ingest: thin methods over the rooms that do the work."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from temporalio import activity
@@ -183,28 +184,38 @@ class Cdc(CdcActivities):
                 with temporal_named():
                     if await self._stop(identity):
                         stopped.append(identity)
-                        if loop == INGEST:
-                            await self._wait_for_copies(asked)
+                    if loop == INGEST:  # also if it has ended before: perhaps an attempt of this told it to
+                        await self._wait_for_copies(asked)
         return stopped
 
     async def _stop(self, identity: str) -> bool:
         """Whether it ran."""
         loop = self._context.temporal.get_workflow_handle(identity)
-        try:
+        ran = False
+        with _perhaps_gone():
             await loop.signal(STOP_SIGNAL)
-        except RPCError as gone:
-            if gone.status != RPCStatusCode.NOT_FOUND:
-                raise
-            return False
-        with contextlib.suppress(WorkflowFailureError):  # it has ended, in whatever way
-            await loop.result()
-        return True
+            ran = True
+            with contextlib.suppress(WorkflowFailureError):  # it has ended, in whatever way
+                await loop.result()
+        return ran
 
     async def _wait_for_copies(self, asked: StopInput) -> None:
         """Wait for those that an ingest told to end: one may just be landing, and is announced with all else then."""
         loop = self._context.temporal.get_workflow_handle(ingest_id(asked.environment, asked.pipeline))
-        progress = await loop.query(PROGRESS_QUERY)
-        for table in progress["copies"]["under_way"]:
+        tables: list[str] = []
+        with _perhaps_gone():
+            tables = (await loop.query(PROGRESS_QUERY))["copies"]["under_way"]
+        for table in tables:
             copy = self._context.temporal.get_workflow_handle(copy_id(asked.environment, asked.pipeline, table))
-            with contextlib.suppress(WorkflowFailureError):
+            with _perhaps_gone(), contextlib.suppress(WorkflowFailureError):
                 await copy.result()
+
+
+@contextlib.contextmanager
+def _perhaps_gone() -> Iterator[None]:
+    """What is asked of a workflow that is not there any more."""
+    try:
+        yield
+    except RPCError as gone:
+        if gone.status != RPCStatusCode.NOT_FOUND:
+            raise

@@ -229,8 +229,11 @@ class PieceMerge:
         return _Deletes(deleted, keys, sending.create_task(self._store({key: one.body for key, one in keys.items()})))
 
     async def _send_step(self) -> None:
-        step = await self._step
-        await self._store({self._step_key: step.made} if step.made else {})
+        await asyncio.wait([self._step])
+        if self._step.cancelled() or self._step.exception():
+            return  # which ends all of this; were it told here as well, what ends would be cancelled once more
+        made = self._step.result().made
+        await self._store({self._step_key: made} if made else {})
 
     async def _manifested(self, delta: RowDelta) -> RowDelta:
         return replace(delta, manifested=await undisturbed(manifest, self._head.mirror.table, delta))

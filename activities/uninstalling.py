@@ -9,6 +9,7 @@ from activities.clients.publications import Source
 from activities.clients.slots import Slots, open_slots
 from activities.contracts.cdc import UninstallReport, UninstallRequest
 from activities.contracts.findings import LET_GO, RETAINED
+from activities.core.faults import PostgresUnavailable
 from activities.slotfindings import PipelineFindings
 
 
@@ -24,6 +25,7 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
     pipeline = context.pipeline(request.environment, request.pipeline)
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     removed: list[str] = []
+    left = ""
     if pipeline.source is not None:
         removed += await _from_source(pipeline.source, buffer)
         findings = PipelineFindings(context, pipeline)
@@ -31,13 +33,15 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
             await findings.end(kind, {})
     await failpoints.reach("uninstall-before-buffer")
     if request.drop_buffer:
+        if pipeline.source is None and (slot := await buffer.slot()):
+            left = f"; slot {slot} of the source, which config names no more, holds its log until it is dropped there"
         await buffer.drop()
         removed.append(f"buffer {pipeline.buffer_schema}")
     elif pipeline.source is not None:
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
             await sink.forget()
     return UninstallReport(
-        message="changelog tables and the replica identities of source tables stay as they are", removed=removed
+        message=f"changelog tables and the replica identities of source tables stay as they are{left}", removed=removed
     )
 
 
@@ -58,11 +62,15 @@ async def take_away(slots: Slots, slot: str, publication: str) -> list[str]:
 
 
 async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
-    async with open_slots(source.database) as slots:
-        removed = await take_away(slots, source.slot, source.publication)
-        # Asked last: the source is rid of its slot also where the buffer is gone.
+    try:
         known = await buffer.slot()
-        if known and known != source.slot:
-            # Config has another name since, under which nothing was installed.
-            removed += await take_away(slots, known, known)
+    except PostgresUnavailable:
+        known = None  # the source is rid of its slot all the same; what is done to the buffer then says that it is away
+    async with open_slots(source.database) as slots:
+        # A slot that the buffer does not name is somebody else's, whatever config has come to call ours.
+        ours = source.slot if known is None else known
+        removed = await take_away(slots, ours, source.publication if ours == source.slot else ours) if ours else []
+        if ours != source.slot:
+            with faults_of(slots.name):
+                removed += await Source(slots.connection, source.slot, source.publication).remove()
     return removed

@@ -175,13 +175,13 @@ class Buffer:
         if not is_full and passed < seconds:
             await asyncio.sleep(seconds - passed)
 
-    async def slot(self) -> str:
-        """The slot that fills it; empty: none does, or there is no buffer."""
+    async def slot(self) -> str | None:
+        """The slot that fills it; empty: none does; None: there is no buffer."""
         async with self.connected() as connection:
             try:
                 found = await connection.execute(self._statement("SELECT slot FROM {schema}.pipeline"))
             except errors.UndefinedTable:
-                return ""
+                return None
             return (await found.fetchone() or (None,))[0] or ""
 
     async def to_copy(self) -> list[str]:

@@ -5,12 +5,12 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 from opentelemetry import metrics
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -103,6 +103,20 @@ def send(
     )
 
 
+def _judge_one_by_one(producer: Any) -> None:
+    """Have a producer of PyIceberg's judge each manifest by an evaluator of its own.
+
+    Its threads share one that keeps the manifest that it looks at: now and then one is judged by the bounds of another,
+    and a file that is to be removed is not found.
+    """
+    made = producer._build_manifest_evaluator  # noqa: SLF001
+
+    def judging(spec_id: int) -> Callable[[ManifestFile], bool]:
+        return lambda manifest: made(spec_id)(manifest)  # noqa: PLW0108 - made anew each time, which is the point
+
+    producer._build_manifest_evaluator = judging  # noqa: SLF001
+
+
 class Attempt:
     """One try to commit: updates for one head, of which at most one snapshot is made.
 
@@ -143,6 +157,7 @@ class Attempt:
         """Stage a snapshot that follows the head, and write its manifests."""
         update = self._transaction.update_snapshot(snapshot_properties=dict(summary))
         producer = update.overwrite() if remove else update.merge_append()
+        _judge_one_by_one(producer)
         self.snapshot_id, self._clean = producer.snapshot_id, producer._clean_all_uncommitted  # noqa: SLF001
         for file in add:
             producer.append_data_file(file)

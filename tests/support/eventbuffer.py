@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from activities.clients.buffer_ddl import STATEMENTS
+from activities.clients.buffer_holder import statement
 from activities.core.changelogs import ChangelogRules, lsn_text
 from activities.core.copyquery import copy_query
 from activities.core.drift import ChangelogColumns, first_columns, types_of
@@ -50,9 +51,8 @@ class EventBuffer:
         self.read_slowly: list[str] = []
         """Why segments that can be read could not be read quickly."""
         self._lsn = 0x1000
-        for statement in STATEMENTS:
-            made = sql.SQL(statement).format(schema=sql.Identifier(SCHEMA), channel=sql.Literal(SCHEMA))
-            self.connection.execute(made)
+        for text in STATEMENTS:
+            self.connection.execute(statement(text, SCHEMA))
         self.connection.execute(MADE.encode())
 
     def put(
