@@ -73,4 +73,5 @@ async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
         if ours != source.slot:
             with faults_of(slots.name):
                 removed += await Source(slots.connection, source.slot, source.publication).remove()
+            await failpoints.reach("uninstall-after-source")
     return removed

@@ -21,11 +21,8 @@ STEPS = (
 )
 UNTOUCHED = STEPS[:3]
 """As long as a slot is not made anew, what was installed before goes on."""
-DOWN = (
-    *("uninstall-after-slot", "uninstall-after-source", "uninstall-after-slot:2", "uninstall-after-source:2"),
-    "uninstall-before-buffer",
-)
-"""Twice: under the name that config has, and under that of the slot which fills the buffer."""
+DOWN = ("uninstall-after-slot", "uninstall-after-source", "uninstall-after-source:2", "uninstall-before-buffer")
+"""Trigger and publication twice: by the name of the slot which fills the buffer, and by that which config has."""
 STATE = f"SELECT state FROM {SCHEMA}.tables"
 
 
