@@ -23,7 +23,7 @@ from activities.lake.mergewrite import NewRows, delete_rows, run_of, schema_afte
 from activities.lake.mirrorfiles import all_described
 from activities.lake.positiondeletes import Deleted, MadeDeletes, described
 from activities.lake.rowdelta import RowDelta, manifest, metadata_after
-from activities.merge_metrics import MergeTimings, index_told, lookup_told
+from activities.merge_metrics import MergeTimings, index_told, lookup_told, rows_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count
 from activities.mirror_objects import store_object, store_objects
@@ -49,6 +49,10 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def told(self, mirror: str) -> None:
+        """Report them: what they count is committed."""
+        rows_told(mirror, self.scanned, self.superseded + self.ties, self.refused)
 
 
 @dataclass(frozen=True)
