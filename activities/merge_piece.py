@@ -13,6 +13,7 @@ from activities import failpoints
 from activities.abreast import beside, both
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
+from activities.lake.changedeletes import first_horizon
 from activities.lake.indexadvance import Advanced, advance
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.indexstore import MirrorIndex
@@ -273,12 +274,16 @@ class PieceMerge:
 
     def _prepared(self, looked: Looked, index: _Index, delta: RowDelta, *, alone: bool) -> Prepared:
         """The delta with what the snapshot is to say of itself."""
-        batch, counts = looked.batch, looked.counts
+        batch, counts, before = looked.batch, looked.counts, self._head.watermark
+        horizon = index.horizon
+        if before.snapshot_id is None and not before.partial:
+            # Pieces of what a mirror begins with come in the order of their numbers.
+            horizon = max(horizon, first_horizon(batch.piece.table, batch.changes.sequences))
         watermark = batch.piece.next_watermark(
-            self._head.watermark,
+            before,
             newest=batch.newest,
             truncated=batch.folded.truncated,
-            horizon=index.horizon,
+            horizon=horizon,
             columns=self._following.columns,
         )
         summary = mirror_summary(watermark, index.pointer, vars(counts))
