@@ -25,7 +25,7 @@ from activities.lake.mirrormade import identity
 from activities.lake.rowdelta import Committed, HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.merge_gathering import Gathering
-from activities.merge_metrics import MergeTimings
+from activities.merge_metrics import MergeTimings, failure_told
 from activities.merge_work import MergeWork
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head
@@ -47,10 +47,12 @@ async def bootstrap_mirror(context: MirrorContext, asked: MirrorInput) -> MergeR
         CommitConflict: other writers won every try, or one so long ago that a sweep may have deleted what was stored.
     """
     config = context.mirror(asked.environment, asked.mirror)
-    async with heartbeats({"mirror": config.mirror, "doing": "bootstrap"}):
-        work = await _begin(context, config)
-        gathered = await _gather(work)
-        done = await _commit(work, gathered)
+    with failure_told(config.mirror):
+        async with heartbeats({"mirror": config.mirror, "doing": "bootstrap"}):
+            work = await _begin(context, config)
+            gathered = await _gather(work)
+            done = await _commit(work, gathered)
+    gathered.counts.told(config.mirror)
     at = gathered.head.watermark
     return replace(
         MergeReport(snapshot_id=str(done.snapshot_id), commits=1, **vars(gathered.counts)),
@@ -92,7 +94,7 @@ async def _gather(work: MergeWork) -> Gathering:
     """Everything that the changelog has, prepared for a mirror that has nothing."""
     uuid = str(work.mirror.table.metadata.table_uuid)
     index = MirrorIndex.empty(work.context.index_cache, uuid)
-    gathered = Gathering(work.context, Head(work.mirror, work.watermark, {}, index, None))
+    gathered = Gathering(work.context, work.config, Head(work.mirror, work.watermark, {}, index, None))
     while taken := await work.take(gathered.head.watermark):
         timings = MergeTimings()
         await asyncio.to_thread(gathered.add, await work.next(taken, gathered.head, timings))

@@ -31,6 +31,7 @@ from activities.lake.rowdelta import HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of, live_row_count
+from activities.mirror_lag import tell_lag
 from activities.mirror_objects import store_object, store_objects
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
@@ -49,6 +50,7 @@ async def compact_mirror(context: MirrorContext, asked: MirrorInput) -> CompactR
             found = await asyncio.to_thread(_look, context, config, thorough=asked.thorough)
             if found is None:
                 return CompactReport()
+            await asyncio.to_thread(tell_lag, context, config)
             try:
                 return await _Compaction(context, config, found).run()
             except HeadMoved:

@@ -8,26 +8,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from activities.core.mirrors import MirrorConfig
 from activities.lake.live import LiveFile, held_files, with_deletes
 from activities.lake.rowdelta import RowDelta
 from activities.merge_piece import Counts, Prepared
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, opened_index
+from activities.mirror_lag import tell_lag
 from activities.mirror_summary import mirror_summary
 
 
 class Gathering:
     """A head that does not exist yet: what `begin` is once everything that was gathered is committed. Methods block."""
 
-    def __init__(self, context: MirrorContext, begin: Head) -> None:
+    def __init__(self, context: MirrorContext, config: MirrorConfig, begin: Head) -> None:
         self.head = begin
         self.counts = Counts()
         self.pieces = 0
         self._context = context
+        self._config = config
         self._last: RowDelta | None = None
 
     def add(self, prepared: Prepared) -> None:
-        """Take up a piece that was prepared for `head`.
+        """Take up a piece that was prepared for `head`, and tell how much waits, since nothing is committed for long.
 
         Raises:
             IndexUnusable: its index cannot be opened.
@@ -42,6 +45,7 @@ class Gathering:
         self.counts += prepared.counts
         self.pieces += 1
         self._last = prepared.delta
+        tell_lag(self._context, self._config)
 
     def delta(self, table: Any, properties: Mapping[str, str] | None = None) -> RowDelta:
         """What makes a table hold what was gathered and nothing else, whatever it holds now.

@@ -22,11 +22,11 @@ _meter = metrics.get_meter("icefleet")
 _CYCLES = _meter.create_counter("merger.cycle.completed", description="Turns of merging that ended, well or not")
 _CYCLE_SECONDS = _meter.create_histogram("merger.cycle.duration_seconds", description="Length of a turn")
 _SUCCESSES = _meter.create_counter("merger.table.success", description="Turns that ended well")
-_FAILURES = _meter.create_counter("merger.table.failure", description="Turns that failed, with the `cause`")
+_FAILURES = _meter.create_counter("merger.table.failure", description="Turns and orders that failed, with the `cause`")
 _TABLE_SECONDS = _meter.create_histogram(
     "merger.table.duration_seconds", description="Length of a turn that ended well and merged something"
 )
-_SCANNED = _meter.create_counter("merger.rows.scanned", description="Changes read from changelogs")
+_SCANNED = _meter.create_counter("merger.rows.scanned", description="Changes of changelogs that were merged")
 _DEDUPLICATED = _meter.create_counter(
     "merger.rows.deduplicated", description="Changes that a newer or equal one of the same key made void"
 )
@@ -92,17 +92,27 @@ class MergeTimings:
 
 
 @contextmanager
-def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
-    """Report a turn when it ends: put its report into the list."""
-    before, reports, about = time.perf_counter(), list[MergeReport](), {"table": mirror}
+def failure_told(mirror: str) -> Iterator[None]:
+    """Report that work on a mirror fails, if it does: what waits goes on waiting."""
+    about = {"table": mirror}
     try:
-        yield reports
+        yield
     except asyncio.CancelledError:
         raise  # somebody pauses it, or its worker stops: nothing is wrong, and the next turn tells the lag
     except BaseException as wrong:
         _FAILURES.add(1, {**about, "cause": type(wrong).__name__})
         _LAG_SECONDS.still(about)
         raise
+
+
+@contextmanager
+def turn_told(mirror: str) -> Iterator[list[MergeReport]]:
+    """Report a turn when it ends: put its report into the list."""
+    before, reports, about = time.perf_counter(), list[MergeReport](), {"table": mirror}
+    rows_told(mirror, 0, 0, 0)  # so that the first of them are an increase
+    try:
+        with failure_told(mirror):
+            yield reports
     finally:
         seconds = time.perf_counter() - before
         _CYCLES.add(1, about)
@@ -116,10 +126,15 @@ def _told(about: dict[str, str], report: MergeReport, seconds: float) -> None:
         _SUCCESSES.add(1, about)
     if report.commits:
         _TABLE_SECONDS.record(seconds, about)
-    _SCANNED.add(report.scanned, about)
-    _DEDUPLICATED.add(report.superseded + report.ties, about)
-    _REFUSED.add(report.refused, about)
     lag_told(about["table"], report.lag_events, report.lag_seconds)
+
+
+def rows_told(mirror: str, scanned: int, deduplicated: int, refused: int) -> None:
+    """Report what became of the changes of one commit, which is done."""
+    about = {"table": mirror}
+    _SCANNED.add(scanned, about)
+    _DEDUPLICATED.add(deduplicated, about)
+    _REFUSED.add(refused, about)
 
 
 def lag_told(mirror: str, changes: int, seconds: float) -> None:

@@ -13,6 +13,7 @@ from activities import failpoints
 from activities.abreast import beside, both
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
+from activities.lake.changedeletes import first_horizon
 from activities.lake.indexadvance import Advanced, advance
 from activities.lake.indexstaging import StagedIndex, stage
 from activities.lake.indexstore import MirrorIndex
@@ -23,7 +24,7 @@ from activities.lake.mergewrite import NewRows, delete_rows, run_of, schema_afte
 from activities.lake.mirrorfiles import all_described
 from activities.lake.positiondeletes import Deleted, MadeDeletes, described
 from activities.lake.rowdelta import RowDelta, manifest, metadata_after
-from activities.merge_metrics import MergeTimings, index_told, lookup_told
+from activities.merge_metrics import MergeTimings, index_told, lookup_told, rows_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count
 from activities.mirror_objects import store_object, store_objects
@@ -49,6 +50,10 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def told(self, mirror: str) -> None:
+        """Report them: what they count is committed."""
+        rows_told(mirror, self.scanned, self.superseded + self.ties, self.refused)
 
 
 @dataclass(frozen=True)
@@ -272,12 +277,16 @@ class PieceMerge:
 
     def _prepared(self, looked: Looked, index: _Index, delta: RowDelta, *, alone: bool) -> Prepared:
         """The delta with what the snapshot is to say of itself."""
-        batch, counts = looked.batch, looked.counts
+        batch, counts, before = looked.batch, looked.counts, self._head.watermark
+        horizon = index.horizon
+        if before.snapshot_id is None and not before.partial:
+            # Pieces of what a mirror begins with come in the order of their numbers.
+            horizon = max(horizon, first_horizon(batch.piece.table, batch.changes.sequences))
         watermark = batch.piece.next_watermark(
-            self._head.watermark,
+            before,
             newest=batch.newest,
             truncated=batch.folded.truncated,
-            horizon=index.horizon,
+            horizon=horizon,
             columns=self._following.columns,
         )
         summary = mirror_summary(watermark, index.pointer, vars(counts))

@@ -156,13 +156,14 @@ class _Turn:
 
     async def _gather(self, work: MergeWork, head: Head, prepared: Prepared, timings: MergeTimings) -> Gathering:
         """Everything of a snapshot behind its truncate: readers see the old rows until all that follows is there."""
-        gathered = Gathering(self._context, head)
+        gathered = Gathering(self._context, self._config, head)
         await asyncio.to_thread(gathered.add, prepared)
         while gathered.head.watermark.partial and (taken := await work.take(gathered.head.watermark)):
             await asyncio.to_thread(gathered.add, await work.next(taken, gathered.head, timings))
         return gathered
 
     def _count(self, counts: Counts, done: Committed, head: Head) -> None:
+        counts.told(self._config.mirror)
         self._counts += counts
         self._report = replace(
             self._report,

@@ -22,9 +22,10 @@ from activities.lake.mirror import WAY_OUT, Mirror
 from activities.lake.mirrormade import check_made
 from activities.lake.rowdelta import HeadMoved, RowDelta, commit
 from activities.lake.sending import TRIES
-from activities.merge_metrics import rebuild_told
+from activities.merge_metrics import failure_told, rebuild_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count, opened_index
+from activities.mirror_lag import tell_lag
 from activities.mirror_objects import store_object
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
@@ -42,21 +43,26 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
         CommitConflict: other writers won every try.
     """
     config = context.mirror(asked.environment, asked.mirror)
-    async with heartbeats({"mirror": config.mirror, "doing": "index"}):
-        for _ in range(TRIES):
-            mirror, changelog = await both(
-                asyncio.to_thread(mirrors.read, context.lake, config),
-                asyncio.to_thread(context.lake.load, config.changelog),
-            )
-            if mirror is None or mirror.watermark is None:
-                return MergeReport()
-            head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
-            delta = RowDelta(mirror_summary(head.watermark, head.pointer), is_rewrite=True)
-            try:
-                done = await to_its_end(commit, context.lake, mirror.table, delta)
-            except HeadMoved:
-                continue
-            return MergeReport(snapshot_id=str(done.snapshot_id), commits=1, index_rebuilt=head.rebuilt)
+    with failure_told(config.mirror):
+        async with heartbeats({"mirror": config.mirror, "doing": "index"}):
+            return await _commit_rebuilt(context, config)
+
+
+async def _commit_rebuilt(context: MirrorContext, config: MirrorConfig) -> MergeReport:
+    for _ in range(TRIES):
+        mirror, changelog = await both(
+            asyncio.to_thread(mirrors.read, context.lake, config),
+            asyncio.to_thread(context.lake.load, config.changelog),
+        )
+        if mirror is None or mirror.watermark is None:
+            return MergeReport()
+        head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
+        delta = RowDelta(mirror_summary(head.watermark, head.pointer), is_rewrite=True)
+        try:
+            done = await to_its_end(commit, context.lake, mirror.table, delta)
+        except HeadMoved:
+            continue
+        return MergeReport(snapshot_id=str(done.snapshot_id), commits=1, index_rebuilt=head.rebuilt)
     raise CommitConflict(
         f"mirror {config.mirror}: {TRIES} commits in a row lost against other writers; look for who else writes to it"
     )
@@ -76,6 +82,7 @@ async def rebuilt_head(
         )
     check_made(config, mirror.table, changelog.schema())
     log.warning("index is made anew", mirror=config.mirror, why=why)
+    await asyncio.to_thread(tell_lag, context, config)
     live = await asyncio.to_thread(live_files, mirror.table)
     deletes = Deletes(changelog, config, watermark, context.lake.files())
     made = await undisturbed(_rebuild, context, config, mirror, watermark, live, deletes)

@@ -1,7 +1,9 @@
-"""How far a mirror is behind its changelog while nothing is merged: somebody paused it, or it waits for somebody."""
+"""How far a mirror is behind its changelog while nothing is committed: paused, waiting for somebody, or long busy."""
 
 import asyncio
 import time
+
+import structlog
 
 from activities.abreast import both
 from activities.contracts.mirrors import MirrorLag, MirrorTrouble
@@ -14,6 +16,8 @@ from activities.merge_metrics import lag_told, lag_unknown
 from activities.mirror_context import MirrorContext
 from activities.steering_mirrors import tell_trouble
 
+log = structlog.get_logger("icefleet.merge")
+
 
 async def watch_mirror(context: MirrorContext, trouble: MirrorTrouble) -> MirrorLag:
     """Look once, and tell both the lag and the trouble again, which nobody else does now.
@@ -24,6 +28,14 @@ async def watch_mirror(context: MirrorContext, trouble: MirrorTrouble) -> Mirror
     config = context.mirror(trouble.environment, trouble.mirror)
     _, lag = await both(tell_trouble(context, trouble), asyncio.to_thread(_look, context, config))
     return lag
+
+
+def tell_lag(context: MirrorContext, config: MirrorConfig) -> None:
+    """Tell the lag in the middle of work that takes long; what keeps it from being told does not end that. Blocks."""
+    try:
+        _look(context, config)
+    except Fault as wrong:
+        log.info("the lag of a mirror cannot be told", mirror=config.mirror, why=str(wrong))
 
 
 def _look(context: MirrorContext, config: MirrorConfig) -> MirrorLag:

@@ -1,12 +1,13 @@
 """The durable loop that keeps a mirror at its changelog's end: the only writer that the mirror has."""
 
+import math
 from collections.abc import Awaitable
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, RetryState, is_cancelled_exception
 
 from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.mirrors import (
@@ -45,6 +46,8 @@ WAITS_LONG_SECONDS = 900.0
 """After that it is a finding that a mirror waits for its changelog, which may be called otherwise."""
 HELD = frozenset({"WatermarkLost", "MirrorForeign", "SchemaConflict", "ChangeInvalid", "BadConfig"})
 """Faults after which only a person can say when to try again."""
+REMADE = frozenset({BOOTSTRAP_SIGNAL, REBUILD_SIGNAL})
+"""Orders that are kept when what may pass has outlasted all attempts: nothing else would carry them out."""
 COUNTED = ("commits", "scanned", "upserted", "deleted", "superseded", "ties", "refused")
 INTERRUPTED = "it was interrupted by a pause or a stop"
 
@@ -77,7 +80,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._before = dict(self._counts)
         """What had been counted when a merge began for which somebody waits."""
         self._began = 0.0
-        """When the last merge began, in seconds since 1970."""
+        """When the last merge began, or what came in its place, in seconds since 1970."""
         self._lasting = Lasting()
         self._compaction = Compaction()
         self._tidying = Tidying(self._mirror)
@@ -135,7 +138,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken = True
             await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
             return
-        self._lasting.over()
+        if not self._orders.failing:
+            self._lasting.over()
         rest = report.interval_seconds
         self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
@@ -143,14 +147,18 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken_by = {}
             await self._orders.answer_merges(self._answer(report))
 
+    def _count(self, report: MergeReport) -> None:
+        for name in COUNTED:
+            self._counts[name] += getattr(report, name)
+        self._counts["indexes_rebuilt"] += bool(report.index_rebuilt)
+
     def _take(self, report: MergeReport) -> None:
+        """Count what was done, and remember how far the mirror is."""
         self._last = report
         self._waiting_since = (self._waiting_since or workflow.time()) if report.waiting_for else 0.0
         self._last_merge = workflow.now().isoformat(timespec="milliseconds")
         self._counts["merges"] += 1
-        for name in COUNTED:
-            self._counts[name] += getattr(report, name)
-        self._counts["indexes_rebuilt"] += bool(report.index_rebuilt)
+        self._count(report)
         self._compaction.merged(report)
         # Also after a merge that found nothing: what has become old meanwhile goes.
         if report.commits or not report.more:
@@ -292,6 +300,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         """Go on at once, after a pause or when something was mended."""
         super().resume()
         self._lasting.over()
+        self._orders.hasten()
         self._woken = True
 
     async def _obey(self) -> None:
@@ -301,9 +310,15 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             await self._orders.answer_merges(refusal, also_waiting=True)
         elif refusal is not None and self._orders.merges_wait:
             self._trouble = None  # somebody wants it now, and will hear what is wrong
-        while not self._stopping and (asked := self._orders.next()) is not None:
+        while not self._stopping and (asked := self._next_order()) is not None:
             with acting_for(asked.order.cause):
-                await self._orders.answer(asked, await self._carry_out(asked))
+                report = await self._carry_out(asked)
+                if report is not None:
+                    await self._orders.answer(asked, report)
+
+    def _next_order(self) -> Asked | None:
+        # While the loop is paused each is refused, also what would be tried again later.
+        return self._orders.next(math.inf if self._paused else workflow.time())
 
     def _refusal(self) -> OrderReport | None:
         """Why nothing is merged now; None when nothing is in its way."""
@@ -315,8 +330,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             return OrderReport("failed", f"{trouble.message}{rest}", cause=trouble.cause, who=trouble.who)
         return None
 
-    async def _carry_out(self, asked: Asked) -> OrderReport:
-        """Do what only an order brings about; also in trouble, which it may end."""
+    async def _carry_out(self, asked: Asked) -> OrderReport | None:
+        """Do what only an order brings about; also in trouble, which it may end. None: it is tried again later."""
         if self._paused and (refusal := self._refusal()) is not None:
             return refusal
         what = asked.what
@@ -326,10 +341,9 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
                 work = self._tidying.thoroughly(dry_run=asked.order.dry_run)
                 done = await self._unless_interrupted(self._shown("tidying", work))
             else:
-                done = await (self._compact_all() if what == COMPACT_SIGNAL else self._remake(what))
+                done = await (self._compact_all() if what == COMPACT_SIGNAL else self._remake(asked))
         except ActivityError as failure:
-            cause, message, who = cause_of(failure)
-            return OrderReport("failed", message, cause=cause, who=who)
+            return self._failed(asked, failure)
         if done is None:
             return OrderReport("failed", INTERRUPTED, who="user")
         if isinstance(done, TidyReport):
@@ -348,8 +362,20 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
                 return replace(report, files_before=before, files_after=after)
         return None
 
-    async def _remake(self, what: str) -> MergeReport | None:
-        again = what == BOOTSTRAP_SIGNAL
+    def _failed(self, asked: Asked, failure: ActivityError) -> OrderReport | None:
+        """What to answer. None: it may pass, and has outlasted all attempts; a merge has its turn, then the order."""
+        cause, message, who = cause_of(failure)
+        if asked.what not in REMADE or failure.retry_state != RetryState.MAXIMUM_ATTEMPTS_REACHED:
+            return OrderReport("failed", message, cause=cause, who=who)
+        trouble = self._trouble_of(cause, message, who)
+        self._rest_with(self._held or trouble)
+        self._orders.postpone(asked, self._again_at)
+        self._woken = True
+        return None
+
+    async def _remake(self, asked: Asked) -> MergeReport | None:
+        again = asked.what == BOOTSTRAP_SIGNAL
+        self._began = workflow.time()
         work = workflow.execute_activity_method(
             MirrorActivities.bootstrap_mirror if again else MirrorActivities.rebuild_index,
             self._mirror(),
@@ -359,12 +385,17 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         )
         doing = "beginning again" if again else "making the index anew"
         report: MergeReport | None = await self._unless_interrupted(self._shown(doing, work))
-        if report is not None:
+        if report is None:
+            return None
+        if again:
             self._take(report)
-            self._woken = True  # a merge tells how far the mirror is now
-            if again:
-                self._trouble = None
-                self._lasting.over()
+        else:
+            self._count(report)  # it says nothing of how far the mirror is
+            self._tidying.look()
+        self._woken = True  # a merge tells how far the mirror is now
+        if again or (asked.again_at and not self._held):
+            self._trouble = None
+            self._lasting.over()
         return report
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -422,7 +453,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             f"- {counts['scanned']:,} changes in {counts['commits']:,} commits: {counts['upserted']:,} rows upserted, "
             f"{counts['deleted']:,} deleted, {counts['superseded']:,} changes superseded, {counts['refused']:,} refused"
         )
-        compaction = self._compaction
+        wrong, compaction = self._lasting, self._compaction
+        lines += [f"- an order is tried again: {wrong.cause}: {wrong.message}"] if self._orders.failing else []
         lines += [f"- compaction is due: {compaction.due}"] if compaction.due else []
         lines += [f"- compaction failed: {compaction.failed}"] if compaction.failed else []
         lines += [f"- tidying: {self._tidying.problem}"] if self._tidying.problem else []

@@ -20,6 +20,8 @@ class Asked:
     what: str
     """`merge`, `rebuild-index`, `compact` or `bootstrap`."""
     order: MirrorOrder
+    again_at: float = 0.0
+    """When it is tried again, in seconds since 1970, since it could not be carried out; 0: it was not tried yet."""
 
 
 class Orders:
@@ -62,9 +64,24 @@ class Orders:
         self._waiting.append(Asked(what, replace(order, cause=cause())))
         return True
 
-    def next(self) -> Asked | None:
-        """The oldest order that waits, merges aside; it stays until it is answered."""
-        return next((asked for asked in self._waiting if asked.what != MERGE_SIGNAL), None)
+    @property
+    def failing(self) -> bool:
+        """Whether an order waits that could not be carried out."""
+        return any(asked.again_at for asked in self._waiting)
+
+    def next(self, now: float) -> Asked | None:
+        """The oldest order that waits and need not wait for longer, merges aside; it stays until it is answered."""
+        due = (asked for asked in self._waiting if asked.what != MERGE_SIGNAL and asked.again_at <= now)
+        return next(due, None)
+
+    def postpone(self, asked: Asked, again_at: float) -> None:
+        """An order could not be carried out; those behind it have their turn meanwhile."""
+        later = replace(asked, again_at=again_at)
+        self._waiting = [later if other is asked else other for other in self._waiting]
+
+    def hasten(self) -> None:
+        """Somebody has mended something: nothing waits for longer."""
+        self._waiting = [replace(asked, again_at=0.0) for asked in self._waiting]
 
     def begin_merge(self) -> None:
         """A merge begins: it is what all orders to merge have waited for."""
@@ -129,8 +146,8 @@ class Orders:
 
 
 def _write(asked: Asked) -> dict[str, Any]:
-    return {"what": asked.what, "order": write_input(asked.order)}
+    return {"what": asked.what, "order": write_input(asked.order), "again_at": asked.again_at}
 
 
 def _read(written: dict[str, Any]) -> Asked:
-    return Asked(written["what"], read_input(MirrorOrder, written["order"]))
+    return Asked(written["what"], read_input(MirrorOrder, written["order"]), written.get("again_at", 0.0))

@@ -35,8 +35,8 @@
 |                     |                |                      | 5 times before a buffer is dropped, which fails then   |
 | settle_letters      | cdc            | 5 times              | the order fails, with cause; it can be given again     |
 | merge_mirror        | merge          | 20 times             | then the loop says so, and tries again every minute    |
-| rebuild_index       | mirrors        | for ever             | nothing is merged without an index                     |
-| bootstrap_mirror    | mirrors        | for ever             | readers have the old rows meanwhile                    |
+| rebuild_index       | mirrors        | 20 times             | then the loop says so, merges what it can, tries again |
+| bootstrap_mirror    | mirrors        | 20 times             | the same; readers have the old rows meanwhile          |
 | compact_mirror      | merge          | 5 times              | merges wait meanwhile; the loop comes back to it       |
 | tidy_mirror         | merge          | for ever             | an event is late, never lost; nothing waits for it     |
 | verify_mirror       | mirrors        | 5 times              | what stays away fails the run, with cause              |
@@ -204,6 +204,8 @@ MERGE: dict[str, Any] = {
 }
 REMAKE: dict[str, Any] = {
     **COPY,
+    # As of merges, which wait meanwhile; the loop keeps the order, and tries it again.
+    "retry_policy": MERGE["retry_policy"],
     "priority": Priority(priority_key=3),
 }
 COMPACT: dict[str, Any] = {

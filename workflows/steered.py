@@ -179,8 +179,8 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
             cause, message, who = cause_of(failure)
             if cause == BAD_REQUEST and not self._accepted:
                 raise told(failure) from failure
-            self._trouble, self._accepted = self._trouble_of(cause, message, who), True
-            self._again_at = workflow.time() + TRY_AGAIN.total_seconds()
+            self._accepted = True
+            self._rest_with(self._trouble_of(cause, message, who))
             return None
         if report is not None:
             self._trouble, self._accepted = None, True
@@ -223,6 +223,10 @@ class SteeredLoop(ABC, Generic[AnyRequest]):
 
     def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
         return Trouble(cause, message, who)
+
+    def _rest_with(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        self._again_at = workflow.time() + TRY_AGAIN.total_seconds()
 
     @property
     def _interrupts(self) -> bool:

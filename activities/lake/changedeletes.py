@@ -41,7 +41,7 @@ class Deletes:
     def horizon(self) -> str:
         """Deletes up to this sequence number (32 hex digits) may be missing; empty: none is. Known at the end."""
         known = self._watermark.horizon
-        if self._smallest == (0, 0) or self._is_whole():
+        if self._smallest == (0, 0) or _is_whole(self._table):
             return known
         if self._smallest is None:
             return max(known, self._watermark.newest)  # nothing is left of it
@@ -80,9 +80,8 @@ class Deletes:
         return table.drop_columns([config.operation_column]).filter(pa.array(counts))
 
     def _see(self, sequences: Sequences) -> None:
-        if len(sequences):
-            high = sequences.high.min()
-            self._see_one(int(high), int(sequences.low[sequences.high == high].min()))
+        if (smallest := _smallest(sequences)) is not None:
+            self._see_one(*smallest)
 
     def _see_one(self, high: int, low: int) -> None:
         self._smallest = (high, low) if self._smallest is None else min(self._smallest, (high, low))
@@ -102,16 +101,33 @@ class Deletes:
                     self._see_one(*map(int, sequence_words(sequences.min)))
         return [group for group in groups if group not in idle]
 
-    def _is_whole(self) -> bool:
-        """Whether the changelog's history is there to its beginning, and nothing was ever taken away from it."""
-        snapshot = self._table.current_snapshot()
-        while snapshot is not None:
-            if snapshot.summary is None or snapshot.summary.operation not in _KEEPS_ALL:
-                return False
-            if snapshot.parent_snapshot_id is None:
-                return True
-            snapshot = self._table.snapshot_by_id(snapshot.parent_snapshot_id)
-        return False
+
+def first_horizon(changelog: Table, sequences: Sequences) -> str:
+    """Up to where a mirror may miss deletes that begins with these changes, the oldest of its changelog among them."""
+    smallest = _smallest(sequences)
+    if smallest is None or smallest == (0, 0) or _is_whole(changelog):
+        return ""
+    return sequence_text(*predecessor(*smallest))
+
+
+def _smallest(sequences: Sequences) -> tuple[int, int] | None:
+    if not len(sequences):
+        return None
+    high = sequences.high.min()
+    return int(high), int(sequences.low[sequences.high == high].min())
+
+
+def _is_whole(changelog: Table) -> bool:
+    """Whether a changelog's history is there to its beginning, and nothing was ever taken away from it."""
+    there = {one.snapshot_id: one for one in changelog.snapshots()}
+    snapshot = changelog.current_snapshot()
+    while snapshot is not None:
+        if snapshot.summary is None or snapshot.summary.operation not in _KEEPS_ALL:
+            return False
+        if snapshot.parent_snapshot_id is None:
+            return True
+        snapshot = there.get(snapshot.parent_snapshot_id)
+    return False
 
 
 def _successor(text: str) -> str:

@@ -4,6 +4,7 @@
 much of it. What is expected comes from triggers of the source (`oracle.py`) and shares no code with the capture.
 """
 
+import os
 from collections import Counter
 
 import pytest
@@ -34,7 +35,8 @@ from cdcrandom.world import BATCH_EVENTS
 from cdcrandom.writers import STEPS
 
 FAULTS = {fault for fault in vars(faults).values() if isinstance(fault, type) and issubclass(fault, faults.Fault)}
-pytestmark = [pytest.mark.cdcrandom, pytest.mark.timeout(1800)]
+SIZE = float(os.environ.get("CDC_SIZE") or 1)
+pytestmark = [pytest.mark.cdcrandom, pytest.mark.timeout(int(1800 * max(SIZE, 1)))]
 KEYED = [table for table in TABLES if table.key and not table.poisoned]
 
 

@@ -5,6 +5,7 @@ the seed decides who writes what, and what goes wrong in which order, the size h
 what must be there: its rows at the end.
 """
 
+import os
 from collections import Counter
 
 import pytest
@@ -15,7 +16,8 @@ from cdcrandom.run import WORKERS
 from mergerandom import comparing
 
 FAULTS = {fault for fault in vars(faults).values() if isinstance(fault, type) and issubclass(fault, faults.Fault)}
-pytestmark = [pytest.mark.mergerandom, pytest.mark.timeout(2400)]
+SIZE = float(os.environ.get("MERGE_SIZE") or 1)
+pytestmark = [pytest.mark.mergerandom, pytest.mark.timeout(int(2400 * max(SIZE, 1)))]
 
 
 @pytest.mark.parametrize("reader", ["PyIceberg", "DuckDB", "ClickHouse"])

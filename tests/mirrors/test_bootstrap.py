@@ -153,6 +153,10 @@ async def test_a_watermark_that_has_expired_is_said_and_the_mirror_begins_again_
     await orders.write(put(32, name="z"))
     await orders.merge()
     orders.check()
+    # I5: whether what is older than all that is left was deleted, nobody knows.
+    await orders.write(put(33, 0x50, name="late"))
+    assert (await orders.merge()).refused == 1
+    assert (33,) not in orders.read("id")
 
 
 async def test_what_a_mirror_begins_with_is_held_against_expiry_until_it_is_there_case_47(orders):

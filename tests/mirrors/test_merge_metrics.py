@@ -4,13 +4,16 @@ import asyncio
 import time
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
-from activities import gauges, merge_metrics
-from activities.contracts.mirrors import MergeReport, MirrorTrouble
-from activities.core.faults import BadConfig
+from activities import failpoints, gauges, merge_metrics
+from activities.bootstrapping import bootstrap_mirror
+from activities.contracts.mirrors import MergeReport, MirrorInput, MirrorTrouble
+from activities.core.faults import BadConfig, StoreUnavailable
 from activities.lake import mirror as mirrors
 from activities.lake.live import live_files
 from activities.mirror_head import opened_index
+from activities.mirror_index import rebuild_index
 from activities.mirror_lag import watch_mirror
 from support.measured import measured
 from support.mirrors import gone, opened, put, update
@@ -66,6 +69,54 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
     assert found["merger.watermark.lag_seconds"][0][1] >= lag.seconds > 0
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
+
+
+def unavailable_after(times):
+    """The store goes away when a point has been reached so often."""
+
+    async def fail():
+        nonlocal times
+        times -= 1
+        if times < 0:
+            raise StoreUnavailable("away")
+
+    return fail
+
+
+async def test_what_was_committed_counts_whatever_comes_after_and_long_work_tells_how_much_waits(fleet, told):
+    async with opened(fleet, batch_rows=1) as mirror:
+        asked, of = MirrorInput(fleet.name, mirror.config.mirror), {"table": mirror.config.mirror}
+
+        async def run(work):
+            return await ActivityEnvironment().run(work, mirror.context, asked)
+
+        await mirror.write(put(1, name="a"), put(2, name="b"))
+        try:
+            failpoints.arm("merge-before-commit", unavailable_after(1))
+            with pytest.raises(StoreUnavailable):
+                await mirror.merge()
+            turn = told()
+            failpoints.arm("merge-before-commit", unavailable_after(0))
+            with pytest.raises(StoreUnavailable):
+                await run(bootstrap_mirror)
+        finally:
+            failpoints.disarm()
+        failed = told()
+        await run(bootstrap_mirror)
+        begun = told()
+        waits = []
+        await mirror.write(put(3, name="c"))
+        await run(rebuild_index)
+        waits += told()["merger.watermark.lag_events"]
+        await mirror.merge()
+        await mirror.write(put(4, name="d"), put(5, name="e"))
+        assert (await mirror.compact(thorough=True)).snapshot_id
+        waits += told()["merger.watermark.lag_events"]
+    assert turn["merger.rows.scanned"] == failed["merger.rows.scanned"] == [(of, 1)]
+    assert failed["merger.table.failure"] == [({**of, "cause": "StoreUnavailable"}, 2)]
+    assert failed["merger.watermark.lag_events"] == [(of, 2)]
+    assert begun["merger.rows.scanned"] == [(of, 3)]
+    assert waits == [(of, 1), (of, 2)]
 
 
 def test_a_turn_that_is_paused_is_no_failure_and_begins_no_lag(told):

@@ -404,9 +404,11 @@ async def test_a_compaction_that_is_due_comes_when_nothing_waits_and_merges_go_o
 
 async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_held_the_loop(fleet):
     async with mirror_loops(fleet, sandboxed=True) as own:
-        own.rooms.merges[MIRROR] = [WatermarkLost("expired")]
+        behind = merged(2, more=True, lag_events=3, lag_seconds=9.0, compaction_due="17 small files")
+        own.rooms.merges[MIRROR] = [behind, WatermarkLost("expired")]
         loop = await own.start()
-        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        before = await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        own.rooms.remade = lambda *_: MergeReport("8", commits=1, index_rebuilt="somebody asked for it")
         rebuilt = await (await own.order(1, REBUILD_SIGNAL)).result()
         still = await progress_of(loop, state="waiting")
         own.rooms.remade = lambda what, _: SchemaConflict(f"{what} cannot be")
@@ -418,12 +420,59 @@ async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_hel
         unknown = await failure_of(await own.order(5, "no such thing"))
     assert rebuilt["message"] == f"rebuild-index of {MIRROR} is done"
     assert still["trouble"]["cause"] == "WatermarkLost"
+    # An index that is made anew moves the mirror nowhere.
+    assert still["counts"] == {**before["counts"], "commits": 2, "indexes_rebuilt": 1}
+    assert {
+        name for name in ("watermark", "lag_events", "last_merge", "last", "compaction") if still[name] != before[name]
+    } == set()
     assert (failed.type, failed.message) == ("SchemaConflict", "bootstrap cannot be")
     assert began["status"] == "done"
     assert compacted["message"] == "10 files became 2"
     assert (unknown.type, "'order' must be one of merge, rebuild-index" in unknown.message) == ("BadRequest", True)
     # A loop that begins asks whether an earlier one has left something.
     assert [call.cause for call in own.rooms.called(MirrorTrouble)][-2:] == ["WatermarkLost", ""]
+
+
+async def test_an_order_to_make_a_mirror_anew_that_cannot_go_on_is_a_finding_lets_merges_pass_and_is_kept(
+    fleet, monkeypatch
+):
+    monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(seconds=0.1))
+    monkeypatch.setattr(lasting, "LASTS_SECONDS", 0)
+    few = RetryPolicy(initial_interval=timedelta(milliseconds=1), maximum_attempts=2)
+    monkeypatch.setitem(merge_mirror.REMAKE, "retry_policy", few)
+    async with mirror_loops(fleet) as own:
+        loop = await own.start()
+        await progress_of(loop, doing="", woken=False)
+        own.rooms.remade = lambda *_: StoreUnavailable("away")
+        door, merges = await own.order(1, BOOTSTRAP_SIGNAL), len(own.rooms.called(MergeInput))
+        await progress_of(loop, told="StoreUnavailable: away")
+        # A merge comes between two tries, also one that somebody waits for; it takes nothing back.
+        await (await own.order(2)).result()
+        await eventually(
+            lambda: len(own.rooms.done("bootstrap")) >= 4 and len(own.rooms.called(MergeInput)) > merges + 1
+        )
+        text = await details(loop)
+        assert len(await findings_of(fleet, "orders", "merge", network="shop")) == 1
+        own.rooms.remade = lambda *_: merged(9)
+        began = await door.result()
+        await progress_of(loop, state="running", trouble=None, told="", doing="", woken=False)
+        said = await findings_of(fleet, "orders", "merge", network="shop")
+        # What only a person can end stays so, and an order that waits for better times is refused by a pause.
+        own.rooms.merges[MIRROR] = [WatermarkLost("expired")]
+        await loop.signal(MERGE_SIGNAL)
+        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        own.rooms.remade = lambda *_: StoreUnavailable("away")
+        door = await own.order(3, REBUILD_SIGNAL)
+        await eventually(lambda: len(own.rooms.done("rebuild")) >= 3)
+        held = await progress_of(loop, told="WatermarkLost: expired")
+        monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(hours=1))
+        await loop.signal(PAUSE_SIGNAL)
+        refused = await failure_of(door)
+    assert "- an order is tried again: StoreUnavailable: away" in text
+    assert began["status"] == "done"
+    assert [len(event.get("partitions", [])) for event in said] == [1, 0]
+    assert held["trouble"]["cause"] == "WatermarkLost"
+    assert refused.message.startswith(f"{MIRROR} is paused")
 
 
 async def test_under_another_id_a_loop_fails_and_a_loop_that_is_told_to_stop_ends_and_answers_who_waits(fleet):
