@@ -10,6 +10,7 @@ from activities.clients.slots import Slots, open_slots
 from activities.contracts.cdc import UninstallReport, UninstallRequest
 from activities.contracts.findings import LET_GO, RETAINED
 from activities.slotfindings import PipelineFindings
+from activities.watching import gone_told
 
 
 async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> UninstallReport:
@@ -25,7 +26,7 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
     buffer = Buffer(pipeline.buffer, pipeline.buffer_schema)
     removed: list[str] = []
     if pipeline.source is not None:
-        removed += await _from_source(pipeline.source, buffer)
+        removed += await _from_source(pipeline.name, pipeline.source, buffer)
         findings = PipelineFindings(context, pipeline)
         for kind in (RETAINED, LET_GO):
             await findings.end(kind, {})
@@ -57,12 +58,14 @@ async def take_away(slots: Slots, slot: str, publication: str) -> list[str]:
     return removed
 
 
-async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
+async def _from_source(pipeline: str, source: CaptureFrom, buffer: Buffer) -> list[str]:
     async with open_slots(source.database) as slots:
         removed = await take_away(slots, source.slot, source.publication)
+        gone_told(pipeline, source.slot)
         # Asked last: the source is rid of its slot also where the buffer is gone.
         known = await buffer.slot()
         if known and known != source.slot:
             # Config has another name since, under which nothing was installed.
             removed += await take_away(slots, known, known)
+            gone_told(pipeline, known)
     return removed
