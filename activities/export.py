@@ -51,7 +51,7 @@ from activities.contracts.upkeep import (
 from activities.core.adopting import check_adoption
 from activities.core.orphans import check_age
 from activities.errors import faults_named, temporal_named
-from activities.export_metrics import failures_told, step
+from activities.export_metrics import failures_told, refusals_told, step
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.maintaining import resolve_tables
@@ -146,7 +146,7 @@ class Export(ExportActivities):
     async def plan_partitions(self, plan: PlanInput) -> Plan:
         """Compare what is expected with the table and the source."""
         async with heartbeats("planning"):
-            with step("plan"):
+            with step("plan"), refusals_told(plan):
                 return await plan_page(self._context, plan)
 
     @activity.defn(name="export_partitions")

@@ -16,7 +16,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 from temporalio import activity
 
-from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan
+from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan, PlanInput
 from activities.core.faults import Fault, SourceMoved
 from activities.core.freshness import Freshness
 from activities.gauges import LongestWaiting
@@ -56,6 +56,17 @@ class _Known:
 _known: dict[tuple[str, str], _Known] = {}
 
 
+REFUSED_AT_MOST = 20
+"""Tables of which is told that they were refused: when all are at once, a few are enough to wake somebody."""
+_refused: dict[tuple[str, str], float] = {}
+"""Network and table → when it was refused, in unix seconds; the last one comes last."""
+
+
+def _refusals(_: CallbackOptions) -> Iterable[Observation]:
+    for (network, table), at in list(_refused.items()):
+        yield Observation(at, {"network": network, "table": table})
+
+
 def _observed(value: Callable[[_Known], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         for (network, table), known in list(_known.items()):
@@ -83,6 +94,12 @@ _meter.create_observable_gauge(
     unit="s",
     description="When the first partition after those that are there, or are known to be empty, could be exported",
 )
+_meter.create_observable_gauge(
+    "icefleet.table.refused_timestamp",
+    [_refusals],
+    unit="s",
+    description="When a table could not be planned for a reason that somebody must mend, of the last tables",
+)
 
 
 def plan_told(network: str, table: str, plan: Plan, fresh: Freshness | None, failing: int) -> None:
@@ -97,7 +114,25 @@ def plan_told(network: str, table: str, plan: Plan, fresh: Freshness | None, fai
     for state, count in states.items():
         _STATES.set(count, {**about, "state": state})
     _PLANNED_AT.set(time.time(), about)
+    _refused.pop((network, table), None)
     fresh_told(network, table, fresh)
+
+
+@contextmanager
+def refusals_told(plan: PlanInput) -> Iterator[None]:
+    """Report a plan that fails until somebody mends something: of a table that was never planned nothing else tells.
+
+    A dry run tells whoever waits for it.
+    """
+    try:
+        yield
+    except Fault as fault:
+        if fault.actor == "operator" and not fault.retryable and not plan.request.get("dry_run"):
+            _refused.pop((plan.network, plan.table), None)
+            _refused[plan.network, plan.table] = time.time()
+            for oldest in list(_refused)[:-REFUSED_AT_MOST]:
+                _refused.pop(oldest, None)
+        raise
 
 
 def fresh_told(network: str, table: str, fresh: Freshness) -> None:

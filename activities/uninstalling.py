@@ -11,6 +11,7 @@ from activities.contracts.cdc import UninstallReport, UninstallRequest
 from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.faults import PostgresUnavailable
 from activities.slotfindings import PipelineFindings
+from activities.watching import gone_told
 
 
 async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> UninstallReport:
@@ -27,7 +28,7 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
     removed: list[str] = []
     left = ""
     if pipeline.source is not None:
-        removed += await _from_source(pipeline.source, buffer)
+        removed += await _from_source(pipeline.name, pipeline.source, buffer)
         findings = PipelineFindings(context, pipeline)
         for kind in (RETAINED, LET_GO):
             await findings.end(kind, {})
@@ -61,7 +62,7 @@ async def take_away(slots: Slots, slot: str, publication: str) -> list[str]:
     return removed
 
 
-async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
+async def _from_source(pipeline: str, source: CaptureFrom, buffer: Buffer) -> list[str]:
     try:
         known = await buffer.slot()
     except PostgresUnavailable:
@@ -74,4 +75,6 @@ async def _from_source(source: CaptureFrom, buffer: Buffer) -> list[str]:
             with faults_of(slots.name):
                 removed += await Source(slots.connection, source.slot, source.publication).remove()
             await failpoints.reach("uninstall-after-source")
+    for slot in {ours, source.slot}:
+        gone_told(pipeline, slot)
     return removed

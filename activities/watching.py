@@ -19,12 +19,27 @@ from activities.slotfindings import PipelineFindings
 WATCH_SECONDS = 5.0
 
 log = structlog.get_logger("icefleet.capture")
-_RETAINED = Lately("icefleet.cdc.retained_wal", "Log that the source keeps for a pipeline's slot", unit="By")
+
+
+class _HeldLately(Lately):
+    """That a slot is gone is told for longer than what others saw of it before, which else would be the last word."""
+
+    def lasts(self, value: float) -> float:
+        """Nothing is held back by what is not there."""
+        return super().lasts(value) * (1 if value else 2)
+
+
+_RETAINED = _HeldLately("icefleet.cdc.retained_wal", "Log that the source keeps for a pipeline's slot", unit="By")
 _BEHIND = Lately("icefleet.cdc.capture_lag", "Log that a pipeline's capture has not brought into the buffer", unit="By")
 _WARNED = Lately(
     "icefleet.cdc.retained_wal_finding",
     "1 while a slot keeps more of the source's log than warn_retained_wal_bytes",
 )
+
+
+def gone_told(pipeline: str, slot: str) -> None:
+    """Report that a slot was dropped: nobody looks at it any more, and nobody has to."""
+    _RETAINED.set(0, {"pipeline": pipeline, "slot": slot})
 
 
 @dataclass
@@ -106,6 +121,7 @@ class Watch:
     async def give_up(self, buffer: Sink) -> None:
         """Drop the slot, and say so wherever it is looked for."""
         await self.slots.drop(self.source.slot)
+        gone_told(self.pipeline.name, self.source.slot)
         await buffer.end(self.danger)
         await self.findings.end(RETAINED, {self.source.slot: self.danger})
 

@@ -17,6 +17,7 @@ ALERTS = [rule for group in _SAID for rule in group["rules"] if "alert" in rule]
 NAMES = {
     *("IcefleetTableStale", "IcefleetPartitionsFailing", "IcefleetPartitionsShrunk", "IcefleetMergeLag"),
     *("IcefleetSlotLag", "IcefleetAnnouncementLag", "IcefleetNoWorkers", "IcefleetCommitConflicts"),
+    "IcefleetIngestLag",
     "IcefleetChangesHeldBack",
     "IcefleetChangesRefused",
 }
@@ -65,6 +66,22 @@ def found(kind, *looks):
     }
 
 
+def slot(*said):
+    """What workers tell of a slot that they look at: instance, and the bytes that it holds back."""
+    about = 'environment="production",pipeline="shop",slot="s"'
+    return {f'icefleet_cdc_retained_wal_bytes{{{about},instance="{instance}"}}': values for instance, values in said}
+
+
+def ingest(values):
+    """What a worker tells of how long changes wait in a pipeline's buffer."""
+    return {'icefleet_cdc_ingest_lag_seconds{environment="production",instance="c",pipeline="shop"}': values}
+
+
+def mirror(values):
+    """What a worker tells of how many changes of a mirror are not merged."""
+    return {'merger_watermark_lag_events{environment="production",instance="m",table="shop.orders"}': values}
+
+
 CASES = {
     # name: (series, minute, alerts that fire then)
     "nothing is wrong": (UP | stale("daily", 24), 25 * HOUR, []),
@@ -109,6 +126,26 @@ CASES = {
         | {table("icefleet_table_due_timestamp_seconds", cut="daily", environment="staging"): "864000x2000"},
         20 * HOUR,
         ["IcefleetTableStale"],
+    ),
+    "a new table cannot be planned": (
+        UP | {table("icefleet_table_refused_timestamp_seconds"): "60x20"},
+        3 * HOUR,
+        ["IcefleetTableStale"],
+    ),
+    "a new table could not be planned until somebody mended it": (
+        UP
+        | {table("icefleet_table_refused_timestamp_seconds"): "60x100"}
+        | {table("icefleet_table_planned_timestamp_seconds", instance="b"): "_x5 400x100"},
+        40,
+        [],
+    ),
+    "a table that is not due yet was refused once": (
+        UP
+        | stale("daily", 24)
+        | {table("icefleet_table_planned_timestamp_seconds", instance="b"): "60x10"}
+        | {table("icefleet_table_refused_timestamp_seconds"): "_x20 1200x100"},
+        60,
+        [],
     ),
     "partitions fail": (UP | planned("a", "60x100", "failing", "2x100"), 30, ["IcefleetPartitionsFailing"]),
     "partitions that failed are there": (UP | planned("a", "60x10 900x90", "failing", "2x10 0x90"), 60, []),
@@ -167,6 +204,14 @@ CASES = {
         50,
         ["IcefleetMergeLag"],
     ),
+    "a mirror that rests tells nothing for hours": (UP | mirror("0x60"), 6 * HOUR, []),
+    "a mirror's loop is gone": (UP | mirror("0x60"), 8 * HOUR, ["IcefleetMergeLag"]),
+    "a mirror's loop has been gone for days": (UP_FOR_DAYS | mirror("0x60"), 6 * DAY, ["IcefleetMergeLag"]),
+    "mirrors have no loop since no worker runs": (
+        {'icefleet_worker_info{environment="production",instance="a"}': "1x60"} | mirror("0x60"),
+        8 * HOUR,
+        ["IcefleetNoWorkers"],
+    ),
     "a mirror refuses changes": (
         UP | {'merger_rows_refused_total{environment="production",instance="a"}': "0x10 3x100"},
         30,
@@ -189,6 +234,32 @@ CASES = {
         [],
     ),
     "a slot was given up": (UP | found("retained-wal", ("a", "60x100", "1x100")), 30, ["IcefleetSlotLag"]),
+    "nobody looks at a slot": (UP | slot(("c", "5000x20")), 50, ["IcefleetSlotLag"]),
+    "nobody has looked at a slot for days": (UP_FOR_DAYS | slot(("c", "5000x20")), 6 * DAY, ["IcefleetSlotLag"]),
+    "another worker looks at a slot": (UP | slot(("c", "5000x20"), ("d", "_x30 6000x90")), 60, []),
+    "a slot was dropped on purpose": (UP | slot(("c", "5000x35"), ("d", "_x21 0x30")), 2 * HOUR, []),
+    "a slot was made anew, and nobody looks at it": (
+        UP | slot(("c", "5000x35"), ("d", "_x21 0x30"), ("e", "_x80 7000x20")),
+        3 * HOUR,
+        ["IcefleetSlotLag"],
+    ),
+    "slots are not looked at since no worker runs": (
+        {'icefleet_worker_info{environment="production",instance="a"}': "1x20"} | slot(("c", "5000x20")),
+        50,
+        ["IcefleetNoWorkers"],
+    ),
+    "changes wait in a buffer": (UP | ingest("0+60x60"), HOUR, ["IcefleetIngestLag"]),
+    "changes waited in a buffer for minutes": (UP | ingest("0+60x25 0x60"), HOUR, []),
+    "nobody empties a buffer that is filled": (
+        UP | ingest("0x20") | slot(("c", "5000x200")),
+        2 * HOUR,
+        ["IcefleetIngestLag"],
+    ),
+    "a pipeline was uninstalled, with its buffer": (
+        UP | ingest("0x20") | slot(("c", "5000x20 0x30")),
+        2 * HOUR,
+        [],
+    ),
     "a table is stopped, and no letter waits": (
         UP
         | {

@@ -1,4 +1,4 @@
-"""Whoever is woken up finds a runbook for each fault (those of alerts: tests/starter/test_runbooks.py)."""
+"""Whoever is woken up finds a runbook for each fault (those of alerts: tests/docs/test_alerts.py)."""
 
 import re
 

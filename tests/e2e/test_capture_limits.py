@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from activities import watching
 from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
 from activities.contracts.cdc import CaptureInput, UninstallRequest
@@ -14,6 +15,9 @@ from activities.uninstalling import uninstall_capture
 from support.captures import StreamInMemory, captures
 from support.findings import findings_of
 from support.fleet import eventually
+from support.measured import measured
+
+RETAINED = "icefleet.cdc.retained_wal"
 
 
 @pytest.fixture
@@ -305,11 +309,16 @@ async def test_without_nats_the_capture_goes_on_and_the_finding_is_said_later(sh
     assert details(shop.bus.said)[1:] == [[ended]]
 
 
-async def test_an_uninstalled_pipeline_leaves_no_finding(shop):
+async def test_an_uninstalled_pipeline_leaves_no_finding_and_a_slot_that_holds_nothing_back(shop):
     await shop.install("t")
     shop.limit(warn_retained_wal_bytes=1)
-    await shop.capture(1)
-    await uninstall_capture(shop.context, UninstallRequest("shop", environment="test"))
+    with measured(watching) as told:
+        await shop.capture(1)
+        [(about, held)] = told()[RETAINED]
+        assert held > 0
+        await uninstall_capture(shop.context, UninstallRequest("shop", environment="test"))
+        # By which an alert knows that nobody has to look at it any more.
+        assert told()[RETAINED] == [(about, 0)]
     assert [len(one) for one in details(shop.bus.said)] == [1, 0]
 
 

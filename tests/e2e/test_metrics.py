@@ -29,7 +29,7 @@ ONLY_IN_TROUBLE = {
     *("temporal_workflow_task_execution_failed_total", "temporal_workflow_failed_total"),
     *("temporal_request_failure_total", "temporal_long_request_failure_total", "temporal_workflow_canceled_total"),
     *("temporal_sticky_cache_miss_total", "temporal_sticky_cache_total_forced_eviction_total"),
-    "merger_table_failure_total",
+    *("merger_table_failure_total", "icefleet_table_refused_timestamp_seconds"),
 }
 NOT_WITHIN_SECONDS = {
     *("temporal_workflow_continue_as_new_total", "temporal_workflow_task_queue_poll_empty_total"),

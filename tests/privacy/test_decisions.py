@@ -1,21 +1,25 @@
 """Nothing goes out undecided, and what is redacted plays no part that would say it."""
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
 
+from activities import export_metrics
 from activities.core.columns import SourceColumn, export_columns
 from activities.core.faults import BadConfig, PrivacyUndecided
 from activities.core.query import SourceFacts, check_columns
 from activities.core.source_check import SourceTable, check_source
 from activities.core.tables import PartitionRule, TableConfig
+from support.measured import measured
 from support.planted import MARK, Piece, findings
 from support.refusals import refusal
 from support.traces import announced, histories, stored
 from support.xatulake import SENSITIVE_COLUMNS
 from support.xatuschemas import read_schemas
 
+REFUSED = "icefleet.table.refused_timestamp"
 SCHEMAS = read_schemas()
 KEYS = {"seen": "DateTime", "network": "LowCardinality(String)", "updated": "DateTime"}
 CONFIG = TableConfig(
@@ -132,9 +136,15 @@ async def test_a_table_that_nobody_decided_on_leaves_nothing_behind_and_says_whi
     network = {"start_date": "2024-03-20", "end_date": "2024-03-20"}
     fleet.add_table("daily", "undecided", "at", network=network)
     asked = {"environment": fleet.name, "network": fleet.network, "table": "undecided"}
-    async with fleet.worker():
-        kind, message = await refusal(fleet, asked)
+    with measured(export_metrics) as told:
+        async with fleet.worker():
+            await refusal(fleet, {**asked, "dry_run": True})
+            assert told().get(REFUSED, []) == []
+            kind, message = await refusal(fleet, asked)
+        [(about, at)] = told()[REFUSED]
     assert kind == "PrivacyUndecided"
+    # By which an alert knows of a table that has never been planned.
+    assert (about, at) == ({"network": fleet.network, "table": "undecided"}, pytest.approx(time.time(), abs=60))
     assert message.startswith("undecided: geo_city, somewhere may say who or where somebody is, and nobody decided")
     assert fleet.table("undecided") is None
     environment = fleet.settings().environment(fleet.name)

@@ -88,13 +88,22 @@ def drive_upkeep() -> None:
 def drive_export(network: str, table: str) -> None:
     """Everything that exports of one table tell."""
     from activities import export_metrics  # noqa: PLC0415
-    from activities.contracts.export import CommitInput, CommitReport, ExportLimits, Plan  # noqa: PLC0415
+    from activities.contracts.export import (  # noqa: PLC0415
+        CommitInput,
+        CommitReport,
+        ExportLimits,
+        Plan,
+        PlanInput,
+    )
     from activities.contracts.findings import SHRUNK  # noqa: PLC0415
+    from activities.core.faults import BadConfig  # noqa: PLC0415
     from activities.core.freshness import Freshness  # noqa: PLC0415
 
     fresh = Freshness("daily", 10, 1e9, 1.1e9)
     export_metrics.plan_told(network, table, Plan("", [], "", ExportLimits(*[1] * 11)), fresh, 0)
     export_metrics.commit_told(CommitInput(ENVIRONMENT, table, network, []), CommitReport("", 1, 0, 1, 1), fresh)
+    with suppress(BadConfig), export_metrics.refusals_told(PlanInput(ENVIRONMENT, table, network, "", {})):
+        raise BadConfig
     for step in ("plan", "query", "transfer", "verify", "commit", "announce", "publish"):
         with export_metrics.step(step):
             pass

@@ -7,7 +7,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 
-from activities import export_metrics, gauges
+from activities import export_metrics, gauges, watching
 from activities.gauges import Lately, LongestWaiting, Waiting
 
 ABOUT = {"table": "blocks"}
@@ -72,6 +72,16 @@ def test_what_was_not_said_again_for_long_is_another_workers_to_say(clock):
     assert told(lately) == []
     lately.set(6, ABOUT)
     assert told(lately) == [(6, ABOUT)]
+
+
+def test_that_a_slot_is_gone_is_told_for_longer_than_what_another_worker_saw_of_it(clock):
+    here, there = watching._HeldLately("bytes", ""), watching._HeldLately("bytes", "")
+    there.set(5, ABOUT)
+    here.set(0, ABOUT)
+    clock[0] += 901
+    assert (told(there), told(here)) == ([], [(0, ABOUT)])
+    clock[0] += 900
+    assert told(here) == []
 
 
 class AwayError(Exception):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from activities.export_metrics import REFUSED_AT_MOST
 from support.drivenmetrics import defined, driven
 from support.fences import blocks
 from support.promql import ALERTS, TARGET, answered, asked_for, grouping, selectors
@@ -92,6 +93,7 @@ def test_all_tables_and_networks_together_are_at_most_ten_thousand_series(told):
     assert told["icefleet_partitions"].series == 4 * pairs
     assert told["icefleet_findings"].series == 2 * pairs
     assert told["merger_table_failure_total"].series == told["merger_watermark_lag_seconds"].series == pairs
+    assert told["icefleet_table_refused_timestamp_seconds"].series == REFUSED_AT_MOST
     # Of exports, changelogs and mirrors.
     assert told["icefleet_commit_conflicts_total"].series == 3 * NETWORKS
     assert told["icefleet_announcement_lag_seconds"].series == 3 * NETWORKS
