@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from temporalio.client import Client
 
 from activities.clients.bus import Bus
 from activities.clients.objectstore import ObjectStore
-from activities.clients.postgres import PostgresSettings
 from activities.core.changelogs import ChangelogRules
 from activities.core.faults import BadRequest
 from activities.core.names import near
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
 
+if TYPE_CHECKING:  # mirrors know of changelogs, and need no PostgreSQL
+    from activities.clients.postgres import PostgresSettings
+
 
 @dataclass(frozen=True)
 class CaptureFrom:
     """The source of a pipeline."""
 
-    database: PostgresSettings
+    database: "PostgresSettings"
     slot: str
     publication: str
     warn_retained_wal_bytes: int
@@ -32,7 +35,7 @@ class PipelineConfig:
 
     name: str
     source: CaptureFrom | None
-    buffer: PostgresSettings
+    buffer: "PostgresSettings"
     buffer_schema: str
     buffer_max_events: int
     buffer_max_bytes: int

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from temporalio.client import Client
 
 from activities.clients.bus import Bus
-from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore
 from activities.clients.purging import Purge
 from activities.contracts.adopt import AdoptInput
@@ -17,6 +17,9 @@ from activities.core.queues import QueueNames
 from activities.core.tables import TableConfig
 from activities.lake.catalog import Lake
 from activities.serving import check_environment
+
+if TYPE_CHECKING:  # whoever asks no source need not load its driver
+    from activities.clients.clickhouse import ClickHouse
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class ExportContext:
     """Table → the networks that it has; raises as `find_table` does."""
     exports: Callable[[], Sequence[tuple[TableConfig, str]]]
     """Every table and network that the environment gets."""
-    find_source: Callable[[str], ClickHouse]
+    find_source: Callable[[str], "ClickHouse"]
     """`<environment>.<cluster>` → its client."""
     store: ObjectStore
     lake: Lake

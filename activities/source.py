@@ -1,9 +1,8 @@
 """What the source says of a table: columns, engine, keys; looked through Distributed tables."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from activities.clients.clickhouse import ClickHouse
 from activities.core.columns import SourceColumn
 from activities.core.faults import SourceRefused
 from activities.core.query import (
@@ -16,6 +15,9 @@ from activities.core.query import (
 )
 from activities.core.tables import TableConfig
 
+if TYPE_CHECKING:  # commits to mirrors and changelogs share what those of exports do, and ask no source
+    from activities.clients.clickhouse import ClickHouse
+
 _TABLE = """SELECT engine, engine_full, sorting_key FROM system.tables
 WHERE database = {database:String} AND name = {table:String}"""
 _COLUMNS = """SELECT name, type FROM system.columns
@@ -27,7 +29,7 @@ _SIZE = """SELECT total_bytes, total_rows FROM system.tables
 WHERE database = {database:String} AND name = {table:String}"""
 
 
-async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts:
+async def read_facts(clickhouse: "ClickHouse", config: TableConfig) -> SourceFacts:
     """Columns of the table as it is queried; engine, sorting key and version of the table that holds its rows.
 
     Raises:
@@ -50,7 +52,7 @@ async def read_facts(clickhouse: ClickHouse, config: TableConfig) -> SourceFacts
     return SourceFacts(columns=columns, final=final, sorting_key=sorting_key, version_column=version)
 
 
-async def mean_source_row_bytes(clickhouse: ClickHouse, config: TableConfig) -> float:
+async def mean_source_row_bytes(clickhouse: "ClickHouse", config: TableConfig) -> float:
     """Bytes that a row takes where its table stores it, compressed; 0 when the engine does not say.
 
     Raises:
@@ -71,7 +73,7 @@ def _names(columns: Sequence[SourceColumn]) -> list[str]:
     return [column.name for column in columns]
 
 
-async def _table(clickhouse: ClickHouse, config: TableConfig, *, database: str, table: str) -> dict[str, Any]:
+async def _table(clickhouse: "ClickHouse", config: TableConfig, *, database: str, table: str) -> dict[str, Any]:
     query = Query(_TABLE, {"database": database, "table": table})
     found = await clickhouse.rows(query, comment=f"icefleet facts of {config.name}")
     if not found:

@@ -5,17 +5,19 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from temporalio import activity
 
 from activities import failpoints
-from activities.clients.clickhouse import ClickHouse
 from activities.clients.objectstore import ObjectStore, Upload
 from activities.core.faults import Fault, ObjectRefused, ResultIncomplete
 from activities.core.query import Query
 from activities.export_metrics import stream_told
 from activities.lake.footers import Footer, read_footer
+
+if TYPE_CHECKING:  # files of changelogs and mirrors come from no source
+    from activities.clients.clickhouse import ClickHouse
 
 TAIL = 4 * 1024 * 1024
 """Bytes of the end that are kept, in which the footer must lie: 50 million rows of 40 columns take a tenth of it."""
@@ -28,7 +30,7 @@ class Order:
 
     name: str
     """Table and partition, for messages."""
-    clickhouse: ClickHouse
+    clickhouse: "ClickHouse"
     query: Query
     query_id: str
     comment: str

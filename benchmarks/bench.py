@@ -26,7 +26,7 @@ from activities.source import read_facts
 from deploy.local.stack import Stack
 from worker.clickhouse import open_clickhouse
 from worker.config import Settings, load_settings
-from worker.wiring import open_store
+from worker.parts import open_store
 
 READY_SECONDS = 60
 GUARD = re.compile(rf"if\(throwIf\(.*?'{REFUSED_TEXT}'\) = 0, (.*?), \1\)(?= AS )")

@@ -20,7 +20,7 @@ from activities.lake.content import Files, named, open_parquet
 from activities.lake.holdings import held_files
 from worker.config import Settings
 from worker.lake import open_lake
-from worker.wiring import open_store
+from worker.parts import open_store
 
 EVERYTHING = Span(0, 2**63)
 FORMS = (

@@ -9,7 +9,7 @@ from activities.clients.objectstore import ObjectStore
 from activities.core.destinations import GUIDE
 from activities.core.faults import Fault
 from worker.config import Environment
-from worker.wiring import open_store
+from worker.parts import open_store
 
 FOLDER = "icefleet-check"
 PART = 5 * 2**20

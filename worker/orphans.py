@@ -10,7 +10,7 @@ from activities.core.tables import TableConfig
 from activities.orphans import TableOrphans
 from worker.config import Settings
 from worker.lake import open_lake
-from worker.wiring import open_store
+from worker.parts import open_store
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from activities.core.credentials import is_tls_trouble, tls_advice
 from activities.core.faults import BadConfig
 from worker.config import Environment, Temporal
 from worker.config_secrets import FileSecret, unreadable
+from worker.hidden_failures import HIDING
 from worker.interceptors import FleetInterceptor
 
 KEY_SECONDS = 60
@@ -37,6 +38,7 @@ async def connect_temporal(environment: Environment, *, runtime: Runtime | None 
             tls=tls_config(temporal),
             api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
             interceptors=[FleetInterceptor()],
+            data_converter=HIDING,
             runtime=runtime,
         )
     except RuntimeError as away:

@@ -2,37 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from activities.clients.bus import Bus
 from activities.clients.clickhouse import ClickHouse
-from activities.clients.objectstore import ObjectStore, StoreSettings
 from activities.clients.purging import Purge
 from activities.context import ExportContext, OtherTables
 from activities.contracts.export import COMMIT_SECONDS, ExportLimits
-from activities.lake.catalog import Lake
-from worker.bus import open_bus
 from worker.clickhouse import named_collection, open_clickhouse
 from worker.config import Environment, Settings
 from worker.config_secrets import asked
 from worker.kinds import queue_names
-from worker.lake import named_keys, open_lake
-
-
-def open_store(environment: Environment) -> ObjectStore:
-    """The bucket that holds the Parquet files; enter it before use."""
-    storage = environment.storage
-    return ObjectStore(
-        StoreSettings(
-            endpoint=storage.endpoint,
-            bucket=storage.bucket,
-            region=storage.region,
-            keys=named_keys(storage),
-            ca_file=storage.tls.files().ca_file,
-        )
-    )
+from worker.parts import open_parts
 
 
 def open_purge(environment: Environment) -> Purge | None:
@@ -75,25 +56,6 @@ def others_of(environment: Environment) -> OtherTables:
         cdc_queue=environment.temporal.cdc_task_queue,
         merge_queue=environment.temporal.merge_task_queue,
     )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What every kind of work has to do with."""
-
-    store: ObjectStore
-    lake: Lake
-    bus: Bus
-
-
-@asynccontextmanager
-async def open_parts(environment: Environment) -> AsyncIterator[Parts]:
-    """An environment's store, catalog and NATS, closed at the end."""
-    async with AsyncExitStack() as stack:
-        bus = open_bus(environment)
-        stack.push_async_callback(bus.close)
-        store = await stack.enter_async_context(open_store(environment))
-        yield Parts(store, open_lake(environment), bus)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from activities.core.changelogs import ChangelogRules, SystemColumns
 from worker.config import Settings
 from worker.config_cdc import Pipeline, Postgres
 from worker.config_secrets import asked
-from worker.wiring import open_parts
+from worker.parts import open_parts
 
 
 def postgres_settings(name: str, database: Postgres) -> PostgresSettings:

@@ -12,7 +12,7 @@ from activities.mirror_context import MirrorContext
 from worker.config import Environment, Settings
 from worker.config_mirrors import Mirror
 from worker.kinds import queue_names
-from worker.wiring import open_parts
+from worker.parts import open_parts
 
 
 def mirror_config(mirror: Mirror) -> MirrorConfig:

@@ -21,6 +21,7 @@ from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts, pause
 from cdcrandom.world import World, open_world
 from support.aftermath import activity_failures, processes_of
 from support.fleet import eventually
+from support.leaks import forms_of, leaks, left_behind
 from support.troubles import conduct
 from support.workerpool import Pool
 
@@ -72,6 +73,8 @@ class Run:
     changelogs: dict[str, Changelog] = field(default_factory=dict)
     """By the source's table."""
     expected: dict[str, Expected] = field(default_factory=dict)
+    leaks: list[str] = field(default_factory=list)
+    """Where a secret was said: in logs of workers, histories or events."""
     left: list[str] = field(default_factory=list)
     """Processes that outlived the run."""
     story: list[str] = field(default_factory=list)
@@ -125,6 +128,7 @@ async def run_at_random(directory: Path, seed: str, size: float, plan: Plan) -> 
             await _calm(run, world, clock, plan)
             await _look(run, world)
             await plan.look(world)
+            run.leaks = list(leaks(forms_of(world.fleet, "PostgreSQL's password"), await left_behind(world.fleet)))
             clock.note("evidence")
         finally:
             await world.end_writing()

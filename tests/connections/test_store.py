@@ -15,7 +15,7 @@ from support.s3dialect import Unconditional
 from support.tlsproxy import TlsProxy
 from worker.destination_check import FOLDER, check_destination
 from worker.lake import open_lake
-from worker.wiring import open_store
+from worker.parts import open_store
 
 
 @pytest.fixture

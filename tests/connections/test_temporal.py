@@ -7,6 +7,7 @@ from support.authority import server_context
 from support.fleet import eventually
 from support.tlsproxy import TlsProxy
 from worker import temporal
+from worker.hidden_failures import HIDING
 from worker.temporal import connect_temporal
 
 
@@ -63,3 +64,8 @@ async def test_a_key_that_was_replaced_in_its_file_is_used_by_a_client_that_is_o
     assert client.api_key == "first"
     key.write_text("second\n", encoding="utf-8")
     await eventually(lambda: client.api_key == "second")
+
+
+async def test_what_a_client_writes_of_failures_holds_no_secret(fleet):
+    """How it is kept out is told by tests/worker/test_hidden_failures.py."""
+    assert fleet.temporal.data_converter is HIDING

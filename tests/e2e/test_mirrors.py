@@ -9,7 +9,7 @@ from activities.announcing import snapshot_subject
 from support.commandgroups import commands_of, told
 from support.fleet import eventually
 from support.mirrors import FIELDS, gone, opened, put
-from worker.wiring import open_bus
+from worker.bus import open_bus
 
 CLOCK = Path(__file__).parents[2] / "deploy/k8s/components/merge-by-clock/cronjob.yaml"
 [CRON] = yaml.safe_load(CLOCK.read_text())["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]

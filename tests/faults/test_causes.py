@@ -12,7 +12,7 @@ from activities.contracts.export import PROGRESS_QUERY
 from activities.core.faults import BusRefused, CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable
 from support.faultproxy import Answer, Hold, HttpFaults
 from support.fleet import eventually
-from worker.wiring import open_store
+from worker.parts import open_store
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>You may not write here.</Message></Error>"
 

@@ -86,6 +86,9 @@ async def test_only_what_no_snapshot_branch_or_tag_names_and_is_old_enough_goes(
     await commit_day(hands, 20)
     first = fleet.table().current_snapshot().snapshot_id
     fleet.table().manage_snapshots().create_tag(first, "keep").commit()
+    branched = await replace_20(hands, fleet, updated="2024-04-30 00:00:00", offset=850)
+    branch = fleet.table().current_snapshot().snapshot_id
+    fleet.table().manage_snapshots().create_branch(branch, "audit").commit()
     expired = await replace_20(hands, fleet, updated="2024-05-01 00:00:00", offset=900)
     second = fleet.table().current_snapshot().snapshot_id
     retained = await replace_20(hands, fleet, updated="2024-05-02 00:00:00", offset=950)
@@ -99,7 +102,7 @@ async def test_only_what_no_snapshot_branch_or_tag_names_and_is_old_enough_goes(
     await export_one(hands, 18)
     line = await next_second(hands.context)
     await export_one(hands, 17)
-    named = {"2024/3/20.parquet", "2024/3/19.parquet", retained, live}
+    named = {"2024/3/20.parquet", "2024/3/19.parquet", branched, retained, live}
     assert keys(fleet) == {*named, expired, "2024/3/18.parquet", "2024/3/17.parquet"}
 
     dry = await delete_before(fleet, hands.context, line, dry_run=True)
@@ -114,8 +117,9 @@ async def test_only_what_no_snapshot_branch_or_tag_names_and_is_old_enough_goes(
     }
     assert keys(fleet) == {*named, "2024/3/17.parquet"}
     assert fleet.table().scan(snapshot_id=first).to_arrow().num_rows == ROWS
+    assert fleet.table().scan(snapshot_id=branch).to_arrow().num_rows == ROWS + 5
     [rows] = by_duckdb(fleet.settings().environment(fleet.name), [f"{fleet.network}.events"])
-    assert len(rows) == 2 * ROWS + 15
+    assert len(rows) == 2 * ROWS + 20
     # The next request carries over what had been thrown away, and adopts what was kept.
     await hands.run()
     assert table_rows(fleet) == await source_rows(fleet)

@@ -16,10 +16,12 @@ DENIED = b"Code: 516. DB::Exception: icefleet: Authentication failed: password i
 
 
 @pytest.fixture
-async def said(stack, tmp_path, monkeypatch):
+async def said(stack, postgres, tmp_path, monkeypatch):
     """A short storm: everything that commands, workers, histories, events and spans said in it."""
     monkeypatch.setenv("ICEFLEET_LOCAL_DIR", str(stack.directory))
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("TEST_NATS_PASSWORD", "open-sesame-nats-4471")
+    monkeypatch.setenv("TEST_PURGE_TOKEN", "open-sesame-purge-5582")
     pieces: list[Piece] = []
     limits = {"heartbeat_seconds": 3, "partition_attempts": 3, "parallel_partitions": 2, "rows_per_query": 0}
     with collecting() as collector:
@@ -33,6 +35,9 @@ async def said(stack, tmp_path, monkeypatch):
         ):
             await fleet.make_days(days=3)
             fleet.point(clickhouse=clickhouse.port, s3=store.port, catalog=catalog.port)
+            fleet.set_nats(user="icefleet", password_env="TEST_NATS_PASSWORD")
+            fleet.set_storage(purge_url="http://127.0.0.1:1", purge_token_env="TEST_PURGE_TOKEN")
+            fleet.set_cdc(shop=postgres.pipeline())
             struck = [
                 clickhouse.on(CutBody(50), path=r"log_comment=[^&]*partition\+2024-03-20"),
                 clickhouse.on(Answer(403, DENIED, "text/plain"), path=r"log_comment=[^&]*partition\+2024-03-19"),
@@ -47,6 +52,7 @@ async def said(stack, tmp_path, monkeypatch):
                     ("export", "events", "-n", fleet.network, "--wait"),
                     ("tables", "--source"),
                     ("export", "no_such_table", "-n", fleet.network, "--wait"),
+                    ("cdc", "install", "--tables", "public.no_such_table"),
                 ):
                     _, output, errors = await fleet.command(*words)
                     pieces.append(Piece("command", " ".join(words), (output + errors).encode()))
@@ -56,7 +62,7 @@ async def said(stack, tmp_path, monkeypatch):
             assert pool.kills == {"after-commit": 1}
             pieces += await left_behind(fleet)
             pieces += [Piece("span", span.name, repr(span).encode()) for span in collector.spans]
-            yield forms_of(fleet), pieces
+            yield forms_of(fleet, "PostgreSQL's password", "that of NATS", "the cache's token"), pieces
 
 
 async def test_no_secret_is_in_any_output_history_event_or_span_of_a_storm(said):
@@ -64,4 +70,5 @@ async def test_no_secret_is_in_any_output_history_event_or_span_of_a_storm(said)
     kinds = {kind: sum(len(piece.data) for piece in pieces if piece.kind == kind) for kind in {p.kind for p in pieces}}
     assert kinds.keys() == {"command", "log", "history", "event", "span"}
     assert all(kinds.values())
+    assert any(piece.kind == "history" and piece.where.startswith("cdc/") for piece in pieces)
     assert list(leaks(secrets, pieces)) == []

@@ -44,7 +44,7 @@ def snapshots(fleet):
     return [snapshot.snapshot_id for snapshot in fleet.table().snapshots()]
 
 
-async def test_a_public_key_is_refreshed_once_no_snapshot_and_no_tag_reads_what_is_there(fleet, hands, late):
+async def test_a_public_key_is_refreshed_once_no_snapshot_tag_or_branch_reads_what_is_there(fleet, hands, late):
     context = hands.context
     first = snapshots(fleet)[0]
     fleet.table().manage_snapshots().create_tag(first, "keep").commit()
@@ -56,7 +56,9 @@ async def test_a_public_key_is_refreshed_once_no_snapshot_and_no_tag_reads_what_
     assert (kept.expired, kept.retained) == (0, 2)
     assert (waiting.waiting, waiting.refreshed, read_object(fleet, PUBLIC) == old) == (1, 0, True)
 
-    fleet.table().manage_snapshots().remove_tag("keep").commit()
+    fleet.table().manage_snapshots().remove_tag("keep").create_branch(first, "audit").commit()
+    assert (await expire(fleet, context)).expired == 0
+    fleet.table().manage_snapshots().remove_branch("audit").commit()
     dry = [await expire(fleet, context, dry_run=True), await refresh(fleet, context, dry_run=True)]
     gone = await expire(fleet, context)
     assert (dry[0].expired, dry[1].waiting, gone.expired, gone.retained) == (1, 1, 1, 1)

@@ -106,6 +106,10 @@ def test_every_command_succeeded_in_the_end(run):
     assert run.lost == []
 
 
+def test_no_secret_is_in_a_log_a_history_or_an_event(run):
+    assert run.leaks == []
+
+
 def test_workers_leave_in_order_and_no_process_is_left(run):
     assert run.last_exits == Counter({"exit 0": WORKERS})
     assert run.left == []

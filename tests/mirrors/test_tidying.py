@@ -141,6 +141,27 @@ async def test_a_list_of_what_is_named_again_deletes_nothing_of_it(orders):
     orders.check()
 
 
+async def test_what_a_tag_or_a_branch_of_somebody_names_stays_until_it_is_taken_away(orders):
+    """Of a branch also what it came from."""
+    await fill(orders, 5)
+    ids = [one.snapshot_id for one in orders.table().snapshots()]
+    orders.table().manage_snapshots().create_branch(ids[1], "audit").create_tag(ids[2], "bill").commit()
+
+    def rows():
+        found = (orders.table().scan(snapshot_id=one).to_arrow().to_pylist() for one in ids[:3])
+        return [sorted(map(repr, lines)) for lines in found]
+
+    before = rows()
+    assert (await orders.tidy()).expired == 1
+    assert (await orders.tidy()).deleted > 0
+    assert [one.snapshot_id for one in orders.table().snapshots()] == [*ids[:3], ids[4]]
+    assert rows() == before
+    orders.table().manage_snapshots().remove_branch("audit").remove_tag("bill").commit()
+    assert (await orders.tidy()).expired == 3
+    assert (await orders.tidy()).deleted > 0
+    orders.check()
+
+
 async def test_an_index_that_cannot_be_read_keeps_everything_and_says_so(orders):
     await fill(orders, 3)
     await orders.tidy()

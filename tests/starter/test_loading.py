@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from support.loading import HEAVY
+
 ASKING = ("adopt", "backfill", "cdc", "export", "maintain", "schedules", "temporal", "upkeep", "verify")
-HEAVY = ("aioboto3", "clickhouse_connect", "nats", "numpy", "psycopg", "pyarrow", "pyiceberg")
 _LOAD = """
 import sys
 from starter.main import build
@@ -38,15 +39,3 @@ def test_a_command_loads_the_libraries_that_it_needs_and_no_others(commands, fou
 
 def test_the_libraries_that_this_looks_for_are_those_that_commands_use():
     assert loaded("tables", "demo") == list(HEAVY)
-
-
-def test_a_worker_loads_clients_only_for_what_it_serves():
-    assert imported("worker.main", "starter.worker") == []
-    assert set(HEAVY) - set(imported("worker.wiring", "activities.export", "activities.verify")) == {"psycopg"}
-
-
-def imported(*modules: str) -> list[str]:
-    """What of the heavy libraries is there once the modules are."""
-    text = f"import sys, {', '.join(modules)}; print(*sorted(set(sys.argv[1].split()) & sys.modules.keys()))"
-    command = [sys.executable, "-c", text, " ".join(HEAVY)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()

@@ -105,6 +105,7 @@ class Fleet:
         self._mirrors: list[dict[str, Any]] = []
         self._merge: dict[str, Any] = {"cache_directory": str(directory / "indexes")}
         self.storage: dict[str, Any] = {"named_collection": "icefleet"}
+        self._nats: dict[str, Any] = {}
         self._endpoints = dict(endpoints or {})
         self._stack = AsyncExitStack()
         self.temporal: Client
@@ -141,7 +142,7 @@ class Fleet:
                 "credential_env": "ICEFLEET_LOCAL_CATALOG_CREDENTIAL",
                 "oauth2_server_uri": f"http://127.0.0.1:{port['catalog']}/v1/oauth/tokens",
             },
-            "nats": {"url": f"nats://127.0.0.1:{port['nats']}"},
+            "nats": {"url": f"nats://127.0.0.1:{port['nats']}", **self._nats},
             "temporal": {
                 "address": f"127.0.0.1:{port['temporal']}",
                 "task_queue": self.queue,
@@ -205,6 +206,11 @@ class Fleet:
     def set_storage(self, **values: Any) -> None:
         """Change the bucket's part of config, such as the cache in front of it; workers started later see it."""
         self.storage |= values
+        self.write_config()
+
+    def set_nats(self, **values: Any) -> None:
+        """Change how NATS is logged in to; workers started later see it."""
+        self._nats |= values
         self.write_config()
 
     def point(self, **ports: int) -> None:

@@ -12,10 +12,13 @@ from support.traces import announced, histories
 from worker.secrets import secrets_of
 
 
-def forms_of(fleet: Fleet) -> dict[str, bytes]:
-    """What it is → the bytes: every secret that config has resolved, in whole and in its halves, and in disguises."""
+def forms_of(fleet: Fleet, *more: str) -> dict[str, bytes]:
+    """What it is → the bytes: every secret that config has resolved, in whole and in its halves, and in disguises.
+
+    `more` says which it has beside ClickHouse's password, the store's two keys and the catalog's credential.
+    """
     values = secrets_of(fleet.settings())
-    assert len(values) == 4, "ClickHouse's password, the store's two keys, the catalog's credential"
+    assert len(values) == 4 + len(more)
     pieces = {piece for value in values for piece in (value, *value.split(":"))}
     assert all(len(piece) >= 8 for piece in pieces)
     found = {}

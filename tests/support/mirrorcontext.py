@@ -9,7 +9,7 @@ from activities.core.mirrors import MirrorConfig
 from activities.mirror_context import MirrorContext
 from worker.config import Settings
 from worker.kinds import queue_names
-from worker.wiring import open_parts
+from worker.parts import open_parts
 
 
 @asynccontextmanager

@@ -145,7 +145,8 @@ async def announced(fleet: Fleet) -> list[Piece]:
 async def histories(fleet: Fleet) -> list[Piece]:
     """Every event of every workflow of the environment, and how Temporal describes each workflow."""
     temporal, found = fleet.temporal, []
-    async for workflow in temporal.list_workflows(f"TaskQueue = '{fleet.queue}'"):
+    queues = ", ".join(f"'{one}'" for one in (fleet.queue, fleet.cdc_queue, fleet.merge_queue, fleet.upkeep_queue))
+    async for workflow in temporal.list_workflows(f"TaskQueue IN ({queues})"):
         handle = temporal.get_workflow_handle(workflow.id, run_id=workflow.run_id)
         found += [
             Piece("history", f"{workflow.id} event {event.event_id}", event.SerializeToString())

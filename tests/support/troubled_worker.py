@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contracts.export import TableInput
     from activities.core.faults import CommitConflict, ResultIncomplete, StoreRefused
     from activities.errors import faults_named
+    from worker.hidden_failures import HIDING
     from worker.interceptors import FleetInterceptor
     from worker.registered import SANDBOX
     from worker.telemetry import flush_telemetry, set_up_telemetry
@@ -89,12 +90,14 @@ class Troubled:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         if asked["ending"] == "crash":
-            raise LookupError("a mistake in a workflow")
-        raise ApplicationError("a user asked for what cannot be", {"who must act": "user"}, non_retryable=True)
+            raise LookupError(f"a mistake in a workflow: {PASSWORD}")
+        raise ApplicationError(
+            "a user asked for what cannot be", {"who must act": "user", "asked": PASSWORD}, non_retryable=True
+        )
 
 
 async def main(address: str, queue: str) -> None:
-    client = await Client.connect(address, interceptors=[FleetInterceptor()])
+    client = await Client.connect(address, interceptors=[FleetInterceptor()], data_converter=HIDING)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     own = Activities()

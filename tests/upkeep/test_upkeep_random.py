@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from support.leaks import forms_of, leaks, left_behind
 from upkeep.together import POINTS, install, living, opened, run_together, settled, some_batches, sums
 
 SEED = os.environ.get("UPKEEP_SEED") or str(secrets.randbelow(10**6))
@@ -28,6 +29,7 @@ async def test_whatever_dies_every_table_can_be_read_and_holds_what_it_must(flee
         await some_batches(world)
         await settled(world)
         await world.check()
+        assert list(leaks(forms_of(fleet, "PostgreSQL's password"), await left_behind(fleet))) == []
     done = sums(world)
     print(f"\n{seed}: {dict(world.done)}, {done}, died at {world.deaths}\n", flush=True)  # noqa: T201 - the evidence
     assert [name for name in ("expired", "deleted", "freed", "compacted") if not done[name]] == []

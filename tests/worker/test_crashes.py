@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from deploy.local.stack import Stack
 from support.collector import collecting
@@ -60,6 +60,7 @@ class Trouble:
     spans: bytes
     log: list[dict[str, Any]]
     text: str
+    histories: bytes
 
     def lines(self, said: str) -> list[dict[str, Any]]:
         return [line for line in self.log if said in str(line["event"])]
@@ -85,10 +86,18 @@ async def trouble(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Tro
                 "Troubled", {**asked, "ending": "crash"}, id=f"{queue}-crash", task_queue=queue
             )
             await eventually(lambda: any(_what(event) == "LookupError" for event in sentry.events))
+            await eventually(lambda: _has_failed_a_task(crashing))
             await crashing.terminate("the test is over")
+    histories = [await client.get_workflow_handle(one).fetch_history() for one in (queue, crashing.id)]
+    kept = b"".join(event.SerializeToString() for history in histories for event in history.events)
     sentry.server.shutdown()
     text = log.read_text()
-    return Trouble(sentry, collector.raw, [json.loads(line) for line in text.splitlines()], text)
+    return Trouble(sentry, collector.raw, [json.loads(line) for line in text.splitlines()], text, kept)
+
+
+async def _has_failed_a_task(handle: WorkflowHandle[Any, Any]) -> bool:
+    history = await handle.fetch_history()
+    return any(event.HasField("workflow_task_failed_event_attributes") for event in history.events)
 
 
 def _what(event: dict[str, Any]) -> str:
@@ -125,6 +134,14 @@ def test_a_crash_holds_no_local_variable_and_no_secret(trouble):
 def test_a_span_of_what_failed_holds_no_secret_that_an_exception_told(trouble):
     assert b"'******** opens nothing'" in trouble.spans
     assert PASSWORD.encode() not in trouble.spans
+
+
+def test_a_history_holds_no_secret_that_an_exception_told(trouble):
+    """Of an activity, of a workflow that ends with it, and of one whose code fails."""
+    assert b"KeyError: '******** opens nothing'" in trouble.histories
+    assert b"a mistake in a workflow: ********" in trouble.histories
+    assert b'"asked":"********"' in trouble.histories
+    assert PASSWORD.encode() not in trouble.histories
 
 
 def test_every_line_of_an_activity_says_where_it_belongs_also_those_of_threads_and_of_temporal(trouble):
