@@ -75,6 +75,6 @@ async def _from_source(pipeline: str, source: CaptureFrom, buffer: Buffer) -> li
             with faults_of(slots.name):
                 removed += await Source(slots.connection, source.slot, source.publication).remove()
             await failpoints.reach("uninstall-after-source")
-    for slot in {ours, source.slot}:
+    for slot in {ours, source.slot} - {""}:
         gone_told(pipeline, slot)
     return removed
