@@ -62,11 +62,12 @@ async def beside() -> AsyncIterator[asyncio.TaskGroup]:
         raise failed.exceptions[0] from None
 
 
-def check_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled: a group that is failing already does not say so."""
+async def heed_cancellation() -> None:
+    """End here if this task was cancelled: a group that is failing already does not say so."""
     running = asyncio.current_task()
     if running is not None and running.cancelling():
-        raise asyncio.CancelledError
+        running.cancel()
+        await asyncio.sleep(0)
 
 
 async def first_of(*jobs: Awaitable[None]) -> None:

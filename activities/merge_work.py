@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.abreast import beside, both, check_cancelled
+from activities.abreast import beside, both, heed_cancellation
 from activities.core.mirrors import MirrorConfig, Watermark
 from activities.core.mirrorschema import Following
 from activities.lake.changepieces import Taken, has_next, take
@@ -61,7 +61,7 @@ class MergeWork:
                     )
                 return (await piece.prepare(batch, timings), head) if batch else None
         except IndexUnusable as wrong:
-            check_cancelled()
+            await heed_cancellation()
             head = await self._rebuilt(str(wrong))
         batch = batch or await asyncio.to_thread(self._next_batch, self.watermark)
         async with self._beginning() as begin:
