@@ -15,6 +15,7 @@ from support.ownpostgres import OwnPostgres, fresh_database
 from support.spreading import Spreading, place_of, scheduler
 from support.xatulake import PROFILES, XatuLake, exported, people
 from support.xatuschemas import read_schemas
+from worker.hidden import SECRETS
 
 # A busy machine is no failure: what takes long is a matter for benchmarks.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,6 +32,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """In one of several processes, what takes longest comes first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's secrets are no other test's: some are words that others say, and would find hidden."""
+    monkeypatch.setattr(SECRETS, "_values", dict(SECRETS._values))
+    monkeypatch.setattr(SECRETS, "_found", SECRETS._found)
 
 
 @pytest.fixture(scope="session")
