@@ -47,7 +47,7 @@ async def test_a_full_buffer_holds_the_capture_up_until_there_is_room(shop):
         events = await shop.until(bool)
     assert events[-1][5]["id"] == "11"
     shop.limit(buffer_max_events=1)
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     await shop.source_run("INSERT INTO t VALUES (12)")
     report = await shop.capture()
     assert (report.events, report.waiting_for[:18], "copied" in report.waiting_for) == (0, "room in the buffer", False)
@@ -128,7 +128,7 @@ async def test_a_slot_that_holds_back_too_much_is_given_up_and_made_anew_with_co
     shop.limit(max_retained_wal_bytes=2**40)
     with pytest.raises(SlotLost, match="install --again"):
         await shop.install("t")
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     again = await shop.install(again=True)
     assert [(table.table, table.state) for table in again.tables] == [("public.t", "copying")]
     await shop.source_run("INSERT INTO t VALUES (0)")
@@ -374,7 +374,7 @@ async def test_a_publication_dropped_while_it_is_read_ends_the_turn(shop, monkey
 
 async def test_a_table_taken_out_of_the_publication_is_stopped(shop):
     await shop.install("t")
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     await shop.source_run(f"ALTER PUBLICATION {shop.slot} DROP TABLE t")
     await shop.capture(1)
     ((state, cause),) = await shop.rows("SELECT state, cause FROM icefleet_cdc.tables")

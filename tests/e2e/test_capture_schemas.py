@@ -130,7 +130,7 @@ async def test_types_of_ones_own_are_told_by_kind_and_follow_their_own_ddl(shop)
 async def test_a_renamed_table_stops_and_goes_on_under_its_new_name_once_that_is_installed(shop):
     await shop.source_run("CREATE TABLE t (id int PRIMARY KEY)")
     await shop.install("t")
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     await shop.transact("INSERT INTO t VALUES (1)", "ALTER TABLE t RENAME TO u", "INSERT INTO u VALUES (2)")
     await shop.capture()
     assert [new["id"] for _, _, new in await shop.changes()] == ["1"]
@@ -149,7 +149,7 @@ async def test_a_table_dropped_and_made_anew_is_copied_anew(shop):
     await shop.source_run("CREATE TABLE t (id int PRIMARY KEY)")
     await shop.install("t")
     await shop.capture()
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     await shop.source_run("DROP TABLE t", "CREATE TABLE t (name text PRIMARY KEY)", "INSERT INTO t VALUES ('lost')")
     report = await shop.install("t")
     assert [table.state for table in report.tables] == ["copying"]
@@ -163,7 +163,7 @@ async def test_a_table_made_anew_is_emptied_in_its_place_for_those_who_let_it_go
     """Whoever resumes it, as it is published all the time, has all of its events: the old rows do not stay."""
     await shop.source_run("CREATE TABLE t (id int PRIMARY KEY)", f"CREATE PUBLICATION {shop.slot} FOR ALL TABLES")
     await shop.install("t")
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     await shop.source_run("INSERT INTO t VALUES (1)")
     await shop.capture()
     await shop.source_run("DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (2)")

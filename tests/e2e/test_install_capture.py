@@ -48,7 +48,7 @@ async def test_installing_again_changes_nothing_and_uninstalling_leaves_nothing_
     assert (first.slot, first.publication, first.tables[0].state) == (shop.slot, shop.slot, "copying")
     assert "1 of them are copied first" in first.message
     assert f"beyond max_events, {shop.config.buffer_max_events}, or max_bytes," in first.message
-    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active' RETURNING 1")
+    await shop.rows("UPDATE icefleet_cdc.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
     before = await shop.rows("SELECT slot, publication_id, captured_lsn FROM icefleet_cdc.pipeline")
     again = await shop.install("t", "public.t")
     assert ([table.state for table in again.tables], again.message) == (["active"], "1 tables are followed")
