@@ -16,10 +16,19 @@ Attributes = frozenset[tuple[str, str]]
 
 
 class Lately:
-    """A gauge of what was said lately."""
+    """A gauge of what was said lately; `zero_seconds` is how long a 0 is told, if not as long as all else."""
 
-    def __init__(self, name: str, description: str, *, unit: str = "", forget_seconds: float = FORGET_SECONDS) -> None:
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        *,
+        unit: str = "",
+        forget_seconds: float = FORGET_SECONDS,
+        zero_seconds: float | None = None,
+    ) -> None:
         self._forget_seconds = forget_seconds
+        self._zero_seconds = forget_seconds if zero_seconds is None else zero_seconds
         self._said: dict[Attributes, tuple[float, float]] = {}
         """The value, and when it was said (unix seconds)."""
         metrics.get_meter("icefleet").create_observable_gauge(name, [self._observe], unit=unit, description=description)
@@ -38,8 +47,7 @@ class Lately:
 
     def lasts(self, value: float) -> float:
         """For how many seconds a value is told that is not said again."""
-        del value
-        return self._forget_seconds
+        return self._forget_seconds if value else self._zero_seconds
 
     def told(self, value: float, now: float) -> float:
         """What is told at `now` of a value that was said before."""
@@ -56,7 +64,9 @@ class Waiting(Lately):
     """
 
     def __init__(self, name: str, description: str, *, forget_seconds: float = FORGET_SECONDS) -> None:
-        super().__init__(name, description, unit="s", forget_seconds=forget_seconds)
+        # That nothing waits is told for longer than that something does.
+        something = min(forget_seconds, FORGET_SECONDS)
+        super().__init__(name, description, unit="s", forget_seconds=something, zero_seconds=forget_seconds)
 
     def still(self, about: Mapping[str, str]) -> None:
         """A try failed: what waited goes on waiting. Where nothing is known to, something does from now on."""
@@ -64,10 +74,6 @@ class Waiting(Lately):
         before, said = self._said.get(frozenset(about.items()), (0.0, 0.0))
         is_known = before and said + self.lasts(before) >= now
         self.set(before if is_known else now, about)
-
-    def lasts(self, value: float) -> float:
-        """That nothing waits is told for longer than that something does."""
-        return min(self._forget_seconds, FORGET_SECONDS) if value else self._forget_seconds
 
     def told(self, value: float, now: float) -> float:
         """The age of what waits."""

@@ -46,15 +46,17 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
     )
 
 
-async def take_away(slots: Slots, slot: str, publication: str) -> list[str]:
+async def take_away(slots: Slots, slot: str, publication: str, *, with_slot: bool = True) -> list[str]:
     """Drop a slot, and the trigger and publication that were made with it (empty: no publication); what was there.
+
+    Without `with_slot` the slot of that name stays: it is somebody else's.
 
     Raises:
         PostgresRefused: the database says no.
         PostgresUnavailable: it is away.
         LockTaken: the slot is still read.
     """
-    removed = [f"slot {slot}"] if await slots.drop(slot) else []
+    removed = [f"slot {slot}"] if with_slot and await slots.drop(slot) else []
     await failpoints.reach("uninstall-after-slot")
     with faults_of(slots.name):
         removed += await Source(slots.connection, slot, publication).remove()
@@ -67,14 +69,13 @@ async def _from_source(pipeline: str, source: CaptureFrom, buffer: Buffer) -> li
         known = await buffer.slot()
     except PostgresUnavailable:
         known = None  # the source is rid of its slot all the same; what is done to the buffer then says that it is away
+    removed: list[str] = []
+    publications = {known: known} if known else {}
+    publications[source.slot] = source.publication
     async with open_slots(source.database) as slots:
-        # A slot that the buffer does not name is somebody else's, whatever config has come to call ours.
-        ours = source.slot if known is None else known
-        removed = await take_away(slots, ours, source.publication if ours == source.slot else ours) if ours else []
-        if ours != source.slot:
-            with faults_of(slots.name):
-                removed += await Source(slots.connection, source.slot, source.publication).remove()
-            await failpoints.reach("uninstall-after-source")
-    for slot in {ours, source.slot} - {""}:
-        gone_told(pipeline, slot)
+        for slot, publication in publications.items():
+            # A slot that the buffer does not name is somebody else's, whatever config has come to call ours.
+            is_ours = known in {None, slot}
+            removed += await take_away(slots, slot, publication, with_slot=is_ours)
+            gone_told(pipeline, slot)
     return removed

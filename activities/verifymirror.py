@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from activities.abreast import seen_through
 from activities.contracts.mirrors import VerifyMirrorInput, VerifyMirrorReport
 from activities.core.faults import BadRequest, WatermarkLost
 from activities.core.mirrors import MirrorConfig
@@ -79,13 +80,7 @@ async def _check(
     with tempfile.TemporaryDirectory(prefix="icefleet-verify-") as directory:
         how = Asked(asked.ranges, asked.samples, asked.seed, Path(directory), stopped)
         work = asyncio.to_thread(check, config, mirror, changelog, context.lake.files(), index, how)
-        running = asyncio.create_task(work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            stopped.set()
-            await asyncio.gather(running, return_exceptions=True)
-            raise
+        return await seen_through(work, stopped.set)
 
 
 def _report(mirror: Mirror, found: RangeFound, unusable: str, ranges: int, gap: str) -> VerifyMirrorReport:

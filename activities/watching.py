@@ -13,7 +13,7 @@ from activities.clients.slots import INSTALL, Slots, SlotState
 from activities.contracts.findings import LET_GO, RETAINED
 from activities.core.changelogs import lsn_text
 from activities.core.faults import PostgresRefused, SlotLost
-from activities.gauges import Lately
+from activities.gauges import FORGET_SECONDS, Lately
 from activities.slotfindings import PipelineFindings
 
 WATCH_SECONDS = 5.0
@@ -21,15 +21,13 @@ WATCH_SECONDS = 5.0
 log = structlog.get_logger("icefleet.capture")
 
 
-class _HeldLately(Lately):
-    """That a slot is gone is told for longer than what others saw of it before, which else would be the last word."""
-
-    def lasts(self, value: float) -> float:
-        """Nothing is held back by what is not there."""
-        return super().lasts(value) * (1 if value else 2)
-
-
-_RETAINED = _HeldLately("icefleet.cdc.retained_wal", "Log that the source keeps for a pipeline's slot", unit="By")
+# That a slot is gone is told for longer than what others saw of it before, which else would be the last word.
+_RETAINED = Lately(
+    "icefleet.cdc.retained_wal",
+    "Log that the source keeps for a pipeline's slot",
+    unit="By",
+    zero_seconds=2 * FORGET_SECONDS,
+)
 _BEHIND = Lately("icefleet.cdc.capture_lag", "Log that a pipeline's capture has not brought into the buffer", unit="By")
 _WARNED = Lately(
     "icefleet.cdc.retained_wal_finding",

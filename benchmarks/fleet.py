@@ -6,7 +6,6 @@ drain is measured from SIGTERM to the end of a worker's process, at random momen
 measured as the same export with everything on and off in turn (watched.py).
 """
 
-import argparse
 import os
 import random
 import signal
@@ -19,7 +18,7 @@ from typing import Literal
 import scaling
 import watched
 from bench import Bench, opened, worker_of
-from harness import MEGABYTE, Figure, Memory, median, report, scale
+from harness import MEGABYTE, Figure, Memory, chosen_parts, median, report, scale
 
 COMMAND = "make bench-fleet"
 PARTS = ("workers", "drain", "telemetry", "idle")
@@ -41,9 +40,7 @@ AIMS = {
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append")
-    chosen = list(dict.fromkeys(parser.parse_args().only or PARTS))
+    chosen = chosen_parts(__doc__, PARTS)
     with tempfile.TemporaryDirectory(prefix="icefleet-bench-") as directory:
         narrow = [*SERIES.tables, *DRAINED.tables]
         environments = {scaling.LATE: scaling.late_environment}

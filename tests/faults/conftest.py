@@ -1,24 +1,32 @@
 """Proxies to catalog and store: `catalog` and `s3` stand before them for the whole of a test's environment."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 
 from support.faultproxy import HttpFaults
 
 
+@asynccontextmanager
+async def before(fleet, part):
+    """A proxy by which a test's environment reaches a part of the stack."""
+    port = fleet.stack.ports[part]
+    async with HttpFaults(port) as proxy:
+        fleet.point(**{part: proxy.port})
+        yield proxy
+        fleet.point(**{part: port})
+
+
 @pytest.fixture
 async def catalog(fleet):
-    async with HttpFaults(fleet.stack.ports["catalog"]) as proxy:
-        fleet.point(catalog=proxy.port)
+    async with before(fleet, "catalog") as proxy:
         yield proxy
-        fleet.point(catalog=fleet.stack.ports["catalog"])
 
 
 @pytest.fixture
 async def s3(fleet):
-    async with HttpFaults(fleet.stack.ports["s3"]) as proxy:
-        fleet.point(s3=proxy.port)
+    async with before(fleet, "s3") as proxy:
         yield proxy
-        fleet.point(s3=fleet.stack.ports["s3"])
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_what_was_not_said_again_for_long_is_another_workers_to_say(clock):
 
 
 def test_that_a_slot_is_gone_is_told_for_longer_than_what_another_worker_saw_of_it(clock):
-    here, there = watching._HeldLately("bytes", ""), watching._HeldLately("bytes", "")
+    zero_seconds = watching._RETAINED._zero_seconds
+    here, there = (Lately("bytes", "", zero_seconds=zero_seconds) for _ in range(2))
     there.set(5, ABOUT)
     here.set(0, ABOUT)
     clock[0] += 901
