@@ -109,7 +109,11 @@ def scale() -> float:
 
 
 def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results: Path = RESULTS) -> None:
-    """Print the figures, and write `benchmarks/results/<name>.json` unless they are only a part of the run's."""
+    """Print the figures, and write `benchmarks/results/<name>.json`.
+
+    Those of a part of the run take the places of what was measured under their names before, on the same machine and
+    at the same scale: every ratio is within one part.
+    """
     machine = {
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -122,11 +126,15 @@ def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results:
     for figure in figures:
         mark = {True: "met", False: "missed", None: ""}[figure.met]
         print(f"{figure.name:<{width}}  {figure.value:>10.3g}  {figure.aim_words:>12}  {figure.unit:<14} {mark}")
-    if not whole:
-        print("\nnot written: these are not all figures of the run")
-        return
-    results.mkdir(exist_ok=True)
     path = results / f"{name}.json"
-    document = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    held: dict[str, dict[str, object]] = {}
+    if not whole:
+        before = json.loads(path.read_text()) if path.exists() else {}
+        if before.get("machine") != machine:
+            print("\nnot written: these are not all figures, and the others are not of this machine and scale")
+            return
+        held = {figure["name"]: figure for figure in before["figures"]}
+    held |= {figure.name: asdict(figure) for figure in figures}
+    results.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine, "figures": list(held.values())}, indent=2) + "\n")
     print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")

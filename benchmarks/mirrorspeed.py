@@ -1,8 +1,7 @@
 """Merges of the engine and of the whole loop, beside what else does the same."""
 
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 from harness import MEGABYTE, Memory, median, scale, timed
 from mirrorchanges import Batch, Rows
-from mirrorpeers import PEERS, Peer, copied, make_table
+from mirrorpeers import PEERS, Peer, Turn, copied, make_table
 from mirrorworld import ENVIRONMENT, Carried, World
 from pyiceberg.table import Table
 
@@ -18,7 +17,8 @@ from activities.lake.compaction import compaction_due
 from activities.lake.live import live_files
 
 Found = tuple[str, float, str, Literal["lower", "higher"]]
-SIZES = {"1m": 1_000_000, "10m": 10_000_000} | ({"100m": 100_000_000} if os.environ.get("LARGE") else {})
+SIZES = {"1m": 1_000_000, "10m": 10_000_000, "100m": 100_000_000}
+"""Rows of mirrors; growth is over those of the first."""
 CHANGES = {"1k": (1_000, 72), "100k": (100_000, 15)}
 """Changes of a batch, and how many batches are merged.
 
@@ -26,8 +26,11 @@ A change owes the index's base 2.8 entries, and a step into it is made when 131,
 merges of 1,000 changes come to one after a dozen, which begin a round, and some 50 more. Fewer would hold none.
 """
 COMPARED = "10m"
-TURNS = {"duckdb_merge": 3, "rewrite": 2, "upsert": 1}
-"""Batches that a peer is given; it takes its time."""
+TURNS = {"rewrite": 2, "upsert": 1}
+"""Batches that are enough for a peer of which each takes as long; DuckDB, whose deletes pile up, is given all that we
+are, and its mean is held against ours."""
+AT_FIRST = 3
+"""Batches before which hardly anything has piled up."""
 LOOP_MERGES = {"1k": 33, "100k": 21}
 """Merges by the workflow, among them those after which small files are compacted. Before the first one the worker
 fetches the index, as it does once in its life, which is not counted."""
@@ -53,18 +56,20 @@ class Spent:
 
 @dataclass(frozen=True)
 class PeerSpent:
-    """What a batch took a peer: medians, and its largest growth."""
+    """What a batch took a peer: means, and its largest growth."""
 
     seconds: float
+    at_first: float
+    """The median of the first ones."""
     carried: Carried
     growth: float
 
 
-def speed_figures(world: World) -> Iterator[Found]:
-    """Every size of mirror in turn."""
+def speed_figures(world: World, labels: Sequence[str]) -> Iterator[Found]:
+    """Each of SIZES that is named, in turn; the first is to be among them."""
     means: dict[str, dict[str, float]] = {}
-    for label, full in SIZES.items():
-        name, count = f"m{label}", max(10_000, int(full * scale()))
+    for label in labels:
+        name, count = f"m{label}", max(10_000, int(SIZES[label] * scale()))
         changelog, rows = world.filled(name, count)
         # Small files of the fill, if there are many, are no part of what merges cost.
         compact_all(world, name)
@@ -81,7 +86,7 @@ def speed_figures(world: World) -> Iterator[Found]:
             idle = Memory(world.worker_pid).idle
             for size in CHANGES:
                 yield from loop_figures(world, name, size, changelog, rows, idle)
-    for label in list(SIZES)[1:]:
+    for label in labels[1:]:
         yield f"merge.growth_1m_to_{label}", means[label]["1k"] / means["1m"]["1k"], "times", "lower"
         yield f"merge.growth_1m_to_{label}_by_100k", means[label]["100k"] / means["1m"]["100k"], "times", "lower"
 
@@ -102,6 +107,9 @@ def told(prefix: str, spent: Spent, peers: dict[str, PeerSpent]) -> Iterator[Fou
         yield f"{prefix}.{peer}_written_mb", took.carried.written / MEGABYTE, "MB", "lower"
         yield f"{prefix}.{peer}_growth_mb", took.growth / MEGABYTE, "MB", "lower"
         yield f"{prefix}.speedup_vs_{peer}", took.seconds / spent.mean, "times", "higher"
+        if peer not in TURNS:
+            yield f"{prefix}.{peer}_seconds_at_first", took.at_first, "s", "lower"
+            yield f"{prefix}.speedup_vs_{peer}_at_first", took.at_first / spent.mean, "times", "higher"
 
 
 def merged(
@@ -111,7 +119,7 @@ def merged(
     changes, merges = CHANGES[size]
     changes = max(100, int(changes * scale()))
     spent, peers = Spent(), PEERS if with_peers else ()
-    took: dict[str, list[PeerSpent]] = {peer: [] for peer in peers}
+    took: dict[str, list[tuple[Turn, Carried]]] = {peer: [] for peer in peers}
     with ExitStack() as stack:
         ready: dict[str, Peer] = {}
         for peer in peers:
@@ -122,23 +130,19 @@ def merged(
             batch = rows.batch(changes)
             own_turn(world, name, changelog, batch, spent)
             for peer in peers:
-                if turn < TURNS[peer]:
-                    took[peer].append(_peer_turn(world, ready[peer], batch))
-    return spent, {peer: _typical(turns) for peer, turns in took.items()}
+                if turn < TURNS.get(peer, merges):
+                    before = world.carried()
+                    took[peer].append((ready[peer].apply(batch), world.carried() - before))
+    return spent, {peer: _together(turns) for peer, turns in took.items()}
 
 
-def _peer_turn(world: World, peer: Peer, batch: Batch) -> PeerSpent:
-    before = world.carried()
-    turn = peer.apply(batch)
-    return PeerSpent(turn.seconds, world.carried() - before, turn.growth)
-
-
-def _typical(turns: list[PeerSpent]) -> PeerSpent:
-    carried = [turn.carried for turn in turns]
+def _together(turns: list[tuple[Turn, Carried]]) -> PeerSpent:
+    seconds = [turn.seconds for turn, _ in turns]
     return PeerSpent(
-        median([turn.seconds for turn in turns]),
-        Carried(median([one.read for one in carried]), median([one.written for one in carried])),
-        max(turn.growth for turn in turns),
+        sum(seconds) / len(turns),
+        median(seconds[:AT_FIRST]),
+        Carried(sum(one.read for _, one in turns) / len(turns), sum(one.written for _, one in turns) / len(turns)),
+        max(turn.growth for turn, _ in turns),
     )
 
 

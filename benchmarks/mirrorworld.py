@@ -1,6 +1,7 @@
 """The stack without ClickHouse, a worker, and mirrors of changelogs that this process writes."""
 
 import asyncio
+import gc
 import os
 import re
 import time
@@ -186,6 +187,7 @@ def opened(directory: Path) -> Iterator[World]:
         temporal = loop.run_until_complete(connect_temporal(environment))
         opening = open_mirrors(settings, ENVIRONMENT, temporal)
         context = loop.run_until_complete(opening.__aenter__())
+        gc.freeze()  # as a worker does before it is ready
         port, catalog = stack.ports["s3-metrics"], context.lake.catalog
         yield World(environment, directory, worker.pid, port, context, temporal, catalog, reader, loop)
         loop.run_until_complete(opening.__aexit__(None, None, None))

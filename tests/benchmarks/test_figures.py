@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import fleet
 import ingest
 import soak
 from figures import ALL_FIGURES, BEGIN, END, MAIN, README, lines_of, main_figures, rewrite
-from harness import Figure, report
+from harness import RESULTS, Figure, report
 
 from support.manifests import KINDS
 
@@ -92,10 +93,31 @@ def test_a_run_writes_machine_and_figures_with_unit_aim_and_command(tmp_path, mo
     assert "missed" in capsys.readouterr().out
 
 
-def test_a_part_of_a_run_is_shown_and_not_written(tmp_path, capsys):
-    report("some", [Figure("export.x", 1, "times", "lower", 1.15, "c")], whole=False, results=tmp_path)
+def test_a_part_of_a_run_takes_the_places_of_its_figures_and_leaves_the_others(tmp_path):
+    first, second = (Figure(name, 1, "times", "lower", 1.15, "c") for name in ("export.x", "export.y"))
+    report("some", [first, second], results=tmp_path)
+    report("some", [replace(second, value=2)], whole=False, results=tmp_path)
+    written = json.loads((tmp_path / "some.json").read_text())["figures"]
+    assert [(one["name"], one["value"]) for one in written] == [("export.x", 1), ("export.y", 2)]
+
+
+def test_a_part_of_a_run_is_not_written_beside_what_was_measured_elsewhere_or_at_another_scale(
+    tmp_path, monkeypatch, capsys
+):
+    figure = Figure("export.x", 1, "times", "lower", 1.15, "c")
+    report("some", [figure], whole=False, results=tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert "not written" in capsys.readouterr().out
+    report("some", [figure], results=tmp_path)
+    monkeypatch.setenv("SCALE", "0.1")
+    report("some", [replace(figure, value=2)], whole=False, results=tmp_path)
+    assert json.loads((tmp_path / "some.json").read_text())["figures"][0]["value"] == 1
+    assert capsys.readouterr().out.count("not written") == 2
+
+
+def test_the_documents_show_what_the_results_say_and_no_older_figures():
+    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    assert rewrite(ALL_FIGURES.read_text(), documents) == ALL_FIGURES.read_text()
+    assert rewrite(README.read_text(), main_figures(documents)) == README.read_text()
 
 
 def test_the_export_benchmark_measures_what_its_aims_are_for():
