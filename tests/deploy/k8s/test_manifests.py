@@ -98,6 +98,9 @@ def test_whoever_selects_pods_selects_those_and_no_others(manifests):
         assert found == {f"Deployment {one['metadata']['name']}"}
     [monitor] = manifests.of("PodMonitor")
     assert {name for name, labels in pods.items() if selects(monitor["spec"]["selector"], labels)} == workers
+    for name in ("icefleet-deny", "icefleet-reach", "icefleet-metrics"):
+        policy = manifests.one("NetworkPolicy", name)
+        assert {pod for pod, labels in pods.items() if selects(policy["spec"]["podSelector"], labels)} == set(pods)
 
 
 def test_a_worker_is_killed_only_some_time_after_its_grace(manifests):
@@ -220,11 +223,19 @@ def test_pods_reach_every_address_of_config(overlay):
     wanted |= {
         database.port for pipe in environment.cdc.values() for database in (pipe.source, pipe.buffer) if database
     }
-    urls = [str(environment.storage.endpoint), str(environment.catalog.uri), environment.nats.url]
-    urls += [f"//{environment.temporal.address}", overlay.environment()["OTEL_EXPORTER_OTLP_ENDPOINT"]]
-    wanted |= {urlsplit(url).port or {"https": 443, "http": 80}[urlsplit(url).scheme] for url in urls}
-    policy = overlay.one("NetworkPolicy", "icefleet-reach")
-    assert wanted <= {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    urls = [environment.storage.endpoint, environment.catalog.uri, environment.catalog.oauth2_server_uri]
+    urls += [environment.nats.url, f"//{environment.temporal.address}"]
+    wanted |= {port_of(str(url)) for url in urls if url}
+    rules = overlay.one("NetworkPolicy", "icefleet-reach")["spec"]["egress"]
+    assert wanted <= {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
+    collector = overlay.environment()["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    _, _, namespace = str(urlsplit(collector).hostname).partition(".")
+    to = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
+    assert {"to": to, "ports": [{"port": port_of(collector), "protocol": "TCP"}]} in rules
+
+
+def port_of(url: str) -> int:
+    return urlsplit(url).port or {"https": 443, "http": 80}[urlsplit(url).scheme]
 
 
 def test_every_command_is_one_of_ours_with_options_that_it_has(manifests):

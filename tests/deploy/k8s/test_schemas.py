@@ -1,4 +1,4 @@
-"""deploy/k8s: what is rendered is valid, for the oldest Kubernetes that the guide promises and the newest known here."""
+"""deploy/k8s: what is rendered is valid, for the oldest Kubernetes that the guide promises and the newest known."""
 
 import copy
 import json
