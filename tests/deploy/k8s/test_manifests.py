@@ -14,11 +14,14 @@ import yaml
 from starter.main import build
 from support.manifests import K8S, KINDS, KUBECTL, OVERLAYS, ROOT, Manifests, rendered, with_components
 from worker.config import Environment, load_settings
+from worker.config_mirrors import Mirror
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl, which renders the manifests, is not installed")
 
 RULES = ROOT / "deploy/grafana/rules/icefleet.yaml"
 MOST_OF_A_CONFIG_MAP = 1024 * 1024
+IDLE_WORKER = 300 * 2**20
+"""Somewhat more than `worker.idle_rss_mb` of the README's figures."""
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,14 @@ def test_the_cache_of_indexes_leaves_a_third_of_its_size_and_more_of_tmp_to_what
     [container] = pod["containers"]
     cached = environment_of(overlay).merge.cache_bytes
     assert cached * 4 / 3 <= in_bytes(room) <= in_bytes(container["resources"]["limits"]["ephemeral-storage"])
+
+
+def test_the_memory_of_mirrors_is_enough_for_all_merges_at_once_whose_batches_are_full(overlay):
+    """A merge was seen to take up to three times what its batch may hold, beside what a worker takes idle."""
+    [container] = overlay.worker("merge")["spec"]["template"]["spec"]["containers"]
+    batch = Mirror.model_fields["batch_bytes"].default
+    merges = environment_of(overlay).merge.max_concurrent_activities
+    assert in_bytes(container["resources"]["limits"]["memory"]) >= merges * 3 * batch + IDLE_WORKER
 
 
 def in_bytes(quantity: str) -> int:
