@@ -17,6 +17,8 @@ from temporalio.worker import Worker
 from activities.core.faults import BadRequest
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "::"
+"""Every address of the machine, of IPv6 and of IPv4: a pod may have either."""
 STUCK_SECONDS = 60
 """A loop that has not turned for so long is dead: heartbeats of its activities were missed long ago."""
 TURN_SECONDS = 1
@@ -107,8 +109,16 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
+        host, port = address
+        if host == EVERYWHERE and not socket.has_dualstack_ipv6():
+            host = "0.0.0.0"  # noqa: S104 - what was asked for, on a node that knows no IPv6
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:  # whatever the node has by default
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,7 @@
 """What probes and scrapers are told."""
 
 import asyncio
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +33,17 @@ async def test_a_port_that_is_taken_is_refused_and_without_an_address_nothing_li
             pass
 
 
+async def test_it_listens_on_every_address_of_a_machine_whichever_protocols_it_has(monkeypatch):
+    with Monitor("[::]:0") as both:
+        found = [await asyncio.to_thread(ask, both.port, "/livez", host) for host in ("127.0.0.1", "[::1]")]
+    assert found == [(200, b"ok\n")] * 2
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with Monitor("[::]:0") as old:
+        assert await asyncio.to_thread(ask, old.port, "/livez") == (200, b"ok\n")
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            await asyncio.to_thread(ask, old.port, "/livez", "[::1]")
+
+
 async def test_metrics_are_those_that_are_rendered_and_a_process_that_starts_is_not_ready():
     with Monitor(":0", render=lambda: b"up 1\n") as listening:
         found = [await asyncio.to_thread(ask, listening.port, path) for path in ("/metrics", "/readyz", "/livez?a=b")]
@@ -56,10 +68,10 @@ def ask_after(seconds, port, path):
     return ask(port, path)
 
 
-def ask(port, path):
+def ask(port, path, host="127.0.0.1"):
     """Status and body."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=5) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read()
