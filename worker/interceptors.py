@@ -184,8 +184,11 @@ def _step(
     """Keep the next span of this run, unless it was kept before; answers it for what it leads to."""
     info = workflow.info()
     number, steps.count = steps.count, steps.count + 1
-    # The name is part of it: a task that is done again may find a signal that it did not find before.
-    digest = hashlib.sha256(f"{info.run_id} {number} {name}".encode()).hexdigest()
+    # Of the run comes its seed, not its id: one that is reset goes through steps of the run before it as a replay does,
+    # and has a seed of its own from there on. The name is part of it as well: a task that is done again may find a
+    # signal that it did not find before.
+    told = f"{info.workflow_id} {workflow.random_seed()} {number} {name}"
+    digest = hashlib.sha256(told.encode()).hexdigest()
     span = WorkflowSpan(
         name=name,
         kind=kind,

@@ -7,6 +7,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
+from activities.contracts.causes import Cause, acting_for, cause
 from activities.contracts.cdc import KEEP_STEPS, KEPT_SIGNAL, CdcActivities, KeepInput, KeepPage, KeepRequest
 from activities.contracts.inputs import read_input, read_only_input, write_input
 from activities.contracts.upkeep import UpkeepReport
@@ -28,6 +29,8 @@ class _Job:
     step: int = 0
     turns: int = 0
     report: UpkeepReport = field(default_factory=UpkeepReport)
+    cause: Cause = field(default_factory=dict)
+    """On whose behalf it has come."""
 
     @property
     def done(self) -> bool:
@@ -75,6 +78,11 @@ class ChangelogUpkeep:
         return bool(self._jobs)
 
     @property
+    def cause(self) -> Cause:
+        """On whose behalf the next turn is."""
+        return self._jobs[0].cause if self._jobs else {}
+
+    @property
     def doing(self) -> str:
         """For people: what is next."""
         return f"upkeep of {self._jobs[0].request.changelog}, {len(self._jobs)} in line" if self._jobs else ""
@@ -91,7 +99,7 @@ class ChangelogUpkeep:
             return False
         if request.id and any(request.id == job.request.id for job in self._jobs):
             return False
-        self._jobs.append(_Job(request))
+        self._jobs.append(_Job(request, cause=cause()))
         return True
 
     async def turn(self, run: Run) -> str:
@@ -136,7 +144,8 @@ class ChangelogUpkeep:
             return
         asking = workflow.get_external_workflow_handle(asked.answer_to)
         try:
-            await asking.signal(KEPT_SIGNAL, args=[asked.id, report])
+            with acting_for(job.cause):
+                await asking.signal(KEPT_SIGNAL, args=[asked.id, report])
         except (ApplicationError, CancelledError) as gone:
             workflow.logger.info("nobody waits for %s any more: %s", asked.id, gone)
 
@@ -144,18 +153,18 @@ class ChangelogUpkeep:
 
     def load(self, carried: dict[str, Any]) -> None:
         """Take over; a signal may have come before this, such as a door's reminder."""
-        handed = [
-            _Job(read_input(KeepRequest, one["request"]), one["step"], one["turns"], UpkeepReport(**one["report"]))
-            for one in carried["jobs"]
-        ]
+        handed = [_read(one) for one in carried["jobs"]]
         known = {job.request.id for job in handed if job.request.id}
         self._jobs = [*handed, *(job for job in self._jobs if job.request.id not in known)]
         self._answers = {name: UpkeepReport(**answer) for name, answer in carried["answers"].items()}
 
     def dump(self) -> dict[str, Any]:
         """What the next run takes over."""
-        jobs = [
-            {"request": write_input(job.request), "step": job.step, "turns": job.turns, "report": asdict(job.report)}
-            for job in self._jobs
-        ]
+        jobs = [{**asdict(job), "request": write_input(job.request)} for job in self._jobs]
         return {"jobs": jobs, "answers": {name: asdict(answer) for name, answer in self._answers.items()}}
+
+
+def _read(dumped: dict[str, Any]) -> _Job:
+    request, report = read_input(KeepRequest, dumped["request"]), UpkeepReport(**dumped["report"])
+    # Runs that began before this was handed over knew of nobody.
+    return _Job(request, dumped["step"], dumped["turns"], report, dumped.get("cause", {}))

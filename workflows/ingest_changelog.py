@@ -68,7 +68,7 @@ class IngestChangelog(PipelineLoop):
         self._upkeep = ChangelogUpkeep()
         self._letters: list[LettersRequest] = []
         self._causes: dict[str, Cause] = {}
-        """Id of a decision → on whose behalf it was heard, in this run."""
+        """Id of a decision that waits → on whose behalf it was heard."""
         self._answers: dict[str, LettersReport] = {}
         self._unannounced: dict[str, None] = {"": None}
         """Changelogs with something new; the empty name stands for all, where a run before may have ended early."""
@@ -183,7 +183,10 @@ class IngestChangelog(PipelineLoop):
         await self._copies.cancel(self._asked)
         while self._letters:
             request = self._letters.pop(0)
-            await self._answer(request, LettersReport("failed", "the ingest was told to stop before it came to this"))
+            with acting_for(self._causes.pop(request.id, {})):
+                await self._answer(
+                    request, LettersReport("failed", "the ingest was told to stop before it came to this")
+                )
         await self._upkeep.refuse("the ingest was told to stop before it came to this")
 
     @workflow.signal(name=COPIED_SIGNAL)
@@ -254,9 +257,10 @@ class IngestChangelog(PipelineLoop):
                 return None
             return running.result()  # also of what landed all the same: nobody else would announce it
 
-        if changed := await self._upkeep.turn(unless_told):
-            self._unannounced[changed] = None
-            self._announcing.look()  # now: no batch follows a pause
+        with acting_for(self._upkeep.cause):
+            if changed := await self._upkeep.turn(unless_told):
+                self._unannounced[changed] = None
+                self._announcing.look()  # now: no batch follows a pause
         if self._trouble is not None and self._upkeep.waiting:
             self._heard = True  # batches rest, and what is left need not
 
@@ -308,6 +312,7 @@ class IngestChangelog(PipelineLoop):
         # A signal may have come before this, such as a door's reminder.
         known = {request.id for request in handed if request.id}
         self._letters = [*handed, *(request for request in self._letters if request.id not in known)]
+        self._causes |= carried.get("causes", {})  # runs that began before these were handed over had none
 
     def _dump(self) -> dict[str, Any]:
         return {
@@ -318,6 +323,7 @@ class IngestChangelog(PipelineLoop):
             "upkeep": self._upkeep.dump(),
             "unannounced": list(self._unannounced),
             "letters": [write_input(request) for request in self._letters],
+            "causes": dict(self._causes),
             "answers": {name: asdict(answer) for name, answer in self._answers.items()},
         }
 

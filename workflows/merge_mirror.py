@@ -124,7 +124,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         if not self._orders.merging:
             self._before = dict(self._counts)
         self._orders.begin_merge()
-        self._woken = False
+        self._woken, woken_by = False, self._woken_by
         asked, began = self._asked, workflow.time()
         self._began = began
         work = workflow.execute_activity_method(
@@ -144,7 +144,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
         if not report.more:
-            self._woken_by = {}
+            if self._woken_by is woken_by:  # else an event has come meanwhile, and the next merge is on its behalf
+                self._woken_by = {}
             await self._orders.answer_merges(self._answer(report))
 
     def _count(self, report: MergeReport) -> None:
@@ -408,6 +409,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._due_at = carried["due_at"]
         # A signal may have come before this, which is newer.
         self._woken = carried["woken"] or self._heard
+        self._woken_by = self._woken_by or carried.get("woken_by", {})
         self._last = None if carried["last"] is None else MergeReport(**carried["last"])
         self._last_merge = carried["last_merge"]
         self._waiting_since = carried.get("waiting_since", 0.0)
@@ -432,6 +434,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             "before": dict(self._before),
             "due_at": self._due_at,
             "woken": self._woken,
+            "woken_by": self._woken_by,
             "lasting": self._lasting.dump(),
             "compaction": asdict(self._compaction),
             "tidying": self._tidying.dump(),

@@ -2,32 +2,20 @@
 
 import json
 import re
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-import nats
 import pytest
 from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from activities.contracts.export import LOOP_WORKFLOW, NETWORK_ATTRIBUTE, SUBMIT_SIGNAL, TABLE_ATTRIBUTE, loop_id
 from deploy.local.stack import Stack
-from support.collector import Collector, SeenSpan, collecting
+from support.collector import Collector, collecting
 from support.faultproxy import HttpFaults, Seen
 from support.fleet import Fleet
-from support.processes import running
-
-FORGETFUL = """
-import functools, sys
-import worker.serving
-worker.serving.FleetWorker = functools.partial(worker.serving.FleetWorker, max_cached_workflows=0)
-from starter.main import main
-sys.argv = ["icefleet", "worker", "-e", sys.argv[1]]
-main()
-"""
-"""A worker that forgets every workflow after each of its steps, so that each step begins with a replay."""
+from support.tracing import forgetful, sent_events, set_for_commands
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Told:
     """The trace that began with the command."""
     other: str
     """The trace of the second export."""
-    headers: list[dict[str, str]]
+    headers: list[Mapping[str, str]]
     """Of the events, in order."""
     events: list[dict[str, object]]
     watched: str
@@ -49,19 +37,6 @@ class Told:
     """Of the worker."""
     waited: list[int]
     """In what kind of queue each step of the first export's loop waited."""
-
-    def path(self, span: SeenSpan) -> list[str]:
-        """The names of the spans from this one up to where its trace began."""
-        by_id = {one.id: one for one in self.collector.of(span.trace)}
-        names = [span.name]
-        while span.parent:
-            span = by_id[span.parent]
-            names.append(span.name)
-        return names
-
-    def named(self, name: str, trace: str) -> list[SeenSpan]:
-        """The spans of that name."""
-        return [span for span in self.collector.of(trace) if span.name == name]
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +51,20 @@ async def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
         ):
             fleet.point(clickhouse=clickhouse.port)
             identifier = await fleet.make_days(days=2)
-            log = fleet.directory / "forgetful.log"
-            command = [sys.executable, "-c", FORGETFUL, fleet.name]
-            async with running(command, {**fleet.variables(), **variables}, log):
-                for name, value in variables.items():
-                    patch.setenv(name, value)
-                code, _, errors = await fleet.command("export", "events", "-n", fleet.network, "--wait")
+            async with forgetful(fleet, variables) as log:
+                with set_for_commands(variables):
+                    code, _, errors = await fleet.command("export", "events", "-n", fleet.network, "--wait")
                 assert code == 0, errors
                 await fleet.loop_ended()
                 waited = await _queues_of_steps(fleet)
-                for name in variables:
-                    patch.delenv(name)
                 await fleet.insert(
                     "events", "toDateTime('2024-03-20 01:00:00', 'UTC')", 5, updated="2024-04-02 00:00:00"
                 )
                 assert (await fleet.request()).status == "complete"
                 await fleet.loop_ended()
                 await _send_nonsense(fleet)
-                for name, value in variables.items():
-                    patch.setenv(name, value)
-                _, watched, _ = await fleet.command("watch", identifier, "--all", "--count", "2")
+                with set_for_commands(variables):
+                    _, watched, _ = await fleet.command("watch", identifier, "--all", "--count", "2")
             begun = {span.name: span.trace for span in collector.spans if not span.parent}
             assert begun.keys() == {
                 "icefleet export",
@@ -108,7 +77,7 @@ async def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
                 collector,
                 begun["icefleet export"],
                 begun["RunWorkflow:RequestExport"],
-                await _headers(fleet, f"icefleet.{fleet.name}.snapshot.{identifier}"),
+                [sent.headers for sent in await sent_events(fleet)],
                 await fleet.events(),
                 watched,
                 list(clickhouse.seen),
@@ -143,18 +112,9 @@ async def _send_nonsense(fleet: Fleet) -> None:
     await fleet.loop_ended()
 
 
-async def _headers(fleet: Fleet, subject: str) -> list[dict[str, str]]:
-    client = await nats.connect(f"nats://127.0.0.1:{fleet.stack.ports['nats']}")
-    try:
-        subscription = await client.jetstream().subscribe(subject, ordered_consumer=True)
-        return [dict((await subscription.next_msg(timeout=5)).headers or {}) for _ in range(2)]
-    finally:
-        await client.close()
-
-
 def test_a_command_and_the_event_that_a_subscriber_hears_are_ends_of_one_trace(told):
-    (heard,) = told.named("nats receive", told.command)
-    assert told.path(heard) == [
+    (heard,) = told.collector.named("nats receive", told.command)
+    assert told.collector.path(heard) == [
         "nats receive",
         "nats publish",
         "RunActivity:commit_partitions",
@@ -170,8 +130,8 @@ def test_a_command_and_the_event_that_a_subscriber_hears_are_ends_of_one_trace(t
 
 
 def test_a_workflow_that_nobody_handed_a_trace_to_begins_one_which_reaches_the_subscriber_too(told):
-    (heard,) = told.named("nats receive", told.other)
-    assert told.path(heard)[-4:] == [
+    (heard,) = told.collector.named("nats receive", told.other)
+    assert told.collector.path(heard)[-4:] == [
         "SignalWithStartWorkflow:ExportTable",
         "RunActivity:deliver_request",
         "StartActivity:deliver_request",
@@ -181,15 +141,21 @@ def test_a_workflow_that_nobody_handed_a_trace_to_begins_one_which_reaches_the_s
 
 def test_whatever_activities_ask_of_the_world_is_in_the_trace(told):
     for trace in (told.command, told.other):
-        asked = Counter(told.path(span)[1] for span in told.collector.of(trace) if span.name == "clickhouse stream")
+        asked = Counter(
+            told.collector.path(span)[1] for span in told.collector.of(trace) if span.name == "clickhouse stream"
+        )
         assert set(asked) == {"RunActivity:export_partitions"}
-        (*_, committed) = told.named("catalog POST", trace)
-        assert told.path(committed)[1] == "RunActivity:commit_partitions"
-        (*_, stored) = [one for one in told.named("objectstore PutObject", trace) if "parquet" in str(one.attributes)]
-        assert told.path(stored)[1] == "RunActivity:export_partitions"
+        (*_, committed) = told.collector.named("catalog POST", trace)
+        assert told.collector.path(committed)[1] == "RunActivity:commit_partitions"
+        (*_, stored) = [
+            one for one in told.collector.named("objectstore PutObject", trace) if "parquet" in str(one.attributes)
+        ]
+        assert told.collector.path(stored)[1] == "RunActivity:export_partitions"
         assert stored.attributes["http.response.status_code"] == 200
-        (*_, manifest) = [one for one in told.named("objectstore write", trace) if ".avro" in str(one.attributes)]
-        assert told.path(manifest)[1] == "RunActivity:commit_partitions"
+        (*_, manifest) = [
+            one for one in told.collector.named("objectstore write", trace) if ".avro" in str(one.attributes)
+        ]
+        assert told.collector.path(manifest)[1] == "RunActivity:commit_partitions"
 
 
 def test_every_span_has_its_parent_and_none_is_told_twice_however_often_workflows_are_replayed(told):
@@ -220,7 +186,7 @@ def test_an_event_says_in_which_trace_it_was_committed_and_sent(told):
     for headers, event, trace in zip(told.headers, told.events, (told.command, told.other), strict=True):
         assert event["traceparent"] == headers["ce-traceparent"]
         assert headers["ce-traceparent"].split("-")[1] == trace
-        (sent,) = told.named("nats publish", trace)
+        (sent,) = told.collector.named("nats publish", trace)
         assert headers["traceparent"].split("-")[1:3] == [trace, sent.id]
     assert [line.rpartition(" trace ")[2] for line in told.watched.splitlines()] == [told.command, told.other]
 
@@ -232,7 +198,10 @@ def test_spans_say_whose_they_are(told):
     assert {of["service.version"] for of in (of_workers, of_command)} == {"7.8.9"}
     assert {of["host.name"] for of in (of_workers, of_command)} == {"here"}
     assert of_workers["deployment.environment.name"] == of_command["deployment.environment.name"] != ""
-    assert all(span.attributes["icefleet.table"] for span in told.named("RunActivity:export_partitions", told.command))
+    assert all(
+        span.attributes["icefleet.table"]
+        for span in told.collector.named("RunActivity:export_partitions", told.command)
+    )
 
 
 def test_what_a_workflow_logs_says_where_it_belongs(told):

@@ -50,6 +50,24 @@ class Collector:
         """The spans of one trace, by when they began."""
         return sorted((span for span in self.spans if span.trace == trace), key=lambda span: span.start)
 
+    def named(self, name: str, trace: str = "") -> list[SeenSpan]:
+        """The spans of that name, of one trace or of all, by when they began."""
+        found = self.of(trace) if trace else sorted(self.spans, key=lambda span: span.start)
+        return [span for span in found if span.name == name]
+
+    def path(self, span: SeenSpan) -> list[str]:
+        """The names of the spans from this one up to where its trace began."""
+        by_id = {one.id: one for one in self.of(span.trace)}
+        names = [span.name]
+        while span.parent:
+            span = by_id[span.parent]
+            names.append(span.name)
+        return names
+
+    def roots(self) -> list[str]:
+        """What traces began with, in that order."""
+        return [span.name for span in sorted(self.spans, key=lambda one: one.start) if not span.parent]
+
     def broken_links(self) -> list[SeenSpan]:
         """Spans whose parent has not come, or is of another trace."""
         ids = {(span.trace, span.id) for span in self.spans}
