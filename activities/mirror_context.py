@@ -13,7 +13,7 @@ from activities.clients.bus import Bus
 from activities.clients.objectstore import ObjectStore
 from activities.core.faults import BadRequest
 from activities.core.mirrors import MirrorConfig
-from activities.core.names import near
+from activities.core.names import folder_of, near
 from activities.core.queues import QueueNames
 from activities.lake.catalog import Lake
 from activities.lake.indexcache import IndexCache, cache_at
@@ -60,7 +60,7 @@ class MirrorContext:
 
     def prefix(self, mirror: MirrorConfig) -> str:
         """Under which prefix of the bucket the objects of a mirror lie, ending in a slash."""
-        own = f"mirrors/{mirror.mirror.replace('.', '/')}/"
+        own = f"mirrors/{folder_of(mirror.mirror)}/"
         return f"{self.key_prefix}/{own}" if self.key_prefix else own
 
     def new_key(self, mirror: MirrorConfig, kind: str, ending: str) -> str:

@@ -20,9 +20,11 @@ from activities.clients.objectstore import ListedObject, ObjectStore
 from activities.core.changelogkeys import changelog_prefix
 from activities.core.faults import MirrorForeign
 from activities.core.mirrors import MirrorConfig
+from activities.lake.changelog import PIPELINE
 from activities.lake.changelogupkeep import Known, known_of
 from activities.lake.content import Files
 from activities.lake.mirrornames import metadata_place, named_by
+from activities.lake.neighbours import neighbours
 from activities.lake.placeset import PlaceSet
 from activities.mirror_context import MirrorContext
 from activities.mirror_objects import store_object
@@ -155,6 +157,8 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
     was prepared, and a commit lands on that head or not at all. So what is older than the head will never be named.
     But for what a mirror that begins again has stored: it may land on a newer head for as long as no list that was made
     since the first of those can be old enough (`bootstrapping`).
+
+    A mirror that somebody renamed, to put it aside, keeps its files: they lie where those of its successor do.
     """
     lake, name = context.lake, config.mirror
 
@@ -163,7 +167,9 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
         if table is None:
             raise MirrorForeign(f"mirror {name} is not in the catalog any more; nothing of it is touched")
         head = table.current_snapshot()
-        named = named_by(table, lake.files().part, context.index_cache)
+        others = neighbours(lake, name, context.mirrors.__contains__)
+        put_aside = (other for other in others if PIPELINE not in other.properties)  # a changelog has files of its own
+        named = named_by([table, *put_aside], lake.files().part, context.index_cache)
         return Known(table, named, None if head is None else head.timestamp_ms / 1000)
 
     grace = config.expiry.grace_seconds

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Iterator
 from datetime import date
-from urllib.parse import quote
+
+from activities.core.names import folder_of
 
 _PREFIX = "cdc"
 
@@ -28,17 +29,11 @@ def compacted_key(changelog: str, name: str) -> str:
 
 def changelog_prefix(changelog: str) -> str:
     """Below which every object of a changelog lies, ending in a slash."""
-    namespace, _, table = changelog.rpartition(".")
-    return f"{_PREFIX}/{_safe(namespace)}/{_safe(table)}/"
+    return f"{_PREFIX}/{folder_of(changelog)}/"
 
 
 def _place(changelog: str, day: date) -> str:
     return f"{changelog_prefix(changelog)}data/date={day.isoformat()}"
-
-
-def _safe(name: str) -> str:
-    """A name of any letters, in such as mean the same in keys, paths and URLs."""
-    return quote(name, safe="").replace("%", "=")
 
 
 def _numbered(stem: str) -> Iterator[str]:

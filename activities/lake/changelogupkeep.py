@@ -20,6 +20,7 @@ from activities.lake.live import LiveFile, live_entries
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, all_described
 from activities.lake.mirrornames import places_of
 from activities.lake.mirrorrows import live_rows
+from activities.lake.neighbours import neighbours
 from activities.lake.placeset import PlaceSet
 from activities.lake.rowdelta import RowDelta
 from activities.lake.storage import metadata_named
@@ -68,11 +69,9 @@ def known_of(lake: Lake, identifier: str) -> Known | None:
 
 
 def _put_aside(lake: Lake, table: Table) -> Iterator[Table]:
-    """Tables of the namespace that may name files of this one: it was renamed, or somebody laid a table over them."""
-    own, name = table.properties, ".".join(table.name())
-    for identifier in lake.tables_in(tuple(table.name())[:-1]):
-        if identifier == name or (other := lake.load(identifier)) is None:
-            continue
+    """Tables of the namespace that may name files of this one."""
+    own = table.properties
+    for other in neighbours(lake, ".".join(table.name()), lambda _: False):
         said = other.properties
         is_anothers = PIPELINE in said and said.get(SOURCE_TABLE) != own.get(SOURCE_TABLE)
         if not is_anothers:

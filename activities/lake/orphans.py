@@ -1,6 +1,6 @@
 """What the snapshots of a table name, and the line before its orphans go."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from pyiceberg.manifest import DataFileContent, ManifestEntry, ManifestEntryStatus
@@ -14,6 +14,7 @@ from activities.lake.catalog import Lake
 from activities.lake.commit import commit_files
 from activities.lake.files import index_of_file
 from activities.lake.metadatafiles import named_metadata
+from activities.lake.neighbours import neighbours
 from activities.lake.storage import metadata_named
 
 
@@ -59,7 +60,7 @@ class Named:
             return False
         bucket, _, key = _place(table.location()).partition("/")
         self.metadata_place = (bucket, f"{key.rstrip('/')}/metadata/")
-        for one in (table, *self._strangers()):
+        for one in (table, *neighbours(self._lake, self._identifier, self._is_known)):
             self._places.update(map(_place, named_metadata(one)))
             for snapshot in one.snapshots():
                 if _place(snapshot.manifest_list) not in self._places:
@@ -71,12 +72,8 @@ class Named:
         self.head = dict(file for one in manifests for file in self._manifests.get(one.manifest_path, ()))
         return True
 
-    def _strangers(self) -> Iterator[Table]:
-        namespace = tuple(self._identifier.split(".")[:-1])
-        for identifier in self._lake.tables_in(namespace):
-            is_stranger = identifier != self._identifier and not self._is_ours(identifier.rpartition(".")[2])
-            if is_stranger and (table := self._lake.load(identifier)) is not None:
-                yield table
+    def _is_known(self, identifier: str) -> bool:
+        return self._is_ours(identifier.rpartition(".")[2])
 
     def _read(self, table: Table, snapshot: Snapshot, *, own: bool) -> None:
         for manifest in snapshot.manifests(table.io):

@@ -162,6 +162,35 @@ async def test_what_a_tag_or_a_branch_of_somebody_names_stays_until_it_is_taken_
     orders.check()
 
 
+async def test_a_mirror_that_was_put_aside_by_renaming_keeps_its_files_beside_its_successor(fleet, orders):
+    await fill(orders, 2)
+    aside = f"{orders.config.mirror}_aside"
+    orders.context.lake.catalog.rename_table(orders.config.mirror, aside)
+    held = plain(fleet.load(aside).scan().to_arrow())
+    await fill(orders, 3)
+    for _ in range(3):
+        assert not (await orders.tidy()).problem
+    assert plain(fleet.load(aside).scan().to_arrow()) == held
+    orders.by_all_readers()
+
+
+async def test_a_mirror_of_a_namespace_that_begins_with_anothers_name_keeps_its_files(fleet, orders):
+    inner = f"{orders.config.mirror}.archive"
+    config = replace(orders.config, mirror=inner)
+    cache = fleet.directory / "cache"
+    async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, config) as context:
+        archive = replace(orders, context=context, config=config)
+        await fill(orders, 2)
+        await archive.merge()
+        before, held = await archive.objects(), archive.rows()
+        assert before
+        await fill(orders, 3)
+        for _ in range(3):
+            await orders.tidy()
+        assert await archive.objects() == before
+        assert archive.rows() == held
+
+
 async def test_an_index_that_cannot_be_read_keeps_everything_and_says_so(orders):
     await fill(orders, 3)
     await orders.tidy()

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from activities.clients.objectstore import ObjectStore
 from activities.core.mirrors import WATERMARK, MirrorConfig, Watermark
+from activities.core.names import folder_of
 from activities.lake import live, mirror, mirrorfiles, positiondeletes, rowdelta
 from activities.lake.catalog import Lake
 from activities.lake.live import LiveFile
@@ -115,7 +116,7 @@ class HandMirror:
         )
 
     async def put(self, bodies: Mapping[Any, Any], folder: str, ending: str) -> dict[Any, str]:
-        prefix = f"mirrors/{self.config.mirror.replace('.', '/')}/{folder}"
+        prefix = f"mirrors/{folder_of(self.config.mirror)}/{folder}"
         keys = {name: f"{prefix}{uuid.uuid4()}{ending}" for name in bodies}
         stored = await store_objects(self.store, self.lake.files(), {keys[name]: body for name, body in bodies.items()})
         return {name: stored[key] for name, key in keys.items()}
