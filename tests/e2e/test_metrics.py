@@ -1,16 +1,13 @@
-"""What Prometheus, and whoever types what documents say, gets from a worker that has exported, ingested and merged."""
+"""What Prometheus gets from a worker that has exported, ingested and merged."""
 
-import asyncio
 import json
 import re
 import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from activities.contracts.cdc import INGEST_WORKFLOW, ingest_id
-from starter.main import build
 from support.buffers import insert, schema_event, update
 from support.drivenmetrics import driven
 from support.fleet import eventually
@@ -20,7 +17,6 @@ from support.promql import VARIABLES
 from support.promtext import families
 from support.scraped import scraped_worker
 from support.tools import tool
-from support.typed import typed
 from worker.kinds import all_served
 
 DASHBOARDS = sorted((Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards").glob("*.json"))
@@ -165,26 +161,6 @@ async def test_prometheus_answers_every_query_of_the_dashboards(worked, tmp_path
         one["metric"]["state"]: one["value"][1] for one in shown["table: Partitions by state, as last planned"][0]
     }
     assert states == {"missing": "3", "stale": "0", "open": "1", "failing": "0"}
-
-
-async def test_commands_by_which_operators_look_at_things_answer(worked):
-    fleet = worked.fleet
-    commands = typed(
-        {
-            "mainnet": fleet.network,
-            "shop.orders": f"{worked.ingest.namespace}.orders",
-            "shop": worked.ingest.name,
-            "canonical_execution_block": "events",
-            "beacon_api_eth_v1_events_block": "events",
-        }
-    )
-    assert len(commands) > 20
-    failed = {}
-    for words, line in commands.items():
-        said = await asyncio.to_thread(CliRunner().invoke, build(list(words)), words, env=fleet.variables())
-        if said.exit_code:
-            failed[str(line)] = f"{words}: {said.exit_code}\n{said.output}"
-    assert failed == {}
 
 
 def fill(query, variables):
