@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
@@ -58,10 +59,12 @@ async def _commit_rebuilt(context: MirrorContext, config: MirrorConfig) -> Merge
             return MergeReport()
         head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
         delta = RowDelta(mirror_summary(head.watermark, head.pointer), is_rewrite=True)
+        await failpoints.reach("rebuild-before-commit")
         try:
             done = await to_its_end(commit, context.lake, mirror.table, delta)
         except HeadMoved:
             continue
+        await failpoints.reach("rebuild-after-commit")
         return MergeReport(snapshot_id=str(done.snapshot_id), commits=1, index_rebuilt=head.rebuilt)
     raise CommitConflict(
         f"mirror {config.mirror}: {TRIES} commits in a row lost against other writers; look for who else writes to it"
@@ -92,8 +95,10 @@ async def rebuilt_head(
                 f"mirror {config.mirror}: {made.doubled} rows have the key of another row, so somebody else wrote to "
                 f"it; delete them with an Iceberg client, or {WAY_OUT}"
             )
+        await failpoints.reach("rebuild-before-store")
         key = context.new_key(config, "index", "puffin")
         pointer = staged.pointer(await store_object(context.store, context.lake.files(), key, staged.path))
+    await failpoints.reach("rebuild-after-store")
     rebuild_told(config.mirror)
     known = replace(watermark, horizon=max(watermark.horizon, deletes.horizon, staged.horizon))
     index = await asyncio.to_thread(opened_index, context, mirror, pointer, live)
