@@ -13,7 +13,6 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
 from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import MirrorConfig, Watermark
-from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changedeletes import Deletes
 from activities.lake.indexrebuild import Rebuilt, rebuild
@@ -26,7 +25,7 @@ from activities.lake.sending import TRIES
 from activities.merge_metrics import failure_told, rebuild_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count, opened_index
-from activities.mirror_lag import tell_lag
+from activities.mirror_lag import at_work, tell_lag
 from activities.mirror_objects import store_object
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
@@ -45,7 +44,7 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
     """
     config = context.mirror(asked.environment, asked.mirror)
     with failure_told(config.mirror):
-        async with heartbeats({"mirror": config.mirror, "doing": "index"}):
+        async with at_work(context, config, "index"):
             return await _commit_rebuilt(context, config)
 
 
