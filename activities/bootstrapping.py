@@ -13,7 +13,6 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
 from activities.core.faults import BadConfig, CatalogRefused, CommitConflict
 from activities.core.mirrors import MirrorConfig
-from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changelogtag import advance_tag
 from activities.lake.changes import Pending
@@ -29,6 +28,7 @@ from activities.merge_metrics import MergeTimings, failure_told
 from activities.merge_work import MergeWork
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head
+from activities.mirror_lag import at_work
 
 PIECE_ROWS = 1_000_000
 """Changes of a piece, at least, as long as they keep to the bytes of a batch: no commit follows each of them."""
@@ -48,7 +48,7 @@ async def bootstrap_mirror(context: MirrorContext, asked: MirrorInput) -> MergeR
     """
     config = context.mirror(asked.environment, asked.mirror)
     with failure_told(config.mirror):
-        async with heartbeats({"mirror": config.mirror, "doing": "bootstrap"}):
+        async with at_work(context, config, "bootstrap"):
             work = await _begin(context, config)
             gathered = await _gather(work)
             done = await _commit(work, gathered)

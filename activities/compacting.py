@@ -18,7 +18,6 @@ from activities.core.compactplan import Chosen
 from activities.core.faults import CommitConflict
 from activities.core.index import nothing
 from activities.core.mirrors import IndexPointer, MirrorConfig, Watermark
-from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.compaction import Rewritten, Stored, chosen_files, delta_of, fits_moves, rewrite
 from activities.lake.indexhead import IndexUnusable
@@ -31,7 +30,7 @@ from activities.lake.rowdelta import HeadMoved, commit
 from activities.lake.sending import TRIES
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of, live_row_count
-from activities.mirror_lag import tell_lag
+from activities.mirror_lag import at_work, tell_lag
 from activities.mirror_objects import store_object, store_objects
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
@@ -45,7 +44,7 @@ async def compact_mirror(context: MirrorContext, asked: MirrorInput) -> CompactR
         CommitConflict: other writers won every try.
     """
     config = context.mirror(asked.environment, asked.mirror)
-    async with heartbeats({"mirror": config.mirror, "doing": "compaction"}):
+    async with at_work(context, config, "compaction"):
         for _ in range(TRIES):
             found = await asyncio.to_thread(_look, context, config, thorough=asked.thorough)
             if found is None:

@@ -12,7 +12,9 @@ Capture: `cdc-before-buffer`, `cdc-during-buffer`, `cdc-after-buffer`, `cdc-befo
 `install-before-slot`, `install-after-slot`, `install-after-begin`, `install-after-publish`, `install-after-table`; and
 taking them down: `uninstall-after-slot`, `uninstall-after-source`, `uninstall-before-buffer`. Mirrors:
 `merge-before-read`, `merge-after-write`, `merge-after-index`, `merge-before-commit`, `merge-after-commit`,
-`compact-after-write`, `compact-before-commit`, `compact-after-commit`, `tidy-before-delete`.
+`compact-after-write`, `compact-before-commit`, `compact-after-commit`, `tidy-before-expire`, `tidy-after-expire`,
+`tidy-before-delete`, `tidy-after-delete`. Their indexes, made anew: `rebuild-before-store`, `rebuild-after-store`,
+`rebuild-before-commit`, `rebuild-after-commit`.
 """
 
 import os
@@ -78,7 +80,13 @@ MERGE_NAMES = frozenset(
     {"merge-before-read", "merge-after-write", "merge-after-index", "merge-before-commit", "merge-after-commit"}
 )
 MIRROR_UPKEEP_NAMES = frozenset(
-    {"compact-after-write", "compact-before-commit", "compact-after-commit", "tidy-before-delete"}
+    {
+        *("compact-after-write", "compact-before-commit", "compact-after-commit"),
+        *("tidy-before-expire", "tidy-after-expire", "tidy-before-delete", "tidy-after-delete"),
+    }
+)
+REBUILD_NAMES = frozenset(
+    {"rebuild-before-store", "rebuild-after-store", "rebuild-before-commit", "rebuild-after-commit"}
 )
 ALL_NAMES = (
     NAMES
@@ -91,6 +99,7 @@ ALL_NAMES = (
     | CHANGELOG_UPKEEP_NAMES
     | MERGE_NAMES
     | MIRROR_UPKEEP_NAMES
+    | REBUILD_NAMES
 )
 _armed: dict[str, Callable[[], Awaitable[None]]] = {}
 

@@ -16,7 +16,6 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeInput, MergeReport
 from activities.core.faults import CommitConflict, WatermarkLost
 from activities.core.mirrors import MirrorConfig
-from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changepieces import left_of, waits_since
 from activities.lake.changes import Pending
@@ -34,6 +33,7 @@ from activities.merge_piece import Counts, Prepared
 from activities.merge_work import MergeWork
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head
+from activities.mirror_lag import at_work
 
 
 async def merge_mirror(context: MirrorContext, merge: MergeInput) -> MergeReport:
@@ -48,7 +48,7 @@ async def merge_mirror(context: MirrorContext, merge: MergeInput) -> MergeReport
     """
     config = context.mirror(merge.environment, merge.mirror)
     with turn_told(config.mirror) as reports:
-        async with heartbeats({"mirror": config.mirror}):
+        async with at_work(context, config):
             reports.append(await _Turn(context, config, merge).run())
     return reports[0]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
+from activities import failpoints
 from activities.abreast import both
 from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
 from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import MirrorConfig, Watermark
-from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changedeletes import Deletes
 from activities.lake.indexrebuild import Rebuilt, rebuild
@@ -25,7 +25,7 @@ from activities.lake.sending import TRIES
 from activities.merge_metrics import failure_told, rebuild_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count, opened_index
-from activities.mirror_lag import tell_lag
+from activities.mirror_lag import at_work, tell_lag
 from activities.mirror_objects import store_object
 from activities.mirror_summary import mirror_summary
 from activities.storing import undisturbed
@@ -44,7 +44,7 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
     """
     config = context.mirror(asked.environment, asked.mirror)
     with failure_told(config.mirror):
-        async with heartbeats({"mirror": config.mirror, "doing": "index"}):
+        async with at_work(context, config, "index"):
             return await _commit_rebuilt(context, config)
 
 
@@ -58,10 +58,12 @@ async def _commit_rebuilt(context: MirrorContext, config: MirrorConfig) -> Merge
             return MergeReport()
         head = await rebuilt_head(context, config, mirror, mirror.watermark, changelog, "somebody asked for it")
         delta = RowDelta(mirror_summary(head.watermark, head.pointer), is_rewrite=True)
+        await failpoints.reach("rebuild-before-commit")
         try:
             done = await to_its_end(commit, context.lake, mirror.table, delta)
         except HeadMoved:
             continue
+        await failpoints.reach("rebuild-after-commit")
         return MergeReport(snapshot_id=str(done.snapshot_id), commits=1, index_rebuilt=head.rebuilt)
     raise CommitConflict(
         f"mirror {config.mirror}: {TRIES} commits in a row lost against other writers; look for who else writes to it"
@@ -92,8 +94,10 @@ async def rebuilt_head(
                 f"mirror {config.mirror}: {made.doubled} rows have the key of another row, so somebody else wrote to "
                 f"it; delete them with an Iceberg client, or {WAY_OUT}"
             )
+        await failpoints.reach("rebuild-before-store")
         key = context.new_key(config, "index", "puffin")
         pointer = staged.pointer(await store_object(context.store, context.lake.files(), key, staged.path))
+    await failpoints.reach("rebuild-after-store")
     rebuild_told(config.mirror)
     known = replace(watermark, horizon=max(watermark.horizon, deletes.horizon, staged.horizon))
     index = await asyncio.to_thread(opened_index, context, mirror, pointer, live)

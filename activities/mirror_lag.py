@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -9,14 +11,39 @@ from activities.abreast import both
 from activities.contracts.mirrors import MirrorLag, MirrorTrouble
 from activities.core.faults import Fault
 from activities.core.mirrors import MirrorConfig
+from activities.heartbeats import heartbeats
 from activities.lake import mirror as mirrors
 from activities.lake.changepieces import left_of, waits_since
 from activities.lake.changescan import pending
 from activities.merge_metrics import lag_told, lag_unknown
 from activities.mirror_context import MirrorContext
 from activities.steering_mirrors import tell_trouble
+from activities.storing import undisturbed
 
 log = structlog.get_logger("icefleet.merge")
+
+LOOK_SECONDS = 300.0
+"""Well within what a gauge remembers of it."""
+
+
+@asynccontextmanager
+async def at_work(context: MirrorContext, config: MirrorConfig, doing: str = "") -> AsyncIterator[None]:
+    """Heartbeat, and tell the lag now and then, for as long as a block takes: one step of it may take hours."""
+    about = {"mirror": config.mirror, **({"doing": doing} if doing else {})}
+    async with heartbeats(about):
+        watching = asyncio.create_task(_watch(context, config))
+        try:
+            yield
+        finally:
+            # Ended before the block's own outcome is told, which is newer.
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(context: MirrorContext, config: MirrorConfig) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await undisturbed(tell_lag, context, config)
 
 
 async def watch_mirror(context: MirrorContext, trouble: MirrorTrouble) -> MirrorLag:

@@ -63,7 +63,7 @@ class Mirrors(MirrorActivities):
     @activity.defn(name="tell_trouble")
     @faults_named
     async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
-        """Publish why a mirror cannot go on, or that it can again; whether that was news."""
+        """Publish what is wrong with a mirror, or that nothing is any more; whether that was news."""
         async with heartbeats("telling"):
             return await tell_trouble(self._context, trouble)
 

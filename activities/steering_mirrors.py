@@ -1,11 +1,13 @@
 """What is said to a mirror's loop, and what it says to the world."""
 
+from collections.abc import Mapping
+
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE
-from activities.contracts.findings import MERGE
+from activities.contracts.findings import MERGE, UPKEEP
 from activities.contracts.inputs import write_input
 from activities.contracts.mirrors import (
     MERGE_WORKFLOW,
@@ -65,17 +67,29 @@ async def start_mirror(
 
 
 async def tell_trouble(context: MirrorContext, trouble: MirrorTrouble) -> bool:
-    """Publish why a mirror cannot go on, or that it can again; whether that was news to the stream.
+    """Publish what is wrong with a mirror, or that nothing is any more; whether that was news to the stream.
 
     Raises:
         BusUnavailable: NATS is away, or somebody else published meanwhile: try again.
         BusRefused: the last message on the subject is none of ours, or no stream may take the subject.
     """
+    news = [await _tell(context, trouble, MERGE, trouble.merge)]
+    if trouble.upkeep or await context.bus.last(_subject(trouble, UPKEEP)) is not None:
+        # Else nothing ever was: most mirrors have no series of it.
+        news.append(await _tell(context, trouble, UPKEEP, trouble.upkeep))
+    return any(news)
+
+
+async def _tell(context: MirrorContext, trouble: MirrorTrouble, kind: str, found: Mapping[str, str]) -> bool:
     namespace, _, table = trouble.mirror.rpartition(".")
-    found = [FoundPartition(partition=trouble.cause, detail=trouble.detail)] if trouble.cause else []
+    partitions = [FoundPartition(partition=name, detail=detail) for name, detail in found.items()]
 
     def event(_: Finding) -> Finding:
-        return finding(trouble.environment, namespace, table, MERGE, found)
+        return finding(trouble.environment, namespace, table, kind, partitions)
 
-    subject = finding_subject(trouble.environment, namespace, table, MERGE)
-    return (await publish_changed(context.bus, subject, event)).published
+    return (await publish_changed(context.bus, _subject(trouble, kind), event)).published
+
+
+def _subject(trouble: MirrorTrouble, kind: str) -> str:
+    namespace, _, table = trouble.mirror.rpartition(".")
+    return finding_subject(trouble.environment, namespace, table, kind)

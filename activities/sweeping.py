@@ -137,6 +137,7 @@ class Sweep:
         if not dry_run:
             await failpoints.reach("tidy-before-delete")
             await each(lambda one: self._delete_one(one[0]), going)
+            await failpoints.reach("tidy-after-delete")
         return Swept(len(going), sum(size for _, size in going))
 
     async def _delete_one(self, path: str) -> None:

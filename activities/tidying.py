@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from activities import upkeep_metrics
+from activities import failpoints, upkeep_metrics
 from activities.announcing import LISTED_PARTITIONS, committed_event, snapshot_subject, unannounced
 from activities.contracts.maintain import MIRROR
 from activities.contracts.mirrors import MirrorInput, TidyReport
@@ -127,7 +127,9 @@ class _Tidying:
         # Each expiry is a commit, and a look at all that is there.
         if due < (1 if self._asked.thorough else max(1, rules.keep_snapshots // 2)):
             return
+        await failpoints.reach("tidy-before-expire")
         self._expired = await asyncio.to_thread(expire, self._context.lake, self._config.mirror, choose)
+        await failpoints.reach("tidy-after-expire")
         if self._expired or self._asked.thorough:
             await self._sweep.write_down()
 

@@ -1,6 +1,6 @@
 """Trouble that may pass: once it has lasted for some minutes it is told to the world, once however often it comes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from temporalio import workflow
@@ -11,32 +11,39 @@ LASTS_SECONDS = 180.0
 
 @dataclass
 class Lasting:
-    """What turns have been failing with, one after the other."""
+    """What one kind of work has been failing with, time after time."""
 
-    cause: str = ""
-    """The name of the last one's fault; empty: the last turn ended well."""
-    message: str = ""
+    causes: dict[str, str] = field(default_factory=dict)
+    """The name of each fault → what it said first: messages differ in what nobody needs to hear of again. Empty: the
+    last try ended well."""
     since: float = 0.0
-    """When the first of them began, in seconds since 1970."""
+    """When the first try that failed began, in seconds since 1970."""
+    lasts: bool = False
+    """Whether it was still failing after LASTS_SECONDS."""
 
     def failed(self, began: float, cause: str, message: str) -> None:
-        """A turn that began then has failed."""
-        self.since = self.since if self.cause else began
-        self.cause, self.message = cause, message
+        """A try that began then has failed."""
+        self.since = self.since if self.causes else began
+        self.causes.setdefault(cause, message)
+        self.lasts = self.lasts or workflow.time() >= self.since + LASTS_SECONDS
 
     def over(self) -> None:
-        """A turn ended well, or somebody has mended something."""
-        self.cause, self.message, self.since = "", "", 0.0
+        """A try ended well, or somebody has mended something."""
+        self.causes, self.since, self.lasts = {}, 0.0, False
 
-    def told(self, before: str) -> tuple[str, str]:
-        """The fault's name, and with its message; empty: none has lasted.
+    @property
+    def told(self) -> dict[str, str]:
+        """What is to be told, as `causes`, each with its name before it; empty: nothing has lasted.
 
-        What was told `before` of the same fault is told still: messages differ in what nobody needs to hear of again.
+        A cause that comes and goes while others come stays until all is well: to tell of each change to and fro is news
+        to nobody.
         """
-        if not self.cause or workflow.time() < self.since + LASTS_SECONDS:
-            return "", ""
-        said = f"{self.cause}: "
-        return self.cause, before if before.startswith(said) else said + self.message
+        return self.said if self.lasts else {}
+
+    @property
+    def said(self) -> dict[str, str]:
+        """The same, whether it has lasted or not."""
+        return {cause: f"{cause}: {message}" for cause, message in self.causes.items()}
 
     def dump(self) -> dict[str, Any]:
         """What the next run takes over."""

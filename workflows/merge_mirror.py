@@ -81,11 +81,14 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         """What had been counted when a merge began for which somebody waits."""
         self._began = 0.0
         """When the last merge began, or what came in its place, in seconds since 1970."""
-        self._lasting = Lasting()
+        self._failing = Lasting()
+        """What merges have been failing with."""
+        self._kept = Lasting()
+        """The same of orders that are kept until they can be carried out."""
         self._compaction = Compaction()
-        self._tidying = Tidying(self._mirror)
-        self._told: str | None = None
-        """What was published of the loop's trouble; None: a loop before this one may have left something."""
+        self._tidying = Tidying(self._mirror, self._show)
+        self._told: dict[str, dict[str, str]] | None = None
+        """What was published, as `MirrorTrouble` has it; None: a loop before this one may have left something."""
         self._telling = Runner("telling what is wrong", self._tell)
 
     @workflow.run
@@ -103,10 +106,11 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     async def _turn(self) -> None:
         due = self._due
         if self._compaction.has_its_turn(merge_due=due):
+            began = workflow.time()
             try:
                 await self._compact(self._compaction.due)
             except ActivityError as failure:
-                self._compaction.failed_with(failure)
+                self._compaction.failed_with(failure, began)
         elif due:
             with acting_for(self._orders.merge_cause or self._woken_by):
                 await self._merge()
@@ -138,8 +142,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._woken = True
             await self._orders.answer_merges(self._refusal() or OrderReport("failed", INTERRUPTED))
             return
-        if not self._orders.failing:
-            self._lasting.over()
+        self._failing.over()
         rest = report.interval_seconds
         self._due_at = began + (min(rest, WAITS_LONG_SECONDS) if report.waiting_for else rest)
         self._take(report)
@@ -197,7 +200,10 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     # --- trouble ------------------------------------------------------------------------------------------------
 
     def _trouble_of(self, cause: str, message: str, who: str) -> Trouble:
-        self._lasting.failed(self._began, cause, message)
+        if cause in HELD:
+            self._failing.over()  # which is told at once, and of what went before it nobody knows
+        else:
+            self._failing.failed(self._began, cause, message)
         return Trouble(cause, message, who, for_good=cause in HELD)
 
     @property
@@ -207,29 +213,40 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
 
     def _show(self) -> None:
         super()._show()
-        if workflow.in_workflow() and self._told != self._wrong()[1]:
+        if workflow.in_workflow() and self._told != self._wrong():
             self._telling.look()
 
-    def _wrong(self) -> tuple[str, str]:
-        """What somebody must mend, in a word and in more; empty: nothing."""
-        if (held := self._held) is not None:
-            return held.cause, f"{held.cause}: {held.message}"
+    def _wrong(self) -> dict[str, dict[str, str]]:
+        """All that somebody must mend, as `MirrorTrouble` has it."""
+        before = (self._told or {}).get("merge", {})
+        passing = {**self._kept.told, **self._failing.told}
+        # Other words for what was told are no news.
+        merge = {cause: before.get(cause, detail) for cause, detail in passing.items()}
         if self._waiting_since and self._last and workflow.time() >= self._waiting_since + WAITS_LONG_SECONDS:
-            return "Waiting", f"Waiting: {self._last.waiting_for}"
-        return self._lasting.told(self._told or "")
+            merge["Waiting"] = f"Waiting: {self._last.waiting_for}"
+        if (held := self._held) is not None:
+            merge[held.cause] = f"{held.cause}: {held.message}"
+        upkeep = {"compaction": self._compaction.failing.told, "tidying": self._tidying.failing.told}
+        return {
+            "merge": merge,
+            "upkeep": {work: "; ".join(sorted(causes.values())) for work, causes in upkeep.items() if causes},
+        }
 
     async def _tell(self) -> None:
-        cause, detail = self._wrong()
-        if detail == self._told:
+        wrong = self._wrong()
+        if wrong == self._told:
             return
-        trouble = self._what_is_wrong(cause, detail)
+        named = ", ".join(name for found in wrong.values() for name in found)
         await workflow.execute_activity_method(
-            MirrorActivities.tell_trouble, trouble, summary=cause or "nothing is wrong", **ANNOUNCE
+            MirrorActivities.tell_trouble,
+            self._what_is_wrong(wrong),
+            summary=named or "nothing is wrong",
+            **ANNOUNCE,
         )
-        self._told = detail
+        self._told = wrong
 
-    def _what_is_wrong(self, cause: str, detail: str) -> MirrorTrouble:
-        return MirrorTrouble(self._asked.environment, self._asked.mirror, cause, detail)
+    def _what_is_wrong(self, wrong: dict[str, dict[str, str]]) -> MirrorTrouble:
+        return MirrorTrouble(self._asked.environment, self._asked.mirror, **wrong)
 
     async def _look_aside(self) -> None:
         """Have lag and trouble told again, and remember the lag, while no merge does."""
@@ -238,7 +255,7 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         looking, _ = await self._until(
             lambda: self._heard,
             workflow.execute_activity_method(
-                MirrorActivities.watch_mirror, self._what_is_wrong(*self._wrong()), **WATCH_MIRROR
+                MirrorActivities.watch_mirror, self._what_is_wrong(self._wrong()), **WATCH_MIRROR
             ),
         )
         if looking.cancelled():
@@ -300,7 +317,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
     def resume(self, *_: Any) -> None:
         """Go on at once, after a pause or when something was mended."""
         super().resume()
-        self._lasting.over()
+        self._failing.over()
+        self._kept.over()
         self._orders.hasten()
         self._woken = True
 
@@ -316,6 +334,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
                 report = await self._carry_out(asked)
                 if report is not None:
                     await self._orders.answer(asked, report)
+        if not self._orders.failing:
+            self._kept.over()
 
     def _next_order(self) -> Asked | None:
         # While the loop is paused each is refused, also what would be tried again later.
@@ -368,8 +388,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         cause, message, who = cause_of(failure)
         if asked.what not in REMADE or failure.retry_state != RetryState.MAXIMUM_ATTEMPTS_REACHED:
             return OrderReport("failed", message, cause=cause, who=who)
-        trouble = self._trouble_of(cause, message, who)
-        self._rest_with(self._held or trouble)
+        self._kept.failed(self._began, cause, message)
+        self._rest_with(self._held or Trouble(cause, message, who))
         self._orders.postpone(asked, self._again_at)
         self._woken = True
         return None
@@ -394,9 +414,10 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             self._count(report)  # it says nothing of how far the mirror is
             self._tidying.look()
         self._woken = True  # a merge tells how far the mirror is now
+        if again:
+            self._failing.over()
         if again or (asked.again_at and not self._held):
             self._trouble = None
-            self._lasting.over()
         return report
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -413,10 +434,11 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
         self._last = None if carried["last"] is None else MergeReport(**carried["last"])
         self._last_merge = carried["last_merge"]
         self._waiting_since = carried.get("waiting_since", 0.0)
-        self._lasting = Lasting(**carried.get("lasting", {}))
+        self._failing = Lasting(**carried["failing"])
+        self._kept = Lasting(**carried["kept"])
         self._counts |= carried["counts"]
         self._before |= carried["before"]
-        self._compaction = Compaction(**carried["compaction"])
+        self._compaction = Compaction.load(carried["compaction"])
         self._tidying.load(carried["tidying"])
         self._told = carried["told"]
 
@@ -435,7 +457,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             "due_at": self._due_at,
             "woken": self._woken,
             "woken_by": self._woken_by,
-            "lasting": self._lasting.dump(),
+            "failing": self._failing.dump(),
+            "kept": self._kept.dump(),
             "compaction": asdict(self._compaction),
             "tidying": self._tidying.dump(),
             "orders": self._orders.dump(),
@@ -456,8 +479,8 @@ class MergeMirror(SteeredLoop[MirrorRequest]):
             f"- {counts['scanned']:,} changes in {counts['commits']:,} commits: {counts['upserted']:,} rows upserted, "
             f"{counts['deleted']:,} deleted, {counts['superseded']:,} changes superseded, {counts['refused']:,} refused"
         )
-        wrong, compaction = self._lasting, self._compaction
-        lines += [f"- an order is tried again: {wrong.cause}: {wrong.message}"] if self._orders.failing else []
+        compaction = self._compaction
+        lines += [f"- an order is tried again: {said}" for said in self._kept.said.values()]
         lines += [f"- compaction is due: {compaction.due}"] if compaction.due else []
         lines += [f"- compaction failed: {compaction.failed}"] if compaction.failed else []
         lines += [f"- tidying: {self._tidying.problem}"] if self._tidying.problem else []

@@ -38,7 +38,7 @@
 | rebuild_index       | mirrors        | 20 times             | then the loop says so, merges what it can, tries again |
 | bootstrap_mirror    | mirrors        | 20 times             | the same; readers have the old rows meanwhile          |
 | compact_mirror      | merge          | 5 times              | merges wait meanwhile; the loop comes back to it       |
-| tidy_mirror         | merge          | for ever             | an event is late, never lost; nothing waits for it     |
+| tidy_mirror         | merge          | 10 times             | then the loop says so, and tries again every minute    |
 | verify_mirror       | mirrors        | 5 times              | what stays away fails the run, with cause              |
 | tell_trouble        | merge          | for ever             | an event is late, never lost; nothing waits for it     |
 | watch_mirror        | merge          | 5 times              | the next minute looks again                            |
@@ -216,6 +216,10 @@ COMPACT: dict[str, Any] = {
 TIDY: dict[str, Any] = {
     **PUBLISH,
     "heartbeat_timeout": timedelta(seconds=30),
+    # The loop notes it then, and begins again: in a minute and a half, since a busy loop's runs are short, too.
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=15), maximum_attempts=10
+    ),
 }
 MAINTAIN_ONE: dict[str, Any] = {
     # A door of a loop that nobody serves any more would wait for ever, and all other tables for it.

@@ -15,6 +15,8 @@ LET_GO = "let-go"
 """Events of a pipeline's stopped tables were let go, since they were too many: each is copied anew to go on."""
 MERGE = "merge"
 """A mirror cannot go on until somebody has acted: the detail says why."""
+UPKEEP = "upkeep"
+"""Compaction or tidying of a mirror keeps failing: the detail says why."""
 
 LISTED_FOUND = 200
 """Partitions that one look names; the others are counted."""

@@ -215,14 +215,14 @@ class VerifyMirrorReport:
 
 @dataclass(frozen=True)
 class MirrorTrouble:
-    """Why a mirror cannot go on until somebody has acted."""
+    """What is wrong with a mirror, until somebody has acted or it has passed."""
 
     environment: str
     mirror: str
-    cause: str = ""
-    """The name of the fault, or `Waiting`; empty: nothing is wrong any more."""
-    detail: str = ""
-    """The fault and its message."""
+    merge: dict[str, str] = field(default_factory=dict)
+    """Why it cannot go on: the name of each fault, or `Waiting` → with its message. Empty: it does."""
+    upkeep: dict[str, str] = field(default_factory=dict)
+    """`compaction` or `tidying` → what that keeps failing with. Empty: neither does."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class MirrorActivities:
 
     @activity.defn(name="tell_trouble")
     async def tell_trouble(self, trouble: MirrorTrouble) -> bool:
-        """Publish why a mirror cannot go on, or that it can again; whether that was news."""
+        """Publish what is wrong with a mirror, or that nothing is any more; whether that was news."""
         raise NotImplementedError
 
     @activity.defn(name="watch_mirror")

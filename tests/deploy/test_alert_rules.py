@@ -20,6 +20,7 @@ NAMES = {
     "IcefleetIngestLag",
     "IcefleetChangesHeldBack",
     "IcefleetChangesRefused",
+    "IcefleetUpkeepFailing",
 }
 pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
@@ -223,6 +224,16 @@ CASES = {
         [],
     ),
     "a mirror waits for a person": (UP | found("merge", ("a", "60x100", "1x100")), 30, ["IcefleetMergeLag"]),
+    "a mirror is compacted in vain": (
+        UP | found("upkeep", ("a", "60x100", "1x100")),
+        30,
+        ["IcefleetUpkeepFailing"],
+    ),
+    "a mirror was compacted in vain until another worker did it": (
+        UP | found("upkeep", ("a", "60x10", "1x10"), ("b", "_x10 600x90", "_x10 0x90")),
+        40,
+        [],
+    ),
     "a slot holds back much": (
         UP | {'icefleet_cdc_retained_wal_finding{environment="production",pipeline="shop",slot="s"}': "1x100"},
         10,

@@ -1,13 +1,15 @@
 """A worker is killed as a power cut would, between any two steps of a merge: another one finishes, nothing twice.
 
-So it is in a compaction, while a mirror begins again, and while what is old is deleted.
+So it is in a compaction, while a mirror begins again or gets a new index, and while what is old expires and is deleted.
 
 All victims share a fleet, and each has a mirror of its own.
 """
 
 import signal
+import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,15 +18,21 @@ from temporalio.testing import ActivityEnvironment
 from activities import failpoints, sweeping
 from activities.bootstrapping import bootstrap_mirror
 from activities.contracts.mirrors import CompactReport, MergeReport, MirrorInput, TidyReport
-from activities.core.mirrors import ExpiryRules
+from activities.core.mirrors import INDEX, ExpiryRules, IndexPointer
+from activities.lake.mirrornames import named_by
+from activities.mirror_index import rebuild_index
 from support.dying import deaths
 from support.fleet import Fleet
 from support.mirrors import Mirror, gone, opened, put, same_by_all_readers, update
 
 POINTS = [*sorted(failpoints.MERGE_NAMES), "merge-before-commit:2", "merge-after-commit:2"]
-OTHERS = [("compact", "compact-after-write"), ("compact", "compact-before-commit"), ("compact", "compact-after-commit")]
-OTHERS += [("bootstrap", "merge-after-index"), ("bootstrap", "merge-before-commit"), ("tidy", "tidy-before-delete")]
+OTHERS = [(point.partition("-")[0], point) for point in sorted(failpoints.MIRROR_UPKEEP_NAMES)]
+OTHERS += [("bootstrap", "merge-after-index"), ("bootstrap", "merge-before-commit")]
+OTHERS += [("rebuild", point) for point in sorted(failpoints.REBUILD_NAMES)]
+# A merge that finds no index makes it anew before it goes on.
+OTHERS += [("lost", "rebuild-before-store"), ("lost", "rebuild-after-store")]
 VICTIMS = [*(("merge", point) for point in POINTS), *OTHERS]
+LANDED = {"compact-after-commit", "rebuild-after-commit"}
 AT_ONCE = ExpiryRules(keep_snapshots=1, snapshot_age_seconds=0, grace_seconds=0)
 Victim = tuple[str, str]
 """What is done, and where that ends."""
@@ -37,10 +45,14 @@ class Aftermath:
     signal: int
     report: MergeReport | CompactReport | TidyReport
     rows: list[tuple[Any, ...]]
-    mirror: Mirror
+    snapshots: int
     before: set[str]
     """Objects that the victim left."""
     after: set[str]
+    late: MergeReport
+    """Of a merge on a worker that has cached nothing, of a change that must lose and one that changes nothing."""
+    needless: list[str]
+    """Objects that nothing names once everything was swept."""
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +69,11 @@ async def aftermaths(stack, tmp_path_factory):
                 await one.merge()
                 await one.write(update(1, name="d"), gone(2), put(4, name="e"))
                 await one.write(update(3, name="f"), put(5, name="g"))
-                if doing != "merge":
+                if doing not in {"merge", "lost"}:
                     await one.drain()
-                if doing == "tidy":
+                if doing == "lost":
+                    await lose_index(one)
+                if point.endswith("-delete"):
                     await one.tidy()  # lists what the next one deletes
                 victims[doing, point] = one
             ends = await die(fleet, victims)
@@ -86,18 +100,62 @@ async def aftermath(ended: int, one: Mirror, doing: str) -> Aftermath:
     report = await DONE_AGAIN[doing](one)
     one.check()
     one.check_index()
-    return Aftermath(ended, report, one.read("id", "name"), one, before, await one.objects())
+    snapshots, after = len(one.snapshots()), await one.objects()
+    late = await merge_late(one)
+    needless = await swept(one)
+    return Aftermath(ended, report, one.read("id", "name"), snapshots, before, after, late, needless)
 
 
-async def bootstrap(one: Mirror) -> MergeReport:
-    asked = MirrorInput(one.fleet.name, one.config.mirror)
-    return await ActivityEnvironment().run(bootstrap_mirror, one.context, asked)
+async def merge_late(one: Mirror) -> MergeReport:
+    """Merge an insert from before its key's delete, and an update to what is there, by the index in the store."""
+    forget(one)
+    await one.write(put(2, one.written[1].number, ordinal=1, name="late"), update(1, name="d"))
+    report = await one.merge()
+    one.check()
+    one.check_index()
+    return report
+
+
+async def swept(one: Mirror) -> list[str]:
+    """Let everything expire and go that may. What is left is enough; answered is what of it nothing names."""
+    await one.tidy()
+    await one.tidy()
+    forget(one)
+    one.check_index()
+    one.check()
+    store, left = one.context.store, sorted(await one.objects())
+    named = named_by(one.table(), one.lake.files().part, one.context.index_cache)
+    held = named.holds([f"{store.name}/{key}" for key in left])
+    return [key for key, is_held in zip(left, held, strict=True) if not is_held]
+
+
+def forget(one: Mirror) -> None:
+    """From now on it is a worker that has cached nothing."""
+    one.context = replace(one.context, cache_directory=one.fleet.directory / f"cold-{uuid.uuid4().hex}")
+
+
+async def lose_index(one: Mirror) -> None:
+    pointer = IndexPointer.load(one.snapshots()[-1][INDEX])
+    assert pointer is not None
+    await one.context.store.delete(one.context.store.key(pointer.path))
+    forget(one)
+
+
+def asking(work: Any) -> Callable[[Mirror], Awaitable[MergeReport]]:
+    async def ask(one: Mirror) -> MergeReport:
+        asked = MirrorInput(one.fleet.name, one.config.mirror)
+        report: MergeReport = await ActivityEnvironment().run(work, one.context, asked)
+        return report
+
+    return ask
 
 
 DONE_AGAIN = {
     "merge": Mirror.merge,
+    "lost": Mirror.merge,
     "compact": lambda one: one.compact(thorough=True),
-    "bootstrap": bootstrap,
+    "bootstrap": asking(bootstrap_mirror),
+    "rebuild": asking(rebuild_index),
     "tidy": Mirror.tidy,
 }
 
@@ -110,9 +168,10 @@ def test_whoever_comes_after_a_crash_finishes_and_merges_nothing_twice_cases_21_
     assert sorted(row[1:] for row in by_all) == one.rows
     # Two pieces, in as many commits, whoever made them.
     landed = {"merge-after-commit": 1, "merge-before-commit:2": 1, "merge-after-commit:2": 2}.get(point, 0)
-    assert (one.report.commits, len(one.mirror.snapshots())) == (2 - landed, 3)
+    assert (one.report.commits, one.snapshots) == (2 - landed, 3)
     # What is in doubt is never deleted.
     assert one.before <= one.after
+    assert (one.late.index_rebuilt, one.needless) == ("", [])
 
 
 @pytest.mark.parametrize(("doing", "point"), OTHERS)
@@ -123,11 +182,24 @@ def test_whoever_comes_after_a_crash_of_what_else_is_done_finishes_it_and_reader
     assert one.signal == signal.SIGKILL
     assert one.rows == [(1, "d"), (3, "f"), (4, "e"), (5, "g")]
     assert sorted(row[1:] for row in by_all) == one.rows
+    # The index that is there is what one made from scratch is; and what no snapshot names is gone, and nothing else.
+    assert (one.late.index_rebuilt, one.late.superseded, one.needless) == ("", 1, [])
     if isinstance(one.report, TidyReport):
-        assert (one.report.deleted > 0, one.report.problem) == (True, "")
-        assert one.after < one.before
+        did = (one.report.expired > 0, one.report.deleted > 0, one.report.problem)
+        assert did == (point == "tidy-before-expire", point.endswith("-delete"), "")
+        assert one.after < one.before if point.endswith("-delete") else one.before <= one.after
         return
-    # Done once: by the next one, unless the commit had landed.
-    landed = point == "compact-after-commit"
-    assert (one.report.snapshot_id == "", len(one.mirror.snapshots())) == (landed, 4)
     assert one.before <= one.after
+    landed = point in LANDED
+    if doing == "rebuild":
+        assert (one.report.index_rebuilt, one.report.commits) == ("somebody asked for it", 1)
+        assert one.snapshots == 4 + landed
+    elif doing == "lost":
+        assert ("cannot be read" in one.report.index_rebuilt, one.report.commits, one.snapshots) == (True, 2, 3)
+    else:
+        # Done once: by the next one, unless the commit had landed.
+        assert (one.report.snapshot_id == "", one.snapshots) == (landed, 4)
+
+
+def test_every_point_of_compactions_tidying_and_new_indexes_has_killed_somebody():
+    assert {point for _, point in OTHERS} >= failpoints.MIRROR_UPKEEP_NAMES | failpoints.REBUILD_NAMES

@@ -53,7 +53,7 @@ class MirrorPlan(Plan):
     def __init__(self, tables: Sequence[Table] = MIRRORED, *, size: float = 1) -> None:
         self.tables = tables
         # What is younger than some minutes is never swept, whatever config says: a short run deletes nothing.
-        late = frozenset({"tidy-before-delete"}) if size < LONG else frozenset()
+        late = frozenset({"tidy-before-delete", "tidy-after-delete"}) if size < LONG else frozenset()
         self.points = (INGEST_NAMES | MERGE_NAMES | MIRROR_UPKEEP_NAMES) - late
         self.seen = Mirrored()
         self._beside = Beside([mirror_of(table) for table in tables])

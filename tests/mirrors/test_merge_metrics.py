@@ -6,15 +6,18 @@ import time
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import failpoints, gauges, merge_metrics
+from activities import failpoints, gauges, merge_metrics, mirror_lag
 from activities.bootstrapping import bootstrap_mirror
-from activities.contracts.mirrors import MergeReport, MirrorInput, MirrorTrouble
+from activities.compacting import compact_mirror
+from activities.contracts.mirrors import MergeInput, MergeReport, MirrorInput, MirrorTrouble
 from activities.core.faults import BadConfig, StoreUnavailable
 from activities.lake import mirror as mirrors
 from activities.lake.live import live_files
+from activities.merging import merge_mirror
 from activities.mirror_head import opened_index
 from activities.mirror_index import rebuild_index
 from activities.mirror_lag import watch_mirror
+from support.fleet import eventually
 from support.measured import measured
 from support.mirrors import gone, opened, put, update
 
@@ -117,6 +120,47 @@ async def test_what_was_committed_counts_whatever_comes_after_and_long_work_tell
     assert failed["merger.watermark.lag_events"] == [(of, 2)]
     assert begun["merger.rows.scanned"] == [(of, 3)]
     assert waits == [(of, 1), (of, 2)]
+
+
+@pytest.mark.parametrize(
+    ("work", "point"),
+    [
+        (merge_mirror, "merge-before-commit"),
+        (bootstrap_mirror, "merge-before-commit"),
+        (rebuild_index, "rebuild-before-commit"),
+        (compact_mirror, "compact-before-commit"),
+    ],
+    ids=["merge", "bootstrap", "rebuild-index", "compact"],
+)
+async def test_the_lag_is_told_for_as_long_as_one_step_takes(fleet, told, monkeypatch, work, point):
+    monkeypatch.setattr(mirror_lag, "LOOK_SECONDS", 0.05)
+    async with opened(fleet) as mirror:
+        name, of = mirror.config.mirror, {"table": mirror.config.mirror}
+        for key in (1, 2):
+            await mirror.write(put(key, name="a"))
+            await mirror.merge()
+        await mirror.write(put(3, name="c"))
+        seen = []
+
+        async def hold():
+            """What waits is told anew though nothing else is done meanwhile: also what came since, and that it ages."""
+            failpoints.disarm()
+            for number, waiting in enumerate([1, 2, 3]):
+                if number:
+                    await mirror.write(put(3 + number, name="later"))
+                await eventually(lambda count=waiting: told().get("merger.watermark.lag_events") == [(of, count)])
+                seen.append(told()["merger.watermark.lag_seconds"][0][1])
+
+        failpoints.arm(point, hold)
+        try:
+            asked = (
+                MergeInput(fleet.name, name) if work is merge_mirror else MirrorInput(fleet.name, name, thorough=True)
+            )
+            await ActivityEnvironment().run(work, mirror.context, asked)
+        finally:
+            failpoints.disarm()
+    assert len(seen) == 3
+    assert 0 < seen[0] < seen[1] < seen[2]
 
 
 def test_a_turn_that_is_paused_is_no_failure_and_begins_no_lag(told):

@@ -29,7 +29,7 @@ from activities.core.faults import (
 )
 from support.cdcloops import batch, captured, ingested, loops, progress_of
 from support.fleet import Fleet, eventually
-from support.mirrorloops import MIRROR, merged, mirror_loops
+from support.mirrorloops import MIRROR, merged, mirror_loops, told
 
 
 async def pipeline(fleet: Fleet) -> WorkflowHandle[Any, Any]:
@@ -89,9 +89,9 @@ async def mirror(fleet: Fleet) -> WorkflowHandle[Any, Any]:
             await (ended(door) if order == COMPACT_SIGNAL else door.result())
         rooms.merges[MIRROR] = [WatermarkLost("expired")]
         await ended(await own.order(4))
-        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        await progress_of(loop, state="waiting", told=told("WatermarkLost: expired"))
         await (await own.order(5, BOOTSTRAP_SIGNAL)).result()
-        await progress_of(loop, state="running", told="", woken=False, doing="")
+        await progress_of(loop, state="running", told=told(), woken=False, doing="")
         rooms.held.add(MIRROR)
         await loop.signal("merge")
         await eventually(lambda: rooms.running)

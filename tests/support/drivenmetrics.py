@@ -49,7 +49,7 @@ def main(tables: int, networks: int) -> None:
     for name, network in product(names, [f"network{number}" for number in range(networks)]):
         drive_export(network, name)
         drive_commits(f"changelogs_{network}", name)
-        drive_mirror(f"mirrors_{network}", name)
+        drive_mirror(f"mirrors_{network}", name, upkeep_fails=network == "network0")
     drive_cdc("shop")
     drive_upkeep()
     assert told.runtime is not None
@@ -111,15 +111,16 @@ def drive_export(network: str, table: str) -> None:
     drive_finding(network, table, SHRUNK)
 
 
-def drive_mirror(namespace: str, table: str) -> None:
+def drive_mirror(namespace: str, table: str, *, upkeep_fails: bool) -> None:
     """Everything that merges of one mirror tell."""
     from activities import merge_metrics  # noqa: PLC0415
-    from activities.contracts.findings import MERGE  # noqa: PLC0415
+    from activities.contracts.findings import MERGE, UPKEEP  # noqa: PLC0415
     from activities.contracts.mirrors import MergeReport  # noqa: PLC0415
 
     mirror = f"{namespace}.{table}"
     drive_commits(namespace, table)
-    drive_finding(namespace, table, MERGE)
+    for kind in (MERGE, UPKEEP) if upkeep_fails else (MERGE,):
+        drive_finding(namespace, table, kind)
     with merge_metrics.turn_told(mirror) as reports:
         reports.append(MergeReport(commits=1))
     with suppress(ZeroDivisionError), merge_metrics.turn_told(mirror):

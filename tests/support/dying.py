@@ -44,6 +44,7 @@ def _begin(work: Work, *said: Any) -> int:
     *arguments, failpoint = said
     child = os.fork()
     if child == 0:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what it logs is no answer
         failpoints.arm_death(failpoint)
         asyncio.run(work(*arguments))
         os._exit(0)

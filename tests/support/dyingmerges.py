@@ -19,12 +19,19 @@ from activities.compacting import compact_mirror
 from activities.contracts.mirrors import MergeInput, MirrorInput
 from activities.core.mirrors import ExpiryRules, MirrorConfig
 from activities.merging import merge_mirror
+from activities.mirror_index import rebuild_index
 from activities.tidying import tidy_mirror
 from support.dying import let_die
 from support.mirrorcontext import mirror_context
 from worker.config import load_settings
 
-DOING: dict[str, Any] = {"compact": compact_mirror, "bootstrap": bootstrap_mirror, "tidy": tidy_mirror}
+DOING: dict[str, Any] = {
+    "compact": compact_mirror,
+    "bootstrap": bootstrap_mirror,
+    "tidy": tidy_mirror,
+    "rebuild": rebuild_index,
+}
+"""What is done to a mirror beside merges; whatever is not among it is a merge."""
 
 
 async def work(directory: str, environment: str, said: dict[str, Any], doing: str) -> None:
@@ -35,11 +42,11 @@ async def work(directory: str, environment: str, said: dict[str, Any], doing: st
     with tempfile.TemporaryDirectory() as cache:
         settings = load_settings(Path(directory))
         async with mirror_context(settings, environment, None, Path(cache), config) as context:
-            if doing == "merge":
-                await ActivityEnvironment().run(merge_mirror, context, MergeInput(environment, config.mirror))
-            else:
+            if doing in DOING:
                 asked = MirrorInput(environment, config.mirror, thorough=True)
                 await ActivityEnvironment().run(DOING[doing], context, asked)
+            else:
+                await ActivityEnvironment().run(merge_mirror, context, MergeInput(environment, config.mirror))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ NOTHING = MergeReport(watermark="41")
 """A turn that found nothing."""
 
 
+def told(*merge: str, **upkeep: str) -> dict[str, dict[str, str]]:
+    """What a loop has told, as its progress shows it: faults with messages, and what beside merges keeps failing."""
+    return {"merge": {detail.partition(":")[0]: detail for detail in merge}, "upkeep": upkeep}
+
+
 class MergeRooms(Mirrors):
     """What the loops call. `merges` of a mirror are answered in order (a fault is raised), then with `NOTHING`."""
 
@@ -71,7 +76,7 @@ class MergeRooms(Mirrors):
         """Mirrors whose merges wait until they are cancelled or let go."""
         self.remade: Callable[[str, str], MergeReport | Fault] = lambda _what, _mirror: merged()
         self.compacted: list[CompactReport | Fault] = []
-        self.tidied = TidyReport()
+        self.tidied: TidyReport | Fault = TidyReport()
         self.calls: list[Any] = []
         """Whatever the activities were called with, in order: beside their inputs `(activity, mirror)`."""
         self.traces: list[str] = []
@@ -135,7 +140,7 @@ class MergeRooms(Mirrors):
     async def tidy_mirror(self, asked: MirrorInput) -> TidyReport:
         """Answer as the test says."""
         self.calls.append(("tidy", asked.mirror))
-        return self.tidied
+        return _told(self.tidied)
 
     @activity.defn(name="verify_mirror")
     @faults_named

@@ -91,7 +91,7 @@ def test_all_tables_and_networks_together_are_at_most_ten_thousand_series(told):
     pairs = TABLES * NETWORKS
     assert told["icefleet_table_freshness_seconds"].series == pairs
     assert told["icefleet_partitions"].series == 4 * pairs
-    assert told["icefleet_findings"].series == 2 * pairs
+    assert told["icefleet_findings"].series == 2 * pairs + TABLES  # the upkeep of some mirrors fails
     assert told["merger_table_failure_total"].series == told["merger_watermark_lag_seconds"].series == pairs
     assert told["icefleet_table_refused_timestamp_seconds"].series == REFUSED_AT_MOST
     # Of exports, changelogs and mirrors.

@@ -39,7 +39,7 @@ from support.backfills import details
 from support.cdcloops import progress_of
 from support.findings import findings_of
 from support.fleet import eventually
-from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops
+from support.mirrorloops import MIRROR, NOTHING, merged, mirror_loops, told
 from support.mirrors import opened, put
 from workflows import lasting, merge_mirror, steered
 from workflows.merge_mirror import MergeMirror
@@ -123,24 +123,24 @@ async def test_what_only_a_person_can_mend_holds_the_loop_is_told_to_the_world_a
     async with mirror_loops(fleet) as own:
         own.rooms.merges[MIRROR] = [fault("look at this")]
         loop = await own.start()
-        progress = await progress_of(loop, state="waiting", told=f"{fault.__name__}: look at this")
+        progress = await progress_of(loop, state="waiting", told=told(f"{fault.__name__}: look at this"))
         text = await details(loop)
         refused = await failure_of(await own.order())
         await loop.signal(MERGE_SIGNAL)
         # Neither an event nor the clock ends it; one was told, once.
         held = await progress_of(loop, state="waiting")
         assert len(own.rooms.called(MergeInput)) == 1
-        (told,) = await findings_of(fleet, "orders", "merge", network="shop")
+        (found,) = await findings_of(fleet, "orders", "merge", network="shop")
         await loop.signal(RESUME_SIGNAL)
-        await progress_of(loop, state="running", trouble=None, told="")
+        await progress_of(loop, state="running", trouble=None, told=told())
         said = await findings_of(fleet, "orders", "merge", network="shop")
     assert progress["trouble"] == held["trouble"]
     assert (progress["trouble"]["cause"], progress["trouble"]["for_good"]) == (fault.__name__, True)
     assert f"{fault.__name__}: look at this (who must act: operator; goes on when it is told to" in text
     assert (refused.type, refused.details[1]) == (fault.__name__, {"who must act": "operator"})
     assert "icefleet mirrors resume" in refused.message
-    assert told["table"] == MIRROR
-    assert told["partitions"] == [{"partition": fault.__name__, "detail": f"{fault.__name__}: look at this"}]
+    assert found["table"] == MIRROR
+    assert found["partitions"] == [{"partition": fault.__name__, "detail": f"{fault.__name__}: look at this"}]
     assert [len(event.get("partitions", [])) for event in said] == [1, 0]
 
 
@@ -175,9 +175,9 @@ async def test_a_mirror_that_waits_for_its_changelog_says_so_fails_orders_and_is
         assert await findings_of(fleet, "orders", "merge", network="shop") == []
         monkeypatch.setattr(merge_mirror, "WAITS_LONG_SECONDS", 0.2)
         await loop.signal(MERGE_SIGNAL)
-        await progress_of(loop, told="Waiting: changelog shop.typo is not in the catalog")
+        await progress_of(loop, told=told("Waiting: changelog shop.typo is not in the catalog"))
         own.rooms.merges[MIRROR] = []
-        await progress_of(loop, told="")
+        await progress_of(loop, told=told())
         said = await findings_of(fleet, "orders", "merge", network="shop")
     assert (progress["state"], progress["due_at"] < progress["waiting_since"] + 901) == ("running", True)
     assert "- waits: changelog shop.typo is not in the catalog" in text
@@ -226,15 +226,15 @@ async def test_what_fails_for_long_is_a_finding_once_though_it_may_pass_and_anot
         early = await progress_of(loop, state="waiting", doing="")
         assert await findings_of(fleet, "orders", "merge", network="shop") == []
         monkeypatch.setattr(lasting, "LASTS_SECONDS", 0.2)
-        await progress_of(loop, told=f"{fault.__name__}: no key a-1")
+        await progress_of(loop, told=told(f"{fault.__name__}: no key a-1"))
         # Neither another try nor other words of it is news, nor is that somebody asks for a merge.
         own.rooms.always[MIRROR] = fault("no key b-2")
         await failure_of(await own.order())
         own.rooms.always.clear()
-        after = await progress_of(loop, state="running", trouble=None, told="")
+        after = await progress_of(loop, state="running", trouble=None, told=told())
         said = await findings_of(fleet, "orders", "merge", network="shop")
-    assert (early["trouble"]["for_good"], early["lasting"]["cause"]) == (False, fault.__name__)
-    assert after["lasting"]["cause"] == ""
+    assert (early["trouble"]["for_good"], early["failing"]["causes"]) == (False, {fault.__name__: "no key a-1"})
+    assert after["failing"]["causes"] == {}
     assert [event.get("partitions", []) for event in said] == [
         [{"partition": fault.__name__, "detail": f"{fault.__name__}: no key a-1"}],
         [],
@@ -407,7 +407,7 @@ async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_hel
         behind = merged(2, more=True, lag_events=3, lag_seconds=9.0, compaction_due="17 small files")
         own.rooms.merges[MIRROR] = [behind, WatermarkLost("expired")]
         loop = await own.start()
-        before = await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        before = await progress_of(loop, state="waiting", told=told("WatermarkLost: expired"))
         own.rooms.remade = lambda *_: MergeReport("8", commits=1, index_rebuilt="somebody asked for it")
         rebuilt = await (await own.order(1, REBUILD_SIGNAL)).result()
         still = await progress_of(loop, state="waiting")
@@ -415,7 +415,7 @@ async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_hel
         failed = await failure_of(await own.order(2, BOOTSTRAP_SIGNAL))
         own.rooms.remade = lambda *_: merged(9)
         began = await (await own.order(3, BOOTSTRAP_SIGNAL)).result()
-        await progress_of(loop, state="running", trouble=None, told="", woken=False)
+        await progress_of(loop, state="running", trouble=None, told=told(), woken=False)
         compacted = await (await own.order(4, COMPACT_SIGNAL)).result()
         unknown = await failure_of(await own.order(5, "no such thing"))
     assert rebuilt["message"] == f"rebuild-index of {MIRROR} is done"
@@ -430,7 +430,7 @@ async def test_orders_are_carried_out_and_answered_and_a_bootstrap_ends_what_hel
     assert compacted["message"] == "10 files became 2"
     assert (unknown.type, "'order' must be one of merge, rebuild-index" in unknown.message) == ("BadRequest", True)
     # A loop that begins asks whether an earlier one has left something.
-    assert [call.cause for call in own.rooms.called(MirrorTrouble)][-2:] == ["WatermarkLost", ""]
+    assert [list(call.merge) for call in own.rooms.called(MirrorTrouble)][-2:] == [["WatermarkLost"], []]
 
 
 async def test_an_order_to_make_a_mirror_anew_that_cannot_go_on_is_a_finding_lets_merges_pass_and_is_kept(
@@ -445,7 +445,7 @@ async def test_an_order_to_make_a_mirror_anew_that_cannot_go_on_is_a_finding_let
         await progress_of(loop, doing="", woken=False)
         own.rooms.remade = lambda *_: StoreUnavailable("away")
         door, merges = await own.order(1, BOOTSTRAP_SIGNAL), len(own.rooms.called(MergeInput))
-        await progress_of(loop, told="StoreUnavailable: away")
+        await progress_of(loop, told=told("StoreUnavailable: away"))
         # A merge comes between two tries, also one that somebody waits for; it takes nothing back.
         await (await own.order(2)).result()
         await eventually(
@@ -455,16 +455,16 @@ async def test_an_order_to_make_a_mirror_anew_that_cannot_go_on_is_a_finding_let
         assert len(await findings_of(fleet, "orders", "merge", network="shop")) == 1
         own.rooms.remade = lambda *_: merged(9)
         began = await door.result()
-        await progress_of(loop, state="running", trouble=None, told="", doing="", woken=False)
+        await progress_of(loop, state="running", trouble=None, told=told(), doing="", woken=False)
         said = await findings_of(fleet, "orders", "merge", network="shop")
         # What only a person can end stays so, and an order that waits for better times is refused by a pause.
         own.rooms.merges[MIRROR] = [WatermarkLost("expired")]
         await loop.signal(MERGE_SIGNAL)
-        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        await progress_of(loop, state="waiting", told=told("WatermarkLost: expired"))
         own.rooms.remade = lambda *_: StoreUnavailable("away")
         door = await own.order(3, REBUILD_SIGNAL)
         await eventually(lambda: len(own.rooms.done("rebuild")) >= 3)
-        held = await progress_of(loop, told="WatermarkLost: expired")
+        held = await progress_of(loop, told=told("StoreUnavailable: away", "WatermarkLost: expired"))
         monkeypatch.setattr(steered, "TRY_AGAIN", timedelta(hours=1))
         await loop.signal(PAUSE_SIGNAL)
         refused = await failure_of(door)
@@ -500,7 +500,7 @@ async def test_a_pause_and_a_trouble_outlive_continuing_as_new(fleet):
         loop = await own.start(turns_per_run=1)
         await progress_of(loop, doing="", woken=False)
         await loop.signal(MERGE_SIGNAL)
-        await progress_of(loop, state="waiting", told="WatermarkLost: expired")
+        await progress_of(loop, state="waiting", told=told("WatermarkLost: expired"))
         await loop.signal(PAUSE_SIGNAL)
         first = (await loop.describe()).run_id
         progress = await progress_of(loop, state="paused")
