@@ -200,10 +200,11 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
     is_ours = in_config(context, task.network)
     orphans = TableOrphans(context.store, context.lake, config, task.network, context.key_prefix, is_ours)
     there = await orphans.open()
-    if task.after_expiry and (waiting := await _waiting(context, orphans, there=there)) is not None:
-        return replace(_NOTHING, line=task.line or 1, waiting=waiting)
-    if not there:
+    if not there and not task.after_expiry:
         raise BadRequest(f"table {orphans.identifier} is not in the catalog: what it names is not known, nothing goes")
+    waiting = await _waiting(context, orphans) if there else ""
+    if waiting or not there:
+        return replace(_NOTHING, line=task.line or 1, waiting=waiting)
     line = task.line or await context.store.now() - age
     deletion = _Deletion(context.lake, orphans, config.partition, line, dry_run=task.dry_run)
     kind, _, after = task.cursor.partition(":")
@@ -220,14 +221,13 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
 _NOTHING = OrphansPage(line=0, cursor="", deleted=0, bytes=0, young=0, foreign=0, keys=[])
 
 
-async def _waiting(context: ExportContext, orphans: TableOrphans, *, there: bool) -> str | None:
-    """Why nothing is to be deleted just now, empty when there is no table; None when nothing is in the way."""
-    if not there:
-        return ""
+async def _waiting(context: ExportContext, orphans: TableOrphans) -> str:
+    """Why nothing is to be deleted just now, whoever asks; empty when nothing is in the way.
+
+    An object's age does not tell: a file that was replaced long ago may have been named until a moment ago.
+    """
     left = readers_left(orphans.properties, await context.store.now(), context.grace_seconds)
-    if not left:
-        return None
-    return f"nothing is deleted for {left} s more: readers may be with snapshots that have just expired"
+    return f"nothing is deleted for {left} s more: readers may be with snapshots that have just expired" if left else ""
 
 
 class _Deletion:

@@ -15,11 +15,13 @@ from starter.common import (
     PARTIAL,
     EnvironmentOption,
     JsonOption,
-    load_environment,
+    load,
+    one_line,
     run,
     say,
     say_json,
 )
+from starter.meant import check_meant
 from starter.options import FromOption, NetworkOption, TableArgument, ToOption, WaitOption
 from starter.unserved import say_unserved, upkeep_queue
 from worker.config import Environment
@@ -64,7 +66,11 @@ def adopt(
         extra_columns=extra_column or [],
         unredacted=unredacted or [],
     )
-    raise typer.Exit(run(_adopt(load_environment(environment, "temporal"), request, wait=wait or dry_run, json=json)))
+    with one_line():
+        settings = load()
+        resolved = settings.environment(environment, "temporal")
+        check_meant(settings, environment, table, network, first, last)
+    raise typer.Exit(run(_adopt(resolved, request, wait=wait or dry_run, json=json)))
 
 
 async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool, json: bool) -> int:
@@ -73,7 +79,7 @@ async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool,
     handle = await start_door(client, queue, request, ADOPT_WORKFLOW, "adopt", AdoptReport)
     await say_unserved(client, "the request", queue, upkeep_queue(environment))
     if not wait:
-        say_requested(handle, request, json=json)
+        say_requested(handle, request, environment, json=json)
         return 0
     report = await report_of(client, handle)
     if json:

@@ -14,7 +14,7 @@ from activities.contracts.cdc import (
 )
 from activities.contracts.inputs import write_input
 from starter.cdc_asking import ask, choose, chosen_of, loops_of, pause_loops, resume_loops, settle
-from starter.common import FAILED, EnvironmentOption, JsonOption, load_environment, run, say, say_json
+from starter.common import FAILED, PARTIAL, EnvironmentOption, JsonOption, load_environment, run, say, say_json
 
 app = typer.Typer(help="Carry changes of PostgreSQL tables into Iceberg changelogs.", no_args_is_help=True)
 PipelineOption = Annotated[
@@ -93,7 +93,8 @@ def status(environment: EnvironmentOption = "local", pipeline: PipelineOption = 
     icefleet cdc status
     icefleet cdc status --pipeline shop --json
 
-    Whatever cannot be asked says why, and the rest is shown: the source, the buffer and Temporal may be away.
+    Whatever cannot be asked says why, and the rest is shown: the source, the buffer and Temporal may be away. Exit
+    codes: 0 all was asked, 1 failed, 2 cannot be, 3 some could not be asked.
     """
     from starter.cdc_shown import show_status  # noqa: PLC0415 - they load drivers
     from worker.cdc_status import look_at  # noqa: PLC0415
@@ -103,9 +104,10 @@ def status(environment: EnvironmentOption = "local", pipeline: PipelineOption = 
     found = [run(look_at(resolved, name)) for name in names]
     if json:
         say_json([asdict(report) for report in found])
-        return
-    for report in found:
-        show_status(report)
+    else:
+        for report in found:
+            show_status(report)
+    raise typer.Exit(0 if all(report.is_whole for report in found) else PARTIAL)
 
 
 @app.command(name="dead-letters")

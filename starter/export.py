@@ -32,6 +32,7 @@ from starter.common import (
     say_json,
 )
 from starter.export_shown import Shown, print_report
+from starter.meant import check_meant
 from starter.options import (
     AllowShrinkOption,
     DryRunOption,
@@ -100,6 +101,7 @@ def export(
     with one_line():
         settings = load()
         resolved = settings.environment(environment, "temporal")
+        check_meant(settings, environment, table, network, date or first, date or last)
     queues = export_queues(resolved, settings.sources_of(environment, table))
     code = run(_export(resolved, request, queues, wait=wait or dry_run, json=json))
     raise typer.Exit(code)
@@ -113,7 +115,7 @@ async def _export(
     handle = await start_request(client, queue, request)
     await say_unserved(client, "the request", queue, queues)
     if not wait:
-        say_requested(handle, request, json=json)
+        say_requested(handle, request, environment, json=json)
         return 0
     with Shown(quiet=json) as shown:
         ended = await follow(client, handle, request, shown)

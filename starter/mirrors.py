@@ -13,7 +13,18 @@ from activities.contracts.mirrors import (
     RESUME_SIGNAL,
     VerifyMirrorInput,
 )
-from starter.common import FAILED, USAGE, EnvironmentOption, JsonOption, fail, load_environment, run, say, say_json
+from starter.common import (
+    FAILED,
+    PARTIAL,
+    USAGE,
+    EnvironmentOption,
+    JsonOption,
+    fail,
+    load_environment,
+    run,
+    say,
+    say_json,
+)
 from starter.mirrors_asking import choose, chosen_of, compare, order, pause_loops, send
 
 app = typer.Typer(help="Keep tables that hold the latest row of every key of a changelog.", no_args_is_help=True)
@@ -29,7 +40,8 @@ def list_(environment: EnvironmentOption = "local", json: JsonOption = False) ->
     icefleet mirrors list
     icefleet mirrors list --json
 
-    The tables themselves are asked, and the loops if they run: Temporal or a catalog that is away says so.
+    The tables themselves are asked, and the loops if they run: Temporal or a catalog that is away says so. Exit codes:
+    0 all were asked, 1 failed, 2 cannot be, 3 some could not be asked.
     """
     from starter.mirrors_shown import show_all  # noqa: PLC0415 - they load a lake library
     from worker.mirror_status import look_at  # noqa: PLC0415
@@ -42,6 +54,7 @@ def list_(environment: EnvironmentOption = "local", json: JsonOption = False) ->
         show_all(found)
     else:
         say(f"environment {environment!r} has no mirror; docs/guides/mirrors.md says how to write one")
+    raise typer.Exit(0 if all(report.is_whole for report in found) else PARTIAL)
 
 
 @app.command()
@@ -51,6 +64,8 @@ def show(mirror: MirrorArgument = "", environment: EnvironmentOption = "local", 
     \b
     icefleet mirrors show shop.orders
     icefleet mirrors show shop.orders --json
+
+    Exit codes: 0 it was asked, 1 failed, 2 cannot be, 3 its tables or its loop could not be asked.
     """
     from starter.mirrors_shown import show_one  # noqa: PLC0415 - they load a lake library
     from worker.mirror_status import look_at  # noqa: PLC0415
@@ -61,6 +76,7 @@ def show(mirror: MirrorArgument = "", environment: EnvironmentOption = "local", 
         say_json({**asdict(report), "trouble": report.trouble})
     else:
         show_one(report)
+    raise typer.Exit(0 if report.is_whole else PARTIAL)
 
 
 @app.command()

@@ -13,8 +13,9 @@ from activities.contracts.export import ORPHANS_WORKFLOW, table_identifier
 from activities.contracts.orphans import OrphansReport, OrphansRequest
 from activities.core.orphans import check_age, parse_age
 from activities.core.tables import TableConfig
-from starter.asking import connect, explain, start_door, withdraw
+from starter.asking import CODES, connect, explain, start_door, withdraw
 from starter.common import (
+    FAILED,
     INTERRUPTED,
     USAGE,
     EnvironmentOption,
@@ -53,7 +54,7 @@ def orphans(
     icefleet orphans --delete --older-than 24h
 
     Deleting is the work of each table's own loop, between two pages of its exports; workers must run. Exit codes: 0
-    done, 1 failed, 2 cannot be, 130 withdrawn.
+    done, 1 failed, 2 cannot be, 3 some waits for readers of snapshots that have just expired, 130 withdrawn.
     """
     settings = load()
     with one_line():
@@ -131,7 +132,7 @@ async def _delete(environment: Environment, wanted: list[OrphansRequest], *, jso
     for request, report in zip(wanted, ended, strict=True):
         identifier = table_identifier(request.network, request.table)
         if isinstance(report, OrphansReport):
-            codes.append(INTERRUPTED if report.status == "cancelled" else 0)
+            codes.append(CODES.get(report.status, FAILED))
             reports.append({"table": identifier, **asdict(report)})
             if not json:
                 say(report.message)

@@ -10,7 +10,19 @@ from activities.contracts.export import table_identifier
 from activities.core.faults import Fault
 from activities.core.partitions import label_of
 from activities.core.tables import network_range
-from starter.common import USAGE, EnvironmentOption, JsonOption, console, errors, fail, load, run, say, say_json
+from starter.common import (
+    PARTIAL,
+    USAGE,
+    EnvironmentOption,
+    JsonOption,
+    console,
+    errors,
+    fail,
+    load,
+    run,
+    say,
+    say_json,
+)
 from worker.comparison import Comparison, compare_all
 from worker.config import Settings
 from worker.lake import open_lake
@@ -35,7 +47,8 @@ def tables(
 
     Findings are what people must look at, as of the last export (shrunk) or verification (verify). With --source each
     table is compared with its source instead, by a query or two: what is missing, what has newer rows there (stale),
-    what has fewer (shrunk; nothing is replaced by itself), and what is not complete yet (open).
+    what has fewer (shrunk; nothing is replaced by itself), and what is not complete yet (open). Exit codes: 0 all were
+    looked at, 1 failed, 2 cannot be, 3 some sources could not be asked, or nobody knows which findings stand.
 
     \b
     icefleet tables
@@ -55,10 +68,17 @@ def tables(
             say_json([asdict(table) | _against(compared.get(table.table)) for table in seen])
         else:
             say_json([asdict(table) | {"findings": found and found.get(table.table, {})} for table in seen])
-        return
+    else:
+        _show(seen, shown, compared if source else None, found)
+    raise typer.Exit(PARTIAL if found is None or any(one.problem for one in compared.values()) else 0)
+
+
+def _show(
+    seen: list[TableOverview], shown: list[TableOverview], compared: dict[str, Comparison] | None, found: Found
+) -> None:
     if shown:
-        console.print(_compared(shown, compared) if source else _table_of(shown, found))
-    for one in compared.values():
+        console.print(_table_of(shown, found) if compared is None else _compared(shown, compared))
+    for one in (compared or {}).values():
         for line in _lines(one):
             say(line)
     if len(shown) < len(seen):

@@ -15,7 +15,7 @@ from activities.contracts.cdc import CAPTURE, INGEST, LOOPS, copy_id
 from activities.core.changelogs import changelog_name, lsn_text
 from activities.core.faults import BadConfig, Fault
 from worker.config import Environment
-from worker.loop_status import LoopStatus, look_at_loop, why_it_fails
+from worker.loop_status import UNKNOWN, LoopStatus, look_at_loop, why_it_fails
 from worker.temporal import connect_temporal
 from worker.wiring_cdc import pipeline_config
 
@@ -41,6 +41,8 @@ class SourceStatus:
     retained_bytes: int = 0
     warn_retained_bytes: int = 0
     max_retained_bytes: int = 0
+    asked: bool = True
+    """Whether it could be asked at all."""
     note: str = ""
     """What an installation that did not end, or another name in config, has left of it."""
 
@@ -84,6 +86,12 @@ class PipelineReport:
     """Why nothing can be captured any more."""
     tables: list[TableLine] = field(default_factory=list)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether source, buffer and loops could all be asked."""
+        source = self.source is None or self.source.asked
+        return source and not self.problem and all(loop.state != UNKNOWN for loop in self.loops.values())
+
 
 async def look_at(environment: Environment, name: str) -> PipelineReport:
     """One pipeline as it is; what cannot be asked says why, and the rest is told."""
@@ -124,7 +132,7 @@ async def _source(source: CaptureFrom | None) -> SourceStatus | None:
             state = await slots.state(source.slot)
             is_published = state is None and await slots.publication_id(source.publication) is not None
     except Fault as fault:
-        return SourceStatus(source.slot, problem=_words(fault))
+        return SourceStatus(source.slot, problem=_words(fault), asked=False)
     if state is None:
         left = f", though there is its publication {source.publication}" if is_published else ""
         return SourceStatus(source.slot, problem=f"there is no such slot{left}; `icefleet cdc install` makes it")
@@ -201,7 +209,7 @@ async def _loops(environment: Environment, pipeline: PipelineConfig) -> tuple[di
         client = await connect_temporal(environment)
     except RuntimeError as away:  # what the SDK raises when it cannot connect
         cause = f"Temporal {away}"
-        return {loop: LoopStatus(identity, "unknown", cause) for loop, identity in identities.items()}, {}
+        return {loop: LoopStatus(identity, UNKNOWN, cause) for loop, identity in identities.items()}, {}
     loops = {loop: await look_at_loop(client, identity, STARTS, RESUMES) for loop, identity in identities.items()}
     return loops, await failing_copies(client, environment.name, pipeline.name, loops[INGEST].progress)
 

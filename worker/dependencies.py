@@ -25,6 +25,8 @@ class Dependency:
     """A part that work needs."""
 
     name: str
+    where: str
+    """What messages call it, with its address: one that says nothing at all does not say so itself."""
     check: Callable[[], Awaitable[object]]
     """Raises a Fault that says where it was looked for, and what to do."""
     stops: frozenset[str] = field(default_factory=frozenset)
@@ -58,7 +60,10 @@ async def _why(dependency: Dependency) -> str:
     except Fault as fault:
         return str(fault)
     except TimeoutError:
-        return f"{dependency.name} has not answered within {ANSWER_SECONDS} s"
+        return (
+            f"{dependency.where} has not answered within {ANSWER_SECONDS} s; look at that server and at the network "
+            "before it, or mend its address in environments.yaml"
+        )
     return ""
 
 
@@ -66,21 +71,23 @@ def lake_of(store: "ObjectStore", lake: "Lake", bus: "Bus") -> list[Dependency]:
     """Where everything goes; events may be late, so that nothing waits for NATS."""
     everything = frozenset(WORK)
     return [
-        Dependency("object store", store.check, everything),
-        Dependency("catalog", lambda: asyncio.to_thread(lake.check), everything),
-        Dependency("NATS", bus.check),
+        Dependency("object store", store.where, store.check, everything),
+        Dependency("catalog", lake.where, lambda: asyncio.to_thread(lake.check), everything),
+        Dependency("NATS", bus.where, bus.check),
     ]
 
 
 def sources_of(clusters: Mapping[str, "ClickHouse"]) -> list[Dependency]:
     """The clusters behind queues of exports."""
-    return [Dependency(f"source of {queue}", one.check, frozenset({queue})) for queue, one in clusters.items()]
+    return [
+        Dependency(f"source of {queue}", one.where, one.check, frozenset({queue})) for queue, one in clusters.items()
+    ]
 
 
 def databases_of(pipelines: Iterable["PipelineConfig"]) -> list[Dependency]:
     """Sources and buffers of pipelines; one pipeline's keep no other from going on."""
     return [
-        Dependency(database.name, database.check)
+        Dependency(database.name, database.where, database.check)
         for pipeline in pipelines
         for database in (pipeline.buffer, *([pipeline.source.database] if pipeline.source is not None else []))
     ]

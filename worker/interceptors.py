@@ -35,6 +35,7 @@ from temporalio.worker import (
 
 from activities.contracts.causes import Cause, acting_for, current
 from worker import bystanders
+from worker.hidden_results import hidden_sentences
 from worker.workflow_spans import WorkflowSpan, keep
 
 HEADER = "_tracer-data"
@@ -45,7 +46,7 @@ Headers = Mapping[str, Payload]
 
 
 class FleetInterceptor(TracingInterceptor):
-    """For clients and, through their client, for workers: traces, and what logs and crash reports say of the work."""
+    """For clients and, through their client, for workers: traces, what logs and crash reports say, and no secrets."""
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - the base class's name
         """Trace what changes something; looks at a workflow's progress, one a second, would bury it."""
@@ -55,7 +56,7 @@ class FleetInterceptor(TracingInterceptor):
         self,
         next: ActivityInboundInterceptor,  # noqa: A002
     ) -> ActivityInboundInterceptor:
-        """Trace it, and say in logs and crash reports what is going on."""
+        """Trace it, say in logs and crash reports what is going on, and let no secret into what it answers."""
         return super().intercept_activity(_Activity(next))
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type["_Workflow"]:  # type: ignore[override]  # noqa: A002
@@ -79,7 +80,7 @@ class _Activity(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         info = activity.info()
         with bystanders.of_activity(info, input.args):
-            return await super().execute_activity(input)
+            return hidden_sentences(await super().execute_activity(input))
 
 
 @dataclass

@@ -10,6 +10,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.contracts.export import PROGRESS_QUERY
 
 QUERY_SECONDS = 5
+UNKNOWN = "unknown"
+"""The state of a loop that could not be asked."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ async def look_at_loop(client: Client, identity: str, starts: str, resumes: str)
     except RPCError as gone:
         if gone.status == RPCStatusCode.NOT_FOUND:
             return LoopStatus(identity, "absent", starts)
-        return LoopStatus(identity, "unknown", gone.message)
+        return LoopStatus(identity, UNKNOWN, gone.message)
     if described.status != WorkflowExecutionStatus.RUNNING:
         ended = described.status.name.lower() if described.status else "ended"
         return LoopStatus(identity, "absent", f"its last run is {ended}; {resumes}")
@@ -40,7 +42,7 @@ async def look_at_loop(client: Client, identity: str, starts: str, resumes: str)
     try:
         progress: dict[str, Any] = await handle.query(PROGRESS_QUERY, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
     except (RPCError, WorkflowQueryFailedError) as away:
-        return LoopStatus(identity, "unknown", failing or f"no worker answers for it: {away}")
+        return LoopStatus(identity, UNKNOWN, failing or f"no worker answers for it: {away}")
     trouble = progress["trouble"]
     if trouble is not None:
         cause = f"{trouble['cause']}: {trouble['message']} (who must act: {trouble['who']})"

@@ -10,7 +10,7 @@ from typing import Any
 from temporalio.client import Client
 
 from activities.contracts.mirrors import mirror_id
-from activities.core.faults import Fault
+from activities.core.faults import CatalogRefused, CatalogUnavailable, Fault, StoreRefused, StoreUnavailable
 from activities.core.mirrors import MirrorConfig
 from activities.lake import mirror as mirrors
 from activities.lake.catalog import Lake
@@ -18,11 +18,13 @@ from activities.lake.changepieces import left_of, waits_since
 from activities.lake.changescan import pending
 from worker.config import Environment
 from worker.lake import open_lake
-from worker.loop_status import LoopStatus, look_at_loop
+from worker.loop_status import UNKNOWN, LoopStatus, look_at_loop
 from worker.temporal import connect_temporal
 from worker.wiring_mirrors import mirror_config
 
 LOOKED_AT_ONCE = 8
+AWAY = (CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable)
+"""Why tables could not be looked at; every other fault is something that was seen in them."""
 STARTS = "`icefleet mirrors merge` or `icefleet mirrors resume` starts it, and so does a worker"
 
 
@@ -32,6 +34,8 @@ class TablesStatus:
 
     problem: str = ""
     """Why the rest is not known, or why the mirror cannot go on; empty: nothing is wrong."""
+    asked: bool = True
+    """Whether catalog and store could be asked."""
     snapshot_id: str = ""
     """The mirror's newest."""
     rows: int = 0
@@ -57,6 +61,11 @@ class MirrorReport:
     changelog: str
     tables: TablesStatus
     loop: LoopStatus
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the tables and the loop could be asked."""
+        return self.tables.asked and self.loop.state != UNKNOWN
 
     @property
     def trouble(self) -> str:
@@ -89,7 +98,7 @@ async def _connect(environment: Environment) -> tuple[Client | None, str]:
 
 async def _loop(client: Client | None, away: str, identity: str) -> LoopStatus:
     if client is None:
-        return LoopStatus(identity, "unknown", away)
+        return LoopStatus(identity, UNKNOWN, away)
     return await look_at_loop(client, identity, STARTS, STARTS)
 
 
@@ -105,7 +114,7 @@ def _tables(lake: Lake, config: MirrorConfig) -> TablesStatus:
             return TablesStatus(f"changelog {config.changelog} is not in the catalog", **known)
         waiting = pending(changelog, None if mirror is None else mirror.watermark, config)
     except Fault as fault:
-        return TablesStatus(f"{type(fault).__name__}: {fault}", **known)
+        return TablesStatus(f"{type(fault).__name__}: {fault}", not isinstance(fault, AWAY), **known)
     left = [one for one in left_of(waiting, waiting.before) if one.files]
     if left:
         known["lag_events"] = sum(one.rows for one in left)

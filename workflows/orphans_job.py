@@ -56,6 +56,7 @@ class OrphansJob(TableJob[OrphansRequest, OrphansReport]):
         report.bytes += page.bytes
         report.young += page.young
         report.foreign += page.foreign
+        report.waiting = page.waiting
         report.keys.extend(page.keys[: LISTED_KEYS - len(report.keys)])
 
     @property
@@ -68,6 +69,8 @@ class OrphansJob(TableJob[OrphansRequest, OrphansReport]):
         """The status that the request ends with once it is finished."""
         if self.request.dry_run:
             return "dry_run"
+        if self.report.waiting:
+            return "partial"
         return "complete" if self.report.deleted else "nothing_to_do"
 
     def closing_message(self, identifier: str) -> str:
@@ -79,7 +82,7 @@ class OrphansJob(TableJob[OrphansRequest, OrphansReport]):
             text += f", {report.young} younger ones kept"
         if report.foreign:
             text += f", {report.foreign} of other origin left alone"
-        return text
+        return f"{text}; {report.waiting}" if report.waiting else text
 
     def details(self) -> list[str]:
         """The request as Markdown lines for the Temporal UI."""

@@ -66,6 +66,11 @@ class Bus:
             await self._client.close()
             self._client = self._jetstream = None
 
+    @property
+    def where(self) -> str:
+        """What messages call the server."""
+        return f"NATS {self._settings.url}"
+
     async def check(self) -> None:
         """See that NATS answers and has the stream, which is made if it is not there.
 
@@ -293,7 +298,7 @@ class Bus:
             raise self._fault(away) from away
 
     def _fault(self, away: Exception) -> Fault:
-        where, cause = f"NATS {self._settings.url}, stream {self._settings.stream}", away
+        where, cause = f"{self.where}, stream {self._settings.stream}", away
         if isinstance(away, nats.errors.NoServersError) and self._said is not None:
             cause = self._said
         said = str(cause) or repr(cause)

@@ -77,7 +77,8 @@ class ClickHouse:
         self._slots = asyncio.Semaphore(settings.export_slots)
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What messages call the cluster."""
         return f"ClickHouse {self._settings.name} ({self._settings.host}:{self._settings.port})"
 
     async def _open(self) -> AsyncClient:
@@ -194,7 +195,7 @@ class ClickHouse:
                             yield bytes(chunk)
                 except aiohttp.ClientPayloadError as cut:
                     if failure_in(last):
-                        raise self.broken(f"{self._where}: it failed in the middle of a result", last) from cut
+                        raise self.broken(f"{self.where}: it failed in the middle of a result", last) from cut
                     raise
 
     async def write(self, query: Query, query_id: str, comment: str, settings: Mapping[str, Any]) -> None:
@@ -212,14 +213,14 @@ class ClickHouse:
                 query.text, parameters=dict(query.parameters), settings=own, transport_settings=told
             )
             if said := failure_in(answer):  # after a first byte, such as that of a header that tells of progress
-                raise fault_of(self._where, None, said, self._settings.limits)
+                raise fault_of(self.where, None, said, self._settings.limits)
 
         async with self._slot(), _asking("write", query_id) as span:
             await self._patiently(ask)
 
     def broken(self, what: str, tail: bytes) -> Fault:
         """The fault that ended a stream whose last bytes are `tail`; `what` says what is wrong with the stream."""
-        return broken_stream(self._where, what, failure_in(tail), self._settings.limits)
+        return broken_stream(self.where, what, failure_in(tail), self._settings.limits)
 
     async def check(self) -> None:
         """See that the cluster answers and takes the login.
@@ -269,7 +270,7 @@ class ClickHouse:
 
     def failed(self, said: str) -> Fault:
         """The fault that ended a query of which the query log holds this exception."""
-        return fault_of(self._where, None, said, self._settings.limits)
+        return fault_of(self.where, None, said, self._settings.limits)
 
     def _settings_of(self, client: AsyncClient, query_id: str, comment: str) -> dict[str, Any]:
         """What goes with every query: pinned settings that this server knows, limits, and who is asking."""
@@ -286,7 +287,7 @@ class ClickHouse:
     async def _slot(self) -> AsyncIterator[None]:
         """One of the export slots, as soon as one is free."""
         if self._slots.locked():
-            with waiting_for(f"one of the {self._settings.export_slots} export slots for {self._where}"):
+            with waiting_for(f"one of the {self._settings.export_slots} export slots for {self.where}"):
                 await self._slots.acquire()
         else:
             await self._slots.acquire()
@@ -309,7 +310,7 @@ class ClickHouse:
         return await AsyncRetrying(retry=turned_away, wait=wait, sleep=self._pause, reraise=True)(named)
 
     async def _pause(self, seconds: float) -> None:
-        with waiting_for(f"{self._where}, which takes no more queries just now"):
+        with waiting_for(f"{self.where}, which takes no more queries just now"):
             await asyncio.sleep(seconds)
 
     @contextlib.contextmanager
@@ -322,22 +323,22 @@ class ClickHouse:
         except Error as answered:
             if answered.code is None:  # else it is the server that tells of somebody
                 self._look_at_certificates(answered)
-            raise fault_of(self._where, answered.code, str(answered), self._settings.limits) from answered
+            raise fault_of(self.where, answered.code, str(answered), self._settings.limits) from answered
         except ClickHouseError as strange:
-            raise SourceUnavailable(f"{self._where}: {strange}") from strange
+            raise SourceUnavailable(f"{self.where}: {strange}") from strange
         except aiohttp.ClientPayloadError as cut:
-            raise ResultIncomplete(f"{self._where}: the connection broke in the middle of a result: {cut}") from cut
+            raise ResultIncomplete(f"{self.where}: the connection broke in the middle of a result: {cut}") from cut
         except CUT as away:
             self._look_at_certificates(away)
-            raise SourceUnavailable(f"{self._where} cannot be reached: {away!r}") from away
+            raise SourceUnavailable(f"{self.where} cannot be reached: {away!r}") from away
         except OSError as wrong:
             # What is left are files of certificates that are none.
-            raise SourceRefused(f"{self._where}: {wrong}; {tls_advice('that cluster')}") from wrong
+            raise SourceRefused(f"{self.where}: {wrong}; {tls_advice('that cluster')}") from wrong
 
     def _look_at_certificates(self, failed: Exception) -> None:
         if self._settings.secure and is_tls_trouble(failed):
             way_out = tls_advice("that cluster")
-            raise SourceRefused(f"{self._where}: no connection by TLS: {failed}; {way_out}") from failed
+            raise SourceRefused(f"{self.where}: no connection by TLS: {failed}; {way_out}") from failed
 
 
 @contextlib.asynccontextmanager

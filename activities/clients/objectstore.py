@@ -279,6 +279,11 @@ class ObjectStore:
         """Drop an unfinished upload; one that is gone already is fine."""
         await Upload(self, key, upload_id).abort()
 
+    @property
+    def where(self) -> str:
+        """What messages call the store."""
+        return f"object store {self._settings.endpoint}"
+
     async def check(self) -> None:
         """See that the bucket is there and may be used, before anything is carried to it.
 
@@ -290,7 +295,7 @@ class ObjectStore:
             await self._has_bucket()
 
     async def _has_bucket(self) -> bool:
-        where = f"object store {self._settings.endpoint}"
+        where = self.where
         try:
             await self._s3.head_bucket(Bucket=self._settings.bucket)
         except ClientError as failed:
@@ -309,7 +314,7 @@ class ObjectStore:
 
     @asynccontextmanager
     async def _named(self, key: str) -> AsyncIterator[None]:
-        where = f"object store {self._settings.endpoint}, bucket {self._settings.bucket}, object {key}"
+        where = f"{self.where}, bucket {self._settings.bucket}, object {key}"
         try:
             yield
         except Fault:

@@ -74,6 +74,11 @@ class PostgresSettings:
         files = {"sslrootcert": authorities, "sslcert": self.tls.cert_file, "sslkey": self.tls.key_file}
         return {"sslmode": self.sslmode, **{name: file for name, file in files.items() if file}}
 
+    @property
+    def where(self) -> str:
+        """What messages call the database."""
+        return f"{self.name} ({self.host}:{self.port})"
+
     async def connect(self, **more: Any) -> psycopg.AsyncConnection[Any]:
         """An open connection in autocommit mode, without bounds of time; `more` goes to psycopg.
 
@@ -81,7 +86,7 @@ class PostgresSettings:
             PostgresRefused: login, rights or database are wrong.
             PostgresUnavailable: nobody answers.
         """
-        with faults_of(f"{self.name} ({self.host}:{self.port})"):
+        with faults_of(self.where):
             connection = await psycopg.AsyncConnection.connect(
                 **self.parameters(), autocommit=True, **{"cursor_factory": TracedCursor, **more}
             )

@@ -44,6 +44,8 @@ class OrphansReport(Report):
     """Kept, since icefleet did not make them."""
     keys: list[str] = field(default_factory=list)
     """The first hundred of what was deleted, as `<kind>: <key>`."""
+    waiting: str = ""
+    """Why nothing more goes yet; empty when everything has been looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class OrphansInput:
     cursor: str = ""
     """Where the page before ended; empty at the start."""
     after_expiry: bool = False
-    """For upkeep: no age is named, so the least one that is allowed holds; and nothing goes while readers may be with
-    snapshots that have expired a moment ago."""
+    """For upkeep: no age is named, so the least one that is allowed holds; and a table that is not there is none to
+    complain about."""
 
 
 @dataclass(frozen=True)
@@ -78,4 +80,4 @@ class OrphansPage:
     foreign: int
     keys: list[str]
     waiting: str = ""
-    """Why nothing goes yet."""
+    """Why nothing goes yet: readers may be with snapshots that have expired a moment ago."""

@@ -141,21 +141,22 @@ class Lake:
                 raise self.refusal(away) from away
             if is_tls_trouble(away):
                 way_out = tls_advice("catalog")
-                raise CatalogRefused(f"{self._where}: no connection by TLS: {away}; {way_out}") from away
+                raise CatalogRefused(f"{self.where}: no connection by TLS: {away}; {way_out}") from away
             raise self.unavailable("", away) from away
 
     def refusal(self, refused: Exception) -> CatalogRefused:
         """What to tell the operator when the catalog says no."""
         return CatalogRefused(
-            f"{self._where} refused: {refused}; check its credential, warehouse and rights in environments.yaml"
+            f"{self.where} refused: {refused}; check its credential, warehouse and rights in environments.yaml"
         )
 
     def unavailable(self, what: str, away: Exception) -> CatalogUnavailable:
         """What to tell the operator when the catalog gives no good answer; `what` came of it."""
-        return CatalogUnavailable(f"{what + ': ' if what else ''}{self._where} did not answer as it should: {away}")
+        return CatalogUnavailable(f"{what + ': ' if what else ''}{self.where} did not answer as it should: {away}")
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What messages call the catalog."""
         return f"catalog {self._properties.get('uri')} (warehouse {self._properties.get('warehouse')!r})"
 
     def load(self, identifier: str) -> Table | None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from activities.announcing import snapshot_subject
+from starter.common import PARTIAL
 from support.commandgroups import commands_of, told
 from support.fleet import eventually
 from support.mirrors import FIELDS, gone, opened, put
@@ -24,7 +25,7 @@ async def listed(command, mirror, **wanted):
     """What `list` says of a mirror, once its tables and its loop are as wanted."""
 
     async def seen():
-        found = {one["mirror"]: one for one in await told(command, "list")}[mirror]
+        found = {one["mirror"]: one for one in await told(command, "list", codes=(0, PARTIAL))}[mirror]
         every = {**found["tables"], "state": found["loop"]["state"], "trouble": found["trouble"]}
         return every if all(every[name] == value for name, value in wanted.items()) else None
 
@@ -147,3 +148,13 @@ async def test_what_cannot_be_is_said_and_nothing_is_started(fleet, command):
     assert "no mirror 'shop.order'" in none[1]
     assert "did you mean `shop.orders` or `shop.others`?" in none[1]
     assert waiting["trouble"] == waiting["problem"] == "changelog shop.changes is not in the catalog"
+
+
+@pytest.mark.parametrize(("part", "says"), [("temporal", "Temporal 127.0.0.1:1 "), ("catalog", "CatalogUnavailable: ")])
+async def test_what_could_not_be_asked_is_shown_and_leaves_with_3(fleet, command, part, says):
+    fleet.set_mirrors({"changelog_table": "shop.changes", "primary_keys": ["id"], "mirror_table": "shop.orders"})
+    await told(command, "list")
+    fleet.point(**{part: 1})
+    [found] = await told(command, "list", codes=(PARTIAL,))
+    code, shown = await command("show")
+    assert (found["trouble"].startswith(says), code, says in shown) == (True, PARTIAL, True)

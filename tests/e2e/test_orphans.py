@@ -10,6 +10,7 @@ from activities.contracts.export import ORPHANS_WORKFLOW
 from support.direct import Hands
 from support.leftovers import keys, next_second, prefix_of_table, start_deletion
 from support.refusals import asking, refusal
+from support.upkeep import AT_ONCE, Late, expire
 
 FIELDS = "table, network, older_than, environment, metadata, dry_run"
 
@@ -54,6 +55,43 @@ async def test_the_workflow_deletes_what_plain_json_asks_for_and_a_dry_run_says_
     assert dry.message.startswith(f"1 orphans of {fleet.network}.events older than 1s would go (")
     assert (done.status, done.deleted, done.bytes) == ("complete", 1, dry.bytes)
     assert keys(fleet) == {"2024/3/20.parquet"}
+
+
+async def test_what_only_an_expired_snapshot_named_stays_for_its_readers_whoever_asks_for_its_deletion(fleet):
+    fleet.set_export(**AT_ONCE)
+    await fleet.make_days(days=2, rows=10)
+    async with fleet.context() as context:
+        hands = Hands(fleet, context)
+        await hands.run()
+        late = Late(fleet, hands)
+        replaced = await late.replace()
+        reader = fleet.table().scan()
+        await late.replace()
+        # Until something is appended, the newest snapshot still names what it has replaced.
+        await fleet.insert("events", "toDateTime('2024-03-18 12:00:00', 'UTC')", 5, offset=500)
+        await hands.run(from_="2024-03-18", to="2024-03-18")
+        await hands.announce()
+        for _ in range(2):
+            await next_second(context)
+        assert (await expire(fleet, context)).expired == 3
+    before = keys(fleet)
+    fleet.set_export(grace_seconds=3600)
+    async with fleet.worker():
+        dry = await asyncio.wait_for((await start_deletion(fleet, dry_run=True)).result(), 30)
+        report = await asyncio.wait_for((await start_deletion(fleet)).result(), 30)
+        code, said, errors = await fleet.command("orphans", "--delete", "--older-than", "1s", seconds=90)
+        await fleet.loop_ended()
+    assert (keys(fleet), reader.to_arrow().num_rows) == (before, 25)
+    why = "nothing is deleted for 3"
+    assert (dry.status, dry.deleted, f"; {why}" in dry.message) == ("dry_run", 0, True)
+    assert (report.status, report.deleted, report.waiting.startswith(why)) == ("partial", 0, True)
+    assert (code, errors, f"; {why}" in said) == (3, "", True)
+    fleet.set_export(grace_seconds=0)
+    async with fleet.worker():
+        code, said, _ = await fleet.command("orphans", "--delete", "--older-than", "1s", "--json", seconds=90)
+        await fleet.loop_ended()
+    [done] = json.loads(said)
+    assert (code, done["status"], done["waiting"], before - keys(fleet)) == (0, "complete", "", {replaced})
 
 
 async def test_the_workflow_refuses_wrong_fields_by_name_within_seconds(fleet):

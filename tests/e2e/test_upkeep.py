@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from activities.contracts.export import UPKEEP_WORKFLOW
+from activities.contracts.export import UPKEEP_WORKFLOW, loop_id
 from support.leftovers import NOON
+from support.purging import purge_service
 from support.refusals import asking, refusal
 from support.upkeep import start_upkeep
 
@@ -40,6 +41,34 @@ async def test_the_command_says_what_would_be_done_and_does_it(fleet):
         await fleet.loop_ended()
     # What was overwritten had been drawn a line before, in a snapshot of its own; the one before that one goes now.
     assert (again.status, again.expired, again.retained, again.refreshed, again.fresh) == ("complete", 1, 1, 0, 1)
+
+
+async def test_what_a_refusal_of_others_says_gets_into_the_history_without_secrets(fleet, monkeypatch):
+    token = "open-sesame-4410"
+    monkeypatch.setenv("TEST_PURGE_TOKEN", token)
+    await replaced(fleet)
+    async with fleet.worker():
+        await fleet.request()
+        await fleet.insert("events", NOON, 5, updated="2024-05-01 00:00:00", offset=900)
+        await fleet.request()
+        await fleet.loop_ended()
+    async with purge_service() as service:
+        service.refusals = 99
+        fleet.set_storage(
+            purge_url=service.url, purge_token_env="TEST_PURGE_TOKEN", public_url="https://data.example.org"
+        )
+        async with fleet.worker():
+            handle = await start_upkeep(fleet)
+            report = await asyncio.wait_for(handle.result(), 60)
+            await fleet.loop_ended()
+    assert (report.status, report.problems) == (
+        "partial",
+        [f"cache at {service.url} answered 503: busy; not for Bearer ********"],
+    )
+    histories = [handle, fleet.temporal.get_workflow_handle(loop_id(fleet.name, fleet.network, "events"))]
+    kept = [event.SerializeToString() for one in histories async for event in one.fetch_history_events()]
+    assert len(kept) > 20
+    assert [event for event in kept if token.encode() in event] == []
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ async def test_tables_show_what_stands_by_one_look_at_the_stream_and_without_nat
     assert [one["findings"] for one in json.loads(unknown_json[1])] == [None, None]
     assert [line.split()[6] for line in unknown[1].splitlines()[1:]] == ["?", "?"]
     for code, _, errors in (unknown, unknown_json):
-        assert (code, len(errors.splitlines())) == (0, 1)
+        assert (code, len(errors.splitlines())) == (3, 1)
         assert errors.startswith(f"findings unknown: NATS nats://127.0.0.1:{nobody}")
 
 

@@ -126,6 +126,28 @@ def test_coverage_that_cannot_be_meant_is_refused_before_anything_is_asked(nothi
     assert wrong in line
 
 
+@pytest.mark.parametrize("command", ["export", "adopt"])
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("nope", "-n", "mainnet"), "no table 'nope' in config"),
+        (("canonical_execution_block", "-n", "mainet"), "table 'canonical_execution_block' has no network 'mainet'"),
+        (("canonical_execution_block", "-n", "mainnet", "--from", "2024-03-20"), "'2024-03-20' is not a value of"),
+        (("beacon_api_eth_v1_events_block", "-n", "mainnet", "--to", "2024-13-01"), "'2024-13-01' is not a date"),
+        (
+            ("canonical_execution_block", "-n", "mainnet", "--from", "20", "--to", "10"),
+            "the range ends before it starts: from 20 to 10; exchange the two",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_request_that_cannot_be_meant_is_refused_before_anything_is_started(nothing_runs, command, words, wrong):
+    said = run(command, *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    [line] = said.stderr.splitlines()
+    assert wrong in line
+
+
 def test_an_environment_without_its_secrets_names_each_variable(nothing_runs):
     said = run("tables", "-e", "staging")
     assert (said.exit_code, said.stdout) == (1, "")

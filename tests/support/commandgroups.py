@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import pytest
@@ -29,8 +29,8 @@ def commands_of(group: str, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Co
     return run
 
 
-async def told(command: Command, *words: str) -> Any:
-    """What a command prints as JSON."""
+async def told(command: Command, *words: str, codes: Collection[int] = (0,)) -> Any:
+    """What a command prints as JSON, and leaves with one of `codes`."""
     code, output = await command(*words, "--json")
-    assert code == 0, output
+    assert code in codes, output
     return json.loads(output)

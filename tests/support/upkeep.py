@@ -16,7 +16,7 @@ from support.fleet import Fleet
 from support.leftovers import NOON, prefix_of_table
 
 PUBLIC = "2024/3/20.parquet"
-AT_ONCE = {"keep_snapshots": 1, "snapshot_age_seconds": 0, "orphan_age_seconds": 1}
+AT_ONCE = {"keep_snapshots": 1, "snapshot_age_seconds": 0, "orphan_age_seconds": 1, "grace_seconds": 0}
 """Everything but the head may go."""
 
 

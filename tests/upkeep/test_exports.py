@@ -20,7 +20,7 @@ from support.upkeep import AT_ONCE, PUBLIC, Late, expire, refresh
 
 @pytest.fixture
 async def hands(fleet):
-    fleet.set_export(**AT_ONCE, grace_seconds=0)
+    fleet.set_export(**AT_ONCE)
     await fleet.make_days(days=2, rows=10)
     await fleet.make_days("many", days=MERGE_AT, rows=3)
     async with fleet.context() as context:

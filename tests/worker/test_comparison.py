@@ -71,7 +71,7 @@ async def test_tables_shows_what_the_source_says_and_a_source_that_says_nothing_
         ("absent", True, 0),
     ]
     code, said, errors = await fleet.command("tables", "--source", "--all")
-    assert (code, errors) == (0, "")
+    assert (code, errors) == (3, "")
     heading, events, absent, shrunk, why = said.splitlines()
     assert heading.split() == ["table", "partitions", "rows", *STATES]
     assert events.split() == [f"{fleet.network}.events", "2", "20", "1", "1", "0", "1", "17", "0", "0"]
@@ -79,6 +79,7 @@ async def test_tables_shows_what_the_source_says_and_a_source_that_says_nothing_
     assert shrunk.startswith(f"{fleet.network}.events: the source holds less than the table for 2024-03-18; nothing is")
     assert "has no table" in why
     code, said, _ = await fleet.command("tables", "events", "--source", "--json")
+    assert code == 0
     [table] = json.loads(said)
     assert table["source"] == {
         "present": 1,
