@@ -36,8 +36,9 @@ EXPORT_THREADS = 2
 """Of one activity: the catalog, and footers."""
 MERGE_THREADS = 4
 """Of one merge: reading, writing, the catalog."""
-WORKFLOW_SLOTS = 40
-"""Steps of loops at once; they share one core, whatever their number."""
+WORKFLOW_SLOTS = 4
+"""Steps of loops at once. They share one core, whatever their number, and Temporal takes back each that lasts for ten
+seconds: with many, a worker that has to replay as many long loops would finish none of them in time, and begin anew."""
 GRACE = timedelta(seconds=10)
 """How long what is in flight may finish once the worker is told to stop; then it is cancelled, and done elsewhere."""
 THROTTLE = timedelta(seconds=2)

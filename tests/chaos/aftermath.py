@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Cleaning:
 
     there: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
+    public: set[str] = field(default_factory=set)
+    """What else lies where the public reads a partition of a table by its URL: no orphan, named or not."""
     unfinished: list[str] = field(default_factory=list)
     """Multipart uploads that nobody ended, before."""
     manifests: set[str] = field(default_factory=set)
@@ -95,6 +98,7 @@ async def clean(world: World, tables: dict[str, TableState]) -> Cleaning:
         begin_upload(fleet, f"{prefix_of_table(fleet, source.name)}unfinished.parquet", 2**20)
     there, unfinished = await asyncio.to_thread(lambda: (set(objects(fleet)), open_uploads(fleet)))
     found = Cleaning(there=there, unfinished=unfinished, named=_keys(tables.values()))
+    found.public = {public_key(key) for key in found.named} & there - found.named
     found.manifests = await _unnamed_manifests(world)
     found.listed = await _listed(fleet)
     await _icefleet(fleet, "orphans", "--metadata", "--delete", "--older-than", "1d")
@@ -115,6 +119,11 @@ async def clean(world: World, tables: dict[str, TableState]) -> Cleaning:
 
 def _keys(tables: Iterable[TableState]) -> set[str]:
     return {key for table in tables for key in table.keys}
+
+
+def public_key(key: str) -> str:
+    """Where the public reads the partition of a data object, which may lie beside an older one."""
+    return re.sub(r"-[0-9a-f]{8}(?=\.parquet$)", "", key)
 
 
 async def _unnamed_manifests(world: World) -> set[str]:

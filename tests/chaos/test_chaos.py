@@ -78,7 +78,7 @@ def test_once_it_is_calm_nothing_is_left_to_do(run):
 def test_every_object_that_a_snapshot_names_is_there_and_the_others_are_listed_as_orphans(run):
     cleaning = run.cleaning
     assert cleaning.named - cleaning.there == set()
-    orphans = [("data object", key) for key in cleaning.there - cleaning.named]
+    orphans = [("data object", key) for key in cleaning.there - cleaning.named - cleaning.public]
     orphans += [("unfinished upload", key) for key in cleaning.unfinished]
     orphans += [("metadata", path) for path in cleaning.manifests]
     assert cleaning.listed == Counter(orphans)
@@ -88,8 +88,8 @@ def test_deleting_orphans_touches_nothing_that_is_young(run):
     assert run.cleaning.spared == run.cleaning.there
 
 
-def test_deleting_orphans_leaves_what_snapshots_name_and_nothing_else(run):
-    assert run.cleaning.remaining == run.cleaning.named
+def test_deleting_orphans_leaves_what_snapshots_name_and_the_public_reads_and_nothing_else(run):
+    assert run.cleaning.remaining == run.cleaning.named | run.cleaning.public
     assert run.cleaning.left == []
 
 
