@@ -79,7 +79,7 @@ async def _adopt(environment: Environment, request: AdoptRequest, *, wait: bool,
     handle = await start_door(client, queue, request, ADOPT_WORKFLOW, "adopt", AdoptReport)
     await say_unserved(client, "the request", queue, upkeep_queue(environment))
     if not wait:
-        say_requested(handle, request, json=json)
+        say_requested(handle, request, environment, json=json)
         return 0
     report = await report_of(client, handle)
     if json:

@@ -1,6 +1,7 @@
 """What commands share that send work to the fleet: a client, a door that is started, and its report."""
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from activities.contracts.inputs import write_input
 from activities.contracts.verify import VerifyRequest
 from activities.unserved import has_worker
 from starter.common import FAILED, INTERRUPTED, PARTIAL, USAGE, errors, fail, say, say_json
-from worker.config import Environment
+from worker.config import Environment, Temporal
 from worker.temporal import connect_temporal
 
 AnyReport = TypeVar("AnyReport")
@@ -29,6 +30,8 @@ CODES: Mapping[str, int] = {
     "cancelled": INTERRUPTED,
 }
 """How a report ended → the command's exit code; it is `FAILED` for any other."""
+DEFAULT_ADDRESSES = ("localhost:7233", "127.0.0.1:7233")
+"""Where Temporal's own command looks unless it is told."""
 POLL_SECONDS = 0.5
 """Between two looks at the progress of what is waited for."""
 QUERY_SECONDS = 5
@@ -72,12 +75,36 @@ async def start_door(
     )
 
 
-def say_requested(handle: WorkflowHandle[Any, Any], request: AnyRequest, *, json: bool) -> None:
+def say_requested(
+    handle: WorkflowHandle[Any, Any], request: AnyRequest, environment: Environment, *, json: bool
+) -> None:
     """Say how a request is followed that nobody here waits for."""
     if json:
         say_json({"workflow_id": handle.id, "loop": loop_id(request.environment, request.network, request.table)})
     else:
-        say(f"requested as {handle.id}; follow it with: temporal workflow show -w '{handle.id}' --follow")
+        typed = f"temporal workflow show -w '{handle.id}' --follow{reached_by(environment.temporal)}"
+        say(f"requested as {handle.id}; follow it with: {typed}")
+
+
+def reached_by(temporal: Temporal) -> str:
+    """What Temporal's own command must be told to find it; nothing where its defaults do."""
+    options = {
+        "address": "" if temporal.address in DEFAULT_ADDRESSES else temporal.address,
+        "namespace": "" if temporal.namespace == "default" else temporal.namespace,
+    }
+    if temporal.tls is not None:
+        files = temporal.tls.files()
+        options |= {
+            "tls-ca-path": files.ca_file,
+            "tls-cert-path": files.cert_file,
+            "tls-key-path": files.key_file,
+            "tls-server-name": files.server_name,
+        }
+    words = [f" --{name} {shlex.quote(value)}" for name, value in options.items() if value]
+    words += [" --tls"] if temporal.tls is not None else []
+    # The key itself is nobody's to read off a screen.
+    words += [' --api-key "$TEMPORAL_API_KEY"'] if temporal.api_key is not None else []
+    return "".join(words)
 
 
 async def report_of(client: Client, handle: WorkflowHandle[Any, AnyReport]) -> AnyReport:

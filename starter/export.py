@@ -115,7 +115,7 @@ async def _export(
     handle = await start_request(client, queue, request)
     await say_unserved(client, "the request", queue, queues)
     if not wait:
-        say_requested(handle, request, json=json)
+        say_requested(handle, request, environment, json=json)
         return 0
     with Shown(quiet=json) as shown:
         ended = await follow(client, handle, request, shown)
