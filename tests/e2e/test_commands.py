@@ -130,8 +130,10 @@ async def test_what_cannot_be_is_refused_by_name_with_exit_code_2(fleet):
 async def test_a_queue_that_nobody_serves_is_named_by_the_command_whose_work_waits_there(fleet):
     await fleet.make_days(days=1, rows=1)
     async with fleet.context() as context, running(fleet.workers(["control"], export_rooms(context))):
-        code, _, errors = await fleet.command("export", "events", "-n", fleet.network)
+        code, said, errors = await fleet.command("export", "events", "-n", fleet.network)
     assert code == 0
+    # Nobody waits for it, so what follows it is said as it can be typed.
+    assert said.endswith(f"' --follow --address {fleet.settings().environment(fleet.name).temporal.address}\n")
     assert errors == (
         f"no worker listens on task queue {fleet.queue}-default: the request waits for one "
         "(icefleet worker --serve export.default)\n"
