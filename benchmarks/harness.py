@@ -109,11 +109,13 @@ def scale() -> float:
 
 
 def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results: Path = RESULTS) -> None:
-    """Print the figures, and write `benchmarks/results/<name>.json`.
+    """Print the figures, and write `benchmarks/results/<name>.json`; at another scale, `results/scaled/<name>.json`.
 
     Those of a part of the run take the places of what was measured under their names before, on the same machine and
     at the same scale: every ratio is within one part.
     """
+    if scale() != 1:
+        results /= "scaled"
     machine = {
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -135,6 +137,6 @@ def report(name: str, figures: Sequence[Figure], *, whole: bool = True, results:
             return
         held = {figure["name"]: figure for figure in before["figures"]}
     held |= {figure.name: asdict(figure) for figure in figures}
-    results.mkdir(exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "figures": list(held.values())}, indent=2) + "\n")
     print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")

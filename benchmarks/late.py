@@ -33,8 +33,17 @@ def late(port: int, seconds: float) -> Iterator[int]:
 
 async def serve(port: int, seconds: float) -> None:
     """Forward connections until the process is ended."""
+    forwarding = set[asyncio.Task[None] | None]()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The loop refers weakly to who reads of a stream: a collection would take what only waits for answers.
+        forwarding.add(task := asyncio.current_task())
+        try:
+            await pass_on(reader, writer)
+        finally:
+            forwarding.discard(task)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A connection that either side breaks off is broken off on the other side too.
         with contextlib.suppress(OSError), contextlib.closing(writer.transport):
             answers, store = await asyncio.open_connection(HOST, port)

@@ -84,7 +84,7 @@ def test_a_run_writes_machine_and_figures_with_unit_aim_and_command(tmp_path, mo
         Figure("y", 3, "MB", "lower", None, "c"),
     ]
     report("some", figures, results=tmp_path)
-    written = json.loads((tmp_path / "some.json").read_text())
+    written = json.loads((tmp_path / "scaled" / "some.json").read_text())
     assert written["machine"]["scale"] == 0.1
     assert written["figures"] == [
         {"name": "export.x", "value": 1.2, "unit": "times", "better": "lower", "aim": 1.15, "command": "make bench-x"},
@@ -101,14 +101,12 @@ def test_a_part_of_a_run_takes_the_places_of_its_figures_and_leaves_the_others(t
     assert [(one["name"], one["value"]) for one in written] == [("export.x", 1), ("export.y", 2)]
 
 
-def test_a_part_of_a_run_is_not_written_beside_what_was_measured_elsewhere_or_at_another_scale(
-    tmp_path, monkeypatch, capsys
-):
+def test_a_part_of_a_run_is_not_written_beside_what_was_measured_elsewhere(tmp_path, monkeypatch, capsys):
     figure = Figure("export.x", 1, "times", "lower", 1.15, "c")
     report("some", [figure], whole=False, results=tmp_path)
     assert list(tmp_path.iterdir()) == []
     report("some", [figure], results=tmp_path)
-    monkeypatch.setenv("SCALE", "0.1")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
     report("some", [replace(figure, value=2)], whole=False, results=tmp_path)
     assert json.loads((tmp_path / "some.json").read_text())["figures"][0]["value"] == 1
     assert capsys.readouterr().out.count("not written") == 2
