@@ -3,7 +3,9 @@
 import shutil
 import uuid
 from dataclasses import replace
+from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from temporalio.testing import ActivityEnvironment
 
@@ -196,3 +198,23 @@ async def test_deletes_that_neither_index_nor_changelog_know_any_more_have_older
     assert orders.watermark().horizon == newest
     assert sorted(orders.read("id")) == [(1,), (3,), (4,), (6,), (7,), (9,), (78,)]
     orders.check_index()
+
+
+@pytest.mark.parametrize("kind", ["decimal(2, 0)", "decimal(10, 0)", "decimal(38, 0)", "int"])
+async def test_a_lost_index_is_made_anew_from_sequence_numbers_of_every_width_and_rows_without_one_are_oldest(
+    fleet, kind
+):
+    async with opened(fleet, {"id": "long", "name": "string", "version": kind}, sequence_column="version") as mirror:
+
+        def row(key, version, name):
+            number = version if kind == "int" else Decimal(version)
+            return Row("insert", {"id": key, "name": name, "version": number}, version)
+
+        await mirror.write(row(1, 5, "old"), row(2, 20, "newer"))
+        await mirror.merge()
+        theirs = pa.Table.from_pylist([{"id": 9, "name": "theirs"}], mirror.table().scan().to_arrow().schema)
+        mirror.table().append(theirs)
+        await mirror.write(row(1, 10, "new"), row(2, 10, "late"), row(9, 1, "ours"))
+        assert (await mirror.merge()).index_rebuilt
+        assert mirror.read("id", "name") == [(1, "new"), (2, "newer"), (9, "ours")]
+        mirror.check_index()
