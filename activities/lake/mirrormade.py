@@ -121,6 +121,20 @@ def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
         )
 
 
+def check_named(config: MirrorConfig, mirror: Schema) -> None:
+    """See that the mirror has the columns by which its rows are known, under the names that config has.
+
+    Raises:
+        BadConfig: it lacks one: it was renamed in the changelog, which the next merge follows.
+    """
+    lacking = {*config.primary_keys, config.sequence_column} - {field.name for field in mirror.fields}
+    if lacking:
+        raise BadConfig(
+            f"mirror {config.mirror} has no column {', '.join(sorted(lacking))} yet; merge first, or mend "
+            "primary_keys and sequence_column in mirrors.yaml"
+        )
+
+
 def check_partition(config: MirrorConfig, mirror: Table, columns: Mapping[str, str], changelog: Schema) -> None:
     """See that a config that was changed says how the table is cut; a spec that others changed is followed as it is.
 

@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.contracts.mirrors import MirrorInput
 from activities.core import indexplan
+from activities.core.faults import BadConfig
 from activities.core.mirrors import INDEX, IndexPointer
 from activities.mirror_index import rebuild_index
 from support.lakereaders import ALWAYS_TRUE
@@ -218,3 +219,35 @@ async def test_a_lost_index_is_made_anew_from_sequence_numbers_of_every_width_an
         assert (await mirror.merge()).index_rebuilt
         assert mirror.read("id", "name") == [(1, "new"), (2, "newer"), (9, "ours")]
         mirror.check_index()
+
+
+@pytest.mark.parametrize(
+    ("old", "config"),
+    [("id", {"primary_keys": ("renamed",)}), ("cdc_sequence_number", {"sequence_column": "renamed"})],
+)
+async def test_a_lost_index_is_made_anew_under_the_names_that_key_and_sequence_get_in_the_same_merge_case_49(
+    orders, old, config
+):
+    orders.configure(schema="permissive")
+    await spoil(orders, "missing")
+    with orders.changelog().update_schema() as changing:
+        changing.rename_column(old, "renamed")
+    orders.configure(**config)
+    asked = MirrorInput(orders.fleet.name, orders.config.mirror)
+    with pytest.raises(BadConfig, match=r"has no column renamed yet; merge first, or mend primary_keys"):
+        await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+
+    def row(operation, key, number, name):
+        values = {"id": key, "cdc_sequence_number": f"{number:032x}", "name": name}
+        return Row(operation, {"renamed" if column == old else column: value for column, value in values.items()})
+
+    newer = 0x9000 << 64
+    await orders.write(row("insert", 10, newer, "new"), row("update", 1, newer, "again"), row("update", 3, 1, "late"))
+    report = await orders.merge()
+    assert (report.commits, report.upserted, report.superseded) == (1, 2, 1)
+    assert report.index_rebuilt
+    names = {1: "again", 3: "again", 4: "n4", 6: "n6", 7: "n7", 9: "new", 10: "new"}
+    assert sorted(orders.read(orders.config.primary_keys[0], "name")) == list(names.items())
+    orders.check_index()
+    assert (await ActivityEnvironment().run(rebuild_index, orders.context, asked)).commits == 1
+    orders.check_index()
