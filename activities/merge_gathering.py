@@ -57,14 +57,15 @@ class Gathering:
         deletes = {one.file_path: one for file in live.values() for one in file.deletes}
         counts = {**vars(self.counts), "pieces": self.pieces}
         summary = mirror_summary(self.head.watermark, self.head.pointer, counts)
+        last = self._last or RowDelta({})
         return RowDelta(
             summary,
             add=[one.data for path, one in live.items() if path not in there.data],
             remove=[one for path, one in there.data.items() if path not in live],
             add_deletes=[one for path, one in deletes.items() if path not in there.deletes],
             remove_deletes=[one for path, one in there.deletes.items() if path not in deletes],
-            schema=self._last.schema if self._last else None,
-            properties=properties or {},
+            schema=last.schema,
+            properties={**last.properties, **(properties or {})},
         )
 
 

@@ -20,10 +20,11 @@ from activities.lake.indexstore import MirrorIndex
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated, look_up, truncate
 from activities.lake.mergerows import MirrorFiles, final_rows
-from activities.lake.mergewrite import NewRows, delete_rows, run_of, schema_after, write_rows
+from activities.lake.mergewrite import NewRows, delete_rows, delta_begun, run_of, write_rows
 from activities.lake.mirrorfiles import all_described
 from activities.lake.positiondeletes import Deleted, MadeDeletes, described
 from activities.lake.rowdelta import RowDelta, manifest, metadata_after
+from activities.lake.sequencebounds import SequenceBounds
 from activities.merge_metrics import MergeTimings, index_told, lookup_told, rows_told
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import Head, live_row_count
@@ -144,8 +145,8 @@ class PieceMerge:
         self._following = following
         self._directory = directory
         self._files = context.lake.files()
-        self._schema = schema_after(head.mirror.table, following)
-        self._metadata = metadata_after(head.mirror.table, self._schema)
+        self._begun = delta_begun(config, head.mirror, following)
+        self._metadata = metadata_after(head.mirror.table, self._begun.schema, self._begun.properties)
         self._step_key = self._key("index", "puffin")
         self._step = group.create_task(undisturbed(self._advance))
 
@@ -162,8 +163,7 @@ class PieceMerge:
         lookup_told(self._config.mirror, len(known), int(known.sum()))
         self._warn(looked)
         if looked.changes_nothing:
-            delta = RowDelta(summary={}, schema=self._schema)
-            return self._prepared(looked, _Index(self._head.pointer), delta, alone=self._is_alone(batch))
+            return self._prepared(looked, _Index(self._head.pointer), self._begun, alone=self._is_alone(batch))
         return await self._written(looked, timings, alone=not gathered and self._is_alone(batch))
 
     def _is_alone(self, batch: Batch) -> bool:
@@ -197,8 +197,9 @@ class PieceMerge:
         lookup = look_up(self._head.index, batch, before)
         if truncated == before.truncated:
             return Looked(batch, lookup, Truncated())
-        schema = self._metadata.schema()
-        return Looked(batch, lookup, truncate(self._config, self._files, schema, self._head.live, truncated))
+        config, schema = self._config, self._metadata.schema()
+        bounds = SequenceBounds(config, batch.piece.table, schema)
+        return Looked(batch, lookup, truncate(config, self._files, schema, bounds, self._head.live, truncated))
 
     async def _written(self, looked: Looked, timings: MergeTimings, *, alone: bool) -> Prepared:
         """What was made is sent while the rest is made."""
@@ -206,9 +207,8 @@ class PieceMerge:
             stepped = sending.create_task(self._send_step())
             with timings.phase("write"):
                 rows, deletes = await both(self._rows(looked, sending), self._deletes(looked, sending))
-            delta = RowDelta(
-                summary={},
-                schema=self._schema,
+            delta = replace(
+                self._begun,
                 add=all_described(self._metadata, rows.new.files, rows.paths),
                 remove=[one.data for one in deletes.deleted.gone],
                 add_deletes=[described(one, self._context.store.path(key)) for key, one in deletes.keys.items()],

@@ -101,4 +101,5 @@ class MergeWork:
             return await self._rebuilt(str(wrong))
 
     async def _rebuilt(self, why: str) -> Head:
-        return await rebuilt_head(self.context, self.config, self.mirror, self.watermark, self.pending.table, why)
+        changelog, following = self.pending.table, self.following
+        return await rebuilt_head(self.context, self.config, self.mirror, self.watermark, changelog, why, following)

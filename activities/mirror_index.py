@@ -13,13 +13,15 @@ from activities.committing import to_its_end
 from activities.contracts.mirrors import MergeReport, MirrorInput
 from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import MirrorConfig, Watermark
+from activities.core.mirrorschema import Following
 from activities.lake import mirror as mirrors
 from activities.lake.changedeletes import Deletes
 from activities.lake.indexrebuild import Rebuilt, rebuild
 from activities.lake.indexsources import delete_entries, row_entries
 from activities.lake.live import LiveFile, live_files
+from activities.lake.mergewrite import schema_after
 from activities.lake.mirror import WAY_OUT, Mirror
-from activities.lake.mirrormade import check_made
+from activities.lake.mirrormade import check_made, check_named
 from activities.lake.rowdelta import HeadMoved, RowDelta, commit
 from activities.lake.sending import TRIES
 from activities.merge_metrics import failure_told, rebuild_told
@@ -39,7 +41,7 @@ async def rebuild_index(context: MirrorContext, asked: MirrorInput) -> MergeRepo
     Raises:
         MirrorForeign: the mirror is not as merges left it, or holds several rows of a key.
         WatermarkLost: its changelog is gone, or another one.
-        BadConfig: config says other keys or sequence numbers than it was made with.
+        BadConfig: config says other keys or sequence numbers than it was made with, or other names than it has yet.
         CommitConflict: other writers won every try.
     """
     config = context.mirror(asked.environment, asked.mirror)
@@ -71,11 +73,18 @@ async def _commit_rebuilt(context: MirrorContext, config: MirrorConfig) -> Merge
 
 
 async def rebuilt_head(
-    context: MirrorContext, config: MirrorConfig, mirror: Mirror, watermark: Watermark, changelog: Any, why: str
+    context: MirrorContext,
+    config: MirrorConfig,
+    mirror: Mirror,
+    watermark: Watermark,
+    changelog: Any,
+    why: str,
+    following: Following | None = None,
 ) -> Head:
     """A mirror's head with an index that is made anew and stored, from its rows and its changelog's deletes.
 
-    Its watermark says up to where deletes may be forgotten now.
+    `following` is what its columns become in the commit that names the index. Its watermark says up to where deletes
+    may be forgotten now.
     """
     if changelog is None or str(changelog.metadata.table_uuid) != watermark.changelog_uuid:
         raise WatermarkLost(
@@ -83,11 +92,13 @@ async def rebuilt_head(
             f"that its index has to know; {WAY_OUT}"
         )
     check_made(config, mirror.table, changelog.schema())
+    schema = (schema_after(mirror.table, following) if following else None) or mirror.table.schema()
+    check_named(config, schema)
     log.warning("index is made anew", mirror=config.mirror, why=why)
     await asyncio.to_thread(tell_lag, context, config)
     live = await asyncio.to_thread(live_files, mirror.table)
     deletes = Deletes(changelog, config, watermark, context.lake.files())
-    made = await undisturbed(_rebuild, context, config, mirror, watermark, live, deletes)
+    made = await undisturbed(_rebuild, context, config, mirror, schema, watermark, live, deletes)
     with made.staged as staged:
         if made.doubled:
             raise MirrorForeign(
@@ -108,12 +119,13 @@ def _rebuild(
     context: MirrorContext,
     config: MirrorConfig,
     mirror: Mirror,
+    schema: Any,
     watermark: Watermark,
     live: dict[str, LiveFile],
     deletes: Deletes,
 ) -> Rebuilt:
     numbered, now = dict(enumerate(sorted(live), 1)), int(time.time())
-    schema, truncated = mirror.table.schema(), watermark.truncated
+    truncated = watermark.truncated
 
     def entries() -> Any:
         files = {number: live[path] for number, path in numbered.items()}

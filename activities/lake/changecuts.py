@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyiceberg.conversions import from_bytes
-from pyiceberg.types import StringType
 
 from activities.core import fold
 from activities.core.cutting import Cut, Mark, Smallest, Span, needed
 from activities.core.mirrors import Sequences
 from activities.lake.changecolumns import operations_of, sequences_of
-from activities.lake.changelog import PIPELINE
 from activities.lake.changereading import OpenFile, Projection
 from activities.lake.changes import ChangelogFile, ChangelogSnapshot, FileRows, Pending, Piece
 from activities.lake.content import Files
+from activities.lake.sequencebounds import SequenceBounds
 
 _Group = tuple[ChangelogFile, int]
 
@@ -40,11 +37,7 @@ class _Cutter:
         self._pending, self._files, self._after, self._rows = pending, files, after, rows
         config, table = pending.config, pending.table
         self._wanted = Projection(table, (config.sequence_column, config.operation_column))
-        self._kind = self._wanted.schema.find_field(config.sequence_column)
-        # Of texts the smallest one need not be the smallest number, unless all have the same length.
-        self._is_trusted = not isinstance(self._kind.field_type, StringType) or (
-            PIPELINE in table.properties and config.sequence_format != "decimal"
-        )
+        self._bounds = SequenceBounds(config, table, self._wanted.schema)
         self._name = f"changelog {'.'.join(table.name())}"
 
     def piece(self, snapshot: ChangelogSnapshot) -> Piece:
@@ -81,25 +74,13 @@ class _Cutter:
         )
 
     def _span_of(self, file: ChangelogFile) -> Span:
-        low, high = self._bound(file.data.lower_bounds), self._bound(file.data.upper_bounds)
-        nulls = (file.data.null_value_counts or {}).get(self._kind.field_id)
-        return Span(file.rows) if nulls else self._span(file.rows, low, high)
-
-    def _bound(self, bounds: dict[int, bytes] | None) -> Any:
-        raw = (bounds or {}).get(self._kind.field_id)
-        return None if raw is None else from_bytes(self._kind.field_type, raw)  # type: ignore[arg-type]
+        return Span(file.rows, *(self._bounds.of_file(file.data) or ()))
 
     def _groups(self, file: ChangelogFile) -> Iterator[tuple[_Group, Span]]:
         """The row groups of a file, from its footer."""
         with self._files.open(file.path) as parquet:
             source = OpenFile(file, parquet, self._wanted)
             for number in range(parquet.metadata.num_row_groups):
-                rows, said = parquet.metadata.row_group(number).num_rows, source.statistics(self._kind.name, number)
-                yield (file, number), Span(rows) if said is None else self._span(rows, said.min, said.max)
-
-    def _span(self, rows: int, low: Any, high: Any) -> Span:
-        """With ends where they are known to be those of the numbers."""
-        if not self._is_trusted or low is None or high is None:
-            return Span(rows)
-        numbers = [int(end, 16) if isinstance(end, str) else int(end) for end in (low, high)]
-        return Span(rows, *numbers) if numbers[0] >= 0 else Span(rows)
+                said = source.statistics(self._pending.config.sequence_column, number)
+                known = None if said is None else self._bounds.numbers(said.min, said.max)
+                yield (file, number), Span(parquet.metadata.row_group(number).num_rows, *(known or ()))

@@ -10,7 +10,6 @@ from pyiceberg.manifest import DataFile
 
 from activities.core import indexmoves
 from activities.core.compactplan import Chosen, FileFacts, choose, due
-from activities.core.faults import BadConfig
 from activities.core.indexmoves import Moves, moves_of
 from activities.core.mirrors import Entries, Keys, MirrorConfig, Sequences, Words
 from activities.lake.changecolumns import sequences_of
@@ -20,6 +19,7 @@ from activities.lake.keys import keys_of
 from activities.lake.live import LiveFile
 from activities.lake.mirror import Mirror
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places, all_described
+from activities.lake.mirrormade import check_named
 from activities.lake.mirrorrows import live_rows
 from activities.lake.positiondeletes import Deleted, Positions, counts
 from activities.lake.rowdelta import RowDelta
@@ -136,12 +136,7 @@ def rewrite(
     """
     table = mirror.table
     schema, spec = table.schema(), table.spec()
-    lacking = {*config.primary_keys, config.sequence_column} - {field.name for field in schema.fields}
-    if lacking:
-        raise BadConfig(
-            f"mirror {config.mirror} has no column {', '.join(sorted(lacking))} yet; merge first, or mend "
-            "primary_keys and sequence_column in mirrors.yaml"
-        )
+    check_named(config, schema)
     parts: list[Part] = []
     with MirrorWriter(schema, spec, config.compaction.target_file_bytes, directory) as writer:
         for live in chosen:

@@ -44,7 +44,7 @@ def delete_entries(config: MirrorConfig, deletes: Deletes, now: int) -> Iterator
 def mirror_sequences(config: MirrorConfig, column: pa.Array | pa.ChunkedArray) -> Sequences:
     """The sequence numbers of a mirror's rows; a row without one, which others wrote, is older than all."""
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-    filled = pc.fill_null(chunked, pa.scalar("0" if _is_text(chunked.type) else 0).cast(chunked.type))
+    filled = pc.fill_null(chunked, pa.scalar("0" if _is_text(chunked.type) else 0, chunked.type))
     return sequences_of(filled, config.sequence_format, f"mirror {config.mirror}, column {config.sequence_column}")
 
 

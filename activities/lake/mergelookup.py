@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyiceberg.conversions import from_bytes
-from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 
 from activities.core.deciding import Decision, decide
@@ -22,6 +19,7 @@ from activities.lake.live import LiveFile
 from activities.lake.mergebatch import Batch
 from activities.lake.mirrorrows import live_rows
 from activities.lake.positiondeletes import Positions, deleted_rows
+from activities.lake.sequencebounds import SequenceBounds
 
 Flags = npt.NDArray[np.bool_]
 
@@ -81,11 +79,14 @@ def _by_path(index: MirrorIndex, found: Found, chosen: Flags) -> dict[str, Posit
     return {index.files[int(number)]: part for number, part in zip(files[starts], parts, strict=True)}
 
 
-def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[str, LiveFile], below: str) -> Truncated:
-    """Find every live row with a sequence number below that of a truncate, 32 hex digits."""
+def truncate(
+    config: MirrorConfig, files: Files, schema: Schema, bounds: SequenceBounds, live: Mapping[str, LiveFile], below: str
+) -> Truncated:
+    """Find every live row with a sequence number below that of a truncate, 32 hex digits; `bounds` are the mirror's."""
     dropped, gone, rows = set[str](), dict[str, Positions](), 0
     for path, file in live.items():
-        if _all_below(config, schema, file, below):
+        known = bounds.of_file(file.data)
+        if known and known[1] < int(below, 16):
             dropped.add(path)
             rows += file.rows - len(deleted_rows(files, file))
             continue
@@ -98,15 +99,3 @@ def truncate(config: MirrorConfig, files: Files, schema: Schema, live: Mapping[s
             gone[path] = positions
             rows += len(positions)
     return Truncated(frozenset(dropped), gone, rows)
-
-
-def _all_below(config: MirrorConfig, schema: Schema, file: LiveFile, below: str) -> bool:
-    """Whether the manifest says so of every row of a file."""
-    field = schema.find_field(config.sequence_column)
-    raw = (file.data.upper_bounds or {}).get(field.field_id)
-    nulls = (file.data.null_value_counts or {}).get(field.field_id, 0)
-    if raw is None or nulls:
-        return False
-    upper = from_bytes(field.field_type, raw)  # type: ignore[arg-type]  # a primitive, as all columns with bounds
-    column = pa.chunked_array([pa.array([upper], schema_to_pyarrow(field.field_type, include_field_ids=False))])
-    return bool(older_than(mirror_sequences(config, column), below)[0])

@@ -17,8 +17,11 @@ from activities.lake.live import LiveFile
 from activities.lake.mergebatch import Batch
 from activities.lake.mergelookup import Lookup, Truncated
 from activities.lake.mergerows import Upserts
+from activities.lake.mirror import Mirror
 from activities.lake.mirrorfiles import MadeMirrorFile, MirrorWriter, Places
+from activities.lake.mirrormade import bounds_followed
 from activities.lake.positiondeletes import Deleted, Positions
+from activities.lake.rowdelta import RowDelta
 from activities.lake.schema import changed
 
 
@@ -32,6 +35,17 @@ def schema_after(table: Table, following: Following) -> Schema | None:
         return None
     schema_id = 1 + max(known.schema_id for known in table.metadata.schemas)
     return changed(table.schema(), following.changes, last_id=table.metadata.last_column_id, schema_id=schema_id)
+
+
+def delta_begun(config: MirrorConfig, mirror: Mirror, following: Following) -> RowDelta:
+    """A commit by which the mirror follows its changelog's columns, and nothing else.
+
+    Raises:
+        SchemaConflict: somebody changed the mirror's schema so that it cannot.
+    """
+    table = mirror.table
+    properties = bounds_followed(config, table, mirror.columns, following.columns)
+    return RowDelta({}, schema=schema_after(table, following), properties=properties)
 
 
 @dataclass(frozen=True)

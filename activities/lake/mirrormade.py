@@ -30,6 +30,8 @@ COLUMNS = PREFIX + "columns"
 SEQUENCE = PREFIX + "sequence"
 """Property: field id in the changelog of the sequence number, and how it says a number, as JSON."""
 
+_METRICS = "write.metadata.metrics.column."
+
 PARTITION = PREFIX + "partition"
 """Property: field ids in the changelog and transforms by which the table was cut when it was made, as JSON."""
 
@@ -67,12 +69,31 @@ def identity(config: MirrorConfig, changelog: Schema) -> dict[str, str]:
     ids = {column.name: str(column.field_id) for column in merged_columns(config, changelog)}
     return {
         # A merge reads old rows by file and row; the sequence number tells how new a file is.
-        f"write.metadata.metrics.column.{config.sequence_column}": "full",
+        f"{_METRICS}{config.sequence_column}": "full",
         CHANGELOG: config.changelog,
         KEYS: _keys(config, ids),
         SEQUENCE: _sequence(config, changelog),
         COLUMNS: json.dumps(ids, ensure_ascii=False),
     }
+
+
+def bounds_followed(
+    config: MirrorConfig, mirror: Table, before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, str | None]:
+    """How properties of the mirror change that name its sequence column, which has another name than before.
+
+    Args:
+        config: The mirror's.
+        mirror: Its table.
+        before: Name → field id of the changelog's columns that the mirror's were made from.
+        after: The same as it is to be.
+    """
+    if f"{_METRICS}{config.sequence_column}" in mirror.properties:
+        return {}
+    number = after[config.sequence_column]
+    old = (f"{_METRICS}{name}" for name, known in before.items() if known == number)
+    gone = dict.fromkeys(name for name in old if name in mirror.properties)
+    return {**gone, f"{_METRICS}{config.sequence_column}": "full"}
 
 
 def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
@@ -97,6 +118,20 @@ def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
             f"sequence_column {config.sequence_column} and sequence_format {config.sequence_format} of mirrors.yaml "
             f"say ({now}), and what is newer cannot be told from one to the other; undo that, or have the mirror begin "
             "again (icefleet mirrors merge --bootstrap)"
+        )
+
+
+def check_named(config: MirrorConfig, mirror: Schema) -> None:
+    """See that the mirror has the columns by which its rows are known, under the names that config has.
+
+    Raises:
+        BadConfig: it lacks one: it was renamed in the changelog, which the next merge follows.
+    """
+    lacking = {*config.primary_keys, config.sequence_column} - {field.name for field in mirror.fields}
+    if lacking:
+        raise BadConfig(
+            f"mirror {config.mirror} has no column {', '.join(sorted(lacking))} yet; merge first, or mend "
+            "primary_keys and sequence_column in mirrors.yaml"
         )
 
 

@@ -20,7 +20,7 @@ from activities.core.faults import CatalogRefused
 from activities.core.mirrors import TAG
 from activities.lake.catalog import Lake
 from activities.lake.manifests import FileChange, SnapshotManifests
-from activities.lake.sending import Attempt, given_up, landed_in, tries
+from activities.lake.sending import Attempt, given_up, landed_in, property_updates, tries
 from activities.lake.storage import metadata_named
 
 _GONE = "table {} is not in the catalog any more"
@@ -59,7 +59,8 @@ class RowDelta:
     remove_deletes: Sequence[DataFile] = ()
     schema: Schema | None = None
     """The table's from now on; None: as it is."""
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str | None] = field(default_factory=dict)
+    """That change; None: it goes."""
     is_rewrite: bool = False
     """Whether the rows are the same before and after."""
     tag: str | None = TAG
@@ -148,9 +149,13 @@ def _manifested(table: Table, metadata: TableMetadata, delta: RowDelta) -> Manif
     return Manifested(made, path, held, manifests.clean)
 
 
-def metadata_after(table: Table, schema: Schema | None) -> TableMetadata:
-    """The table's metadata once it has a schema: what files of a delta are described with."""
-    return table.metadata if schema is None else update_table_metadata(table.metadata, _schema_updates(table, schema))
+def metadata_after(
+    table: Table, schema: Schema | None, properties: Mapping[str, str | None] | None = None
+) -> TableMetadata:
+    """The table's metadata once it has a schema, and properties: what files of a delta are described with."""
+    of_schema = () if schema is None else _schema_updates(table, schema)
+    updates = (*of_schema, *property_updates(properties or {}))
+    return update_table_metadata(table.metadata, updates) if updates else table.metadata
 
 
 def _schema_updates(table: Table, schema: Schema) -> tuple[TableUpdate, ...]:

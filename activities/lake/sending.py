@@ -21,6 +21,8 @@ from pyiceberg.table.update import (
     AssertDefaultSpecId,
     AssertRefSnapshotId,
     AssertTableUUID,
+    RemovePropertiesUpdate,
+    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -117,6 +119,14 @@ def _judge_one_by_one(producer: Any) -> None:
     producer._build_manifest_evaluator = judging  # noqa: SLF001
 
 
+def property_updates(changes: Mapping[str, str | None]) -> Iterator[TableUpdate]:
+    """What makes properties of a table so; those that are None go."""
+    if gone := [name for name, value in changes.items() if value is None]:
+        yield RemovePropertiesUpdate(removals=gone)
+    if kept := {name: value for name, value in changes.items() if value is not None}:
+        yield SetPropertiesUpdate(updates=kept)
+
+
 class Attempt:
     """One try to commit: updates for one head, of which at most one snapshot is made.
 
@@ -146,10 +156,10 @@ class Attempt:
         self._transaction._apply(tuple(updates))  # noqa: SLF001 - committing is what this file is for
         self._asserted = (*self._asserted, *asserted)
 
-    def change_properties(self, changes: Mapping[str, str]) -> None:
-        """Stage table properties."""
+    def change_properties(self, changes: Mapping[str, str | None]) -> None:
+        """Stage table properties; those that are None go."""
         if changes:
-            self._transaction.set_properties(dict(changes))
+            self.change(property_updates(changes))
 
     def snapshot(
         self, summary: Mapping[str, str], add: Iterable[DataFile] = (), remove: Sequence[DataFile] = ()

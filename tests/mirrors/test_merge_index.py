@@ -3,12 +3,15 @@
 import shutil
 import uuid
 from dataclasses import replace
+from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.contracts.mirrors import MirrorInput
 from activities.core import indexplan
+from activities.core.faults import BadConfig
 from activities.core.mirrors import INDEX, IndexPointer
 from activities.mirror_index import rebuild_index
 from support.lakereaders import ALWAYS_TRUE
@@ -195,4 +198,56 @@ async def test_deletes_that_neither_index_nor_changelog_know_any_more_have_older
     assert (report.refused, report.upserted, report.superseded) == (2, 1, 1)
     assert orders.watermark().horizon == newest
     assert sorted(orders.read("id")) == [(1,), (3,), (4,), (6,), (7,), (9,), (78,)]
+    orders.check_index()
+
+
+@pytest.mark.parametrize("kind", ["decimal(2, 0)", "decimal(10, 0)", "decimal(38, 0)", "int"])
+async def test_a_lost_index_is_made_anew_from_sequence_numbers_of_every_width_and_rows_without_one_are_oldest(
+    fleet, kind
+):
+    async with opened(fleet, {"id": "long", "name": "string", "version": kind}, sequence_column="version") as mirror:
+
+        def row(key, version, name):
+            number = version if kind == "int" else Decimal(version)
+            return Row("insert", {"id": key, "name": name, "version": number}, version)
+
+        await mirror.write(row(1, 5, "old"), row(2, 20, "newer"))
+        await mirror.merge()
+        theirs = pa.Table.from_pylist([{"id": 9, "name": "theirs"}], mirror.table().scan().to_arrow().schema)
+        mirror.table().append(theirs)
+        await mirror.write(row(1, 10, "new"), row(2, 10, "late"), row(9, 1, "ours"))
+        assert (await mirror.merge()).index_rebuilt
+        assert mirror.read("id", "name") == [(1, "new"), (2, "newer"), (9, "ours")]
+        mirror.check_index()
+
+
+@pytest.mark.parametrize(
+    ("old", "config"),
+    [("id", {"primary_keys": ("renamed",)}), ("cdc_sequence_number", {"sequence_column": "renamed"})],
+)
+async def test_a_lost_index_is_made_anew_under_the_names_that_key_and_sequence_get_in_the_same_merge_case_49(
+    orders, old, config
+):
+    orders.configure(schema="permissive")
+    await spoil(orders, "missing")
+    with orders.changelog().update_schema() as changing:
+        changing.rename_column(old, "renamed")
+    orders.configure(**config)
+    asked = MirrorInput(orders.fleet.name, orders.config.mirror)
+    with pytest.raises(BadConfig, match=r"has no column renamed yet; merge first, or mend primary_keys"):
+        await ActivityEnvironment().run(rebuild_index, orders.context, asked)
+
+    def row(operation, key, number, name):
+        values = {"id": key, "cdc_sequence_number": f"{number:032x}", "name": name}
+        return Row(operation, {"renamed" if column == old else column: value for column, value in values.items()})
+
+    newer = 0x9000 << 64
+    await orders.write(row("insert", 10, newer, "new"), row("update", 1, newer, "again"), row("update", 3, 1, "late"))
+    report = await orders.merge()
+    assert (report.commits, report.upserted, report.superseded) == (1, 2, 1)
+    assert report.index_rebuilt
+    names = {1: "again", 3: "again", 4: "n4", 6: "n6", 7: "n7", 9: "new", 10: "new"}
+    assert sorted(orders.read(orders.config.primary_keys[0], "name")) == list(names.items())
+    orders.check_index()
+    assert (await ActivityEnvironment().run(rebuild_index, orders.context, asked)).commits == 1
     orders.check_index()

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from activities import failpoints, merging
+from activities.lake.changelog import PIPELINE
 from support.mirrors import AT, Row, gone, opened, put, update
 from worker import mirror_status
 
@@ -87,6 +88,17 @@ async def test_a_batch_is_cut_by_its_bytes_when_rows_are_wide_case_58(fleet):
         assert sum(one.commits for one in reports) > 3
         mirror.check()
         mirror.check_index()
+
+
+async def test_bounds_of_a_changelog_that_a_writer_has_cut_keep_no_changes_from_the_pieces_of_a_snapshot_case_58(fleet):
+    async with opened(fleet, batch_rows=4) as mirror:
+        with mirror.changelog().transaction() as changing:
+            changing.set_properties({PIPELINE: "shop"})
+        await mirror.write(*(put(key, name="x") for key in range(20)))
+        [file] = mirror.changelog().inspect.data_files().to_pylist()
+        assert len(file["readable_metrics"]["cdc_sequence_number"]["upper_bound"]) == 16
+        assert sum(report.commits for report in await mirror.drain()) > 1
+        mirror.check()
 
 
 async def test_a_hundred_thousand_changes_of_ten_keys_leave_ten_rows_case_60(fleet):
