@@ -5,7 +5,6 @@ named, and the next merge makes it anew, as it would have to anyway.
 """
 
 import asyncio
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from activities.lake.mirror import Mirror
 from activities.lake.positiondeletes import Deleted, delete, described
 from activities.lake.rowdelta import HeadMoved, commit
 from activities.lake.sending import TRIES
+from activities.lake.unfinished import room
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of, live_row_count
 from activities.mirror_lag import at_work, tell_lag
@@ -97,8 +97,8 @@ class _Compaction:
         index = await self._index()
         # Without an index nobody wants to know where rows went.
         keyed = index is not None and not fits_moves(index, found.chosen.files)
-        with tempfile.TemporaryDirectory(prefix="icefleet-compact-") as directory:
-            work = (self._config, found.mirror, files, found.files, Path(directory))
+        with room(self._context.cache_directory) as directory:
+            work = (self._config, found.mirror, files, found.files, directory)
             rewritten = await undisturbed(partial(rewrite, keyed=keyed), *work)
             deleted = await asyncio.to_thread(delete, files, found.live, {}, {one.path for one in found.files})
             stored = await self._stored(rewritten, deleted)

@@ -1,11 +1,9 @@
 """What a merge does with one piece after the other, for a mirror and a changelog as they were loaded."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from activities.abreast import beside, both, heed_cancellation
 from activities.core.mirrors import MirrorConfig, Watermark
@@ -15,6 +13,7 @@ from activities.lake.changes import Pending
 from activities.lake.indexhead import IndexUnusable
 from activities.lake.mergebatch import Batch, batch_of, wanted_columns
 from activities.lake.mirror import Mirror
+from activities.lake.unfinished import room
 from activities.merge_metrics import MergeTimings
 from activities.merge_piece import PieceMerge, Prepared
 from activities.mirror_context import MirrorContext
@@ -78,9 +77,9 @@ class MergeWork:
     @asynccontextmanager
     async def _beginning(self) -> AsyncIterator[Callable[[Head], PieceMerge]]:
         """Begin pieces; what they have begun ends with the context."""
-        with tempfile.TemporaryDirectory(prefix="icefleet-merge-") as directory:
+        with room(self.context.cache_directory) as directory:
             async with beside() as group:
-                yield lambda head: PieceMerge(self.context, self.config, head, self.following, group, Path(directory))
+                yield lambda head: PieceMerge(self.context, self.config, head, self.following, group, directory)
 
     async def _on_head(self, begin: Callable[[Head], PieceMerge]) -> tuple[Head, PieceMerge]:
         head = await self._head()

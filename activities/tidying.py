@@ -119,7 +119,8 @@ class _Tidying:
         """Let snapshots expire that were announced and that are older than readers were promised."""
         rules, table = self._config.expiry, self._mirror.table
         keep, age = rules.keep_snapshots, rules.snapshot_age_seconds
-        choose = await chooser(self._context.bus, self._subject, table, keep=keep, age_seconds=age)
+        bus, needed = self._context.bus, mirrors.needed
+        choose = await chooser(bus, self._subject, table, keep=keep, age_seconds=age, needed=needed)
         due = len(choose(table))
         if self._asked.dry_run:
             self._expired = due

@@ -8,7 +8,6 @@ import mmap
 import os
 import resource
 import threading
-import time
 import uuid
 import zlib
 from collections import OrderedDict
@@ -23,6 +22,7 @@ import numpy.typing as npt
 
 from activities.core.indexsegments import Segment, sieve_of, starts_of
 from activities.core.mirrors import Entries, Keys, Sequences
+from activities.lake.unfinished import PART, drop_abandoned
 
 MOST_BYTES = 12 * 2**30
 _MOST_OPEN = 2048
@@ -30,13 +30,12 @@ _MOST_OPEN = 2048
 _KEPT_PER_LOOK = 64
 _LOOKS = 16
 """The directory is looked at again at the latest when so large a part of what it may hold was written."""
-_ABANDONED_SECONDS = 86_400
 _HEADER_BYTES = 4096
 _COLUMNS = (
     *(("key_high", np.uint64), ("key_low", np.uint64), ("sequence_high", np.uint64), ("sequence_low", np.uint64)),
     *(("file", np.uint32), ("row", np.uint32)),
 )
-_SEGMENT, _BYTES, _PART = ".entries", ".bytes", ".part"
+_SEGMENT, _BYTES = ".entries", ".bytes"
 _WORD = 2**64
 
 
@@ -61,6 +60,7 @@ class IndexCache:
         """Files that were written since the directory was last looked at."""
         self._kept_bytes = 0
         directory.mkdir(parents=True, exist_ok=True)
+        drop_abandoned(directory)
 
     def segment(self, sha256: str, rows: int) -> Segment | None:
         """A segment of so many entries; None when it is not here, or not whole."""
@@ -124,7 +124,7 @@ class IndexCache:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A path in the directory for a file that goes at the end, if it is still there."""
-        path = self.directory / f"{uuid.uuid4().hex}{_PART}"
+        path = self.directory / f"{uuid.uuid4().hex}{PART}"
         try:
             yield path
         finally:
@@ -155,13 +155,12 @@ class IndexCache:
         if self._kept < _KEPT_PER_LOOK and self._kept_bytes < self._most_bytes / _LOOKS:
             return
         kept, left, self._kept, self._kept_bytes = 0, [], 0, 0
+        drop_abandoned(self.directory)
         for path in self.directory.iterdir():
             with suppress(FileNotFoundError):  # another process tidies too
-                status = path.stat()
-                if path.suffix == _PART:
-                    if status.st_mtime < time.time() - _ABANDONED_SECONDS:
-                        path.unlink()
+                if path.suffix == PART:
                     continue
+                status = path.stat()
                 kept += status.st_blocks * 512
                 left.append((status.st_mtime, status.st_blocks * 512, path))
         for _, size, path in sorted(left):

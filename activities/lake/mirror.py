@@ -164,13 +164,40 @@ def is_said(snapshot: Snapshot) -> bool:
     return bool(snapshot.summary and snapshot.summary[WATERMARK])
 
 
+def needed(table: Table) -> set[int]:
+    """Snapshots that must not expire: the head and what leads from it to the last one that merged.
+
+    By them a merge that comes later sees that nobody rolled the mirror back, whatever others committed meanwhile.
+    """
+    return {one.snapshot_id for one in _line(table)}
+
+
+def _line(table: Table) -> list[Snapshot]:
+    """The head and its ancestors, as far as the newest with a watermark or the last one that is known."""
+    line: list[Snapshot] = []
+    for one in ancestors_of(table.current_snapshot(), table.metadata):
+        line.append(one)
+        if is_said(one):
+            break
+    return line
+
+
 def _newest_of_ours(where: str, table: Table) -> Snapshot | None:
     """The newest snapshot with a watermark, the head included; it must be the one that the tag is on."""
     metadata = table.metadata
     tag = metadata.refs.get(TAG)
     head = metadata.current_snapshot()
-    ours = next((one for one in ancestors_of(head, metadata) if is_said(one)), None)
+    line = _line(table)
+    ours = line[-1] if line and is_said(line[-1]) else None
     if tag is not None and (ours is None or ours.snapshot_id != tag.snapshot_id):
+        if _is_cut(line, table.snapshot_by_id(tag.snapshot_id)):
+            raise MirrorForeign(
+                f"{where}: others let snapshots expire that lay between its head and snapshot {tag.snapshot_id}, the "
+                f"last one that merged (tag {TAG}), so nobody can tell whether the mirror was rolled back; make that "
+                "snapshot the current one again (set_current_snapshot of an Iceberg client): of merges nothing is "
+                "lost, and what others wrote since is taken back; or have it begin again (icefleet mirrors merge "
+                "--bootstrap)"
+            )
         raise MirrorForeign(
             f"{where} was rolled back: its history lacks snapshot {tag.snapshot_id}, the last one that merged "
             f"(tag {TAG}); {WAY_OUT}"
@@ -180,6 +207,14 @@ def _newest_of_ours(where: str, table: Table) -> Snapshot | None:
             f"{where} holds snapshots, and none of them nor a tag {TAG} says how far it has merged; {WAY_OUT}"
         )
     return ours
+
+
+def _is_cut(line: list[Snapshot], merged: Snapshot | None) -> bool:
+    """Whether the line ends where a snapshot has expired, and all of it came after the one that merged."""
+    last = line[-1] if line else None
+    if last is None or merged is None or is_said(last) or last.parent_snapshot_id is None:
+        return False
+    return (last.sequence_number or 0) > (merged.sequence_number or 0)
 
 
 def _columns(where: str, text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,10 @@ GROUP_ROWS = 128 * 1024
 """The most rows of a row group: old rows are read back by groups."""
 SAMPLE_ROWS = 4096
 """Rows that tell whether a column's values repeat."""
+COLUMN_BYTES = 1024
+"""What a column of a table takes in memory beside its values."""
 MOST_OPEN = 64
-"""Files that are written at once; rows of more partitions end files early."""
+"""Files that are written at once; once rows of more partitions do not fit into memory, they end files early."""
 FILE_ROWS = 4 * 2**20
 """The most rows of a file, however narrow they are: what is done to a whole file has an end."""
 _DIFFERENCES = "DELTA_BINARY_PACKED"
@@ -79,6 +81,7 @@ class MirrorWriter:
         self._target = target_bytes
         self._directory = directory
         self._open: dict[tuple[Any, ...], _PartFile] = {}
+        self._waiting = 0
         self._made: list[MadeMirrorFile] = []
         self._files = 0
 
@@ -103,12 +106,13 @@ class MirrorWriter:
             where: Any = slice(None) if found.rows is None else found.rows
             files[where] = file.ordinal
             rows[where] = np.arange(file.rows, file.rows + part.num_rows, dtype=np.uint32)
-            if file.add(part) >= self._target or file.rows >= FILE_ROWS:
+            self._waiting += file.add(part)
+            if file.waiting >= min(GROUP_BYTES, self._target):
+                self._write(values)
+            elif file.rows >= FILE_ROWS:
                 self._close(values)
-        while sum(file.waiting for file in self._open.values()) >= GROUP_BYTES:
-            values, file = max(self._open.items(), key=lambda pair: pair[1].waiting)
-            if file.write() >= self._target:
-                self._close(values)
+            while self._waiting >= GROUP_BYTES:
+                self._write(max(self._open, key=lambda values: self._open[values].waiting))
         return Placed(files, rows)
 
     def made(self) -> list[MadeMirrorFile]:
@@ -137,42 +141,56 @@ class MirrorWriter:
 
     def _file_of(self, part: Part) -> "_PartFile":
         if part.values not in self._open:
-            if len(self._open) >= MOST_OPEN:
-                self._close(next(iter(self._open)))
             # A name of its own, so that it can be that of the object, too.
             path = self._directory / f"{uuid.uuid4()}.parquet"
-            self._open[part.values] = _PartFile(
-                self._files, path, self._arrow, part.record, min(GROUP_BYTES, self._target)
-            )
+            self._open[part.values] = _PartFile(self._files, path, self._arrow, part.record)
             self._files += 1
         return self._open[part.values]
 
+    def _write(self, values: tuple[Any, ...]) -> None:
+        """Make row groups of what waits in a file. It ends if it is large enough, and another if too many are open."""
+        file = self._open[values]
+        if not file.bytes:
+            begun = [other for other, one in self._open.items() if one.bytes]
+            if len(begun) >= MOST_OPEN:
+                self._close(max(begun, key=lambda other: self._open[other].bytes))
+        self._waiting -= file.waiting
+        if file.write() >= self._target or file.rows >= FILE_ROWS:
+            self._close(values)
+
     def _close(self, values: tuple[Any, ...]) -> None:
-        self._made.append(self._open.pop(values).close())
+        file = self._open.pop(values)
+        self._waiting -= file.waiting
+        self._made.append(file.close())
 
 
 class _PartFile:
-    """One file while it is written."""
+    """One file while it is written; there is none on the disk before its first row group."""
 
-    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record, group_bytes: int) -> None:
+    def __init__(self, ordinal: int, path: Path, schema: pa.Schema, partition: Record) -> None:
         self.ordinal = ordinal
         self.rows = 0
         self.waiting = 0
         """Bytes of rows that no row group holds yet."""
         self._path = path
         self._partition = partition
-        self._group_bytes = group_bytes
         self._tables: list[pa.Table] = []
-        self._file = path.open("wb")
+        self._file: BinaryIO | None = None
         self._schema = schema
         self._writer: pq.ParquetWriter | None = None
 
+    @property
+    def bytes(self) -> int:
+        """The file's bytes so far; 0: it is not there yet."""
+        return 0 if self._file is None else self._file.tell()
+
     def add(self, table: pa.Table) -> int:
-        """Answers the file's bytes so far."""
+        """Answers how many more bytes wait."""
+        added = int(table.nbytes) + COLUMN_BYTES * int(table.num_columns)
         self._tables.append(table)
-        self.waiting += table.nbytes
+        self.waiting += added
         self.rows += table.num_rows
-        return self.write() if self.waiting >= self._group_bytes else int(self._file.tell())
+        return added
 
     def write(self) -> int:
         """Make row groups of what waits; answers the file's bytes so far."""
@@ -180,12 +198,13 @@ class _PartFile:
             rows = pa.concat_tables(self._tables)
             self._opened(rows).write_table(rows, row_group_size=GROUP_ROWS)
             self._tables, self.waiting = [], 0
-        return int(self._file.tell())
+        return self.bytes
 
     def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
         if self._writer is None:
             repeating = _repeating(rows)
             encodings = _encodings(self._schema, repeating)
+            self._file = self._path.open("wb")
             self._writer = pq.ParquetWriter(
                 self._file,
                 self._schema,
@@ -203,7 +222,8 @@ class _PartFile:
         self.write()
         writer = self._opened(self._schema.empty_table())
         writer.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         metadata: Any = writer.writer.metadata
         size = self._path.stat().st_size
         return MadeMirrorFile(self.ordinal, self._path, self._partition, self.rows, size, metadata)

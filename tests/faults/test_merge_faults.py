@@ -19,7 +19,7 @@ from activities.core.faults import (
 from activities.lake import sending
 from support.faultproxy import Answer, Late
 from support.lostanswers import LANDED, NOT_LANDED, deletions
-from support.mirrors import gone, opened, put, same_by_all_readers, update
+from support.mirrors import compact, gone, opened, put, same_by_all_readers, update
 
 
 @asynccontextmanager
@@ -215,6 +215,23 @@ async def test_a_mirror_that_was_rolled_back_stops_and_says_so_case_34(fleet):
         await mirror.write(put(9, name="z"))
         with pytest.raises(MirrorForeign, match=r"rolled back.*--bootstrap"):
             await mirror.merge()
+
+
+async def test_a_mirror_whose_way_to_the_last_merge_others_let_expire_says_what_brings_it_back(fleet):
+    async with begun(fleet) as mirror:
+        await mirror.merge()
+        merged = mirror.table().current_snapshot().snapshot_id
+        for _ in range(3):
+            compact(mirror.table())
+        between = [one.snapshot_id for one in mirror.table().snapshots()][2:-1]
+        mirror.table().maintenance.expire_snapshots().by_ids(between[:1]).commit()
+        await mirror.write(put(9, name="z"))
+        with pytest.raises(MirrorForeign, match=rf"expire.* snapshot {merged}.*set_current_snapshot.*--bootstrap"):
+            await mirror.merge()
+        mirror.table().manage_snapshots().set_current_snapshot(snapshot_id=merged).commit()
+        assert (await mirror.merge()).index_rebuilt == ""
+        mirror.check()
+        mirror.check_index()
 
 
 async def test_a_mirror_that_was_dropped_is_made_anew_from_the_whole_changelog_case_34(fleet):

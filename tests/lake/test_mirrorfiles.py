@@ -1,5 +1,7 @@
 """Rows of a mirror on their way into files and back: each is where it was said to be."""
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -67,6 +69,32 @@ def test_every_row_lies_where_the_writer_says_in_files_that_roll(tmp_path, monke
     for file in files:
         assert {f"n{number % 3}" for number in held[file.ordinal]} == {file.partition[0]}
         assert (file.rows, file.size) == (len(held[file.ordinal]), file.path.stat().st_size)
+
+
+@pytest.mark.parametrize(("group_bytes", "most_files"), [(mirrorfiles.GROUP_BYTES, 9), (60_000, 45), (1, 180)])
+def test_rows_of_more_partitions_than_may_be_open_end_files_only_when_memory_is_full(
+    tmp_path, monkeypatch, group_bytes, most_files
+):
+    """As old rows come when a mirror is cut anew: each batch has some of every partition."""
+    monkeypatch.setattr(mirrorfiles, "MOST_OPEN", 2)
+    monkeypatch.setattr(mirrorfiles, "GROUP_BYTES", group_bytes)
+    numbers = list(range(180))
+    placed = []
+    with MirrorWriter(SCHEMA, BY_NAME, 2**20, tmp_path) as writer:
+        for start in range(0, 180, 9):
+            batch = numbers[start : start + 9]
+            rows = pa.table({"id": pa.array(batch, pa.int32()), "name": [f"n{number % 9}" for number in batch]})
+            placed.append(writer.add(rows))
+            opened = [path for path in Path("/proc/self/fd").iterdir() if path.resolve().is_relative_to(tmp_path)]
+            assert len(opened) <= 2
+        files = writer.finish()
+    assert 9 <= len(files) <= most_files
+    held = {file.ordinal: pq.read_table(file.path).column("id").to_pylist() for file in files}
+    where = zip(np.concatenate([p.files for p in placed]), np.concatenate([p.rows for p in placed]), strict=True)
+    assert [held[file][row] for file, row in where] == numbers
+    assert {file.partition[0]: {number % 9 for number in held[file.ordinal]} for file in files} == {
+        f"n{number}": {number} for number in range(9)
+    }
 
 
 def test_a_file_that_reached_its_size_is_followed_by_another(tmp_path, monkeypatch):

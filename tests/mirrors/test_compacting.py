@@ -24,6 +24,25 @@ def files(orders):
     return orders.table().inspect.files().to_pylist()
 
 
+async def test_what_merges_and_compactions_make_lies_where_the_next_worker_finds_it_if_they_are_killed(orders):
+    def there():
+        return sorted(path.parent.suffix for path in orders.context.cache_directory.glob("*/*.parquet"))
+
+    seen = []
+
+    async def look():
+        seen.append(there())
+
+    for point in ("merge-after-write", "compact-after-write"):
+        failpoints.arm(point, look)
+        await fill(orders)
+        await orders.compact()
+        failpoints.disarm()
+    assert seen[0] == [".part"]
+    assert seen[-1] == [".part"]
+    assert there() == []
+
+
 async def fill(orders):
     """Six merges: seven small data files would be there but for the one that is deleted whole, and some deletes."""
     for start in range(0, 60, 10):

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from activities import failpoints, sweeping
@@ -160,6 +161,25 @@ async def test_what_a_tag_or_a_branch_of_somebody_names_stays_until_it_is_taken_
     assert (await orders.tidy()).expired == 3
     assert (await orders.tidy()).deleted > 0
     orders.check()
+
+
+async def test_what_others_commit_while_the_changelog_is_quiet_stays_until_the_next_merge_has_followed_it(orders):
+    """Without it a merge could not tell that the mirror was not rolled back."""
+    await fill(orders, 2)
+    theirs = orders.table().scan(limit=1).to_arrow().to_pylist()[0]
+    for key in range(77, 82):
+        shape = orders.table().schema().as_arrow()
+        orders.table().append(pa.Table.from_pylist([theirs | {"id": key, "name": "theirs"}], shape))
+    expired = [(await orders.tidy()).expired for _ in range(2)]
+    assert (expired, len(orders.table().snapshots())) == ([1, 0], 6)
+    await orders.write(update(77, name="ours"))
+    report = await orders.merge()
+    assert (report.commits, report.upserted) == (1, 1)
+    orders.check_index()
+    assert (77, "ours") in orders.read("id", "name")
+    assert (81, "theirs") in orders.read("id", "name")
+    assert (await orders.tidy()).expired == 6
+    assert len(orders.table().snapshots()) == 1
 
 
 async def test_a_mirror_that_was_put_aside_by_renaming_keeps_its_files_beside_its_successor(fleet, orders):
