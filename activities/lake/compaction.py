@@ -12,8 +12,8 @@ from activities.core import indexmoves
 from activities.core.compactplan import Chosen, FileFacts, choose, due
 from activities.core.indexmoves import Moves, moves_of
 from activities.core.mirrors import Entries, Keys, MirrorConfig, Sequences, Words
-from activities.lake.changecolumns import sequences_of
 from activities.lake.content import Files
+from activities.lake.indexsources import mirror_sequences
 from activities.lake.indexstore import MirrorIndex
 from activities.lake.keys import keys_of
 from activities.lake.live import LiveFile
@@ -150,8 +150,7 @@ def rewrite(
 
 def _words(config: MirrorConfig, rows: pa.Table) -> tuple[Keys, Sequences]:
     keys = keys_of([rows.column(name) for name in config.primary_keys], f"mirror {config.mirror}")
-    where = f"mirror {config.mirror}, column {config.sequence_column}"
-    return keys, sequences_of(rows.column(config.sequence_column), config.sequence_format, where)
+    return keys, mirror_sequences(config, rows.column(config.sequence_column))
 
 
 def delta_of(

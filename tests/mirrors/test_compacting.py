@@ -152,6 +152,23 @@ async def test_a_mirror_that_others_wrote_to_is_compacted_without_its_index(orde
     orders.check_index()
 
 
+async def test_rows_that_others_wrote_without_a_sequence_number_are_compacted_with_an_index_of_each_row(
+    orders, monkeypatch
+):
+    """Case 31, once the index has been made anew."""
+    monkeypatch.setattr(indexmoves, "MOST_STRETCHES", 0)
+    await fill(orders)
+    theirs = orders.table().scan(limit=1).to_arrow().select(["id", "name"]).set_column(0, "id", [[1000]])
+    await asyncio.to_thread(orders.table().append, theirs)
+    await orders.write(put(70, name="new"))
+    assert (await orders.merge()).index_rebuilt
+    assert (await orders.compact(thorough=True)).rows == 51
+    orders.check_index()
+    await orders.write(update(1000, name="ours"))
+    assert not (await orders.merge()).index_rebuilt
+    assert (1000, "ours") in orders.read("id", "name")
+
+
 async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_45(fleet):
     fields = {"id": "long", "name": "string", "kind": "int"}
     async with opened(fleet, fields, compaction=RULES, partition=(("kind", "identity"),)) as orders:

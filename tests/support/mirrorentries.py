@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from activities.core.mirrors import TOMBSTONE, MirrorConfig
 from activities.lake.catalog import Lake
-from activities.lake.changecolumns import sequences_of
 from activities.lake.indexcache import cache_at
+from activities.lake.indexsources import mirror_sequences
 from activities.lake.indexstore import open_index
 from activities.lake.keys import keys_of
 from activities.lake.live import live_files
@@ -46,7 +46,7 @@ def entries_there(lake: Lake, config: MirrorConfig, mirror: Mirror) -> list[Entr
         for part in live_rows(files, mirror.table.schema(), file, names):
             columns = [pa.chunked_array([part.rows.column(name)]) for name in names]
             keys = keys_of(columns[:-1], "")
-            ages = sequences_of(columns[-1], config.sequence_format, "")
+            ages = mirror_sequences(config, columns[-1])
             found += zip(
                 *(keys.high.tolist(), keys.low.tolist(), ages.high.tolist(), ages.low.tolist()),
                 *([path] * len(keys), part.positions.tolist()),
