@@ -159,7 +159,7 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
     But for what a mirror that begins again has stored: it may land on a newer head for as long as no list that was made
     since the first of those can be old enough (`bootstrapping`).
 
-    A mirror that somebody renamed, to put it aside, keeps its files: they lie where those of its successor do.
+    A mirror that somebody renamed, to put it aside, keeps its rows: they lie where those of its successor do.
     """
     lake, name = context.lake, config.mirror
 
@@ -170,7 +170,7 @@ def mirror_sweep(context: MirrorContext, config: MirrorConfig) -> Sweep:
         head = table.current_snapshot()
         others = neighbours(lake, name, context.mirrors.__contains__)
         put_aside = (other for other in others if PIPELINE not in other.properties)  # a changelog has files of its own
-        named = named_by([table, *put_aside], lake.files().part, context.index_cache)
+        named = named_by(table, lake.files().part, context.index_cache, put_aside)
         return Known(table, named, None if head is None else head.timestamp_ms / 1000)
 
     grace = config.expiry.grace_seconds

@@ -21,21 +21,23 @@ class Unknown(Exception):  # noqa: N818 - named for what it says; it does not le
 
 
 @metadata_named()
-def named_by(tables: Iterable[Table], read: ReadPart, cache: IndexCache) -> PlaceSet:
+def named_by(table: Table, read: ReadPart, cache: IndexCache, put_aside: Iterable[Table] = ()) -> PlaceSet:
     """`<bucket>/<key>` of every object that a snapshot names which has not expired, whatever tag or branch holds it.
+
+    Of mirrors that were put aside it is all but their indexes, which are made anew if somebody wants one back.
 
     Raises:
         Unknown: the head of an index cannot be read.
         StoreUnavailable: a manifest cannot be read.
     """
-    named = PlaceSet()
-    for table in tables:
-        named.update(places_of(table))
-        for pointer in _pointers(table.snapshots()):
-            try:
-                named.update(place_of(path) for path in paths_of(read, cache, pointer))
-            except IndexUnusable as unusable:
-                raise Unknown(f"the index in {pointer.path}: {unusable}") from unusable
+    named = PlaceSet(places_of(table))
+    for other in put_aside:
+        named.update(places_of(other))
+    for pointer in _pointers(table.snapshots()):
+        try:
+            named.update(place_of(path) for path in paths_of(read, cache, pointer))
+        except IndexUnusable as unusable:
+            raise Unknown(f"the index in {pointer.path}: {unusable}") from unusable
     return named
 
 

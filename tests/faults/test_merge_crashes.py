@@ -124,7 +124,7 @@ async def swept(one: Mirror) -> list[str]:
     one.check_index()
     one.check()
     store, left = one.context.store, sorted(await one.objects())
-    named = named_by([one.table()], one.lake.files().part, one.context.index_cache)
+    named = named_by(one.table(), one.lake.files().part, one.context.index_cache)
     held = named.holds([f"{store.name}/{key}" for key in left])
     return [key for key, is_held in zip(left, held, strict=True) if not is_held]
 
