@@ -68,7 +68,6 @@ async def run_worker(settings: Settings, environment: str, how: Serving | None =
         await opened.enter_async_context(running(workers, how.grace))
         monitor.watch(workers)
         # What is there by now stays to the end. A collection that looks at all of it holds up everything for 0.2 s.
-        gc.collect()
         gc.freeze()
         log.info(
             "worker is ready",

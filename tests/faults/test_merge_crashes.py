@@ -77,6 +77,10 @@ async def aftermaths(stack, tmp_path_factory):
                     await one.tidy()  # lists what the next one deletes
                 victims[doing, point] = one
             ends = await die(fleet, victims)
+            known = {one.config.mirror: one.config for one in victims.values()}
+            for one in victims.values():
+                # Were the others unknown, each sweep would look through all of them as tables that were put aside.
+                one.context = replace(one.context, mirrors=known)
             found = {victim: await aftermath(end, victims[victim], victim[0]) for victim, end in ends.items()}
             tables = [one.config.mirror for one in victims.values()]
             yield found, dict(zip(VICTIMS, same_by_all_readers(fleet, tables), strict=True))
