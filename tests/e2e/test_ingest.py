@@ -191,10 +191,11 @@ async def test_of_tables_beyond_those_that_a_report_lists_it_says_what_is_to_be_
         await ingest.producer.transaction(
             *(event for name in names for event in (schema_event(table=name), insert(1, table=name)))
         )
-        report = await ingest.batch()
-        told = [table.changelog for table in report.tables] + report.unlisted
+        reports = await ingest.drain()  # a table that the catalog refuses in a passing way comes with a later batch
+        told = {name for one in reports for name in [table.changelog for table in one.tables] + one.unlisted}
         assert sorted(told) == [ingest.identifier(name) for name in names]
-        assert (len(report.tables), report.events) == (1, 3)
+        assert {len(one.tables) for one in reports if one.events} == {1}
+        assert sum(one.events for one in reports) == 3
 
 
 async def test_two_source_tables_never_share_a_changelog(fleet, postgres):
