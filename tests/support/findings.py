@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-import nats
-
+from support.busreader import messages
 from support.fleet import Fleet
 
 
@@ -12,15 +11,6 @@ async def findings_of(
     fleet: Fleet, table: str = "events", kind: str = "shrunk", *, network: str = "", port: int = 0
 ) -> list[dict[str, Any]]:
     """Every event of one kind of the table that the stream holds, in order, with its id as `_id`."""
-    client = await nats.connect(f"nats://127.0.0.1:{port or fleet.stack.ports['nats']}")
-    try:
-        stream = client.jetstream()
-        subject = f"icefleet.{fleet.name}.finding.{network or fleet.network}.{table}.{kind}"
-        count = ((await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}).get(subject, 0)
-        if not count:
-            return []
-        subscription = await stream.subscribe(subject, stream="ICEFLEET", ordered_consumer=True)
-        messages = [await subscription.next_msg(timeout=5) for _ in range(count)]
-        return [{**json.loads(message.data), "_id": (message.headers or {})["Nats-Msg-Id"]} for message in messages]
-    finally:
-        await client.close()
+    subject = f"icefleet.{fleet.name}.finding.{network or fleet.network}.{table}.{kind}"
+    found = await messages(port or fleet.stack.ports["nats"], subject)
+    return [{**json.loads(message.data), "_id": (message.headers or {})["Nats-Msg-Id"]} for message in found]

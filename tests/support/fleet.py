@@ -408,25 +408,16 @@ class Fleet:
 
     async def events(self, table: str = "events", network: str = "") -> list[dict[str, Any]]:
         """Every event of the table that the stream holds, in order, with its id as `_id`."""
-        import nats  # noqa: PLC0415 - a reader that is not ours
-        from nats.js.errors import NotFoundError  # noqa: PLC0415
+        from nats.js.errors import NotFoundError  # noqa: PLC0415 - a reader that is not ours
 
-        client = await nats.connect(f"nats://127.0.0.1:{self.stack.ports['nats']}")
+        from support.busreader import messages  # noqa: PLC0415
+
         try:
-            stream = client.jetstream()
             subject = f"icefleet.{self.name}.snapshot.{network or self.network}.{table}"
-            found = []
-            try:
-                count = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
-            except NotFoundError:  # nothing has ever been announced, so there is no stream yet
-                return []
-            subscription = await stream.subscribe(subject, ordered_consumer=True)
-            for _ in range(count.get(subject, 0)):
-                message = await subscription.next_msg(timeout=5)
-                found.append({**json.loads(message.data), "_id": message.headers["Nats-Msg-Id"]})
-            return found
-        finally:
-            await client.close()
+            found = await messages(self.stack.ports["nats"], subject)
+        except NotFoundError:  # nothing has ever been announced, so there is no stream yet
+            return []
+        return [{**json.loads(one.data), "_id": (one.headers or {})["Nats-Msg-Id"]} for one in found]
 
     # --- life -------------------------------------------------------------------------------------------------
 

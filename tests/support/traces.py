@@ -12,12 +12,12 @@ from contextlib import closing
 from typing import Any
 
 import boto3
-import nats
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 from botocore.config import Config
 
+from support.busreader import messages
 from support.fleet import Fleet
 from support.lakereaders import open_pyiceberg
 from support.planted import Piece
@@ -127,19 +127,10 @@ def avro_blocks(body: bytes) -> list[bytes]:
 
 async def announced(fleet: Fleet) -> list[Piece]:
     """Every message of the environment on the bus, with subject and headers."""
-    client = await nats.connect(f"nats://127.0.0.1:{fleet.stack.ports['nats']}")
-    try:
-        stream = client.jetstream()
-        subject = f"icefleet.{fleet.name}.>"
-        counts = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
-        subscription = await stream.subscribe(subject, ordered_consumer=True)
-        messages = [await subscription.next_msg(timeout=5) for _ in range(sum(counts.values()))]
-        return [
-            Piece("event", one.subject, one.subject.encode() + one.data + json.dumps(one.headers).encode())
-            for one in messages
-        ]
-    finally:
-        await client.close()
+    return [
+        Piece("event", one.subject, one.subject.encode() + one.data + json.dumps(one.headers).encode())
+        for one in await messages(fleet.stack.ports["nats"], f"icefleet.{fleet.name}.>")
+    ]
 
 
 async def histories(fleet: Fleet) -> list[Piece]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 
+from support.busreader import messages
 from support.fleet import Fleet
 from support.processes import running
 
@@ -68,13 +68,5 @@ class Sent:
 
 async def sent_events(fleet: Fleet) -> list[Sent]:
     """Every event of a snapshot of the environment, in order."""
-    client = await nats.connect(f"nats://127.0.0.1:{fleet.stack.ports['nats']}")
-    try:
-        stream = client.jetstream()
-        subject = f"icefleet.{fleet.name}.snapshot.>"
-        counts = (await stream.stream_info("ICEFLEET", subjects_filter=subject)).state.subjects or {}
-        subscription = await stream.subscribe(subject, ordered_consumer=True)
-        messages = [await subscription.next_msg(timeout=5) for _ in range(sum(counts.values()))]
-    finally:
-        await client.close()
-    return [Sent(one.subject.split(".")[-1], dict(one.headers or {}), json.loads(one.data)) for one in messages]
+    found = await messages(fleet.stack.ports["nats"], f"icefleet.{fleet.name}.snapshot.>")
+    return [Sent(one.subject.split(".")[-1], dict(one.headers or {}), json.loads(one.data)) for one in found]
