@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Flags, Rows, Segment, passes, slots
+from activities.core.indexsegments import Flags, Rows, Segment, passes
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 
-_STEPS = 8
-"""Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
-few buckets have more."""
+_FIRST = 4
+"""Entries of a bucket that are looked at before all are searched by halves: keys are spread evenly, so that few buckets
+have more."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,26 @@ def _unordered(found: Found, order: Rows) -> Found:
 
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
-    entries = segment.entries
-    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
-    stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
+    entries, spread = segment.entries, segment.spread
+    first = int(keys.high.searchsorted(np.uint64(spread.first), "left"))
+    stop = int(keys.high.searchsorted(np.uint64(spread.last), "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
         maybe &= passes(segment, keys.high[first:stop])
-    asked = np.flatnonzero(maybe) + first
+    asked = np.flatnonzero(maybe)
+    if not len(asked):
+        return
+    asked += first
     at = _positions(segment, keys.high[asked], keys.low[asked])
     hits = at >= 0
     asked, at = asked[hits], at[hits]
+    if not len(asked):
+        return
     found.known[asked] = True
-    found.file[asked] = entries.file[at]
-    found.row[asked] = entries.row[at]
-    found.sequences.high[asked] = entries.sequences.high[at]
-    found.sequences.low[asked] = entries.sequences.low[at]
+    found.file[asked] = segment.some(entries.file, at)
+    found.row[asked] = segment.some(entries.row, at)
+    found.sequences.high[asked] = segment.some(entries.sequences.high, at)
+    found.sequences.low[asked] = segment.some(entries.sequences.low, at)
 
 
 def _positions(segment: Segment, high: Words, low: Words) -> Rows:
@@ -86,7 +91,7 @@ def _positions(segment: Segment, high: Words, low: Words) -> Rows:
     keys = segment.entries.keys
     at = _first_positions(segment, high)
     met = np.flatnonzero(at >= 0)
-    other = met[keys.low[at[met]] != low[met]]
+    other = met[segment.some(keys.low, at[met]) != low[met]]
     if len(other):  # keys that share a `high`: go on by `low`
         at[other] = _among_equals(keys, high[other], low[other])
         at[other[keys.low[at[other]] != low[other]]] = -1
@@ -95,24 +100,21 @@ def _positions(segment: Segment, high: Words, low: Words) -> Rows:
 
 def _first_positions(segment: Segment, high: Words) -> Rows:
     """Where the first key with each `high` is, -1 where none has it."""
-    keys = segment.entries.keys.high
-    bucket = slots(keys, high, len(segment.starts) - 1)
-    at, stop = segment.starts[bucket].astype(np.int64), segment.starts[1:][bucket]
-    found = np.full(len(high), -1)
-    asked = np.flatnonzero(at < stop)
-    for _ in range(_STEPS):
-        here, wanted = keys[at[asked]], high[asked]
-        hits = asked[here == wanted]
-        found[hits] = at[hits]
-        asked = asked[here < wanted]
-        at[asked] += 1
-        asked = asked[at[asked] < stop[asked]]
-        if not len(asked):
-            return found
-    searched = np.searchsorted(keys, high[asked])
-    hits = np.flatnonzero(keys[np.minimum(searched, len(keys) - 1)] == high[asked])
-    found[asked[hits]] = searched[hits]
-    return found
+    keys, directory = segment.entries.keys.high, segment.starts
+    at = segment.some(directory, segment.spread.slots(high, len(directory) - 1)).astype(np.int64)
+    # A bucket's first entries are looked at together, be they its own or those of the next one or the last ones.
+    width = min(_FIRST, len(keys))
+    np.minimum(at, len(keys) - width, out=at)
+    seen = segment.from_each(keys, at, width)
+    same = seen == high[:, None]
+    at += same.argmax(axis=1)
+    at[~same.any(axis=1)] = -1
+    beyond = np.flatnonzero(seen[:, -1] < high)
+    if len(beyond):
+        searched = np.searchsorted(keys, high[beyond])
+        hits = keys[searched] == high[beyond]
+        at[beyond[hits]] = searched[hits]
+    return at
 
 
 def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:

@@ -20,13 +20,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Segment, sieve_of, starts_of
+from activities.core.indexsegments import PROBES, Segment, sieve_of, starts_of
 from activities.core.mirrors import Entries, Keys, Sequences
 from activities.lake.unfinished import PART, drop_abandoned
 
 MOST_BYTES = 12 * 2**30
+MOST_HELD = 2**29
+"""Bytes of files, programs and libraries among them, that this process may have in its own memory."""
 _MOST_OPEN = 2048
-"""Segments that stay mapped, at most: each of them takes a file descriptor."""
+"""Segments that stay mapped, at most: each of them takes two file descriptors."""
 _KEPT_PER_LOOK = 64
 _LOOKS = 16
 """The directory is looked at again at the latest when so large a part of what it may hold was written."""
@@ -40,9 +42,17 @@ _WORD = 2**64
 
 
 def most_open() -> int:
-    """How many segments may stay mapped: a quarter of the descriptors that the process may have, and no more."""
+    """How many segments may stay mapped: with half of the descriptors that the process may have, and no more."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // 4)
+
+
+def files_in_memory() -> int:
+    """Bytes of files that are mapped, and in this process's memory; where nobody tells, too many."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[2]) * resource.getpagesize()
+    except FileNotFoundError:
+        return MOST_HELD + 1
 
 
 class IndexCache:
@@ -85,16 +95,20 @@ class IndexCache:
                 self._open.popitem(last=False)
         return held[0]
 
-    def let_go(self, sha256: str) -> None:
-        """Have this process hold nothing of a segment in memory, until it is looked at again.
+    def let_go(self, *sha256s: str) -> None:
+        """Have this process hold no segments in memory until they are looked at again, unless it holds little.
 
-        It stays in the page cache, which is the machine's. Else all of an index would be in the worker's own memory
-        after a few lookups, and count as if nobody else could have it.
+        It stays in the page cache, which is the machine's. Else all of a large index would be in the worker's own
+        memory after a few lookups, and count as if nobody else could have it. To look at it again takes several times
+        as long as at what is held: so what every lookup goes through, which is small, is always held.
         """
+        if files_in_memory() <= MOST_HELD:
+            return
         with self._lock:
-            held = self._open.get(sha256)
-        if held is not None:
-            held[1].madvise(mmap.MADV_DONTNEED)
+            held = [self._open[sha256] for sha256 in sha256s if sha256 in self._open]
+        for segment, pages in held:
+            before_sieve = (len(pages) - len(segment.sieve)) // mmap.PAGESIZE * mmap.PAGESIZE
+            pages.madvise(mmap.MADV_DONTNEED, 0, before_sieve)
 
     def follow(self, table_uuid: str, segments: Collection[str]) -> None:
         """The index of a table has come to consist of these: what it had before and has no more does not stay mapped.
@@ -234,6 +248,7 @@ class SegmentWriter:
             "sums": [total % _WORD for total in self._sums],
             "starts": [len(starts), _sum(starts)],
             "sieve": [len(sieve), _sum(sieve)],
+            "probes": PROBES,
         }
         text = json.dumps(said, separators=(",", ":")).encode()
         self._file.seek(0)
@@ -248,15 +263,18 @@ def _mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
     Raises:
         ValueError, LookupError, TypeError: it is not whole.
     """
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    read = _Reader(os.open(path, os.O_RDONLY))
+    pages = mmap.mmap(read.descriptor, 0, access=mmap.ACCESS_READ)
     mapped = np.frombuffer(pages, np.uint8)
+    read.begin = _address(mapped)
     header = mapped[:_HEADER_BYTES].tobytes().partition(b"\n")[0]
     if int(header[:8], 16) != zlib.crc32(header[8:]):
         raise ValueError("the header is damaged")
     said = json.loads(header[8:])
     if said["rows"] != rows:
         raise ValueError(f"it holds {said['rows']} entries and not {rows}")
+    if said["probes"] != PROBES:
+        raise ValueError("its sieve is another one")
     offsets = _offsets(said["capacity"])
     columns = []
     for (_, kind), offset, constant, total in zip(_COLUMNS, offsets[:-1], said["constants"], said["sums"], strict=True):
@@ -274,7 +292,30 @@ def _mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
         raise ValueError("the directory is damaged")
     high, low, sequence_high, sequence_low, file_column, row = columns
     entries = Entries(Keys(high, low), file_column, row, Sequences(sequence_high, sequence_low))
-    return Segment(entries, starts, sieve), pages
+    return Segment(entries, starts, sieve, read), pages
+
+
+class _Reader:
+    """Reads single items of arrays that are mapped from a file, which it keeps open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        """Is closed with this."""
+        self.begin = 0
+        """Address to which the file is mapped."""
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def __call__(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> npt.NDArray[Any]:
+        """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
+        file, size, first = self.descriptor, items.itemsize, _address(items) - self.begin
+        found = b"".join([os.pread(file, width * size, first + row * size) for row in rows.tolist()])
+        return np.frombuffer(found, items.dtype).reshape(len(rows), width)
+
+
+def _address(items: npt.NDArray[Any]) -> int:
+    return int(items.__array_interface__["data"][0])
 
 
 def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:
