@@ -11,12 +11,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Flags, Rows, Segment, passes
+from activities.core.indexsegments import FENCED, Flags, Rows, Segment, passes
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 
-_FIRST = 4
-"""Entries of a bucket that are looked at before all are searched by halves: keys are spread evenly, so that few buckets
-have more."""
+_AT_ONCE = 2**16
+"""Keys that are looked for together: each takes some hundred bytes meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,25 @@ def _unordered(found: Found, order: Rows) -> Found:
 
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
-    entries, spread = segment.entries, segment.spread
+    spread = segment.spread
     first = int(keys.high.searchsorted(np.uint64(spread.first), "left"))
     stop = int(keys.high.searchsorted(np.uint64(spread.last), "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
         maybe &= passes(segment, keys.high[first:stop])
-    asked = np.flatnonzero(maybe)
-    if not len(asked):
-        return
-    asked += first
+    asked = np.flatnonzero(maybe) + first
+    for begin in range(0, len(asked), _AT_ONCE):
+        _note(segment, keys, asked[begin : begin + _AT_ONCE], found)
+
+
+def _note(segment: Segment, keys: Keys, asked: Rows, found: Found) -> None:
+    """Write down what a segment knows of some of the keys."""
+    entries = segment.entries
     at = _positions(segment, keys.high[asked], keys.low[asked])
-    hits = at >= 0
-    asked, at = asked[hits], at[hits]
-    if not len(asked):
+    hits = np.flatnonzero(at >= 0)
+    if not len(hits):
         return
+    asked, at = asked[hits], at[hits]
     found.known[asked] = True
     found.file[asked] = segment.some(entries.file, at)
     found.row[asked] = segment.some(entries.row, at)
@@ -89,7 +92,7 @@ def _look(segment: Segment, keys: Keys, found: Found) -> None:
 def _positions(segment: Segment, high: Words, low: Words) -> Rows:
     """Where in a segment each pair is, -1 for those that are not there."""
     keys = segment.entries.keys
-    at = _first_positions(segment, high)
+    at = _some_positions(segment, high)
     met = np.flatnonzero(at >= 0)
     other = met[segment.some(keys.low, at[met]) != low[met]]
     if len(other):  # keys that share a `high`: go on by `low`
@@ -98,22 +101,15 @@ def _positions(segment: Segment, high: Words, low: Words) -> Rows:
     return at
 
 
-def _first_positions(segment: Segment, high: Words) -> Rows:
-    """Where the first key with each `high` is, -1 where none has it."""
-    keys, directory = segment.entries.keys.high, segment.starts
-    at = segment.some(directory, segment.spread.slots(high, len(directory) - 1)).astype(np.int64)
-    # A bucket's first entries are looked at together, be they its own or those of the next one or the last ones.
-    width = min(_FIRST, len(keys))
+def _some_positions(segment: Segment, high: Words) -> Rows:
+    """Where a key with each `high` is, -1 where none has it; there is none less than the first."""
+    keys = segment.entries.keys.high
+    at = (np.searchsorted(segment.fences, high, "right") - 1) * FENCED
+    width = min(FENCED, len(keys))
     np.minimum(at, len(keys) - width, out=at)
-    seen = segment.from_each(keys, at, width)
-    same = seen == high[:, None]
+    same = segment.from_each(keys, at, width) == high[:, None]
     at += same.argmax(axis=1)
     at[~same.any(axis=1)] = -1
-    beyond = np.flatnonzero(seen[:, -1] < high)
-    if len(beyond):
-        searched = np.searchsorted(keys, high[beyond])
-        hits = keys[searched] == high[beyond]
-        at[beyond[hits]] = searched[hits]
     return at
 
 

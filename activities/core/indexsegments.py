@@ -12,10 +12,11 @@ from activities.core.mirrors import Entries, Words
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Starts = npt.NDArray[np.uint32]
 Bits = npt.NDArray[np.uint8]
 Items = npt.NDArray[Any]
 
+FENCED = 8
+"""Entries of which one is in the directory: that takes a byte for each, and what lies between is in one page."""
 SIEVE_SLOTS = 16
 """For each entry, at least."""
 FEW = 64
@@ -42,11 +43,10 @@ class Segment:
     """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
 
     entries: Entries
-    starts: Starts
-    """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
-    each bucket begins, and behind the last one the number of entries."""
+    fences: Words
+    """The first `high` of each `FENCED` entries."""
     sieve: Bits
-    """A Bloom filter of the keys whose bits lie in their order, as in `starts`. Empty: there is none."""
+    """A Bloom filter of the keys, whose bits lie in the keys' order. Empty: there is none."""
     read: Read | None = None
     """Of a segment that is mapped from a file: few items are read sooner than their pages are mapped."""
 
@@ -74,18 +74,12 @@ class Segment:
 def segment_of(entries: Entries) -> Segment:
     """Entries that are in memory, with a directory and a sieve."""
     high = entries.keys.high
-    return Segment(entries, starts_of(high), sieve_of(high))
+    return Segment(entries, fences_of(high), sieve_of(high))
 
 
-def starts_of(high: Words) -> Starts:
+def fences_of(high: Words) -> Words:
     """The directory of keys that ascend."""
-    starts = np.zeros(_power(len(high)) + 1, np.uint32)
-    spread = spread_of(high)
-    for piece in _pieces(high):
-        places = spread.slots(piece, len(starts) - 1) + 1
-        counted = np.bincount(places - places[0])
-        starts[places[0] : places[0] + len(counted)] += counted.astype(np.uint32)
-    return np.cumsum(starts, out=starts)
+    return np.ascontiguousarray(high[::FENCED])
 
 
 def sieve_of(high: Words) -> Bits:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from activities.core.faults import ObjectRefused, StoreUnavailable
-from activities.core.indexsegments import PROBES
 from activities.core.mirrors import IndexPointer
 from activities.lake import indexcache
 from activities.lake.indexcache import IndexCache
@@ -98,8 +97,8 @@ def test_what_is_truncated_in_the_cache_is_fetched_again(carried):
     assert carried.store.asked
 
 
-def test_what_was_cached_with_another_kind_of_sieve_is_fetched_again(carried, monkeypatch):
-    monkeypatch.setattr(indexcache, "PROBES", PROBES + 1)
+def test_what_was_cached_in_another_layout_is_fetched_again(carried, monkeypatch):
+    monkeypatch.setattr(indexcache, "_LAYOUT", indexcache._LAYOUT + 1)
     assert usable_or_said(carried, IndexCache(carried.cache.directory))
     assert carried.store.asked
 
