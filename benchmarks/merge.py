@@ -12,7 +12,7 @@ catalog is asked and answers is not in them. Single rows are followed from COMMI
 DuckDB and ClickHouse read a mirror after 1, 10 and 50 merges that nothing compacted, and after a compaction, beside a
 table that was written at once.
 
-`LARGE=1` adds mirrors of 100 million rows, which take half an hour and 20 GB; with `--only large`, nothing else but
+`LARGE=1` adds mirrors of 100 million rows, which take some ten minutes and 20 GB; with `--only large`, nothing else but
 the million rows that they are held against.
 """
 

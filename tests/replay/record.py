@@ -15,7 +15,6 @@ import base64
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -46,6 +45,7 @@ from activities.contracts.mirrors import (  # noqa: E402
 from activities.contracts.verify import VERIFY_WORKFLOW  # noqa: E402
 from deploy.local.stack import Stack  # noqa: E402
 from support.fleet import Fleet, eventually  # noqa: E402
+from support.releases import released  # noqa: E402
 
 ROOT = HERE.parents[1]
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -146,12 +146,9 @@ def tidy(value: Any) -> Any:
 
 
 def refuse_a_released_version() -> None:
-    """Histories of a version that has been released are made once."""
-    tags = subprocess.run(
-        ["git", "tag", "--list", f"v{VERSION}"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    if tags.strip():
-        raise SystemExit(f"v{VERSION} has been released: raise `version` in pyproject.toml, then record its histories")
+    """Histories of a version that has been released, as the changelog says, are made once."""
+    if VERSION in released(ROOT):
+        raise SystemExit(f"{VERSION} has been released: raise `version` in pyproject.toml, then record its histories")
 
 
 async def record() -> None:

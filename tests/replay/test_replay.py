@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 from activities.contracts.queues import WORK
+from support.releases import released
 from worker.interceptors import FleetInterceptor
 from worker.registered import SANDBOX, WORKFLOWS
 
@@ -31,6 +33,15 @@ def cases_of(workflow: str) -> set[str]:
 def payloads_of(text: str) -> list[str]:
     found = re.findall(r'"data": "([A-Za-z0-9+/=]+)"', text)
     return [base64.b64decode(payload).decode("utf-8", "replace") for payload in found]
+
+
+def test_there_are_histories_of_all_that_has_been_released_and_of_what_will_be():
+    """Those of a release are what loops of users may hold, and stay: what comes next has a version of its own."""
+    root = Path(__file__).parents[2]
+    coming = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    assert {place.name for place in VERSIONS} == {*released(root), coming}
+    assert VERSIONS[-1].name == coming
+    assert coming not in released(root)
 
 
 def test_there_is_a_history_of_every_workflow_and_typical_life():
