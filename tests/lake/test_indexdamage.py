@@ -8,7 +8,7 @@ import pytest
 
 from activities.core.faults import ObjectRefused, StoreUnavailable
 from activities.core.mirrors import IndexPointer
-from activities.lake import indexcache
+from activities.lake import segmentfile
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexhead import Head, IndexUnusable
 from activities.lake.indexstaging import Staging
@@ -98,7 +98,7 @@ def test_what_is_truncated_in_the_cache_is_fetched_again(carried):
 
 
 def test_what_was_cached_in_another_layout_is_fetched_again(carried, monkeypatch):
-    monkeypatch.setattr(indexcache, "_LAYOUT", indexcache._LAYOUT + 1)
+    monkeypatch.setattr(segmentfile, "_LAYOUT", segmentfile._LAYOUT + 1)
     assert usable_or_said(carried, IndexCache(carried.cache.directory))
     assert carried.store.asked
 
