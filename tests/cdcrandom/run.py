@@ -17,7 +17,7 @@ from cdcrandom.letters import Letter, settle_letters
 from cdcrandom.oracle import SLOT, Shape, Transaction, final_rows, last_commit, read_log
 from cdcrandom.plan import Plan
 from cdcrandom.tables import TABLES, Table
-from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts, pause
+from cdcrandom.trouble import CATALOG, PATIENT, STORE, parts
 from cdcrandom.world import World, open_world
 from support.aftermath import activity_failures, processes_of
 from support.fleet import eventually
@@ -168,22 +168,25 @@ async def _rage(run: Run, world: World, pool: Pool, calm: Pool, clock: _Clock, p
             _poison(world, plan),
             *(conduct(world, Random(f"{run.seed} {name}"), row, deadline, run.troubles) for name, row in rows.items()),
         )
-        await _died(world, pool, deadline)
+        await _died(pool, deadline)
         await calm.start()
     finally:
         await pool.stop()
         clock.note("chaos")
 
 
-async def _died(world: World, pool: Pool, deadline: float) -> None:
-    """Wait until every death has happened. A capture stays with its worker for long, and is moved now and then."""
-    rng = Random(f"{world.seed} moves")
+async def _died(pool: Pool, deadline: float) -> None:
+    """Wait until every death has happened.
+
+    Temporal gives what one worker does to the same one again and again. Where that is not what it is to die of, nobody
+    dies, so one worker after the other has to leave.
+    """
     while time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MOVE_SECONDS):
                 await pool.done.wait()
                 return
-        await pause(world, rng)
+        pool.retire()
 
 
 async def _install(world: World, plan: Plan) -> None:
