@@ -71,8 +71,9 @@ def speed_figures(world: World, labels: Sequence[str]) -> Iterator[Found]:
     for label in labels:
         name, count = f"m{label}", max(10_000, int(SIZES[label] * scale()))
         changelog, rows = world.filled(name, count)
-        # Small files of the fill, if there are many, are no part of what merges cost.
+        # What a fill leaves of small files and of history is no part of what merges cost: loops and upkeep let it go.
         compact_all(world, name)
+        world.forget(name)
         means[label] = {}
         for size in CHANGES:
             spent, peers = merged(world, name, size, changelog, rows, with_peers=label == COMPARED)

@@ -35,6 +35,8 @@ from activities.contracts.mirrors import (
     MirrorInput,
     OrderReport,
 )
+from activities.lake import mirror as mirrors
+from activities.lake.expiry import expire
 from activities.merging import merge_mirror
 from activities.mirror_context import MirrorContext
 from deploy.local.stack import Stack
@@ -117,6 +119,11 @@ class World:
         report: CompactReport = self.wait(ActivityEnvironment().run(compact_mirror, self.context, asked))
         return report
 
+    def forget(self, name: str) -> None:
+        """Let all snapshots of a changelog and of its mirror expire that lie behind what the next merge needs."""
+        for identifier, is_needed in ((f"mirror.{name}", mirrors.needed), (f"cdc.{name}", _head_of)):
+            expire(self.context.lake, identifier, lambda table, needed=is_needed: _others(table, needed(table)))
+
     def merge_by_workflow(self, name: str) -> None:
         """The same by the mirror's loop, in the worker."""
         request = write_input(MergeOnceRequest(f"mirror.{name}", ENVIRONMENT))
@@ -159,6 +166,16 @@ class World:
             found = COUNTED.findall(answer.read().decode())
         sums = {kind: sum(float(count) for one, count in found if one == kind) for kind in ("sent", "received")}
         return Carried(sums["sent"], sums["received"])
+
+
+def _head_of(table: Table) -> set[int]:
+    head = table.current_snapshot()
+    return {head.snapshot_id} if head else set()
+
+
+def _others(table: Table, needed: set[int]) -> list[int]:
+    kept = needed | {ref.snapshot_id for ref in table.metadata.refs.values()}
+    return [one.snapshot_id for one in table.snapshots() if one.snapshot_id not in kept]
 
 
 @contextmanager

@@ -11,12 +11,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Flags, Rows, Segment, passes, slots
+from activities.core.indexsegments import FENCED, Flags, Rows, Segment, passes
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 
-_STEPS = 8
-"""Entries of a bucket that are looked at one by one, before it is searched by halves: keys are spread evenly, so that
-few buckets have more."""
+_AT_ONCE = 2**16
+"""Keys that are looked for together: each takes some hundred bytes meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -64,55 +63,54 @@ def _unordered(found: Found, order: Rows) -> Found:
 
 def _look(segment: Segment, keys: Keys, found: Found) -> None:
     """Write down what a segment knows of keys that no newer one knew."""
-    entries = segment.entries
-    first = int(np.searchsorted(keys.high, entries.keys.high[0], "left"))
-    stop = int(np.searchsorted(keys.high, entries.keys.high[-1], "right"))
+    spread = segment.spread
+    first = int(keys.high.searchsorted(np.uint64(spread.first), "left"))
+    stop = int(keys.high.searchsorted(np.uint64(spread.last), "right"))
     maybe = ~found.known[first:stop]
     if len(segment.sieve):
         maybe &= passes(segment, keys.high[first:stop])
     asked = np.flatnonzero(maybe) + first
+    for begin in range(0, len(asked), _AT_ONCE):
+        _note(segment, keys, asked[begin : begin + _AT_ONCE], found)
+
+
+def _note(segment: Segment, keys: Keys, asked: Rows, found: Found) -> None:
+    """Write down what a segment knows of some of the keys."""
+    entries = segment.entries
     at = _positions(segment, keys.high[asked], keys.low[asked])
-    hits = at >= 0
+    hits = np.flatnonzero(at >= 0)
+    if not len(hits):
+        return
     asked, at = asked[hits], at[hits]
     found.known[asked] = True
-    found.file[asked] = entries.file[at]
-    found.row[asked] = entries.row[at]
-    found.sequences.high[asked] = entries.sequences.high[at]
-    found.sequences.low[asked] = entries.sequences.low[at]
+    found.file[asked] = segment.some(entries.file, at)
+    found.row[asked] = segment.some(entries.row, at)
+    found.sequences.high[asked] = segment.some(entries.sequences.high, at)
+    found.sequences.low[asked] = segment.some(entries.sequences.low, at)
 
 
 def _positions(segment: Segment, high: Words, low: Words) -> Rows:
     """Where in a segment each pair is, -1 for those that are not there."""
     keys = segment.entries.keys
-    at = _first_positions(segment, high)
+    at = _some_positions(segment, high)
     met = np.flatnonzero(at >= 0)
-    other = met[keys.low[at[met]] != low[met]]
+    other = met[segment.some(keys.low, at[met]) != low[met]]
     if len(other):  # keys that share a `high`: go on by `low`
         at[other] = _among_equals(keys, high[other], low[other])
         at[other[keys.low[at[other]] != low[other]]] = -1
     return at
 
 
-def _first_positions(segment: Segment, high: Words) -> Rows:
-    """Where the first key with each `high` is, -1 where none has it."""
+def _some_positions(segment: Segment, high: Words) -> Rows:
+    """Where a key with each `high` is, -1 where none has it; there is none less than the first."""
     keys = segment.entries.keys.high
-    bucket = slots(keys, high, len(segment.starts) - 1)
-    at, stop = segment.starts[bucket].astype(np.int64), segment.starts[1:][bucket]
-    found = np.full(len(high), -1)
-    asked = np.flatnonzero(at < stop)
-    for _ in range(_STEPS):
-        here, wanted = keys[at[asked]], high[asked]
-        hits = asked[here == wanted]
-        found[hits] = at[hits]
-        asked = asked[here < wanted]
-        at[asked] += 1
-        asked = asked[at[asked] < stop[asked]]
-        if not len(asked):
-            return found
-    searched = np.searchsorted(keys, high[asked])
-    hits = np.flatnonzero(keys[np.minimum(searched, len(keys) - 1)] == high[asked])
-    found[asked[hits]] = searched[hits]
-    return found
+    at = (np.searchsorted(segment.fences, high, "right") - 1) * FENCED
+    width = min(FENCED, len(keys))
+    np.minimum(at, len(keys) - width, out=at)
+    same = segment.from_each(keys, at, width) == high[:, None]
+    at += same.argmax(axis=1)
+    at[~same.any(axis=1)] = -1
+    return at
 
 
 def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:

@@ -7,11 +7,13 @@ range, each so much as its own changes owe: the work is done before the next suc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 FAN = 12
 """Runs of one level that are folded."""
 LARGEST_FOLD = 2**21
-"""Entries above which runs are not folded any more: they wait for the base."""
+"""Entries above which runs are not folded any more: they wait for the base. So do those of which twelve would be more,
+such as what a mirror begins with leaves: folded with what comes after them, they would be written again each time."""
 SHARE = 0.75
 """Of the base's entries: so many in runs begin a round of merging. Each change then costs (1 + 1/SHARE) entries of the
 base that are written anew."""
@@ -43,11 +45,11 @@ def is_due(runs: Sequence[Run]) -> bool:
 
 def to_fold(runs: Sequence[Run]) -> int:
     """How many of the newest runs (given newest first, so that levels ascend) are to become one; 0: none."""
-    folded = 0
-    for level in sorted({run.level for run in runs}):
-        upto = sum(1 for run in runs if run.level <= level)
+    folded, small = 0, list(takewhile(lambda run: run.rows <= LARGEST_FOLD // FAN, runs))
+    for level in sorted({run.level for run in small}):
+        upto = sum(1 for run in small if run.level <= level)
         count = upto - folded + (1 if folded else 0)  # what was folded so far would be one more of this level
-        if count < FAN or sum(run.rows for run in runs[:upto]) > LARGEST_FOLD:
+        if count < FAN or sum(run.rows for run in small[:upto]) > LARGEST_FOLD:
             break
         folded = upto
     return folded

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +12,30 @@ from activities.core.mirrors import Entries, Words
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Starts = npt.NDArray[np.uint32]
 Bits = npt.NDArray[np.uint8]
+Items = npt.NDArray[Any]
 
+FENCED = 8
+"""Entries of which one is in the directory: that takes a byte for each, and what lies between is in one page."""
 SIEVE_SLOTS = 16
-"""For each entry, at least: so many keys of sixteen that a segment lacks are told without a search."""
+"""For each entry, at least."""
+FEW = 64
+"""Rows that are so few, in a segment, that each is probably in a page of its own."""
+PROBES = 2
+"""Bits of the sieve for each key, beside the first one: of the keys that a segment lacks, all but one in some hundred
+are told without a search. Who looks at a bit that is not there takes no other."""
+NEAR_BITS = 15
+NEAR = 2**NEAR_BITS
+"""Slots among which all bits of a key lie: those of a page."""
 LARGEST_SIEVE = 2**26
 _PIECE = 2**17
+
+
+class Read(Protocol):
+    """Reads single items of arrays that lie in a file."""
+
+    def __call__(self, items: Items, rows: Rows, width: int) -> Items:
+        """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
 
 
 @dataclass(frozen=True)
@@ -24,52 +43,87 @@ class Segment:
     """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
 
     entries: Entries
-    starts: Starts
-    """Between the first key and the last one, keys are spread over a power of two of buckets by the highest bits: where
-    each bucket begins, and behind the last one the number of entries."""
+    fences: Words
+    """The first `high` of each `FENCED` entries."""
     sieve: Bits
-    """The same for many more slots: a bit for each that says whether there is any key. Empty: there is no sieve."""
+    """A Bloom filter of the keys, whose bits lie in the keys' order. Empty: there is none."""
+    read: Read | None = None
+    """Of a segment that is mapped from a file: few items are read sooner than their pages are mapped."""
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def some(self, items: Items, rows: Rows) -> Items:
+        """Some items of one of its arrays."""
+        if self.read and len(rows) <= FEW and items.strides[0]:
+            return self.read(items, rows, 1).reshape(-1)
+        return items[rows]
+
+    def from_each(self, items: Items, rows: Rows, width: int) -> Items:
+        """The same with those that follow: an array of shape (rows, width). So many there must be behind each row."""
+        if self.read and len(rows) <= FEW and items.strides[0]:
+            return self.read(items, rows, width)
+        return items.take(rows[:, None] + np.arange(width))
+
+    @cached_property
+    def spread(self) -> "Spread":
+        """Over what its keys are spread: the first and the last need not be looked for each time."""
+        return spread_of(self.entries.keys.high)
 
 
 def segment_of(entries: Entries) -> Segment:
     """Entries that are in memory, with a directory and a sieve."""
     high = entries.keys.high
-    return Segment(entries, starts_of(high), sieve_of(high))
+    return Segment(entries, fences_of(high), sieve_of(high))
 
 
-def starts_of(high: Words) -> Starts:
+def fences_of(high: Words) -> Words:
     """The directory of keys that ascend."""
-    starts = np.zeros(_power(len(high)) + 1, np.uint32)
-    for piece in _pieces(high):
-        places = slots(high, piece, len(starts) - 1) + 1
-        counted = np.bincount(places - places[0])
-        starts[places[0] : places[0] + len(counted)] += counted.astype(np.uint32)
-    return np.cumsum(starts, out=starts)
+    return np.ascontiguousarray(high[::FENCED])
 
 
 def sieve_of(high: Words) -> Bits:
-    """The sieve of keys that ascend."""
+    """The sieve of keys that ascend: of each, the bit of its slot and `PROBES` more that lie near by."""
     sieve = np.zeros(min(_power(SIEVE_SLOTS * len(high)), LARGEST_SIEVE) // 8, np.uint8)
+    spread, near = spread_of(high), _near(sieve)
     for piece in _pieces(high):
-        places = slots(high, piece, len(sieve) * 8)
-        first, last = int(places[0]) >> 3, int(places[-1]) >> 3
-        there = np.zeros((last - first + 1) * 8, np.bool_)
-        there[places - first * 8] = True
-        sieve[first : last + 1] |= np.packbits(there, bitorder="little")
+        places = spread.slots(piece, len(sieve) * 8)
+        begin, stop = int(places[0]) & ~near, (int(places[-1]) | near) + 1
+        there = np.zeros(stop - begin, np.bool_)
+        there[places - begin] = True
+        for probe in range(PROBES):
+            there[_probed(places, piece, probe, near) - begin] = True
+        sieve[begin >> 3 : stop >> 3] |= np.packbits(there, bitorder="little")
     return sieve
 
 
 def passes(segment: Segment, high: Words) -> Flags:
     """Which keys are not told by the sieve to be none of the segment's."""
-    places = slots(segment.entries.keys.high, high, len(segment.sieve) * 8)
-    bits = segment.sieve.take(places >> 3)
-    places &= 7
-    bits >>= places.astype(np.uint8)
+    sieve, near = segment.sieve, _near(segment.sieve)
+    places = segment.spread.slots(high, len(sieve) * 8)
+    flags = _are_set(sieve, places)
+    for probe in range(PROBES):
+        left = np.flatnonzero(flags)
+        flags[left] = _are_set(sieve, _probed(places[left], high[left], probe, near))
+    return flags
+
+
+def _are_set(sieve: Bits, places: Rows) -> Flags:
+    bits = sieve.take(places >> 3)
+    bits >>= (places & 7).astype(np.uint8)
     bits &= 1
     return bits.view(np.bool_)
+
+
+def _near(sieve: Bits) -> int:
+    near: int = min(len(sieve) * 8, NEAR) - 1
+    return near
+
+
+def _probed(places: Rows, high: Words, probe: int, near: int) -> Rows:
+    """The slots of one more bit: those around the first one, chosen by low bits of the key, which say nothing of it."""
+    low = (high >> np.uint64(probe * NEAR_BITS)).view(np.int64)
+    return (places & ~near) | (low & near)
 
 
 def _pieces(high: Words) -> Iterator[Words]:
@@ -80,10 +134,21 @@ def _power(count: int) -> int:
     return 1 << max(count - 1, 1).bit_length()
 
 
-def slots(keys: Words, high: Words, count: int) -> Rows:
-    """Where words lie that are not less than the first of `keys` and not more than the last, among `count` slots."""
-    first, last = int(keys[0]), int(keys[-1])
-    shift = max(0, (last - first).bit_length() - (count.bit_length() - 1))
-    places = high - np.uint64(first)
-    places >>= np.uint64(shift)
-    return places.view(np.int64)  # there are never so many that the highest bit counts
+@dataclass(frozen=True)
+class Spread:
+    """The first and the last of keys that ascend."""
+
+    first: int
+    last: int
+
+    def slots(self, high: Words, count: int) -> Rows:
+        """Where words lie that are not less than the first and not more than the last, among `count` slots."""
+        shift = max(0, (self.last - self.first).bit_length() - (count.bit_length() - 1))
+        places = high - np.uint64(self.first)
+        places >>= np.uint64(shift)
+        return places.view(np.int64)  # there are never so many that the highest bit counts
+
+
+def spread_of(high: Words) -> Spread:
+    """Over what keys are spread that ascend."""
+    return Spread(int(high[0]), int(high[-1])) if len(high) else Spread(0, 0)

@@ -20,29 +20,42 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Segment, sieve_of, starts_of
+from activities.core.indexsegments import Segment, fences_of, sieve_of
 from activities.core.mirrors import Entries, Keys, Sequences
 from activities.lake.unfinished import PART, drop_abandoned
 
 MOST_BYTES = 12 * 2**30
+MOST_HELD = 2**29
+"""Bytes of files, programs and libraries among them, that this process may have in its own memory."""
 _MOST_OPEN = 2048
-"""Segments that stay mapped, at most: each of them takes a file descriptor."""
+"""Segments that stay mapped, at most: each of them takes two file descriptors."""
 _KEPT_PER_LOOK = 64
 _LOOKS = 16
 """The directory is looked at again at the latest when so large a part of what it may hold was written."""
 _HEADER_BYTES = 4096
-_COLUMNS = (
-    *(("key_high", np.uint64), ("key_low", np.uint64), ("sequence_high", np.uint64), ("sequence_low", np.uint64)),
-    *(("file", np.uint32), ("row", np.uint32)),
-)
+_LAYOUT = 2
+"""Files of another one are as good as damaged."""
+_WORDS = np.dtype(np.uint64)
+_REST = np.dtype([("sequence_low", np.uint64), ("file", np.uint32), ("row", np.uint32)])
+"""What is looked at of a key that was found, in one place: then one page has it."""
+_COLUMNS = (_WORDS, _WORDS, _WORDS, _REST)
+"""The keys' words, the higher one of the sequence numbers, and the rest."""
 _SEGMENT, _BYTES = ".entries", ".bytes"
 _WORD = 2**64
 
 
 def most_open() -> int:
-    """How many segments may stay mapped: a quarter of the descriptors that the process may have, and no more."""
+    """How many segments may stay mapped: with half of the descriptors that the process may have, and no more."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // 4)
+
+
+def files_in_memory() -> int:
+    """Bytes of files that are mapped, and in this process's memory; where nobody tells, too many."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[2]) * resource.getpagesize()
+    except FileNotFoundError:
+        return MOST_HELD + 1
 
 
 class IndexCache:
@@ -85,16 +98,20 @@ class IndexCache:
                 self._open.popitem(last=False)
         return held[0]
 
-    def let_go(self, sha256: str) -> None:
-        """Have this process hold nothing of a segment in memory, until it is looked at again.
+    def let_go(self, *sha256s: str) -> None:
+        """Have this process hold no segments in memory until they are looked at again, unless it holds little.
 
-        It stays in the page cache, which is the machine's. Else all of an index would be in the worker's own memory
-        after a few lookups, and count as if nobody else could have it.
+        It stays in the page cache, which is the machine's. Else all of a large index would be in the worker's own
+        memory after a few lookups, and count as if nobody else could have it. To look at it again takes several times
+        as long as at what is held: so what every lookup goes through, which is small, is always held.
         """
+        if files_in_memory() <= MOST_HELD:
+            return
         with self._lock:
-            held = self._open.get(sha256)
-        if held is not None:
-            held[1].madvise(mmap.MADV_DONTNEED)
+            held = [self._open[sha256] for sha256 in sha256s if sha256 in self._open]
+        for segment, pages in held:
+            small = segment.fences.nbytes + segment.sieve.nbytes
+            pages.madvise(mmap.MADV_DONTNEED, 0, (len(pages) - small) // mmap.PAGESIZE * mmap.PAGESIZE)
 
     def follow(self, table_uuid: str, segments: Collection[str]) -> None:
         """The index of a table has come to consist of these: what it had before and has no more does not stay mapped.
@@ -205,7 +222,9 @@ class SegmentWriter:
         self._rows += len(entries)
 
     def _add_column(self, number: int, column: npt.NDArray[Any]) -> None:
-        value = self._constants[number] if self._rows else int(column[0])
+        value = self._constants[number]
+        if not self._rows and column.dtype != _REST:
+            value = int(column[0])
         if value is not None and not np.all(column == column.dtype.type(value)):
             self._write(number, 0, np.full(self._rows, value, column.dtype))
             value = None
@@ -222,18 +241,19 @@ class SegmentWriter:
         """End the file; answers its path."""
         self._file.flush()
         high = _column(self._file.name, self._rows, _offsets(self._capacity)[0], self._constants[0])
-        starts = starts_of(high)
+        fences = fences_of(high)
         sieve = sieve_of(high) if self._sieved else np.empty(0, np.uint8)
         self._file.seek(_offsets(self._capacity)[-1])
-        self._file.write(starts.data)
+        self._file.write(fences.data)
         self._file.write(sieve.data)
         said = {
             "rows": self._rows,
             "capacity": self._capacity,
             "constants": self._constants,
             "sums": [total % _WORD for total in self._sums],
-            "starts": [len(starts), _sum(starts)],
+            "fences": [len(fences), _sum(fences)],
             "sieve": [len(sieve), _sum(sieve)],
+            "layout": _LAYOUT,
         }
         text = json.dumps(said, separators=(",", ":")).encode()
         self._file.seek(0)
@@ -248,18 +268,21 @@ def _mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
     Raises:
         ValueError, LookupError, TypeError: it is not whole.
     """
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    read = _Reader(os.open(path, os.O_RDONLY))
+    pages = mmap.mmap(read.descriptor, 0, access=mmap.ACCESS_READ)
     mapped = np.frombuffer(pages, np.uint8)
+    read.begin = _address(mapped)
     header = mapped[:_HEADER_BYTES].tobytes().partition(b"\n")[0]
     if int(header[:8], 16) != zlib.crc32(header[8:]):
         raise ValueError("the header is damaged")
     said = json.loads(header[8:])
     if said["rows"] != rows:
         raise ValueError(f"it holds {said['rows']} entries and not {rows}")
+    if said["layout"] != _LAYOUT:
+        raise ValueError(f"its layout is {said['layout']} and not {_LAYOUT}")
     offsets = _offsets(said["capacity"])
     columns = []
-    for (_, kind), offset, constant, total in zip(_COLUMNS, offsets[:-1], said["constants"], said["sums"], strict=True):
+    for kind, offset, constant, total in zip(_COLUMNS, offsets[:-1], said["constants"], said["sums"], strict=True):
         if constant is not None:
             columns.append(np.broadcast_to(np.array(constant, kind), rows))
             continue
@@ -267,14 +290,41 @@ def _mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
         if _sum(column) != total:
             raise ValueError("a column is damaged")
         columns.append(column)
-    (buckets, starts_sum), (slots, sieve_sum) = said["starts"], said["sieve"]
-    starts = np.frombuffer(mapped, np.uint32, buckets, offsets[-1])
-    sieve = mapped[offsets[-1] + starts.nbytes :][:slots]
-    if _sum(starts) != starts_sum or _sum(sieve) != sieve_sum:
+    (count, fences_sum), (slots, sieve_sum) = said["fences"], said["sieve"]
+    fences = np.frombuffer(mapped, np.uint64, count, offsets[-1])
+    sieve = mapped[offsets[-1] + fences.nbytes :][:slots]
+    if _sum(fences) != fences_sum or _sum(sieve) != sieve_sum:
         raise ValueError("the directory is damaged")
-    high, low, sequence_high, sequence_low, file_column, row = columns
-    entries = Entries(Keys(high, low), file_column, row, Sequences(sequence_high, sequence_low))
-    return Segment(entries, starts, sieve), pages
+    high, low, sequence_high, rest = columns
+    sequences = Sequences(sequence_high, rest["sequence_low"])
+    entries = Entries(Keys(high, low), rest["file"], rest["row"], sequences)
+    return Segment(entries, fences, sieve, read), pages
+
+
+class _Reader:
+    """Reads single items of arrays that are mapped from a file, which it keeps open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        """Is closed with this."""
+        self.begin = 0
+        """Address to which the file is mapped."""
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def __call__(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> npt.NDArray[Any]:
+        """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
+        file, size = self.descriptor, width * items.itemsize
+        places = (_address(items) - self.begin + rows * items.strides[0]).tolist()
+        for place in places:  # what is not in memory is fetched at once, and not one page after the other
+            os.posix_fadvise(file, place, size, os.POSIX_FADV_WILLNEED)
+        found = b"".join([os.pread(file, size, place) for place in places])
+        return np.frombuffer(found, items.dtype).reshape(len(rows), width)
+
+
+def _address(items: npt.NDArray[Any]) -> int:
+    return int(items.__array_interface__["data"][0])
 
 
 def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:
@@ -285,18 +335,21 @@ def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDAr
 
 def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
     keys, sequences = entries.keys, entries.sequences
-    return keys.high, keys.low, sequences.high, sequences.low, entries.file, entries.row
+    rest = np.empty(len(entries), _REST)
+    rest["sequence_low"], rest["file"], rest["row"] = sequences.low, entries.file, entries.row
+    return keys.high, keys.low, sequences.high, rest
 
 
 def _offsets(capacity: int) -> list[int]:
     """Where the columns begin, and then the directory."""
     offsets = [_HEADER_BYTES]
-    for _, kind in _COLUMNS:
-        end = offsets[-1] + capacity * np.dtype(kind).itemsize
+    for kind in _COLUMNS:
+        end = offsets[-1] + capacity * kind.itemsize
         offsets.append(-(-end // _HEADER_BYTES) * _HEADER_BYTES)
     return offsets
 
 
 def _sum(column: npt.NDArray[Any]) -> int:
     """What no flipped bit, no lost page and no hole leaves as it was."""
-    return int(column.sum(dtype=np.uint64))
+    words = column.view(np.uint64) if column.dtype == _REST else column
+    return int(words.sum(dtype=np.uint64))

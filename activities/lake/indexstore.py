@@ -99,9 +99,8 @@ class MirrorIndex:
             self.cache.let_go(record.place.sha256)
 
     def let_go(self) -> None:
-        """Keep nothing of it in memory until it is looked into again."""
-        for record in self.head.segments:
-            self.cache.let_go(record.place.sha256)
+        """Keep nothing of it in memory until it is looked into again, unless it is small."""
+        self.cache.let_go(*(record.place.sha256 for record in self.head.segments))
 
     def entries(self, first: int, stop: int | None) -> Entries:
         """What it says of all keys with `first <= high < stop` (no `stop`: from `first` on), as one segment."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from activities.core import index
 from activities.core.index import find, fold, forgetful, merge, nothing, without_older, without_truncated
-from activities.core.indexsegments import segment_of
+from activities.core.indexsegments import passes, segment_of
 from activities.core.indexsort import Ordering, rows_of_file, tombstones
 from activities.core.mirrors import Entries, Keys, Sequences
 from support.indexes import entries_of, found_of, keys_of, random_entries, rows_of
@@ -164,3 +164,14 @@ def test_rows_that_are_older_than_a_truncate_count_as_if_they_were_as_new():
     assert [value[2] for value in rows_of(entries).values()] == [(2, 6), (2, 6), (3, 6)]
     assert isinstance(tombstones(keys, sequences, 17), Entries)
     assert rows_of(tombstones(keys, sequences, 17))[1, 0] == (0, 17, (2, 5))
+
+
+@pytest.mark.parametrize("count", [1, 40, 5_000, 200_000])
+def test_a_sieve_lets_all_keys_through_that_a_segment_has_and_hardly_one_in_a_hundred_of_the_others(count):
+    rng = np.random.default_rng(count)
+    entries = random_entries(rng, count)
+    segment, high = segment_of(entries), entries.keys.high
+    assert passes(segment, high).all()
+    others = np.sort(rng.integers(high[0], high[-1], 20_000, dtype=np.uint64, endpoint=True))
+    others = others[~np.isin(others, high)]
+    assert passes(segment, others).sum() <= 0.015 * 20_000

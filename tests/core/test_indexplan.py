@@ -20,6 +20,14 @@ def test_what_is_large_is_not_folded_again():
     assert to_fold([Run(0, large)] * 12) == 0
 
 
+def test_what_comes_after_runs_that_are_large_is_folded_without_them():
+    first = [Run(0, 1_000_000)] * 26
+    assert to_fold([*[Run(0, 1_000)] * 11, *first]) == 0
+    assert to_fold([*[Run(0, 1_000)] * 12, *first]) == 12
+    assert to_fold([*[Run(0, 1_000)] * 12, *[Run(1, 12_000)] * 11, *first]) == 23
+    assert to_fold([Run(0, 1_000), *first, *[Run(0, 1_000)] * 11]) == 0
+
+
 def test_a_step_is_as_large_as_what_is_owed_or_all_that_is_left():
     assert step_rows(indexplan.STEP - 1, 10 * indexplan.STEP) == 0
     assert step_rows(indexplan.STEP + 5, 10 * indexplan.STEP) == indexplan.STEP + 5

@@ -8,6 +8,7 @@ import pytest
 
 from activities.core.faults import ObjectRefused, StoreUnavailable
 from activities.core.mirrors import IndexPointer
+from activities.lake import indexcache
 from activities.lake.indexcache import IndexCache
 from activities.lake.indexhead import Head, IndexUnusable
 from activities.lake.indexstaging import Staging
@@ -92,6 +93,12 @@ def test_what_is_truncated_in_the_cache_is_fetched_again(carried):
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content[: len(content) // 2])
+    assert usable_or_said(carried, IndexCache(carried.cache.directory))
+    assert carried.store.asked
+
+
+def test_what_was_cached_in_another_layout_is_fetched_again(carried, monkeypatch):
+    monkeypatch.setattr(indexcache, "_LAYOUT", indexcache._LAYOUT + 1)
     assert usable_or_said(carried, IndexCache(carried.cache.directory))
     assert carried.store.asked
 
