@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from activities.core.columns import SourceColumn
+from activities.core.engines import newest_may_go
 from activities.core.faults import SourceRefused
 from activities.core.query import (
     Query,
@@ -49,7 +50,10 @@ async def read_facts(clickhouse: "ClickHouse", config: TableConfig) -> SourceFac
     sorting_key = sorting_expressions(table["sorting_key"])
     if final and sharding_key:
         check_sharding(config.name, sharding_key, sorting_key, _names(columns), config.sharding_follows)
-    return SourceFacts(columns=columns, final=final, sorting_key=sorting_key, version_column=version)
+    may_go = newest_may_go(table["engine"], table["engine_full"], sorting_key, config.partition.column)
+    return SourceFacts(
+        columns=columns, final=final, sorting_key=sorting_key, version_column=version, newest_may_go=may_go
+    )
 
 
 async def mean_source_row_bytes(clickhouse: "ClickHouse", config: TableConfig) -> float:

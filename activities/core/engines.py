@@ -9,6 +9,8 @@ from activities.core.sqltext import identifiers_in, split_call, split_list, unqu
 _REPLICATION = ("Replicated", "Shared")
 _VERSION_AT = {"ReplacingMergeTree": 0, "VersionedCollapsingMergeTree": 1}
 """Position of the version among an engine's own arguments; CollapsingMergeTree's sign is no version."""
+_MARK_AT = {"ReplacingMergeTree": 1, "VersionedCollapsingMergeTree": 0}
+"""Position of what has FINAL take a row away together with its newest version: a mark of deletion, or a sign."""
 _COLLAPSING = frozenset(
     {
         "ReplacingMergeTree",
@@ -58,21 +60,39 @@ def read_engine(engine: str, engine_full: str) -> tuple[bool, str]:
         engine: `system.tables.engine`.
         engine_full: `system.tables.engine_full`, such as `ReplicatedReplacingMergeTree('…', '…', updated) ORDER BY …`.
     """
+    own, arguments = _own(engine, engine_full)
+    if own not in _COLLAPSING:
+        return False, ""
+    position = _VERSION_AT.get(own)
+    if position is None or position >= len(arguments):
+        return True, ""
+    return True, unquote(arguments[position])
+
+
+def newest_may_go(engine: str, engine_full: str, sorting_key: Sequence[str], partition_column: str) -> bool:
+    """Whether FINAL may take away the row that holds the newest version of a partition, with that version.
+
+    So it is where rows are taken away altogether (marked as deleted, or cancelled), and where the next version of a
+    row may lie in another partition, since its sorting key does not say in which.
+    """
+    own, arguments = _own(engine, engine_full)
+    if _MARK_AT.get(own, len(arguments)) < len(arguments):
+        return True
+    return partition_column not in map(unquote, sorting_key)
+
+
+def _own(engine: str, engine_full: str) -> tuple[str, list[str]]:
+    """An engine without what replicates it, and its own arguments."""
     own = engine
     for prefix in _REPLICATION:
         own = own.removeprefix(prefix)
-    if own not in _COLLAPSING:
-        return False, ""
     call = split_call(engine_full)
     arguments = list(call.arguments or ()) if call else []
     if own != engine:
         # Path and replica name come first, when they are not left to the server's defaults.
         while arguments and arguments[0].startswith("'"):
             arguments.pop(0)
-    position = _VERSION_AT.get(own)
-    if position is None or position >= len(arguments):
-        return True, ""
-    return True, unquote(arguments[position])
+    return own, arguments
 
 
 def read_distributed(engine_full: str) -> Distributed:

@@ -17,3 +17,23 @@ async def test_every_partition_arrives_once_and_a_second_request_says_that_nothi
         "2024-03-20",
     ]
     assert len(events) == 1
+
+
+async def test_a_partition_whose_newest_row_is_marked_as_deleted_is_exported_once_and_not_taken_for_moving(fleet):
+    """FINAL takes the mark away with the newest version: plans must not wait for it, nor for an export as new as it."""
+    await fleet.run_sql(
+        f"CREATE TABLE {fleet.database}.events (updated DateTime, at DateTime, number UInt64, name String, "
+        "network String, gone UInt8) ENGINE = ReplacingMergeTree(updated, gone) ORDER BY (network, at, number)"
+    )
+    fleet.add_table("daily", "events", "at", network={"start_date": "2024-03-20", "end_date": "2024-03-20"})
+    await fleet.insert("events", "toDateTime('2024-03-20 12:00:00', 'UTC')", 10)
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.events (updated, at, number, network, gone) "
+        f"VALUES ('2024-04-02', '2024-03-20 12:00:00', 3, '{fleet.network}', 1)"
+    )
+    async with fleet.worker():
+        first = await fleet.request()
+        second = await fleet.request()
+    assert (first.status, first.exported, first.rows, first.open) == ("complete", 1, 9, 0)
+    assert fleet.files() == [("2024/3/20.parquet", 9)]
+    assert (second.status, second.present, second.stale, second.open) == ("nothing_to_do", 1, 0, 0)
