@@ -22,6 +22,8 @@ _COLLAPSING = frozenset(
         "GraphiteMergeTree",
     }
 )
+_PASSING_ON = frozenset({"Buffer", "Distributed", "MaterializedView", "Merge"})
+"""Engines that hold no rows of their own, or not all: what is behind them may collapse, and they do not say so."""
 _DISTRIBUTED_ARGUMENTS = 3
 _UNREPEATABLE = frozenset(
     {
@@ -108,6 +110,27 @@ def read_distributed(engine_full: str) -> Distributed:
     cluster, database, table = (unquote(argument) for argument in arguments[:_DISTRIBUTED_ARGUMENTS])
     sharding_key = arguments[_DISTRIBUTED_ARGUMENTS] if len(arguments) > _DISTRIBUTED_ARGUMENTS else ""
     return Distributed(cluster, database, table, sharding_key)
+
+
+def check_holder(table: str, engine: str) -> None:
+    """Refuse an engine behind which nobody sees whether rows collapse; a Distributed table is looked through before.
+
+    Raises:
+        BadConfig: It is one, and FINAL might be needed.
+    """
+    wrong, way_out = holder_problem(engine)
+    if wrong:
+        raise BadConfig(f"{table}: {wrong}; {way_out}")
+
+
+def holder_problem(engine: str) -> tuple[str, str]:
+    """What `check_holder` refuses, and the way out; both empty when there is nothing to refuse."""
+    if engine not in _PASSING_ON:
+        return "", ""
+    wrong = (
+        f"its rows lie behind an engine {engine}, which does not say whether they collapse, so duplicates might stay"
+    )
+    return wrong, "name the table that holds them, or a view that reads it, with FINAL if it needs that"
 
 
 def sorting_expressions(sorting_key: str) -> tuple[str, ...]:
