@@ -88,7 +88,7 @@ async def _capture(
         beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))
         watch = Watch(pipeline, source, slots, progress, findings)
-        slot = await watch.check_start()
+        slot = await watch.check_start(sink)
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
         turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)

@@ -56,12 +56,13 @@ class Watch:
     """Why the slot is to be given up; empty while it is not."""
     warned: bool = False
 
-    async def check_start(self) -> SlotState:
+    async def check_start(self, buffer: Sink) -> SlotState:
         """Make sure that everything after what was captured will come; the slot as it is.
 
         Raises:
             SlotLost: the slot is gone, or not where the buffer is: what is between is lost.
             PostgresRefused: the server logs nothing of use, or the buffer belongs to another slot.
+            LockTaken: another capture moves both on just now.
         """
         await self.slots.check_server()
         if not self.progress.slot:
@@ -77,6 +78,9 @@ class Watch:
         state = await self._state()
         captured = self.progress.captured_lsn or state.confirmed_lsn
         if state.confirmed_lsn > captured:
+            # Whose worker Temporal does not hear any more goes on for the rest of its turn.
+            if (await buffer.progress()).captured_lsn != self.progress.captured_lsn:
+                raise buffer.overtaken()
             raise SlotLost(
                 f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer "
                 f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the "

@@ -120,7 +120,7 @@ class Sink:
                 (lineage, None if before is None else lsn_text(before)),
             )
         if moved.rowcount != 1:
-            raise self._overtaken()
+            raise self.overtaken()
         self._lineage = lineage
 
     async def tables(self) -> dict[tuple[str, str], FollowedTable]:
@@ -199,7 +199,7 @@ class Sink:
             )
             if moved.rowcount != 1:
                 await self._connection.execute("ROLLBACK")
-                raise self._overtaken()
+                raise self.overtaken()
             await self._connection.execute("COMMIT")
 
     def close(self, failed: str = "") -> None:
@@ -208,7 +208,8 @@ class Sink:
         if span is not None:
             spans.end(span, failed)
 
-    def _overtaken(self) -> LockTaken:
+    def overtaken(self) -> LockTaken:
+        """What to say when somebody else has moved the position."""
         return LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
 
     async def end(self, why: str) -> None:
