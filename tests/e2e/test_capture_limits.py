@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from activities import watching
+from activities import failpoints, watching
 from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
 from activities.contracts.cdc import CaptureInput, UninstallRequest
@@ -441,3 +441,32 @@ async def test_nothing_installed_and_nothing_to_capture_are_told(shop):
     shop.config = type(shop.config)(**{**vars(shop.config), "source": None})
     with pytest.raises(BadRequest, match="no `source`"):
         await shop.capture()
+
+
+async def test_a_slot_that_is_given_up_within_a_large_transaction_says_why(shop, monkeypatch):
+    """Which is when it holds back most: the session that writes into the buffer is in the middle of a COPY."""
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("activities.capturing.FLUSH_BYTES", 1)
+    await shop.install("t")
+    await shop.capture()
+    shop.limit(max_retained_wal_bytes=5_000_000)
+    reached = asyncio.Event()
+
+    async def wait() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    failpoints.arm("cdc-during-buffer", wait)
+    task = asyncio.create_task(shop.capture(60))
+    await shop.source_run("INSERT INTO t VALUES (1), (2)")
+    async with asyncio.timeout(90):
+        await reached.wait()
+        await shop.source_run(
+            "CREATE TABLE noise (a text)", "INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 10000)"
+        )
+        ended = (await task).ended
+    failpoints.disarm()
+    assert "max_retained_wal_bytes is 5000000: it was dropped" in ended
+    assert (await shop.capture()).ended == ended
+    assert details(shop.bus.said) == [[ended]]
+    assert await shop.changes() == []
