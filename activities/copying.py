@@ -149,7 +149,7 @@ async def _copied(subject: _Subject) -> _Copied:
             drift = _drift(state, view)
             files, rows = await _stored(subject, view, state, drift, unless_sent)
         await failpoints.reach("cdc-before-copy-commit")
-        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships)
+        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships, asked=known.asked)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
     await failpoints.reach("cdc-after-copy-sent")
@@ -215,6 +215,8 @@ async def _stored(
     stored, keys, rows = list[StoredFile](), dict[date, Iterator[str]](), 0
 
     async def keep(made: list[MadeFile]) -> None:
+        if made:
+            await _check_wanted(subject)
         for file in made:
             own = keys.setdefault(file.day, copy_keys(subject.changelog, file.day, view.lsn, attempt))
             stored.append(await store_file(subject.context, own, file))
@@ -231,6 +233,13 @@ async def _stored(
                 await failpoints.reach("cdc-during-copy")
         await keep(await undisturbed(files.finish))
     return stored, rows
+
+
+async def _check_wanted(subject: _Subject) -> None:
+    """End a copy that its table does not wait for any more, instead of spending hours on it."""
+    known, now = subject.followed, await subject.buffer.followed(subject.table)
+    if (now.state, now.asked) != ("copying", known.asked):
+        raise subject.buffer.unwanted(known.schema, known.name)
 
 
 def _truncation(view: TableView) -> bytes:

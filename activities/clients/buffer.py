@@ -28,7 +28,7 @@ LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""
 FOLLOWED = """
     SELECT source_schema AS schema, source_table AS name, state, (copied_lsn - '0/0')::bigint AS copied_lsn,
-        (copying_lsn - '0/0')::bigint AS sent_lsn, sent_id, buffer_id::text
+        (copying_lsn - '0/0')::bigint AS sent_lsn, asked, sent_id, buffer_id::text
     FROM {schema}.tables CROSS JOIN {schema}.pipeline WHERE source_schema || '.' || source_table = %s
 """
 SINCE_LAST = """
@@ -59,6 +59,8 @@ class FollowedTable:
     """What was committed before it came with a copy; None: there was none yet."""
     sent_lsn: int | None
     """The position of the first copy that was sent since one was asked for: it or a later one may have landed."""
+    asked: int
+    """Grows whenever a copy is asked for: one that began before may lack what was lost until then."""
     sent_id: int
     """The last event that its changelog may hold."""
     buffer_id: str
@@ -212,26 +214,31 @@ class Buffer:
     async def set_copying(self, schema: str, name: str) -> None:
         """Let a table wait for its first copy, whatever its state was; its events wait with it."""
         await self._change(
-            "INSERT INTO {schema}.tables (source_schema, source_table, state, copying_lsn) "
+            "INSERT INTO {schema}.tables AS t (source_schema, source_table, state, copying_lsn) "
             "VALUES (%s, %s, 'copying', '0/0') ON CONFLICT (source_schema, source_table) DO UPDATE "
-            "SET state = 'copying', cause = '', copying_lsn = '0/0'",
+            "SET state = 'copying', cause = '', copying_lsn = '0/0', asked = t.asked + 1",
             (schema, name),
         )
 
-    async def set_copy_sent(self, schema: str, name: str, lsn: int, memberships: Sequence[int] | None = None) -> None:
+    async def set_copy_sent(
+        self, schema: str, name: str, lsn: int, memberships: Sequence[int] | None = None, *, asked: int | None = None
+    ) -> None:
         """Remember that a copy at `lsn` may have landed from now on, and how the table was published there.
 
         Of several copies the first one's memberships count: whichever lands, they were left no earlier than that.
+        `asked` is what the table said when the copy began; None: whichever.
 
         Raises:
-            LockTaken: the table does not wait for a copy any more.
+            LockTaken: the table does not wait for a copy any more, or for one that begins later.
         """
         await self._copy_step(
             "UPDATE {schema}.tables SET copying_lsn = coalesce(nullif(copying_lsn, '0/0'), %(lsn)s::pg_lsn), "
             "memberships = CASE WHEN copying_lsn > '0/0' THEN memberships ELSE %(memberships)s::bigint[] END "
-            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' RETURNING 1",
+            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' "
+            "AND asked = coalesce(%(asked)s, asked) RETURNING 1",
             (schema, name, lsn),
             memberships=None if memberships is None else list(memberships),
+            asked=asked,
         )
 
     async def set_copied(self, schema: str, name: str, lsn: int) -> None:
@@ -266,10 +273,14 @@ class Buffer:
             about = {"schema": schema, "name": name, "lsn": lsn_text(lsn), **more}
             done = await connection.execute(self._statement(text), about)
         if not done.rowcount:
-            raise LockTaken(
-                f"{self.name}: the copy of {schema}.{name} at {lsn_text(lsn)} is not what the table waits for: another "
-                "worker has copied it meanwhile, or somebody asked for it anew"
-            )
+            raise self.unwanted(schema, name)
+
+    def unwanted(self, schema: str, name: str) -> LockTaken:
+        """What to say of a copy for which its table does not wait."""
+        return LockTaken(
+            f"{self.name}: this copy of {schema}.{name} is not what the table waits for: another worker has copied it "
+            "meanwhile, or somebody asked for it anew"
+        )
 
     async def _change(self, text: LiteralString, parameters: tuple[object, ...]) -> None:
         async with self.connected() as connection:

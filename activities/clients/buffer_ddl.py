@@ -59,6 +59,7 @@ STATEMENTS = (
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
         copying_lsn pg_lsn,
+        asked bigint NOT NULL DEFAULT 0,
         captured jsonb,
         let_go boolean NOT NULL DEFAULT false,
         memberships bigint[],

@@ -113,7 +113,7 @@ STOPPED = """
 """
 RESUME = """
     UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
-        processed_id = %(processed_id)s, sent_id = greatest(sent_id, %(position)s), landed_id = 0,
+        asked = asked + 1, processed_id = %(processed_id)s, sent_id = greatest(sent_id, %(position)s), landed_id = 0,
         copied_lsn = CASE WHEN %(is_gone)s THEN NULL ELSE copied_lsn END
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """

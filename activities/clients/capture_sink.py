@@ -227,6 +227,7 @@ class Sink:
                     "ON CONFLICT (source_schema, source_table) DO UPDATE SET captured = excluded.captured, "
                     "state = CASE WHEN %(copying)s THEN 'copying' ELSE t.state END, "
                     "copying_lsn = CASE WHEN %(copying)s THEN '0/0' ELSE t.copying_lsn END, "
+                    "asked = t.asked + %(copying)s::int, "
                     "cause = CASE WHEN %(copying)s THEN '' ELSE t.cause END RETURNING state, cause"
                 ),
                 {
