@@ -14,8 +14,9 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from activities.clients.buffer_ddl import STATEMENTS, VERSION
+from activities.clients.buffer_ddl import DROPS, STATEMENTS, VERSION
 from activities.clients.buffer_holder import Holder, number_of, statement
+from activities.clients.catalogue import is_buffer
 from activities.clients.postgres import WATCHED, PostgresSettings, check_encoding, faults_of
 from activities.core.changelogs import lsn_text
 from activities.core.faults import BadRequest, LockTaken, PostgresRefused
@@ -98,10 +99,20 @@ class Buffer:
             found = await connection.execute(self._statement("SELECT version FROM {schema}.pipeline"))
             self._check_version((await found.fetchone() or (None,))[0])
 
-    async def drop(self) -> None:
-        """Drop the buffer, with whatever was not ingested."""
-        async with self.connected() as connection:
-            await connection.execute(self._statement("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+    async def drop(self) -> list[str]:
+        """Drop the buffer, with whatever was not ingested; what was dropped, and in parentheses what was not."""
+        async with self.connected() as connection, connection.transaction():
+            if not await is_buffer(connection, self.schema):
+                return []
+            for text in DROPS:
+                await connection.execute(self._statement(text))
+            try:
+                async with connection.transaction():
+                    await connection.execute(self._statement("DROP SCHEMA {schema}"))
+            except errors.DependentObjectsStillExist:
+                stays = f"(schema {self.schema} stays: it holds something of somebody else)"
+                return [f"buffer {self.schema}", stays]
+        return [f"buffer {self.schema}"]
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
