@@ -83,6 +83,8 @@ async def install_capture(context: CdcContext, request: InstallRequest) -> Insta
         await buffer.install()
         await failpoints.reach("install-after-buffer")
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
+            # Or two that make a slot would each take away that of the other, and what tables need that were installed.
+            await sink.install_alone()
             return await _Installation(pipeline, source, request, slots, sink).run(found)
 
 

@@ -177,7 +177,9 @@ STATEMENTS = (
 )
 DROPS = (
     "DROP TABLE {schema}.dead_letters, {schema}.events, {schema}.tables, {schema}.pipeline CASCADE",
-    "DROP FUNCTION {schema}.one_by_one(), {schema}.say_so(), {schema}.refuse(text), {schema}.room(), "
-    "{schema}.misfits(bigint[], text, text[], text[]) CASCADE",
+    """
+    DROP FUNCTION {schema}.one_by_one(), {schema}.say_so(), {schema}.refuse(text), {schema}.room(),
+        {schema}.misfits(bigint[], text, text[], text[]) CASCADE
+    """,
 )
 """All that there is of a buffer but its schema, which may be that of others."""

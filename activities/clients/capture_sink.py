@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from activities import spans
 from activities.clients.buffer_ddl import VERSION
-from activities.clients.buffer_holder import statement
+from activities.clients.buffer_holder import number_of, statement
 from activities.clients.postgres import WATCHED, PostgresSettings, faults_of
 from activities.core.capture import COLUMNS, Described, dump_described, read_described
 from activities.core.changelogs import lsn_number, lsn_text
@@ -105,6 +105,12 @@ class Sink:
         _, slot, publication_id, captured, ended, lineage = row
         position = lsn_number(captured) if captured else None
         return Progress(slot or "", publication_id, position, ended or "", lineage or "")
+
+    async def install_alone(self) -> None:
+        """Wait until nobody else installs, and have others wait until this session ends."""
+        number = number_of(self._schema, "tables")
+        with faults_of(self._name):
+            await self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(number))
 
     async def begin(self, before: int | None, lineage: str) -> None:
         """Say of which server and timeline the position is from here on.
