@@ -224,7 +224,7 @@ async def _stored(
             file.path.unlink()
 
     with ChangelogFiles(schema, rules.system) as files:
-        if state.holds_rows:
+        if state.holds_rows or state.last_sequence:  # whoever follows may have what somebody took away here
             files.add(_truncation(view), query.columns[: len(rules.system.names)])
         async with aclosing(view.rows(query)) as pieces:
             async for piece in pieces:

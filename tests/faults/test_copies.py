@@ -272,6 +272,19 @@ async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows
     assert [field.name for field in state.schema.fields[5:]] == ["id", "version", "remark", "tags"]
 
 
+async def test_a_copy_begins_with_a_truncate_also_where_all_rows_before_were_taken_away_from_the_changelog(
+    shop, postgres
+):
+    """Mirrors and others may have them still."""
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')")
+    await shop.copy()
+    await asyncio.to_thread(lambda: shop.fleet.load(shop.identifier).delete("true"))
+    await postgres.run("DELETE FROM orders WHERE id = 1")
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [("truncate", None), ("insert", 2)]
+
+
 async def test_a_table_whose_events_were_let_go_is_copied_anew_when_it_is_resumed(shop, postgres):
     await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
     await shop.copy()
