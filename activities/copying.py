@@ -14,7 +14,8 @@ from temporalio import activity
 
 from activities import failpoints
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
-from activities.clients.buffer import Buffer, FollowedTable
+from activities.clients.buffer import Buffer
+from activities.clients.buffer_copies import FollowedTable
 from activities.clients.tablecopy import TableView, table_view
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import CopyInput, CopyReport

@@ -426,7 +426,7 @@ async def test_a_buffer_that_is_dropped_takes_nothing_of_others_with_it(postgres
     assert await theirs.drop() == []
     assert await ours.drop() == [
         "buffer public",
-        "(schema public stays: it holds something of somebody else)",
+        "(schema public stays: it is somebody else's, or holds something else)",
     ]
     left = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     assert await postgres.rows(left + "WHERE n.nspname IN ('public', 'theirs') ORDER BY 1") == [
