@@ -32,11 +32,17 @@ def ingesting(pipeline: str) -> Iterator[None]:
 
 
 def ingest_told(pipeline: str, batches: Sequence[TableBatch], waiting_since: datetime | None) -> None:
-    """Report what was carried over; what is left was committed after `waiting_since` (None: nothing is left)."""
+    """Report what was carried over; what is left was committed after `waiting_since` (None: nothing is left).
+
+    What a table failed with that is not stopped waits for it to go on, whatever others have brought.
+    """
     about = {"pipeline": pipeline}
     _EVENTS.add(sum(batch.events for batch in batches), about)
     _LETTERS.add(sum(batch.dead_letters for batch in batches), about)
-    _LAG.set(waiting_since.timestamp() if waiting_since else 0, about)
+    if any(batch.failed and not batch.stopped for batch in batches):
+        _LAG.still(about)
+    else:
+        _LAG.set(waiting_since.timestamp() if waiting_since else 0, about)
 
 
 def people_wanted(pipeline: str, stopped: int, letters: int) -> None:
