@@ -8,7 +8,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities import export_metrics, failpoints, ingest_metrics
 from activities.cdc import Cdc
-from activities.contracts.cdc import IngestInput
+from activities.contracts.cdc import CopyInput, IngestInput
 from activities.lake import sending
 from support.buffers import insert, schema_event
 from support.direct import COMMIT, Hands
@@ -144,3 +144,23 @@ async def test_changes_of_a_table_that_fails_are_told_to_wait_though_others_go_o
             said = told()
     assert said["icefleet.cdc.ingest_lag"] == [(about, 0)]
     assert said["icefleet.cdc.ingested_events"] == [(about, 4)]
+
+
+async def test_a_first_copy_that_fails_is_told_until_it_is_done(fleet, postgres, s3):
+    denied = Answer(403, b"<Error><Code>AccessDenied</Code></Error>", "application/xml")
+    await postgres.run("CREATE TABLE orders (id bigint PRIMARY KEY)", "INSERT INTO orders VALUES (1), (2)")
+    about = {"pipeline": PIPELINE, "table": "public.orders"}
+    async with ingesting(fleet, postgres, source=postgres.config()) as ingest:
+        await ingest.buffer.set_copying("public", "orders")
+        asked, room = CopyInput(fleet.name, PIPELINE, "public.orders"), Cdc(ingest.context)
+        with measured(ingest_metrics) as told:
+            rule = s3.on(denied, method="PUT", path=r"/cdc/", times=None)
+            with pytest.raises(ApplicationError):
+                await ActivityEnvironment().run(room.copy_table, asked)
+            [(whose, waits)] = told()["icefleet.cdc.copy_lag"]
+            await eventually(lambda: told()["icefleet.cdc.copy_lag"][0][1] > waits + 0.1)
+            s3.mend()
+            report = await ActivityEnvironment().run(room.copy_table, asked)
+            said = told()["icefleet.cdc.copy_lag"]
+    assert (whose, rule.times_struck > 0, report.rows) == (about, True, 2)
+    assert said == [(about, 0)]
