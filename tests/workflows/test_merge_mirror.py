@@ -310,7 +310,7 @@ async def test_case_29_orders_that_arrive_while_the_loop_continues_as_new_are_ca
     async with mirror_loops(fleet) as own:
         own.rooms.merges[MIRROR] = [merged(1) for _ in range(4)]
         loop = await own.start(turns_per_run=1)
-        doors: list[Any] = []
+        doors = []
         # In rounds: orders that are all there before its first turn ends are one run's, and the rest of a round comes
         # while the loop goes from run to run.
         for begins in range(0, len(orders), 3):
