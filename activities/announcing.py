@@ -17,7 +17,7 @@ from activities.core.faults import BusRefused
 from activities.core.partitions import label_of
 from activities.core.tables import TableConfig
 from activities.export_metrics import announced_told, announcing
-from activities.lake.history import ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
+from activities.lake.history import Announced, ChangedFile, SnapshotFacts, snapshot_facts, snapshots_after
 from icefleet.v1.events_pb2 import Partition, SnapshotCommitted, Totals
 
 Publish = Callable[[SnapshotCommitted], Awaitable[None]]
@@ -62,7 +62,7 @@ async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple
         BusRefused: the last message on the subject is none of ours, or an event is too large.
     """
     last = await bus.last(subject)
-    known, sequence = announced_until(subject, last, str(table.metadata.table_uuid))
+    known = announced_until(subject, last, str(table.metadata.table_uuid))
     after = last.sequence if last is not None else 0
 
     async def publish(event: SnapshotCommitted) -> None:
@@ -79,19 +79,21 @@ async def unannounced(bus: Bus, table: Any, subject: str) -> AsyncIterator[tuple
         announced_told(event.committed_at.ToMilliseconds())
         await failpoints.reach("after-announce")
 
-    for snapshot in snapshots_after(table, known, sequence):
+    for snapshot in snapshots_after(table, *known):
         yield snapshot, publish
 
 
-def announced_until(subject: str, last: LastMessage | None, table_uuid: str) -> tuple[int | None, int]:
-    """Snapshot id and sequence number of the last announcement; a table made anew starts from nothing."""
+def announced_until(subject: str, last: LastMessage | None, table_uuid: str) -> Announced:
+    """The last announcement; a table made anew starts from nothing."""
     if last is None:
-        return None, 0
+        return Announced()
     try:
         event = json.loads(last.body)
         if event["tableUuid"] != table_uuid:
-            return None, 0
-        return int(event["snapshotId"]), int(event.get("sequenceNumber", 0))
+            return Announced()
+        at = event.get("committedAt")
+        committed_ms = round(datetime.fromisoformat(at).timestamp() * 1000) if at else None
+        return Announced(int(event["snapshotId"]), int(event.get("sequenceNumber", 0)), committed_ms)
     except (ValueError, TypeError, KeyError) as foreign:
         raise BusRefused(
             f"{subject}: the last message on this subject, number {last.sequence} of the stream, is no announcement of "

@@ -80,24 +80,25 @@ async def _capture(
     pipeline: PipelineConfig, source: CaptureFrom, findings: PipelineFindings, seconds: float
 ) -> CaptureReport:
     async with AsyncExitStack() as stack:
-        sink = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
-        progress = await sink.progress()
+        beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
+        progress = await beside.progress()
         if progress.ended:
             await findings.end(RETAINED, {progress.slot: progress.ended})
             return CaptureReport(0, 0, lsn_text(progress.captured_lsn or 0), 0, ended=progress.ended)
-        beside = await stack.enter_async_context(open_sink(pipeline.buffer, pipeline.buffer_schema))
         slots = await stack.enter_async_context(open_slots(source.database))
         watch = Watch(pipeline, source, slots, progress, findings)
-        slot = await watch.check_start()
+        slot = await watch.check_start(beside)
         follower = Follower(pipeline.name, source.slot, slots, beside.tables)
         await follower.start()
-        turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)
-        async with open_log(source.database) as turn.stream:
-            await _begin(turn.stream, sink, progress)
-            await turn.stream.start(source.slot, source.publication, turn.start)
-            await first_of(turn.work(seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
+        async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
+            turn = _Turn(pipeline, sink, beside, follower, progress.captured_lsn, slot.flushed_lsn)
+            async with open_log(source.database) as turn.stream:
+                await _begin(turn.stream, sink, progress)
+                await turn.stream.start(source.slot, source.publication, turn.start)
+                await first_of(turn.work(seconds), turn.no_room(), turn.keep_in_touch(), watch.run(beside))
         if watch.danger:
-            await watch.give_up(sink)
+            # Not by the sink, which may have been left in the middle of a COPY: it would wait for the COPY's end.
+            await watch.give_up(beside)
             turn.ended = watch.danger
         return turn.report(watch.retained_bytes)
 

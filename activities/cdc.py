@@ -46,7 +46,7 @@ from activities.core.faults import BadRequest
 from activities.errors import faults_named, temporal_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
-from activities.ingest_metrics import ingesting
+from activities.ingest_metrics import copying, ingesting
 from activities.ingesting import ingest_batch
 from activities.installing import install_capture
 from activities.keeping import keep_changelog
@@ -106,7 +106,8 @@ class Cdc(CdcActivities):
     async def copy_table(self, copy: CopyInput) -> CopyReport:
         """Bring a table's rows, as they are at one position of the log, into its changelog in one snapshot."""
         async with heartbeats(f"copying {copy.table}"):
-            return await until_worker_stops(copy_table(self._context, copy), grace=BATCH_GRACE_SECONDS)
+            with copying(copy.pipeline, copy.table):
+                return await until_worker_stops(copy_table(self._context, copy), grace=BATCH_GRACE_SECONDS)
 
     @activity.defn(name="announce_changelogs")
     @faults_named

@@ -14,7 +14,8 @@ from temporalio import activity
 
 from activities import failpoints
 from activities.cdc_context import CaptureFrom, CdcContext, PipelineConfig
-from activities.clients.buffer import Buffer, FollowedTable
+from activities.clients.buffer import Buffer
+from activities.clients.buffer_copies import FollowedTable
 from activities.clients.tablecopy import TableView, table_view
 from activities.committing import snapshot_summary, to_its_end
 from activities.contracts.cdc import CopyInput, CopyReport
@@ -149,7 +150,7 @@ async def _copied(subject: _Subject) -> _Copied:
             drift = _drift(state, view)
             files, rows = await _stored(subject, view, state, drift, unless_sent)
         await failpoints.reach("cdc-before-copy-commit")
-        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships)
+        await subject.buffer.set_copy_sent(known.schema, known.name, view.lsn, view.memberships, asked=known.asked)
         # From here on a commit may hold the files, whatever the answer to it.
         unless_sent.pop_all()
     await failpoints.reach("cdc-after-copy-sent")
@@ -215,6 +216,8 @@ async def _stored(
     stored, keys, rows = list[StoredFile](), dict[date, Iterator[str]](), 0
 
     async def keep(made: list[MadeFile]) -> None:
+        if made:
+            await _check_wanted(subject)
         for file in made:
             own = keys.setdefault(file.day, copy_keys(subject.changelog, file.day, view.lsn, attempt))
             stored.append(await store_file(subject.context, own, file))
@@ -222,7 +225,7 @@ async def _stored(
             file.path.unlink()
 
     with ChangelogFiles(schema, rules.system) as files:
-        if state.holds_rows:
+        if state.holds_rows or state.last_sequence:  # whoever follows may have what somebody took away here
             files.add(_truncation(view), query.columns[: len(rules.system.names)])
         async with aclosing(view.rows(query)) as pieces:
             async for piece in pieces:
@@ -231,6 +234,13 @@ async def _stored(
                 await failpoints.reach("cdc-during-copy")
         await keep(await undisturbed(files.finish))
     return stored, rows
+
+
+async def _check_wanted(subject: _Subject) -> None:
+    """End a copy that its table does not wait for any more, instead of spending hours on it."""
+    known, now = subject.followed, await subject.buffer.followed(subject.table)
+    if (now.state, now.asked) != ("copying", known.asked):
+        raise subject.buffer.unwanted(known.schema, known.name)
 
 
 def _truncation(view: TableView) -> bytes:

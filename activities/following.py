@@ -51,6 +51,7 @@ class Follower:
         self._known: dict[Name, Described] = {}
         self._relations: dict[int, Relation] = {}
         self._looked: dict[int, int] = {}
+        self._passed_over: set[Name] = set()
         self._changed: dict[Name, Described] = {}
         self._stops: list[Stop] = []
         self.shapes: dict[int, Shape] = {}
@@ -142,17 +143,23 @@ class Follower:
             await self._load_tables()
             table = self._tables.get(name)
             if table is None:
-                _PASSED_OVER.add(1, {"pipeline": self._pipeline, "table": ".".join(name)})
-                log.warning(
-                    "changes of a table that is published and not installed are passed over",
-                    pipeline=self._pipeline,
-                    table=".".join(name),
-                    way_out=f"icefleet cdc install --tables {'.'.join(name)}",
-                )
+                self._pass_over(name)
                 return []
             if table.captured is not None and table.told:
                 self._known[name] = table.captured
         return await self.relation(relation, transaction)
+
+    def _pass_over(self, name: Name) -> None:
+        _PASSED_OVER.add(1, {"pipeline": self._pipeline, "table": ".".join(name)})
+        if name in self._passed_over:
+            return  # said once in a turn: of a publication of all tables there may be thousands a second
+        self._passed_over.add(name)
+        log.warning(
+            "changes of a table that is published and not installed are passed over",
+            pipeline=self._pipeline,
+            table=".".join(name),
+            way_out=f"icefleet cdc install --tables {'.'.join(name)}",
+        )
 
     def _made_anew(self, name: Name, relid: int, transaction: Transaction) -> list[str]:
         """Stop a table that was dropped and made anew: its rows have gone, which the line says that comes back."""

@@ -81,12 +81,19 @@ class Waiting(Lately):
 
 
 class LongestWaiting(Waiting):
-    """The same, told only of what has been waiting for longest in each `network`: one series instead of hundreds."""
+    """The same, told only of what has been waiting for longest of each `network`, or whatever `of` says.
+
+    So there is one series instead of hundreds.
+    """
+
+    def __init__(self, name: str, description: str, *, of: str = "network") -> None:
+        super().__init__(name, description)
+        self._of = of
 
     def _observe(self, options: CallbackOptions) -> Iterable[Observation]:
         longest: dict[str, Observation] = {}
         for one in super()._observe(options):
-            network = str((one.attributes or {}).get("network", ""))
-            if network not in longest or one.value > longest[network].value:
-                longest[network] = one
+            whose = str((one.attributes or {}).get(self._of, ""))
+            if whose not in longest or one.value > longest[whose].value:
+                longest[whose] = one
         return longest.values()

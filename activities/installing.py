@@ -83,6 +83,8 @@ async def install_capture(context: CdcContext, request: InstallRequest) -> Insta
         await buffer.install()
         await failpoints.reach("install-after-buffer")
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
+            # Or two that make a slot would each take away that of the other, and what tables need that were installed.
+            await sink.install_alone()
             return await _Installation(pipeline, source, request, slots, sink).run(found)
 
 
@@ -139,7 +141,7 @@ class _Installation:
 
     async def _ready_slot(self, publication_id: int, names: list[Name], *, installed: bool) -> bool:
         """Whether the slot was made now: then nothing is known of what was changed before, in tables of these names."""
-        progress = await self._sink.progress()
+        before = (await self._sink.progress()).captured_lsn
         slot = self._config.slot
         lost = ""
         try:
@@ -147,14 +149,17 @@ class _Installation:
             there = state is not None
         except SlotLost as gone:
             state, there, lost = None, True, str(gone)
+        # A capture may be moving both on: the slot was between where the buffer was before that look and after it.
+        progress = await self._sink.progress()
         if there and progress.slot != slot:
             raise PostgresRefused(
                 f"{self._slots.name}: there is a slot {slot} already, and this buffer was not filled from it; give the "
                 "pipeline another `slot`, or drop that one with pg_drop_replication_slot"
             )
         captured = progress.captured_lsn
-        if state is not None and captured is not None and not progress.ended:
-            if state.confirmed_lsn <= captured <= state.log_lsn and progress.publication_id == publication_id:
+        if state is not None and before is not None and captured is not None and not progress.ended:
+            is_there = state.confirmed_lsn <= captured and before <= state.log_lsn
+            if is_there and progress.publication_id == publication_id:
                 return False
             lost = "it is not where the buffer is, or the publication was made anew"
         if installed and not self._request.again:

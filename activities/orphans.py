@@ -23,7 +23,7 @@ from activities.contracts.orphans import (
 )
 from activities.core.direct import is_attempt
 from activities.core.faults import BadRequest, StoreUnavailable
-from activities.core.objectkeys import public_key, table_prefix
+from activities.core.objectkeys import partition_of, public_key, table_prefix
 from activities.core.orphans import PROPERTY, check_age
 from activities.core.publication import METADATA as PUBLIC_METADATA
 from activities.core.tables import PartitionRule, TableConfig
@@ -123,6 +123,7 @@ class TableOrphans:
         above = [key_prefix] if key_prefix else []
         self._prefix = "/".join([*above, table_prefix(config, network)])
         self._public_key = lambda index: "/".join([*above, public_key(config, network, index)])
+        self._config, self._network, self._above = config, network, f"{key_prefix}/" if key_prefix else ""
         self._named = Named(lake, self.identifier, config.partition, is_ours)
         self._public: frozenset[str] = frozenset()
         """Public keys of the partitions that the table holds: what lies there is read by URL, named or not."""
@@ -154,6 +155,11 @@ class TableOrphans:
         if left and not await self.open():
             raise BadRequest(f"table {self.identifier} is not in the catalog any more; nothing of it is touched")
         return self._left(place, left)
+
+    def is_of_held(self, key: str) -> bool:
+        """Whether the table holds the partition of a data object that it does not name, or an attempt has left it."""
+        index = partition_of(self._config, self._network, key.removeprefix(self._above))
+        return is_attempt(key) or (index is not None and index in self._named.head)
 
     def _left(self, place: _Place, page: list[ListedObject]) -> list[ListedObject]:
         return [found for found in page if found.upload_id or not self._is_kept(place, found.key)]
@@ -206,7 +212,9 @@ async def delete_page(context: ExportContext, task: OrphansInput) -> OrphansPage
     if waiting or not there:
         return replace(_NOTHING, line=task.line or 1, waiting=waiting)
     line = task.line or await context.store.now() - age
-    deletion = _Deletion(context.lake, orphans, config.partition, line, dry_run=task.dry_run)
+    deletion = _Deletion(
+        context.lake, orphans, config.partition, line, dry_run=task.dry_run, held_only=task.after_expiry
+    )
     kind, _, after = task.cursor.partition(":")
     for place in dropwhile(lambda place: kind not in {"", place.kind}, orphans.places(metadata=task.metadata)):
         async with aclosing(place.pages(after)) as pages:
@@ -233,17 +241,21 @@ async def _waiting(context: ExportContext, orphans: TableOrphans) -> str:
 class _Deletion:
     """One attempt: what it may delete, for how long, and what it has done."""
 
-    def __init__(self, lake: Lake, orphans: TableOrphans, rule: PartitionRule, line: int, *, dry_run: bool) -> None:
+    def __init__(
+        self, lake: Lake, orphans: TableOrphans, rule: PartitionRule, line: int, *, dry_run: bool, held_only: bool
+    ) -> None:
         self._lake = lake
         self._orphans = orphans
         self._rule = rule
         self._line = line
         self._dry_run = dry_run
+        self._held_only = held_only
+        """Objects of partitions that the table does not hold stay: they may be all that is left of them."""
         # By the clock on the wall: it goes on while a machine is held.
         self._ends = time.time() + WORK_SECONDS
         self._drawn = False
         self._gone: list[tuple[_Place, ListedObject]] = []
-        self._young = self._foreign = 0
+        self._young = self._foreign = self._kept = 0
 
     def page(self, cursor: str) -> OrphansPage:
         """What has been done."""
@@ -255,6 +267,7 @@ class _Deletion:
             young=self._young,
             foreign=self._foreign,
             keys=[f"{place.kind}: {found.key}" for place, found in self._gone[:LISTED_KEYS]],
+            kept=self._kept,
         )
 
     @property
@@ -268,7 +281,9 @@ class _Deletion:
         left = await self._orphans.unnamed(place, listed)
         old = [found for found in left if found.made < self._line]
         origins = await each(place.is_foreign, old)
-        ours = [found for found, foreign in zip(old, origins, strict=True) if foreign is False]
+        made = [found for found, foreign in zip(old, origins, strict=True) if foreign is False]
+        ours = [found for found in made if not self._is_kept(place, found)]
+        kept = len(made) - len(ours)
         if ours and not self._dry_run:
             await self._draw_line(place)
             # Only now is it certain that nothing older than the line becomes part of the table any more.
@@ -281,7 +296,11 @@ class _Deletion:
         self._gone += [(place, found) for found in ours]
         self._young += len(left) - len(old)
         self._foreign += origins.count(True)
+        self._kept += kept
         return True
+
+    def _is_kept(self, place: _Place, found: ListedObject) -> bool:
+        return self._held_only and place.kind == DATA and not self._orphans.is_of_held(found.key)
 
     async def _draw_line(self, place: _Place) -> None:
         # An upload that is dropped can never become an object that a commit could name.

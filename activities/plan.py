@@ -93,7 +93,7 @@ async def plan_page(context: ExportContext, plan: PlanInput) -> Plan:
     page = replace(
         _page(identifier, context.limits, subject.rule, covered, found, aside),
         cursor=_cursor(subject, closed, covered),
-        empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(found.empty)),
+        empty=len(found.empty) + len(unasked.intersection(Ranges.from_span(covered)).difference(answers.asked)),
         empty_ranges=_labels(subject.rule, found.empty.difference(known).pairs()),
         open=len(still_open),
         look=None if request.dry_run else _look(plan, subject, found, existing, covered, answers),

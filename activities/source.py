@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from activities.core.columns import SourceColumn
+from activities.core.engines import check_holder, newest_may_go
 from activities.core.faults import SourceRefused
 from activities.core.query import (
     Query,
@@ -34,7 +35,7 @@ async def read_facts(clickhouse: "ClickHouse", config: TableConfig) -> SourceFac
 
     Raises:
         SourceRefused: the source has no such table.
-        BadConfig: rows are sharded so that FINAL would keep duplicates.
+        BadConfig: rows are sharded so that FINAL would keep duplicates, or nobody sees whether they collapse.
     """
     where = {"database": config.database, "table": config.name}
     table = await _table(clickhouse, config, **where)
@@ -45,11 +46,15 @@ async def read_facts(clickhouse: "ClickHouse", config: TableConfig) -> SourceFac
         behind = read_distributed(table["engine_full"])
         sharding_key = behind.sharding_key
         table = await _table(clickhouse, config, database=behind.database or config.database, table=behind.table)
+    check_holder(config.name, table["engine"])
     final, version = read_engine(table["engine"], table["engine_full"])
     sorting_key = sorting_expressions(table["sorting_key"])
     if final and sharding_key:
         check_sharding(config.name, sharding_key, sorting_key, _names(columns), config.sharding_follows)
-    return SourceFacts(columns=columns, final=final, sorting_key=sorting_key, version_column=version)
+    may_go = newest_may_go(table["engine"], table["engine_full"], sorting_key, config.partition.column)
+    return SourceFacts(
+        columns=columns, final=final, sorting_key=sorting_key, version_column=version, newest_may_go=may_go
+    )
 
 
 async def mean_source_row_bytes(clickhouse: "ClickHouse", config: TableConfig) -> float:

@@ -36,8 +36,7 @@ async def uninstall_capture(context: CdcContext, request: UninstallRequest) -> U
     if request.drop_buffer:
         if pipeline.source is None and (slot := await buffer.slot()):
             left = f"; slot {slot} of the source, which config names no more, holds its log until it is dropped there"
-        await buffer.drop()
-        removed.append(f"buffer {pipeline.buffer_schema}")
+        removed += await buffer.drop()
     elif pipeline.source is not None:
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
             await sink.forget()

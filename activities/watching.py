@@ -56,12 +56,13 @@ class Watch:
     """Why the slot is to be given up; empty while it is not."""
     warned: bool = False
 
-    async def check_start(self) -> SlotState:
+    async def check_start(self, buffer: Sink) -> SlotState:
         """Make sure that everything after what was captured will come; the slot as it is.
 
         Raises:
             SlotLost: the slot is gone, or not where the buffer is: what is between is lost.
             PostgresRefused: the server logs nothing of use, or the buffer belongs to another slot.
+            LockTaken: another capture moves both on just now.
         """
         await self.slots.check_server()
         if not self.progress.slot:
@@ -77,6 +78,9 @@ class Watch:
         state = await self._state()
         captured = self.progress.captured_lsn or state.confirmed_lsn
         if state.confirmed_lsn > captured:
+            # Whose worker Temporal does not hear any more goes on for the rest of its turn.
+            if (await buffer.progress()).captured_lsn != self.progress.captured_lsn:
+                raise buffer.overtaken()
             raise SlotLost(
                 f"{self.slots.name}: slot {self.source.slot} stands at {lsn_text(state.confirmed_lsn)}, and the buffer "
                 f"has everything before {lsn_text(captured)}: somebody advanced the slot or made it anew, and the "
@@ -87,7 +91,7 @@ class Watch:
                 f"{self.slots.name}: its log ends at {lsn_text(state.log_lsn)}, before {lsn_text(captured)}, up to "
                 f"which the buffer is filled: this is another server, or one that was restored; {INSTALL}"
             )
-        await self._check_publication()
+        await self._check_publication(buffer)
         return state
 
     async def run(self, buffer: Sink) -> None:
@@ -101,7 +105,7 @@ class Watch:
             if self.danger:
                 return
             self.findings.tell(RETAINED, {self.source.slot: much} if much else {})
-            await self._check_publication()
+            await self._check_publication(buffer)
             await self._check_tables(buffer)
             await self._let_go(buffer)
             await asyncio.sleep(WATCH_SECONDS)
@@ -165,7 +169,7 @@ class Watch:
             )
         return state
 
-    async def _check_publication(self) -> None:
+    async def _check_publication(self, buffer: Sink) -> None:
         found = await self.slots.publication_id(self.source.publication)
         if found is None or found != (self.progress.publication_id or found):
             what = "there is no publication" if found is None else "somebody made anew the publication"
@@ -173,6 +177,14 @@ class Watch:
                 f"{self.slots.name}: {what} {self.source.publication}, and changes made without it are not sent; "
                 f"{INSTALL}"
             )
+        if left_out := await self.slots.left_out(self.source.publication):
+            lost = (
+                f"{self.slots.name}: somebody changed publication {self.source.publication}, which leaves out "
+                f"{left_out}: what was made of these since is missing; {INSTALL}"
+            )
+            # Once it is set back, nobody else knows.
+            await buffer.end(lost)
+            raise SlotLost(lost)
 
     async def _check_tables(self, buffer: Sink) -> None:
         """Stop what is not in the publication, or was not all the time: changes of it were not logged meanwhile."""

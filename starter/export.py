@@ -81,7 +81,7 @@ def export(
     icefleet export beacon_api_eth_v1_events_block -n mainnet --date 2024-03-20 --force
 
     Ctrl-C withdraws the request: queries end, nothing half-done is committed. Exit codes: 0 all is there, 1 failed,
-    2 cannot be, 3 some partitions failed, 130 withdrawn.
+    2 cannot be, 3 some partitions failed, or got rows meanwhile, 130 withdrawn.
     """
     if date and (first or last):
         fail("say either --date, or --from and --to", USAGE)

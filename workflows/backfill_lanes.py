@@ -219,14 +219,15 @@ class Lanes:
         for name in _SUMS if not lane.again else ():
             setattr(told, name, getattr(told, name) + getattr(report, name))
         told.shrunk += len(report.shrunk) * (not lane.again)
+        told.moved += report.moved
         lane.cursor, lane.put_off = report.cursor, lane.put_off + report.put_off
         if lane.cursor:
             return
         if lane.put_off and not lane.again:
             # Once more from the start, where all else is there by now: so what failed before has its turn.
-            lane.again, lane.put_off = True, 0
+            lane.again, lane.put_off, told.moved = True, 0, 0
             return
-        lane.state = "partial" if told.failed else "done"
+        lane.state = "partial" if told.failed or told.moved else "done"
 
     def lost(self, lane: LaneState, cause: str, message: str, who: str, now: float) -> None:
         """The lane's slice has failed as a whole: it rests for a while, or has failed."""

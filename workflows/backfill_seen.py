@@ -35,7 +35,7 @@ def _status(report: BackfillReport, count: int, *, dry_run: bool) -> str:
     failed = report.tables.get("failed", 0)
     if failed and failed + report.tables.get("skipped", 0) == count:
         return "failed"
-    if failed or report.failed:
+    if failed or report.failed or report.moved:
         return "partial"
     if dry_run:
         return "dry_run"
@@ -58,7 +58,9 @@ def _message(report: BackfillReport, count: int) -> str:
     text = f"{report.exported:,} partitions with {report.rows:,} rows committed to {tables}{rest}"
     if report.already_there:
         text += f", {report.already_there:,} were there already"
-    return f"{text}, {report.failed:,} failed" if report.failed else text
+    if report.failed:
+        text += f", {report.failed:,} failed"
+    return f"{text}, {report.moved:,} got rows whenever they were exported" if report.moved else text
 
 
 def rates(lanes: Lanes, now: float) -> dict[str, float]:

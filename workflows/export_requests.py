@@ -136,6 +136,7 @@ class ActiveRequest:
         """
         if cause == "SourceMoved":
             self.report.open += 1
+            self.report.moved += 1
             return
         if not partition:
             self.report.cause, self.report.who = cause, who
@@ -149,7 +150,8 @@ class ActiveRequest:
         report = self.report
         if self.request.dry_run:
             return "dry_run"
-        if report.failed:
+        # What is due comes again by itself; who names a partition is told that it is not there.
+        if report.failed or (report.moved and not self.is_due):
             return "partial"
         if report.exported or report.already_there or report.removed:
             return "complete"
@@ -158,7 +160,7 @@ class ActiveRequest:
     def closing_message(self, identifier: str) -> str:
         """One sentence for people: what became of the request."""
         report = self.report
-        if report.status == "nothing_to_do":
+        if report.status == "nothing_to_do" and not report.moved:
             parts = [f"nothing to do: {identifier} holds all {report.present} of the closed partitions asked for"]
             parts += [f"{report.empty} empty"] if report.empty else []
             parts += [f"{report.open} still open"] if report.open else []
@@ -178,6 +180,8 @@ class ActiveRequest:
             text += f", {report.removed} removed that the source holds nothing of any more"
         if report.failed:
             text += f", {report.failed} failed"
+        if report.moved:
+            text += f", {report.moved} left for later that got rows whenever they were exported"
         if report.suspended:
             text += f", {_suspended(report)}"
         if report.put_off:

@@ -134,6 +134,7 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
         self.swept, self.waits = not page.cursor, bool(page.waiting)
         self.report.deleted += page.deleted
         self.report.freed += page.bytes
+        self.report.kept += page.kept
         self.report.keys.extend(page.keys[: LISTED_KEYS - len(self.report.keys)])
 
     def put_together(self, page: ManifestsPage) -> None:
@@ -193,6 +194,8 @@ class UpkeepJob(TableJob[UpkeepRequest, UpkeepReport]):
             text += (
                 f", {report.deleted} objects {would}deleted ({report.freed:,} bytes), {report.manifests} manifests less"
             )
+        if report.kept:
+            text += f", {report.kept} of partitions that the table does not hold left alone"
         if report.waiting:
             text += f", {report.waiting} still named by a retained snapshot"
         if report.foreign:

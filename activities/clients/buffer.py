@@ -7,18 +7,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.rows import class_row
 
-from activities.clients.buffer_ddl import STATEMENTS, VERSION
-from activities.clients.buffer_holder import Holder, number_of, statement
-from activities.clients.postgres import WATCHED, PostgresSettings, check_encoding, faults_of
-from activities.core.changelogs import lsn_text
-from activities.core.faults import BadRequest, LockTaken, PostgresRefused
+from activities.clients.buffer_copies import BufferCopies
+from activities.clients.buffer_ddl import DROPS, STATEMENTS, VERSION
+from activities.clients.buffer_holder import Holder, number_of
+from activities.clients.catalogue import is_buffer
+from activities.clients.postgres import WATCHED, check_encoding
+from activities.core.faults import LockTaken, PostgresRefused
 
 SESSION: LiteralString = (
     "SELECT" + WATCHED + ", set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false)"
@@ -26,11 +25,6 @@ SESSION: LiteralString = (
 """The server ends the session of a worker that is gone or frozen, so that another gets the lock within a minute."""
 LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""
-FOLLOWED = """
-    SELECT source_schema AS schema, source_table AS name, state, (copied_lsn - '0/0')::bigint AS copied_lsn,
-        (copying_lsn - '0/0')::bigint AS sent_lsn, sent_id, buffer_id::text
-    FROM {schema}.tables CROSS JOIN {schema}.pipeline WHERE source_schema || '.' || source_table = %s
-"""
 SINCE_LAST = """
     SELECT coalesce(extract(epoch FROM clock_timestamp() - max(processed_at)), 'Infinity')::float8,
         EXISTS (SELECT FROM {schema}.events OFFSET %s)
@@ -47,34 +41,8 @@ ANYTHING = """
 """
 
 
-@dataclass(frozen=True)
-class FollowedTable:
-    """A source table as the buffer knows it."""
-
-    schema: str
-    name: str
-    state: str
-    """`copying`, `active` or `stopped`."""
-    copied_lsn: int | None
-    """What was committed before it came with a copy; None: there was none yet."""
-    sent_lsn: int | None
-    """The position of the first copy that was sent since one was asked for: it or a later one may have landed."""
-    sent_id: int
-    """The last event that its changelog may hold."""
-    buffer_id: str
-
-
-class Buffer:
+class Buffer(BufferCopies):
     """One buffer. Every method opens the session that it needs, and closes it."""
-
-    def __init__(self, settings: PostgresSettings, schema: str) -> None:
-        self.settings = settings
-        self.schema = schema
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"{self.settings.name}, schema {self.schema}"
 
     async def install(self) -> None:
         """Make the tables; what is there already stays.
@@ -96,25 +64,20 @@ class Buffer:
             found = await connection.execute(self._statement("SELECT version FROM {schema}.pipeline"))
             self._check_version((await found.fetchone() or (None,))[0])
 
-    async def drop(self) -> None:
-        """Drop the buffer, with whatever was not ingested."""
-        async with self.connected() as connection:
-            await connection.execute(self._statement("DROP SCHEMA IF EXISTS {schema} CASCADE"))
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A session, closed at the end; what PostgreSQL says inside is named.
-
-        Raises:
-            PostgresRefused: PostgreSQL says no, or has no such buffer.
-            PostgresUnavailable: it cannot be reached.
-        """
-        connection = await self.settings.connect()
-        try:
-            with faults_of(self.name):
-                yield connection
-        finally:
-            await connection.close()
+    async def drop(self) -> list[str]:
+        """Drop the buffer, with whatever was not ingested; what was dropped, and in parentheses what was not."""
+        async with self.connected() as connection, connection.transaction():
+            if not await is_buffer(connection, self.schema):
+                return []
+            for text in DROPS:
+                await connection.execute(self._statement(text))
+            try:
+                async with connection.transaction():
+                    await connection.execute(self._statement("DROP SCHEMA {schema}"))
+            except (errors.DependentObjectsStillExist, errors.InsufficientPrivilege):
+                stays = f"(schema {self.schema} stays: it is somebody else's, or holds something else)"
+                return [f"buffer {self.schema}", stays]
+        return [f"buffer {self.schema}"]
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[Holder]:
@@ -184,97 +147,6 @@ class Buffer:
                 return None
             return (await found.fetchone() or (None,))[0] or ""
 
-    async def to_copy(self) -> list[str]:
-        """Tables that wait for their first copy, as `schema.table`."""
-        async with self.connected() as connection:
-            found = await connection.execute(
-                self._statement(
-                    "SELECT source_schema || '.' || source_table FROM {schema}.tables WHERE state = 'copying' "
-                    "ORDER BY source_schema, source_table"
-                )
-            )
-            return [name for (name,) in await found.fetchall()]
-
-    async def followed(self, table: str) -> FollowedTable:
-        """What the buffer knows of a table, named as `schema.table`.
-
-        Raises:
-            BadRequest: it does not know the table.
-        """
-        async with self.connected() as connection:
-            cursor = connection.cursor(row_factory=class_row(FollowedTable))
-            known = await cursor.execute(self._statement(FOLLOWED), (table,))
-            found = await known.fetchone()
-        if found is None:
-            raise BadRequest(f"{self.name}: nobody asked for table {table}; install it with `icefleet cdc install`")
-        return found
-
-    async def set_copying(self, schema: str, name: str) -> None:
-        """Let a table wait for its first copy, whatever its state was; its events wait with it."""
-        await self._change(
-            "INSERT INTO {schema}.tables (source_schema, source_table, state, copying_lsn) "
-            "VALUES (%s, %s, 'copying', '0/0') ON CONFLICT (source_schema, source_table) DO UPDATE "
-            "SET state = 'copying', cause = '', copying_lsn = '0/0'",
-            (schema, name),
-        )
-
-    async def set_copy_sent(self, schema: str, name: str, lsn: int, memberships: Sequence[int] | None = None) -> None:
-        """Remember that a copy at `lsn` may have landed from now on, and how the table was published there.
-
-        Of several copies the first one's memberships count: whichever lands, they were left no earlier than that.
-
-        Raises:
-            LockTaken: the table does not wait for a copy any more.
-        """
-        await self._copy_step(
-            "UPDATE {schema}.tables SET copying_lsn = coalesce(nullif(copying_lsn, '0/0'), %(lsn)s::pg_lsn), "
-            "memberships = CASE WHEN copying_lsn > '0/0' THEN memberships ELSE %(memberships)s::bigint[] END "
-            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' RETURNING 1",
-            (schema, name, lsn),
-            memberships=None if memberships is None else list(memberships),
-        )
-
-    async def set_copied(self, schema: str, name: str, lsn: int) -> None:
-        """Let a table be followed: its changelog holds what was committed before `lsn`, dead letters included.
-
-        Raises:
-            LockTaken: the copy at `lsn` was sent before it was asked for anew, or is not waited for any more.
-        """
-        await self._copy_step(
-            "WITH copied AS (UPDATE {schema}.tables SET state = 'active', cause = '', copied_lsn = %(lsn)s::pg_lsn, "
-            "copying_lsn = NULL, let_go = false, landed_id = 0 "
-            "WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'copying' "
-            "AND copying_lsn > '0/0' AND copying_lsn <= %(lsn)s::pg_lsn RETURNING copied_lsn), "
-            "came AS (UPDATE {schema}.dead_letters SET state = 'dropped', resolved_at = clock_timestamp(), "
-            "reason = 'came with the copy at ' || copied_lsn FROM copied WHERE state = 'waiting' "
-            "AND source_schema = %(schema)s AND source_table = %(name)s AND commit_lsn < copied_lsn) "
-            "SELECT FROM copied",
-            (schema, name, lsn),
-        )
-
-    async def set_stopped(self, schema: str, name: str, cause: str) -> None:
-        """Let a table that waits for its copy wait for a person instead, who is told the cause."""
-        await self._change(
-            "UPDATE {schema}.tables SET state = 'stopped', cause = %s WHERE source_schema = %s AND source_table = %s "
-            "AND state = 'copying'",
-            (cause, schema, name),
-        )
-
-    async def _copy_step(self, text: LiteralString, copy: tuple[str, str, int], **more: object) -> None:
-        schema, name, lsn = copy
-        async with self.connected() as connection:
-            about = {"schema": schema, "name": name, "lsn": lsn_text(lsn), **more}
-            done = await connection.execute(self._statement(text), about)
-        if not done.rowcount:
-            raise LockTaken(
-                f"{self.name}: the copy of {schema}.{name} at {lsn_text(lsn)} is not what the table waits for: another "
-                "worker has copied it meanwhile, or somebody asked for it anew"
-            )
-
-    async def _change(self, text: LiteralString, parameters: tuple[object, ...]) -> None:
-        async with self.connected() as connection:
-            await connection.execute(self._statement(text), parameters)
-
     async def _has_something(self, connection: psycopg.AsyncConnection[Any], known_copies: Sequence[str]) -> bool:
         try:
             found = await connection.execute(self._statement(ANYTHING), (list(known_copies),))
@@ -305,6 +177,3 @@ class Buffer:
                 f"{self.name}: the buffer is of version {version}, and this icefleet works with {VERSION}; let workers "
                 "of one release serve it"
             )
-
-    def _statement(self, text: LiteralString) -> sql.Composed:
-        return statement(text, self.schema)

@@ -59,6 +59,7 @@ STATEMENTS = (
         cause text NOT NULL DEFAULT '',
         copied_lsn pg_lsn,
         copying_lsn pg_lsn,
+        asked bigint NOT NULL DEFAULT 0,
         captured jsonb,
         let_go boolean NOT NULL DEFAULT false,
         memberships bigint[],
@@ -174,3 +175,11 @@ STATEMENTS = (
     "CREATE OR REPLACE TRIGGER one_by_one BEFORE INSERT ON {schema}.events EXECUTE FUNCTION {schema}.one_by_one()",
     "CREATE OR REPLACE TRIGGER say_so AFTER INSERT ON {schema}.events EXECUTE FUNCTION {schema}.say_so()",
 )
+DROPS = (
+    "DROP TABLE {schema}.dead_letters, {schema}.events, {schema}.tables, {schema}.pipeline CASCADE",
+    """
+    DROP FUNCTION {schema}.one_by_one(), {schema}.say_so(), {schema}.refuse(text), {schema}.room(),
+        {schema}.misfits(bigint[], text, text[], text[]) CASCADE
+    """,
+)
+"""All that there is of a buffer but its schema, which may be that of others."""

@@ -3,6 +3,9 @@
 A key is the text of the key columns' values in their order, for names change while events wait; an event without key
 columns has none, and nothing waits behind it. A letter that goes on is a new event of the buffer with the place in the
 log that it had, since ids say what was carried over.
+
+A changed key is a delete and an insert. Where the insert lacks values that only the row has which the delete takes
+away, the two wait together, and so do later events of both keys: who merges one without the other has lost the values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +31,17 @@ KEYED = """
     ) k
 """
 ROOTS = """
-    (SELECT d.key, min(d.event_id) AS root FROM {schema}.dead_letters d
+    (SELECT DISTINCT ON (d.key) d.key, d.event_id AS first, coalesce(d.behind, d.event_id) AS root
+        FROM {schema}.dead_letters d
         WHERE d.state = 'waiting' AND d.source_schema = %(schema)s AND d.source_table = %(name)s AND d.key IS NOT NULL
-        GROUP BY d.key) r
+        ORDER BY d.key, d.event_id) r
+"""
+HALVES = """
+    (SELECT d.event_id AS half, coalesce(d.behind, d.event_id) AS root, d.commit_lsn AS lsn, d.ordinal AS place,
+            d.operation AS did, cardinality(d.unchanged) > 0 AS lacks
+        FROM {schema}.dead_letters d
+        WHERE d.state = 'waiting' AND d.source_schema = %(schema)s AND d.source_table = %(name)s
+            AND (d.operation = 'delete' OR d.operation = 'insert' AND cardinality(d.unchanged) > 0)) h
 """
 LETTER = "event_id, received_at, key, cause, behind," + EVENT
 ADD = (
@@ -41,7 +52,7 @@ ADD = (
     + "FROM "
     + KEYED
     + "JOIN unnest(%(ids)s::bigint[], %(causes)s::text[]) m (id, cause) ON m.id = e.id"
-    " LEFT JOIN " + ROOTS + "ON r.key = k.key AND r.root < e.id"
+    " LEFT JOIN " + ROOTS + "ON r.key = k.key AND r.first < e.id"
     " WHERE e.source_schema = %(schema)s AND e.source_table = %(name)s ON CONFLICT DO NOTHING"
 )
 HOLD = (
@@ -52,9 +63,22 @@ HOLD = (
     + KEYED
     + "JOIN "
     + ROOTS
-    + "ON r.key = k.key AND r.root < e.id"
+    + "ON r.key = k.key AND r.first < e.id"
     " WHERE e.source_schema = %(schema)s AND e.source_table = %(name)s AND e.id > %(after)s AND e.id <= %(last_id)s"
     " AND e.operation IN ('insert', 'update', 'delete') ON CONFLICT DO NOTHING"
+)
+TOGETHER = (
+    "INSERT INTO {schema}.dead_letters (" + LETTER + ")"
+    " SELECT e.id, e.received_at, k.key, 'is one change of a key with event ' || h.half, h.root,"
+    + EVENT
+    + "FROM "
+    + KEYED
+    + "JOIN "
+    + HALVES
+    + "ON h.lsn = e.commit_lsn AND (e.operation = 'delete' AND h.lacks AND h.place = e.ordinal + 1"
+    " OR e.operation = 'insert' AND cardinality(e.unchanged) > 0 AND h.did = 'delete' AND h.place = e.ordinal - 1)"
+    " WHERE e.source_schema = %(schema)s AND e.source_table = %(name)s AND e.id > %(after)s AND e.id <= %(last_id)s"
+    " ON CONFLICT DO NOTHING"
 )
 WAITING = """
     SELECT EXISTS (SELECT FROM {schema}.dead_letters
@@ -77,7 +101,7 @@ SEND_AGAIN = (
     + EVENT
     + ") SELECT"
     + EVENT
-    + "FROM {schema}.dead_letters WHERE event_id = ANY(%s) ORDER BY event_id"
+    + "FROM {schema}.dead_letters WHERE event_id = ANY(%s) ORDER BY commit_lsn, ordinal, event_id"
 )
 RESOLVE = """
     UPDATE {schema}.dead_letters SET state = %s, reason = %s, resolved_at = clock_timestamp() WHERE event_id = ANY(%s)
@@ -89,7 +113,7 @@ STOPPED = """
 """
 RESUME = """
     UPDATE {schema}.tables SET state = CASE WHEN copying_lsn IS NULL THEN 'active' ELSE 'copying' END, cause = '',
-        processed_id = %(processed_id)s, sent_id = greatest(sent_id, %(position)s), landed_id = 0,
+        asked = asked + 1, processed_id = %(processed_id)s, sent_id = greatest(sent_id, %(position)s), landed_id = 0,
         copied_lsn = CASE WHEN %(is_gone)s THEN NULL ELSE copied_lsn END
     WHERE source_schema = %(schema)s AND source_table = %(name)s AND state = 'stopped'
 """
@@ -135,7 +159,18 @@ async def hold_back(holder: Holder, table: ClaimedTable, after_id: int) -> int:
     """Let events of a claim behind `after_id` wait behind dead letters of their keys; answers how many are new."""
     about = {"schema": table.schema, "name": table.name, "after": after_id, "last_id": table.last_id}
     async with holder.transaction() as connection:
-        return (await connection.execute(holder.statement(HOLD), about)).rowcount
+        return await _hold(holder, connection, about)
+
+
+async def _hold(holder: Holder, connection: psycopg.AsyncConnection[Any], about: Mapping[str, object]) -> int:
+    """Let events wait until none is left that has to, since one that waits may be half of a change of another key."""
+    held = 0
+    while True:
+        held += (await connection.execute(holder.statement(HOLD), about)).rowcount
+        halves = (await connection.execute(holder.statement(TOGETHER), about)).rowcount
+        if not halves:
+            return held
+        held += halves
 
 
 @dataclass(frozen=True)
@@ -170,7 +205,7 @@ async def settle(
         _check(holder, ids, found, chosen, drops=drop_because is not None)
         for pair in {(letter.source_schema, letter.source_table) for letter in chosen}:
             sweep = {"schema": pair[0], "name": pair[1], "after": 0, "last_id": LAST}
-            await connection.execute(holder.statement(HOLD), sweep)
+            await _hold(holder, connection, sweep)
         numbers = [letter.event_id for letter in chosen]
         behind = await (await connection.execute(holder.statement(BEHIND), (numbers, numbers))).fetchall()
         released = [number for (number,) in behind]

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from activities import spans
 from activities.clients.buffer_ddl import VERSION
-from activities.clients.buffer_holder import statement
+from activities.clients.buffer_holder import number_of, statement
 from activities.clients.postgres import WATCHED, PostgresSettings, faults_of
 from activities.core.capture import COLUMNS, Described, dump_described, read_described
 from activities.core.changelogs import lsn_number, lsn_text
@@ -106,6 +106,12 @@ class Sink:
         position = lsn_number(captured) if captured else None
         return Progress(slot or "", publication_id, position, ended or "", lineage or "")
 
+    async def install_alone(self) -> None:
+        """Wait until nobody else installs, and have others wait until this session ends."""
+        number = number_of(self._schema, "tables")
+        with faults_of(self._name):
+            await self._connection.execute(sql.SQL("SELECT pg_advisory_lock({})").format(number))
+
     async def begin(self, before: int | None, lineage: str) -> None:
         """Say of which server and timeline the position is from here on.
 
@@ -120,7 +126,7 @@ class Sink:
                 (lineage, None if before is None else lsn_text(before)),
             )
         if moved.rowcount != 1:
-            raise self._overtaken()
+            raise self.overtaken()
         self._lineage = lineage
 
     async def tables(self) -> dict[tuple[str, str], FollowedTable]:
@@ -199,7 +205,7 @@ class Sink:
             )
             if moved.rowcount != 1:
                 await self._connection.execute("ROLLBACK")
-                raise self._overtaken()
+                raise self.overtaken()
             await self._connection.execute("COMMIT")
 
     def close(self, failed: str = "") -> None:
@@ -208,7 +214,8 @@ class Sink:
         if span is not None:
             spans.end(span, failed)
 
-    def _overtaken(self) -> LockTaken:
+    def overtaken(self) -> LockTaken:
+        """What to say when somebody else has moved the position."""
         return LockTaken(f"{self._name}: another capture wrote into the buffer; it goes on, and this one ends")
 
     async def end(self, why: str) -> None:
@@ -226,6 +233,7 @@ class Sink:
                     "ON CONFLICT (source_schema, source_table) DO UPDATE SET captured = excluded.captured, "
                     "state = CASE WHEN %(copying)s THEN 'copying' ELSE t.state END, "
                     "copying_lsn = CASE WHEN %(copying)s THEN '0/0' ELSE t.copying_lsn END, "
+                    "asked = t.asked + %(copying)s::int, "
                     "cause = CASE WHEN %(copying)s THEN '' ELSE t.cause END RETURNING state, cause"
                 ),
                 {

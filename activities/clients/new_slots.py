@@ -32,7 +32,7 @@ DROP_LETTERS: LiteralString = """
         AND (source_schema, source_table) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
 """
 COPY: LiteralString = """
-    UPDATE {schema}.tables SET state = 'copying', copying_lsn = '0/0', cause = ''
+    UPDATE {schema}.tables SET state = 'copying', copying_lsn = '0/0', asked = asked + 1, cause = ''
     WHERE captured IS NOT NULL
         AND (source_schema, source_table) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
 """

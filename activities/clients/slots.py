@@ -33,6 +33,14 @@ PARTLY: LiteralString = """
     )
 """
 """Whether a publication `p` leaves out rows or columns of a table `c`."""
+LEFT_OUT: LiteralString = """
+    SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'inserts' END, CASE WHEN NOT pubupdate THEN 'updates' END,
+        CASE WHEN NOT pubdelete THEN 'deletes' END, CASE WHEN NOT pubtruncate THEN 'truncates' END,
+        CASE WHEN NOT pubviaroot AND EXISTS (
+            SELECT FROM pg_get_publication_tables(pubname) t JOIN pg_class c ON c.oid = t.relid WHERE c.relispartition
+        ) THEN 'the names of partitioned tables' END)
+    FROM pg_publication WHERE pubname = %s
+"""
 INSTALL = "`icefleet cdc install --again` copies its tables anew and goes on from there"
 
 
@@ -152,6 +160,12 @@ class Slots:
             )
             row = await asked.fetchone()
         return None if row is None else int(row[0])
+
+    async def left_out(self, publication: str) -> str:
+        """Which changes a publication does not tell of, in words; empty: it tells of all, or is not there."""
+        with faults_of(self.name):
+            row = await (await self.connection.execute(LEFT_OUT, (publication,))).fetchone()
+        return str(row[0]) if row else ""
 
     async def published(self, publication: str) -> dict[int, set[int]]:
         """The oids of the tables of a publication, and by which memberships each belongs to it."""

@@ -125,6 +125,8 @@ class LaneReport:
     exported: int = 0
     already_there: int = 0
     failed: int = 0
+    moved: int = 0
+    """Counted as open as well: they got rows whenever they were exported."""
     rows: int = 0
     bytes: int = 0
     snapshots: int = 0
@@ -163,6 +165,7 @@ class BackfillReport(Report):
     exported: int = 0
     already_there: int = 0
     failed: int = 0
+    moved: int = 0
     rows: int = 0
     bytes: int = 0
     snapshots: int = 0

@@ -170,6 +170,8 @@ class ExportReport(Report):
     """Of a request that met its bound: the last partition looked at, to go on after; else empty."""
     suspended: int = 0
     """Left out of what is due for a while, since they failed every time."""
+    moved: int = 0
+    """Counted as open as well: they got rows whenever they were exported, and were left for another request."""
     suspensions: list[SuspendedPartition] = field(default_factory=list)
     """The first hundred of the suspended partitions."""
 

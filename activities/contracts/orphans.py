@@ -63,8 +63,8 @@ class OrphansInput:
     cursor: str = ""
     """Where the page before ended; empty at the start."""
     after_expiry: bool = False
-    """For upkeep: no age is named, so the least one that is allowed holds; and a table that is not there is none to
-    complain about."""
+    """For upkeep: no age is named, so the least one that is allowed holds; a table that is not there is none to
+    complain about; and of partitions that the table does not hold nothing goes."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,5 @@ class OrphansPage:
     keys: list[str]
     waiting: str = ""
     """Why nothing goes yet: readers may be with snapshots that have expired a moment ago."""
+    kept: int = 0
+    """Data objects of partitions that the table does not hold, which upkeep leaves alone."""

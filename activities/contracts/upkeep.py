@@ -67,6 +67,8 @@ class UpkeepReport(Report):
     """Files that were put together with others; only of changelogs."""
     noted: int = 0
     """Objects that nothing names any more, and that go once nobody can be reading them; only of changelogs."""
+    kept: int = 0
+    """Data objects that nothing names, of partitions that the table does not hold; only of exports."""
 
 
 @dataclass(frozen=True)

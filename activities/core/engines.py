@@ -9,6 +9,8 @@ from activities.core.sqltext import identifiers_in, split_call, split_list, unqu
 _REPLICATION = ("Replicated", "Shared")
 _VERSION_AT = {"ReplacingMergeTree": 0, "VersionedCollapsingMergeTree": 1}
 """Position of the version among an engine's own arguments; CollapsingMergeTree's sign is no version."""
+_MARK_AT = {"ReplacingMergeTree": 1, "VersionedCollapsingMergeTree": 0}
+"""Position of what has FINAL take a row away together with its newest version: a mark of deletion, or a sign."""
 _COLLAPSING = frozenset(
     {
         "ReplacingMergeTree",
@@ -20,6 +22,8 @@ _COLLAPSING = frozenset(
         "GraphiteMergeTree",
     }
 )
+_PASSING_ON = frozenset({"Buffer", "Distributed", "MaterializedView", "Merge"})
+"""Engines that hold no rows of their own, or not all: what is behind them may collapse, and they do not say so."""
 _DISTRIBUTED_ARGUMENTS = 3
 _UNREPEATABLE = frozenset(
     {
@@ -58,21 +62,39 @@ def read_engine(engine: str, engine_full: str) -> tuple[bool, str]:
         engine: `system.tables.engine`.
         engine_full: `system.tables.engine_full`, such as `ReplicatedReplacingMergeTree('…', '…', updated) ORDER BY …`.
     """
+    own, arguments = _own(engine, engine_full)
+    if own not in _COLLAPSING:
+        return False, ""
+    position = _VERSION_AT.get(own)
+    if position is None or position >= len(arguments):
+        return True, ""
+    return True, unquote(arguments[position])
+
+
+def newest_may_go(engine: str, engine_full: str, sorting_key: Sequence[str], partition_column: str) -> bool:
+    """Whether FINAL may take away the row that holds the newest version of a partition, with that version.
+
+    So it is where rows are taken away altogether (marked as deleted, or cancelled), and where the next version of a
+    row may lie in another partition, since its sorting key does not say in which.
+    """
+    own, arguments = _own(engine, engine_full)
+    if _MARK_AT.get(own, len(arguments)) < len(arguments):
+        return True
+    return partition_column not in map(unquote, sorting_key)
+
+
+def _own(engine: str, engine_full: str) -> tuple[str, list[str]]:
+    """An engine without what replicates it, and its own arguments."""
     own = engine
     for prefix in _REPLICATION:
         own = own.removeprefix(prefix)
-    if own not in _COLLAPSING:
-        return False, ""
     call = split_call(engine_full)
     arguments = list(call.arguments or ()) if call else []
     if own != engine:
         # Path and replica name come first, when they are not left to the server's defaults.
         while arguments and arguments[0].startswith("'"):
             arguments.pop(0)
-    position = _VERSION_AT.get(own)
-    if position is None or position >= len(arguments):
-        return True, ""
-    return True, unquote(arguments[position])
+    return own, arguments
 
 
 def read_distributed(engine_full: str) -> Distributed:
@@ -88,6 +110,27 @@ def read_distributed(engine_full: str) -> Distributed:
     cluster, database, table = (unquote(argument) for argument in arguments[:_DISTRIBUTED_ARGUMENTS])
     sharding_key = arguments[_DISTRIBUTED_ARGUMENTS] if len(arguments) > _DISTRIBUTED_ARGUMENTS else ""
     return Distributed(cluster, database, table, sharding_key)
+
+
+def check_holder(table: str, engine: str) -> None:
+    """Refuse an engine behind which nobody sees whether rows collapse; a Distributed table is looked through before.
+
+    Raises:
+        BadConfig: It is one, and FINAL might be needed.
+    """
+    wrong, way_out = holder_problem(engine)
+    if wrong:
+        raise BadConfig(f"{table}: {wrong}; {way_out}")
+
+
+def holder_problem(engine: str) -> tuple[str, str]:
+    """What `check_holder` refuses, and the way out; both empty when there is nothing to refuse."""
+    if engine not in _PASSING_ON:
+        return "", ""
+    wrong = (
+        f"its rows lie behind an engine {engine}, which does not say whether they collapse, so duplicates might stay"
+    )
+    return wrong, "name the table that holds them, or a view that reads it, with FINAL if it needs that"
 
 
 def sorting_expressions(sorting_key: str) -> tuple[str, ...]:

@@ -89,6 +89,14 @@ def read_key(config: TableConfig, network: str, key: str) -> tuple[int, str]:
     return index_of(rule, f"{year:04d}-{month:02d}-{day:02d}{hour}"), short_id
 
 
+def partition_of(config: TableConfig, network: str, key: str) -> int | None:
+    """The partition that a key names, be it a replacement's; None where `read_key` refuses it."""
+    try:
+        return read_key(config, network, key)[0]
+    except BadRequest:
+        return None
+
+
 def table_prefix(config: TableConfig, network: str) -> str:
     """What every key of one table begins with, and no key of another: it ends with a slash.
 

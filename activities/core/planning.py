@@ -60,15 +60,19 @@ def partitions_to_survey(
     """What the source must be asked about.
 
     Everything in `span` without a file and not known to be empty; of those with a file, the ones that may be stale:
-    all (`look_back` None), or those within `look_back`. `force` asks about all of `span`.
+    all (`look_back` None), or those within `look_back`. What is known to be empty and lies there is asked about along
+    with anything else: the same question passes over it, and its rows may be late. `force` asks about all of `span`.
     """
     everything = Ranges.from_span(span)
     if force:
         return everything
     present = _indices(existing, span)
-    unknown = everything.difference(present).difference(known_empty)
-    watched = present if look_back is None else present.intersection(Ranges.from_span(look_back))
-    return unknown.union(watched)
+    asked = everything.difference(present).difference(known_empty)
+    if look_back is None:
+        return asked.union(present)
+    back = everything.intersection(Ranges.from_span(look_back))
+    asked = asked.union(present.intersection(back))
+    return asked.union(known_empty.intersection(back)) if asked else asked
 
 
 def classify(

@@ -52,13 +52,15 @@ class SourceFacts:
     """What the source says of a table.
 
     `sorting_key` holds the SQL expressions of the local table's sorting key; `final` says that its engine collapses
-    rows; `version_column` is the column whose newest value wins, or empty.
+    rows; `version_column` is the column whose newest value wins, or empty; `newest_may_go` that FINAL may take the
+    newest version of a partition away.
     """
 
     columns: tuple[SourceColumn, ...]
     final: bool
     sorting_key: tuple[str, ...]
     version_column: str = ""
+    newest_may_go: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,9 +240,10 @@ def _source(config: TableConfig, *, final: bool) -> str:
 def _counted(config: TableConfig, facts: SourceFacts) -> str:
     """What is counted to see whether something changed: raw rows, since FINAL costs many times as much.
 
-    But where no version tells new rows from old ones the count itself must, and merges change raw counts.
+    But where no version tells new rows from old ones the count itself must, and merges change raw counts. And a version
+    that FINAL takes away is in no export: no file of the partition could ever be as new.
     """
-    return _source(config, final=facts.final and not facts.version_column)
+    return _source(config, final=facts.final and (facts.newest_may_go or not facts.version_column))
 
 
 def _filter(

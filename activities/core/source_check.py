@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from activities.core.columns import SourceColumn, check_chunks, export_column, missing_columns, undecided
 from activities.core.engines import (
     Distributed,
+    holder_problem,
     read_distributed,
     read_engine,
     sharding_problem,
@@ -152,6 +153,9 @@ def _check_engine(config: TableConfig, table: SourceTable, tables: Tables) -> It
             if name not in {column.name for column in local.columns}:
                 problem = f"{local.database}.{local.name}, where the rows are, has no such column: no query can read it"
                 yield Finding(config.name, name, problem, "add it there, or drop it from the Distributed table")
+    problem, way_out = holder_problem(holder.engine)
+    if problem:
+        yield Finding(config.name, "", problem, way_out)
     final, version = read_engine(holder.engine, holder.engine_full)
     sorting_key = sorting_expressions(holder.sorting_key)
     if final and distributed is not None:

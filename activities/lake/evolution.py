@@ -21,7 +21,8 @@ from activities.core.faults import CatalogUnavailable, CommitConflict
 from activities.core.tables import PartitionRule
 from activities.lake import sending
 from activities.lake.catalog import Lake
-from activities.lake.layout import check_layout
+from activities.lake.files import existing_files
+from activities.lake.layout import CHUNK_SIZE, check_layout
 from activities.lake.mapping import check_new_names, completed_mapping
 from activities.lake.schema import NAME_MAPPING, evolved, shape_of
 from activities.lake.sending import Answer, send, tries
@@ -87,7 +88,13 @@ def updates_for(table: Table, rule: PartitionRule, decide: Decide) -> list[Table
         schema = evolved(schema, wanted, last_id=table.metadata.last_column_id, schema_id=next_id)
         check_new_names(where, table.metadata.schemas, table.schema(), schema)
         updates += [AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate()]
+    properties: dict[str, str] = {}
     mapping = completed_mapping(where, table.properties, schema)
     if mapping is not None:
-        updates.append(SetPropertiesUpdate(updates={NAME_MAPPING: mapping}))
+        properties[NAME_MAPPING] = mapping
+    if rule.kind == "integer" and CHUNK_SIZE not in table.properties:
+        existing_files(table, rule, "")  # what is there already must fit: it is said for good
+        properties[CHUNK_SIZE] = str(rule.chunk_size)
+    if properties:
+        updates.append(SetPropertiesUpdate(updates=properties))
     return updates

@@ -12,7 +12,7 @@ from activities.core.publication import Shown
 from activities.core.retention import Moment, expirable
 from activities.lake import sending
 from activities.lake.catalog import Lake
-from activities.lake.history import snapshots_after
+from activities.lake.history import Announced, snapshots_after
 from activities.lake.sending import send, tries
 
 MAIN = "main"
@@ -21,7 +21,7 @@ Choice = Callable[[Table], Sequence[int]]
 
 def old_snapshots(
     table: Table,
-    announced: tuple[int | None, int],
+    announced: Announced,
     shown: Shown,
     *,
     keep: int,
@@ -30,8 +30,7 @@ def old_snapshots(
 ) -> list[int]:
     """The snapshots that may go: announced, named by no tag and no other branch, and not the state for long enough.
 
-    What is `shown` to the public stays, and what is `needed`. `announced` are snapshot id and sequence number of the
-    last announcement; (None, 0) when there was none.
+    What is `shown` to the public stays, and what is `needed`.
     """
     head = table.current_snapshot()
     protected = {snapshot.snapshot_id for snapshot in snapshots_after(table, *announced)} | set(needed)

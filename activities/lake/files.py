@@ -27,6 +27,7 @@ from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
 from activities.lake.fit import misfits
 from activities.lake.footers import Footer
+from activities.lake.layout import check_chunks
 from activities.lake.schema import shape_of
 from activities.lake.storage import metadata_named
 
@@ -85,14 +86,26 @@ def mean_row_bytes(table: Table) -> float:
 
 
 def index_of_file(table: Table, rule: PartitionRule, file: DataFile) -> int:
-    """The partition that a file of the table holds."""
+    """The partition that a file of the table holds.
+
+    Raises:
+        SchemaConflict: nobody can know it, or it holds more than one as config cuts them.
+    """
     if rule.kind != "integer":
         return int(file.partition[0])
+    check_chunks(table, rule)
     lowest = _bound(table, file.lower_bounds, rule.column)
-    if lowest is None:
+    highest = _bound(table, file.upper_bounds, rule.column)
+    if lowest is None or highest is None:
         raise SchemaConflict(
             f"table {'.'.join(table.name())}: file {file.file_path} has no bounds for {rule.column}, "
             "so the partition that it holds cannot be known; replace it by a file with statistics"
+        )
+    if lowest // rule.chunk_size != highest // rule.chunk_size:
+        raise SchemaConflict(
+            f"table {'.'.join(table.name())}: file {file.file_path} holds {rule.column} from {lowest} to {highest}, "
+            f"which is more than one chunk of {rule.chunk_size}; write chunk_size in tables.yaml as the files have it, "
+            "or export to a new table"
         )
     return lowest // rule.chunk_size
 

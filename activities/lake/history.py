@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
@@ -40,18 +41,33 @@ class SnapshotFacts:
     """Files removed."""
 
 
-def snapshots_after(table: Table, snapshot_id: int | None, sequence_number: int) -> list[Snapshot]:
+class Announced(NamedTuple):
+    """Of which snapshot a table's last announcement was; of none when there was no announcement."""
+
+    snapshot_id: int | None = None
+    sequence_number: int = 0
+    committed_ms: int | None = None
+    """None: nobody says."""
+
+
+def snapshots_after(
+    table: Table, snapshot_id: int | None, sequence_number: int, committed_ms: int | None = None
+) -> list[Snapshot]:
     """Ancestors of the head that are newer than the given snapshot, oldest first.
 
-    `snapshot_id` None means all that are left. A snapshot that has expired is placed by its sequence number.
+    `snapshot_id` None means all that are left. A snapshot that has expired is placed by its sequence number. A catalog
+    that was restored from a backup counts on from an earlier number: what was committed later than a snapshot that is
+    not there any more is newer all the same.
     """
     newer: list[Snapshot] = []
     snapshot = table.current_snapshot()
+    gone = snapshot_id is not None and table.snapshot_by_id(snapshot_id) is None
     while snapshot is not None:
         if snapshot_id is not None:
+            is_later = gone and committed_ms is not None and snapshot.timestamp_ms > committed_ms
             if snapshot.snapshot_id == snapshot_id:
                 break
-            if (snapshot.sequence_number or 0) <= sequence_number:
+            if (snapshot.sequence_number or 0) <= sequence_number and not is_later:
                 break
         newer.append(snapshot)
         parent = snapshot.parent_snapshot_id

@@ -10,6 +10,9 @@ from activities.lake.schema import transform_of
 from activities.lake.storage import metadata_named
 
 FORMAT = 2
+CHUNK_SIZE = "icefleet.chunk-size"
+"""Table property: how many values of the partition column one file holds. The partition spec does not say it: as many
+Iceberg partitions hold ten times as many files of a tenth."""
 _WITHOUT_BOUNDS = frozenset({MetricModeTypes.NONE, MetricModeTypes.COUNTS})
 
 
@@ -21,6 +24,7 @@ def check_layout(table: Table, rule: PartitionRule) -> None:
         SchemaConflict: It is cut in another way than config says, has another format version, or keeps no bounds of its
             partition column.
     """
+    check_chunks(table, rule)
     where = f"table {'.'.join(table.name())}"
     if table.format_version != FORMAT:
         raise SchemaConflict(
@@ -38,6 +42,21 @@ def check_layout(table: Table, rule: PartitionRule) -> None:
         raise SchemaConflict(
             f"{where} keeps no bounds of its partition column {rule.column}, so nobody could see what it holds; take "
             f"write.metadata.metrics.default and write.metadata.metrics.column.{rule.column} out of its properties"
+        )
+
+
+def check_chunks(table: Table, rule: PartitionRule) -> None:
+    """Refuse a table whose files hold more or fewer values each than config says: they would be taken for others.
+
+    Raises:
+        SchemaConflict: They do.
+    """
+    held = table.properties.get(CHUNK_SIZE)
+    if rule.kind == "integer" and held is not None and held != str(rule.chunk_size):
+        raise SchemaConflict(
+            f"table {'.'.join(table.name())} holds {held} values of {rule.column} in each file (its property "
+            f"{CHUNK_SIZE}), and tables.yaml says chunk_size: {rule.chunk_size}; write {held} there, with the "
+            "coarse_chunks that go with it, or export to a new table"
         )
 
 

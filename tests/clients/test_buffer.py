@@ -414,3 +414,28 @@ async def test_a_stream_that_fails_in_its_middle_says_so_and_its_session_is_not_
         with pytest.raises(PostgresRefused, match="nothing"):
             await drained(holder, f"COPY (SELECT nothing {events}")
         assert holder._idle == []
+
+
+async def test_a_buffer_that_is_dropped_takes_nothing_of_others_with_it(postgres):
+    await postgres.run("CREATE TABLE public.orders (id int)", "INSERT INTO public.orders VALUES (1)")
+    # What is called like ours, and is none of ours.
+    await postgres.run("CREATE SCHEMA theirs", "CREATE TABLE theirs.events (id int)")
+    ours, theirs = Buffer(postgres.settings, "public"), Buffer(postgres.settings, "theirs")
+    await ours.install()
+    await postgres.run("CREATE VIEW public.waiting AS SELECT count(*) FROM public.events")
+    assert await theirs.drop() == []
+    assert await ours.drop() == [
+        "buffer public",
+        "(schema public stays: it is somebody else's, or holds something else)",
+    ]
+    left = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    assert await postgres.rows(left + "WHERE n.nspname IN ('public', 'theirs') ORDER BY 1") == [
+        ("public.orders",),
+        ("theirs.events",),
+    ]
+    assert await postgres.rows("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == []
+    assert await ours.drop() == []
+    own = Buffer(postgres.settings, SCHEMA)
+    await own.install()
+    assert await own.drop() == [f"buffer {SCHEMA}"]
+    assert await postgres.rows("SELECT 1 FROM pg_namespace WHERE nspname = %s", SCHEMA) == []

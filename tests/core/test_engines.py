@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from activities.core.engines import newest_may_go
 from activities.core.faults import BadConfig
 from activities.core.query import Distributed, check_sharding, read_distributed, read_engine, sorting_expressions
 
@@ -38,6 +39,23 @@ KEEPER = "'/clickhouse/{installation}/{cluster}/tables/{shard}', '{replica}'"
 )
 def test_an_engine_says_whether_rows_collapse_and_by_which_version(engine, full, expected):
     assert read_engine(engine, full) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "full", "sorting_key", "expected"),
+    [
+        ("ReplacingMergeTree", "ReplacingMergeTree(updated) ORDER BY (a, at)", ("a", "at"), False),
+        ("ReplacingMergeTree", "ReplacingMergeTree(updated) ORDER BY (a, `at`)", ("a", "`at`"), False),
+        ("ReplacingMergeTree", "ReplacingMergeTree(updated, gone) ORDER BY (a, at)", ("a", "at"), True),
+        ("SharedReplacingMergeTree", f"SharedReplacingMergeTree({KEEPER}, updated, gone) ORDER BY at", ("at",), True),
+        ("SharedReplacingMergeTree", f"SharedReplacingMergeTree({KEEPER}, updated) ORDER BY at", ("at",), False),
+        ("VersionedCollapsingMergeTree", "VersionedCollapsingMergeTree(sign, v) ORDER BY at", ("at",), True),
+        ("ReplacingMergeTree", "ReplacingMergeTree(updated) ORDER BY a", ("a",), True),
+        ("ReplacingMergeTree", "ReplacingMergeTree(updated) ORDER BY toDate(at)", ("toDate(at)",), True),
+    ],
+)
+def test_an_engine_says_whether_the_newest_version_of_a_partition_may_go(engine, full, sorting_key, expected):
+    assert newest_may_go(engine, full, sorting_key, "at") == expected
 
 
 @pytest.mark.parametrize(

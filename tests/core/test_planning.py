@@ -114,10 +114,17 @@ def test_the_source_is_asked_only_about_what_is_unknown_or_may_be_stale():
     existing, empty = {**file(2), **file(9)}, Ranges.from_pairs([(10, 20)])
     ask = partitions_to_survey(SPAN, existing, empty, force=False, look_back=None)
     assert ask == Ranges.from_pairs([(0, 10)])
-    ask = partitions_to_survey(SPAN, existing, empty, force=False, look_back=Span(8, 20))
-    assert ask == Ranges.from_pairs([(0, 2), (3, 10)])
+    ask = partitions_to_survey(SPAN, existing, empty, force=False, look_back=Span(8, 12))
+    assert ask == Ranges.from_pairs([(0, 2), (3, 12)])
     ask = partitions_to_survey(SPAN, existing, empty, force=True, look_back=Span(8, 20))
     assert ask == Ranges.from_span(SPAN)
+
+
+def test_what_is_known_to_be_empty_is_asked_about_only_where_a_question_passes_over_it_anyway():
+    empty = Ranges.from_pairs([(0, 20)])
+    assert partitions_to_survey(SPAN, {}, empty, force=False, look_back=Span(8, 20)) == Ranges()
+    ask = partitions_to_survey(SPAN, file(19), Ranges.from_pairs([(0, 19)]), force=False, look_back=Span(8, 20))
+    assert ask == Ranges.from_pairs([(8, 20)])
 
 
 def test_ten_million_known_empty_partitions_cost_nothing():

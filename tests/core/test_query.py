@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from activities.core.columns import SourceColumn, export_columns
+from activities.core.engines import newest_may_go
 from activities.core.faults import BadConfig
 from activities.core.partitions import Ranges, index_of, span_of
 from activities.core.query import (
@@ -196,6 +197,38 @@ def test_a_version_is_the_newest_or_the_count_of_collapsed_rows(filled):
     assert version(replace(FACTS, version_column="")) == [{"partition": DAY, "version": 7200}]
     assert version(replace(FACTS, version_column="", final=False)) == [{"partition": DAY, "version": 10_800}]
     assert version(replace(FACTS, version_column="version")) == [{"partition": DAY, "version": 8}]
+
+
+@pytest.mark.parametrize(
+    ("engine_full", "key", "rows"),
+    [
+        ("ReplacingMergeTree(updated, gone)", ("net", "at", "name"), [("a", 1, 0, 1, 20), ("a", 2, 1, 1, 20)]),
+        ("VersionedCollapsingMergeTree(sign, updated)", ("net", "at"), [("a", 2, 0, 1, 20), ("a", 2, 0, -1, 20)]),
+        ("ReplacingMergeTree(updated)", ("net", "name"), [("a", 2, 0, 1, 20), ("a", 3, 0, 1, 21)]),
+    ],
+    ids=["deleted", "cancelled", "moved"],
+)
+def test_a_newest_version_that_final_takes_away_is_none_to_plans_and_exports_alike(engine, engine_full, key, rows):
+    """Else a partition would be older than its source for ever, and seem to move whenever it is exported."""
+    table = re.sub(r"\W", "_", f"gone_{engine_full}")
+    kinds = {"name": "String", "updated": "UInt32", "gone": "UInt8", "sign": "Int8", "at": "DateTime('UTC')"}
+    columns = tuple(SourceColumn(*one) for one in {**kinds, "net": "String"}.items())
+    listed = ", ".join(f"{column.name} {column.type}" for column in columns)
+    engine.run(f"CREATE TABLE {table} ({listed}) ENGINE = {engine_full} ORDER BY ({', '.join(key)})")
+    engine.run(f"SYSTEM STOP MERGES {table}")
+    for name, updated, gone, sign, day in [*rows, ("b", 1, 0, 1, 20)]:
+        moment = f"2024-03-{day} 12:00:00"
+        engine.run(f"INSERT INTO {table} VALUES ('{name}', {updated}, {gone}, {sign}, '{moment}', 'mainnet')")
+    may_go = newest_may_go(engine_full.partition("(")[0], engine_full, key, "at")
+    facts = SourceFacts(columns, final=True, sorting_key=key, version_column="updated", newest_may_go=may_go)
+    config = replace(CONFIG, name=table)
+    span = span_of(CONFIG.partition, "2024-03-20", "2024-03-20")
+    asked = (
+        versions_query(config, facts, "mainnet", one(DAY)),
+        counts_query(config, facts, "mainnet", one(DAY)),
+        survey_query(config, facts, "mainnet", span, 1, newest_first=True),
+    )
+    assert [engine.rows(query.text, query.parameters)[0]["version"] for query in asked] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

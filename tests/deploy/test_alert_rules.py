@@ -78,6 +78,12 @@ def ingest(values):
     return {'icefleet_cdc_ingest_lag_seconds{environment="production",instance="c",pipeline="shop"}': values}
 
 
+def copy(values):
+    """What a worker tells of how long a first copy has been failing."""
+    about = 'environment="production",instance="c",pipeline="shop",table="public.orders"'
+    return {f"icefleet_cdc_copy_lag_seconds{{{about}}}": values}
+
+
 def mirror(values):
     """What a worker tells of how many changes of a mirror are not merged."""
     return {'merger_watermark_lag_events{environment="production",instance="m",table="shop.orders"}': values}
@@ -261,6 +267,8 @@ CASES = {
     ),
     "changes wait in a buffer": (UP | ingest("0+60x60"), HOUR, ["IcefleetIngestLag"]),
     "changes waited in a buffer for minutes": (UP | ingest("0+60x25 0x60"), HOUR, []),
+    "a first copy fails": (UP | copy("0+60x60"), HOUR, ["IcefleetIngestLag"]),
+    "a first copy failed for minutes": (UP | copy("0+60x25 0x60"), HOUR, []),
     "nobody empties a buffer that is filled": (
         UP | ingest("0x20") | slot(("c", "5000x200")),
         2 * HOUR,

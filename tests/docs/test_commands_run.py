@@ -267,4 +267,14 @@ async def test_a_build_is_made_current_by_hand_as_documents_have_it(world):
         for one, place in versions:
             if "--build" not in one.words:
                 found += wrong(one, place, await world.run(*one.words, **named))
+        said = [await world.by_temporal(*words) for words in described()]
     assert found == []
+    assert said
+    assert [text for text in said if not re.search(r"0\.2\.0", text)] == []
+
+
+def described() -> list[list[str]]:
+    """How documents look at what is current, with the name that the deployment has here."""
+    lines = [line for path in documents() for line in shell_lines(path)]
+    asked = [words_of(line)[1:] for line in lines if line.text.startswith("temporal worker deployment describe ")]
+    return [[*words[: words.index("--name") + 1], DEPLOYMENT] for words in asked]

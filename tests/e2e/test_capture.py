@@ -234,13 +234,16 @@ async def test_a_transaction_larger_than_memory_streams_through(shop):
     assert (count, ordered) == (200_000, True)
 
 
-async def test_what_is_not_installed_is_passed_over_until_it_is(shop):
+async def test_what_is_not_installed_is_passed_over_until_it_is(shop, capsys):
     await shop.source_run("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)")
     await shop.install("t")
     await shop.source_run(f"ALTER PUBLICATION {shop.slot} ADD TABLE other")
     async with shop.capturing():
-        await shop.source_run("INSERT INTO other VALUES (1)", "INSERT INTO t VALUES (1)")
+        passed = [f"INSERT INTO other VALUES ({number})" for number in (1, 11, 12)]
+        await shop.source_run(*passed, "INSERT INTO t VALUES (1)")
         await shop.until(lambda events: any(row[1] == "insert" for row in events))
+        # Said of the table, and not of each of its transactions.
+        assert capsys.readouterr().out.count("published and not installed are passed over") == 1
         await shop.install("other")
         await shop.source_run("INSERT INTO other VALUES (2)", "INSERT INTO t VALUES (2)")
         events = await shop.until(lambda events: sum(row[1] == "insert" for row in events) >= 3)

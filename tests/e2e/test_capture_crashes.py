@@ -7,6 +7,7 @@ import pytest
 from activities import failpoints
 from activities.clients.buffer import Buffer
 from activities.clients.replication import exported_snapshot
+from activities.clients.slots import Slots
 from activities.core.faults import Fault, LockTaken, PostgresUnavailable
 from support.captures import SCHEMA, captures, victims
 from worker.cdc_status import look_at_databases
@@ -258,3 +259,34 @@ async def test_a_capture_that_lost_its_slot_without_knowing_writes_nothing_twice
         with pytest.raises(LockTaken, match="another capture wrote"):
             await zombie
     assert await inserted(shop) == [1]
+
+
+@pytest.fixture
+def moving(shop, monkeypatch):
+    """What is done between a look at the buffer's position and one at the slot: another capture moves both on."""
+    state, rows = Slots.state, iter(range(100, 200))
+
+    async def moved_on(slots, slot):
+        with monkeypatch.context() as undisturbed:
+            undisturbed.setattr(Slots, "state", state)
+            await shop.source_run(f"INSERT INTO t VALUES ({next(rows)})")
+            await shop.capture()
+        return await state(slots, slot)
+
+    monkeypatch.setattr(Slots, "state", moved_on)
+
+
+async def test_a_capture_that_another_one_overtakes_as_it_begins_does_not_take_the_slot_for_lost(shop, moving):
+    """As when a worker that Temporal does not hear any more goes on for the rest of its turn."""
+    with pytest.raises(LockTaken, match="another capture wrote into the buffer"):
+        await shop.capture()
+
+
+async def test_a_table_is_installed_beside_a_capture_that_moves_on_and_nothing_is_made_anew(shop, moving):
+    await shop.source_run("CREATE TABLE u (id int PRIMARY KEY)")
+    await shop.rows(f"UPDATE {SCHEMA}.tables SET state = 'active', copying_lsn = NULL RETURNING 1")
+    await shop.install("u")
+    await shop.install("u", again=True)
+    states = await shop.rows(f"SELECT source_table, state FROM {SCHEMA}.tables ORDER BY 1")
+    assert states == [("t", "active"), ("u", "copying")]
+    assert await inserted(shop) == [100, 101]

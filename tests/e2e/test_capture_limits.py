@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from activities import watching
+from activities import failpoints, watching
 from activities.capturing import capture_changes
 from activities.clients.waits import watch_waits
 from activities.contracts.cdc import CaptureInput, UninstallRequest
@@ -362,6 +362,35 @@ async def test_a_slot_or_publication_that_others_changed_is_lost_with_the_way_ou
         await shop.capture()
 
 
+async def test_a_publication_that_was_made_to_leave_out_changes_is_lost_also_when_it_is_set_back(shop, monkeypatch):
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    await shop.source_run("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    await shop.install("t")
+    publication = f"ALTER PUBLICATION {shop.slot} SET"
+    # Of tables without partitions this leaves out nothing.
+    await shop.source_run(f"{publication} (publish_via_partition_root = false)")
+    async with shop.capturing():
+        await shop.source_run("INSERT INTO t VALUES (1)")
+        await shop.until(lambda events: any(row[1] == "insert" for row in events))
+    task = asyncio.create_task(shop.capture(60))
+    await shop.source_run(f"{publication} (publish = 'insert, update')", "DELETE FROM t")
+    with pytest.raises(SlotLost, match=r"leaves out deletes, truncates.*install --again"):
+        await task
+    await shop.source_run(f"{publication} (publish = 'insert, update, delete, truncate')")
+    ended = (await shop.capture()).ended
+    assert "leaves out deletes, truncates" in ended
+    assert details(shop.bus.said)[-1] == [ended]
+    await shop.source_run("CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)")
+    with pytest.raises(SlotLost, match="leaves out deletes, truncates"):
+        await shop.install("p")
+    await shop.install("p", again=True)
+    await shop.source_run("INSERT INTO p VALUES (1)")
+    assert ((await shop.capture()).ended, (await shop.changes())[-1][2]) == ("", {"id": "1"})
+    await shop.source_run(f"{publication} (publish_via_partition_root = false)")
+    with pytest.raises(SlotLost, match="leaves out the names of partitioned tables"):
+        await shop.capture()
+
+
 async def test_a_publication_dropped_while_it_is_read_ends_the_turn(shop, monkeypatch):
     monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
     await shop.install("t")
@@ -441,3 +470,32 @@ async def test_nothing_installed_and_nothing_to_capture_are_told(shop):
     shop.config = type(shop.config)(**{**vars(shop.config), "source": None})
     with pytest.raises(BadRequest, match="no `source`"):
         await shop.capture()
+
+
+async def test_a_slot_that_is_given_up_within_a_large_transaction_says_why(shop, monkeypatch):
+    """Which is when it holds back most: the session that writes into the buffer is in the middle of a COPY."""
+    monkeypatch.setattr("activities.watching.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("activities.capturing.FLUSH_BYTES", 1)
+    await shop.install("t")
+    await shop.capture()
+    shop.limit(max_retained_wal_bytes=5_000_000)
+    reached = asyncio.Event()
+
+    async def wait() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    failpoints.arm("cdc-during-buffer", wait)
+    task = asyncio.create_task(shop.capture(60))
+    await shop.source_run("INSERT INTO t VALUES (1), (2)")
+    async with asyncio.timeout(90):
+        await reached.wait()
+        await shop.source_run(
+            "CREATE TABLE noise (a text)", "INSERT INTO noise SELECT repeat('x', 1000) FROM generate_series(1, 10000)"
+        )
+        ended = (await task).ended
+    failpoints.disarm()
+    assert "max_retained_wal_bytes is 5000000: it was dropped" in ended
+    assert (await shop.capture()).ended == ended
+    assert details(shop.bus.said) == [[ended]]
+    assert await shop.changes() == []

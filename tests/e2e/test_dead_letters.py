@@ -279,3 +279,72 @@ async def test_an_order_to_resume_whose_answer_was_lost_is_done_when_it_is_tried
         again = await ingest.settle("resume-table", table="orders", attempt=2)
         assert (again.status, again.message) == ("done", "table public.orders goes on")
         assert (await ingest.settle("resume-table", table="other", attempt=2)).status == "failed"
+
+
+def moved(old: int, new: int, amount: str = "2.00", **more) -> tuple[Event, Event]:
+    """A row gets another key, and a name so long that it is not logged again: its value is that of the row deleted."""
+    return delete(old, **more), Event("insert", {"id": new, "amount": amount}, unchanged=["name"], **more)
+
+
+def brought(ingest) -> list[list[tuple[str, int]]]:
+    """Operation and id of what each snapshot brought, in order."""
+    table, known, found = ingest.table(), set(), []
+    for snapshot in table.snapshots():
+        rows = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow().to_pylist()
+        new = [row for row in rows if row["cdc_sequence_number"] not in known]
+        known |= {row["cdc_sequence_number"] for row in new}
+        new.sort(key=lambda row: row["cdc_sequence_number"])
+        found.append([(row["cdc_operation"], row["id"]) for row in new])
+    return [new for new in found if new]
+
+
+@pytest.mark.parametrize("waits", ["old key", "new key", "insert"])
+async def test_the_halves_of_a_changed_key_wait_together_if_one_has_values_of_the_other_case_63(fleet, postgres, waits):
+    """A mirror knows what the insert lacks only while the row is there that the delete takes away."""
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1, "long"), insert(3))
+        poison = {"old key": [update(1, "p", TOO_WIDE)], "new key": [insert(5, "p", TOO_WIDE), delete(5)]}
+        await ingest.producer.transaction(*poison.get(waits, [update(3)]))
+        await ingest.producer.transaction(update(3), *moved(1, 5, TOO_WIDE if waits == "insert" else "2.00"), update(3))
+        # In the same batch, and in a later one: both keys have moved on, the new one once more.
+        await ingest.producer.transaction(*moved(5, 7), insert(1))
+        await ingest.batch()
+        await ingest.producer.transaction(update(7), update(3), *moved(7, 9), insert(5))
+        await ingest.batch()
+        assert {number for _, number in ingest.said()} == {1, 3}
+        assert [row["id"] for row in ingest.rows() if row["cdc_operation"] != "update"] == [1, 3]
+        found = await waiting(ingest)
+        assert sum(behind is None for _, behind, _ in found) == 1
+        root = next(number for number, behind, _ in found if behind is None)
+        assert {behind for _, behind, _ in found} == {None, root}
+        mended = f"UPDATE {SCHEMA}.dead_letters SET new_row = new_row || '{{\"amount\": 3}}' WHERE event_id = {root}"
+        await postgres.run(mended)
+        await ingest.settle("requeue", letters=[root])
+        await ingest.drain()
+        assert await waiting(ingest) == []
+        assert brought(ingest)[-1][-9:] == [
+            *[("delete", 1), ("insert", 5), ("delete", 5), ("insert", 7), ("insert", 1)],
+            *[("update", 7), ("delete", 7), ("insert", 9), ("insert", 5)],
+        ]
+
+
+async def test_of_a_changed_key_whose_halves_wait_for_two_letters_none_goes_on_before_both_case_63(fleet, postgres):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1, "long"), insert(3))
+        await ingest.producer.transaction(insert(5, "p", TOO_WIDE), delete(5), update(1, "p", TOO_WIDE))
+        await ingest.producer.transaction(*moved(1, 5))
+        await ingest.producer.transaction(update(5), insert(1))
+        await ingest.batch()
+        five, one = (number for number, behind, _ in await waiting(ingest) if behind is None)
+        mended = f"UPDATE {SCHEMA}.dead_letters SET new_row = new_row || '{{\"amount\": 3}}'"
+        await postgres.run(mended + " WHERE event_id = " + str(one))
+        await ingest.settle("requeue", letters=[one])
+        await ingest.drain()
+        assert ingest.said() == [("insert", 1), ("insert", 3), ("update", 1)]
+        await postgres.run(mended + " WHERE event_id = " + str(five))
+        await ingest.settle("requeue", letters=[five])
+        await ingest.drain()
+        assert await waiting(ingest) == []
+        assert brought(ingest)[-1] == [
+            *[("insert", 5), ("delete", 5), ("delete", 1), ("insert", 5), ("update", 5), ("insert", 1)]
+        ]

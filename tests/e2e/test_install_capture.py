@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from activities import failpoints
 from activities.clients.catalogue import source_table
 from activities.clients.replication import exported_snapshot, open_log
 from activities.contracts.cdc import UninstallRequest
@@ -162,6 +163,35 @@ async def test_a_table_that_cannot_go_on_keeps_no_other_from_being_installed(sho
     # Where it has to be copied as well it is in the way, before anything is made.
     with pytest.raises(BadConfig, match=r"public\.t: column cdc_lsn"):
         await shop.install(again=True)
+
+
+async def test_installations_that_meet_leave_each_other_the_slot_that_the_first_one_made(shop):
+    """What the first one's tables need is read from it: from a later one nobody would hear what comes in between."""
+    await shop.source_run("CREATE TABLE u (id int PRIMARY KEY)")
+    reached, released = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        failpoints.disarm()
+        reached.set()
+        await released.wait()
+
+    failpoints.arm("install-after-slot", wait)
+    first = asyncio.create_task(shop.install("t"))
+    async with asyncio.timeout(90):
+        await reached.wait()
+        second = asyncio.create_task(shop.install("u"))
+        waits = (
+            "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE d.datname = current_database() AND locktype = 'advisory' AND NOT granted"
+        )
+        await eventually(lambda: second.done() or shop.rows(waits))
+        released.set()
+        await asyncio.gather(first, second)
+    await shop.source_run("INSERT INTO t VALUES (1)")
+    await shop.capture()
+    assert await shop.changes() == [("insert", None, {"id": "1"})]
+    states = await shop.rows("SELECT source_table, state FROM icefleet_cdc.tables ORDER BY 1")
+    assert states == [("t", "copying"), ("u", "copying")]
 
 
 async def test_once_a_slot_is_lost_no_table_goes_on_without_a_copy_however_an_installation_ends(shop, monkeypatch):

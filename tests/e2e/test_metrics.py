@@ -32,10 +32,10 @@ NOT_WITHIN_SECONDS = {
     "temporal_activity_poll_no_task_total",
 }
 NOT_OF_THESE_JOBS = {
-    # Nothing is captured from a source, and no index is damaged.
+    # Nothing is captured or copied from a source, and no index is damaged.
     "merger_index_rebuilds_total",
     *("icefleet_cdc_capture_lag_bytes", "icefleet_cdc_captured_events_total", "icefleet_cdc_passed_over_total"),
-    *("icefleet_cdc_retained_wal_bytes", "icefleet_cdc_retained_wal_finding"),
+    *("icefleet_cdc_retained_wal_bytes", "icefleet_cdc_retained_wal_finding", "icefleet_cdc_copy_lag_seconds"),
     # No upkeep is asked for.
     *("icefleet_upkeep_snapshots_expired_total", "icefleet_upkeep_files_deleted_total"),
     *("icefleet_upkeep_bytes_freed_bytes_total", "icefleet_upkeep_manifests_merged_total"),

@@ -179,7 +179,7 @@ async def test_a_dry_run_reports_the_plan_and_writes_nothing_anywhere(fleet):
     assert len(await fleet.events()) == 1
 
 
-async def test_late_rows_of_a_partition_that_was_empty_come_with_the_next_explicit_request(fleet):
+async def test_late_rows_of_an_empty_partition_beyond_the_look_back_come_with_the_next_explicit_request(fleet):
     await fleet.make_days(days=1, rows=10)
     async with fleet.worker():
         first = await fleet.request()

@@ -12,10 +12,12 @@ from activities import failpoints
 from activities.clients import tablecopy
 from activities.clients.capture_room import gone, let_go
 from activities.clients.capture_sink import open_sink
-from activities.contracts.cdc import LettersRequest
+from activities.contracts.cdc import InstallRequest, LettersRequest
 from activities.core.changelogs import lsn_number, sequence_number
 from activities.core.faults import CatalogUnavailable, CommitConflict, LockTaken
 from activities.core.pgoutput import Delete, Insert
+from activities.installing import install_capture
+from activities.lake.rows import ChangelogFiles
 from activities.letters import settle
 from support.copies import copies, logged
 from support.faultproxy import Answer, HttpFaults, Late
@@ -193,6 +195,45 @@ async def test_a_copy_that_ends_after_it_was_asked_for_anew_is_not_taken_for_the
     ]
 
 
+async def test_a_copy_that_began_before_a_slot_was_made_anew_does_not_let_its_table_go_on(shop, postgres):
+    """What was changed between the two slots is in no log, and only in a copy that begins later."""
+    again = InstallRequest("shop", [], shop.fleet.name, again=True)
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
+    await install_capture(shop.context, replace(again, tables=["orders"], again=False))
+
+    async def slot_made_anew():
+        failpoints.disarm()
+        await postgres.run(
+            f"SELECT pg_drop_replication_slot('{shop.pipeline.source.slot}')",
+            "INSERT INTO orders VALUES (2, 0, 'between the slots')",
+        )
+        await install_capture(shop.context, again)
+
+    failpoints.arm("cdc-before-copy-commit", slot_made_anew)
+    with pytest.raises(LockTaken, match="asked for it anew"):
+        await shop.copy()
+    assert (await shop.state(), await shop.objects()) == (("copying", "", None), [])
+    await shop.copy()
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [("insert", 1), ("insert", 2)]
+    await postgres.run(f"SELECT pg_drop_replication_slot('{shop.pipeline.source.slot}')")
+
+
+async def test_a_long_copy_that_was_asked_for_anew_does_not_go_on_to_its_end(shop, postgres, monkeypatch):
+    monkeypatch.setattr("activities.lake.rows.GROUP_BYTES", 1)
+    monkeypatch.setattr(ChangelogFiles.__init__, "__defaults__", (1,))
+    await postgres.run("INSERT INTO orders SELECT n, 0, repeat('x', 1000) FROM generate_series(1, 10000) n")
+    pieces = []
+
+    async def asked_anew():
+        pieces.append(1)
+        await shop.buffer.set_copying("public", "orders")
+
+    failpoints.arm("cdc-during-copy", asked_anew)
+    with pytest.raises(LockTaken, match="asked for it anew"):
+        await shop.copy()
+    assert (pieces, await shop.objects()) == ([1], [])
+
+
 async def test_a_copy_commits_nothing_once_another_worker_has_copied_the_table(shop, postgres):
     await postgres.run("INSERT INTO orders VALUES (1, 0, 'a')")
 
@@ -229,6 +270,19 @@ async def test_a_copy_that_is_asked_for_again_begins_with_a_truncate_and_follows
     ]
     state = await asyncio.to_thread(shop.changelog)
     assert [field.name for field in state.schema.fields[5:]] == ["id", "version", "remark", "tags"]
+
+
+async def test_a_copy_begins_with_a_truncate_also_where_all_rows_before_were_taken_away_from_the_changelog(
+    shop, postgres
+):
+    """Mirrors and others may have them still."""
+    await postgres.run("INSERT INTO orders VALUES (1, 0, 'a'), (2, 0, 'b')")
+    await shop.copy()
+    await asyncio.to_thread(lambda: shop.fleet.load(shop.identifier).delete("true"))
+    await postgres.run("DELETE FROM orders WHERE id = 1")
+    await shop.buffer.set_copying("public", "orders")
+    await shop.copy()
+    assert [(row[0], row[2]) for row in await asyncio.to_thread(shop.rows)] == [("truncate", None), ("insert", 2)]
 
 
 async def test_a_table_whose_events_were_let_go_is_copied_anew_when_it_is_resumed(shop, postgres):

@@ -11,13 +11,21 @@ import time
 import aiohttp
 import pytest
 
-from support.evidence import make_bulky, open_uploads, retried, source_rows, table_rows
+from activities.contracts.cdc import INGEST_WORKFLOW, ingest_id
+from activities.contracts.mirrors import mirror_id
+from support.buffers import insert, schema_event
+from support.cdcloops import progress_of
+from support.evidence import make_bulky, open_uploads, retried, said, source_rows, table_rows
 from support.faultproxy import Hold, HttpFaults
 from support.fleet import eventually
+from support.ingests import opened as ingesting
+from support.merges import assert_merged_once, begun
+from support.mirrorloops import entry
 
 SECOND_PART = r"[?&]partNumber=2(&|$)"
 CLEAN_UP_SECONDS = 8
 """How long a busy machine may take to end a cancelled upload and a process."""
+HANDED_OVER = "this worker was told to stop; another one goes on"
 
 
 async def ended(process, seconds):
@@ -51,7 +59,7 @@ async def test_sigterm_in_the_middle_of_an_upload_leaves_none_behind_and_another
     assert took > 0.9, "what runs had no time to end"
     assert open_uploads(fleet) == []
     assert fleet.files(table) == []
-    assert await retried(fleet, "export_partitions", table) == "this worker was told to stop; another one goes on"
+    assert await retried(fleet, "export_partitions", table) == HANDED_OVER
     async with fleet.worker():
         report = await asyncio.wait_for(request.result(), 60)
         await fleet.loop_ended(table)
@@ -110,6 +118,57 @@ async def asked(port, *paths):
 
 async def draining(port):
     return await asked(port, "/readyz") == [503]
+
+
+async def test_sigterm_in_the_middle_of_a_merge_leaves_it_to_another_worker_which_makes_it_once(fleet):
+    async with begun(fleet) as mirror, HttpFaults(fleet.stack.ports["s3"]) as store:
+        name = mirror.config.mirror
+        fleet.point(s3=store.port)
+        fleet.set_mirrors(entry(name))
+        held = store.on(Hold(), method="PUT", path=r"/mirrors/")
+        with fleet.worker_process("--grace", "5", "--serve", "merge") as process:
+            await eventually(lambda: held.times_struck)
+            process.send_signal(signal.SIGTERM)
+            code, _ = await ended(process, 5 + CLEAN_UP_SECONDS)
+        loop = fleet.temporal.get_workflow_handle(mirror_id(fleet.name, name))
+        assert (code, len(mirror.snapshots())) == (0, 1)
+        assert await handed_over(loop) == {"merge_mirror": HANDED_OVER}
+        fleet.point(s3=fleet.stack.ports["s3"])
+        async with fleet.merge_worker():
+            await progress_of(loop, state="running", doing="", woken=False, lag_events=0)
+        assert_merged_once(mirror)
+
+
+async def test_sigterm_in_the_middle_of_an_ingest_leaves_it_to_another_worker_which_brings_every_event_once(
+    fleet, postgres
+):
+    async with HttpFaults(fleet.stack.ports["s3"]) as store, ingesting(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), *(insert(number) for number in range(20)))
+        fleet.point(s3=store.port)
+        held = store.on(Hold(), method="PUT", path=r"/cdc/")
+        loop = await fleet.temporal.start_workflow(
+            INGEST_WORKFLOW,
+            {"environment": fleet.name, "pipeline": ingest.name},
+            id=ingest_id(fleet.name, ingest.name),
+            task_queue=fleet.cdc_queue,
+        )
+        with fleet.worker_process("--grace", "5", "--serve", "cdc") as process:
+            await eventually(lambda: held.times_struck)
+            process.send_signal(signal.SIGTERM)
+            code, _ = await ended(process, 5 + CLEAN_UP_SECONDS)
+        assert (code, ingest.snapshots()) == (0, [])
+        assert await handed_over(loop) == {"ingest_batch": HANDED_OVER}
+        fleet.point(s3=fleet.stack.ports["s3"])
+        async with fleet.cdc_worker():
+            await eventually(ingest.snapshots)
+        assert [number for _, number in ingest.said()] == list(range(20))
+        assert len(ingest.snapshots()) == 1
+
+
+async def handed_over(loop):
+    """What a loop waits for, and why it is tried again."""
+    described = await loop.describe()
+    return {one.activity_type.name: said(one.last_failure) for one in described.raw_description.pending_activities}
 
 
 async def test_a_worker_that_lacks_what_it_needs_names_all_of_it_at_once_and_does_not_start(fleet):

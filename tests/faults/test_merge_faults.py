@@ -1,7 +1,6 @@
 """Merges while answers are lost, servers say no, and other writers come between."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 from pyiceberg.expressions import EqualTo
@@ -19,30 +18,8 @@ from activities.core.faults import (
 from activities.lake import sending
 from support.faultproxy import Answer, Late
 from support.lostanswers import LANDED, NOT_LANDED, deletions
-from support.mirrors import compact, gone, opened, put, same_by_all_readers, update
-
-
-@asynccontextmanager
-async def begun(fleet, **config):
-    """A mirror with three rows, and changes that are not merged yet."""
-    async with opened(fleet, **config) as mirror:
-        await mirror.write(put(1, name="a"), put(2, name="b"), put(3, name="c"))
-        await mirror.merge()
-        await mirror.write(update(1, name="d"), gone(2), put(4, name="e"))
-        yield mirror
-
-
-def commit_of(mirror):
-    """The requests that commit to a mirror."""
-    namespace, _, name = mirror.config.mirror.rpartition(".")
-    return {"method": "POST", "path": rf"/namespaces/{namespace}/tables/{name}$"}
-
-
-def assert_merged_once(mirror, report):
-    assert (report.commits, report.upserted, report.deleted) == (1, 2, 1)
-    assert len(mirror.snapshots()) == 2
-    mirror.check()
-    mirror.check_index()
+from support.merges import assert_merged_once, begun, commit_of
+from support.mirrors import compact, gone, put, same_by_all_readers, update
 
 
 async def at(point, action):

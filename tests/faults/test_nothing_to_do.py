@@ -54,6 +54,19 @@ async def test_ten_thousand_empty_partitions_cost_one_source_query_and_are_remem
     assert len(fleet.table().properties["icefleet.empty"]) < 200
 
 
+async def test_late_rows_of_a_partition_that_was_empty_are_exported_by_the_next_run_that_looks_back_so_far(fleet):
+    await fleet.make_hours(hours=2, rows=5)
+    async with fleet.worker():
+        first = await fleet.request()
+        await fleet.insert("events", "toDateTime('2024-03-20 19:30:00', 'UTC')", 7, offset=100)
+        second = await fleet.request()
+        third = await fleet.request()
+    assert (first.status, first.exported, first.empty) == ("complete", 2, 20 * 24 - 2)
+    assert (second.status, second.missing, second.exported, second.empty) == ("complete", 1, 1, first.empty - 1)
+    assert fleet.files() == [("2024/3/20/19.parquet", 7), ("2024/3/20/22.parquet", 5), ("2024/3/20/23.parquet", 5)]
+    assert (third.status, third.present, third.empty) == ("nothing_to_do", 3, second.empty)
+
+
 async def test_ten_thousand_empty_partitions_cost_no_more_queries_than_ten(fleet):
     await fleet.make_hours(hours=1, rows=5, network={"start_date": "2024-03-20", "end_date": "2024-03-20"})
     await fleet.make_hours("wide", hours=1, rows=5, network={"start_date": "2023-01-29", "end_date": "2024-03-20"})

@@ -229,6 +229,29 @@ async def test_a_partition_that_moves_once_is_exported_again_and_not_reported_as
     assert fleet.files() == [("2024/3/20.parquet", ROWS + 5)]
 
 
+async def test_a_partition_that_moves_every_time_is_said_to_be_left_and_is_no_success_to_who_named_it(fleet):
+    fleet.set_export(partition_attempts=2)
+    await fleet.make_days(days=1, rows=ROWS)
+    arrived = []
+
+    async def arrive():
+        arrived.append(True)
+        await more_rows(fleet, updated=f"2024-05-{len(arrived):02} 00:00:00", offset=1000 * len(arrived))
+
+    async with fleet.worker():
+        failpoints.arm("before-upload", arrive)
+        named = await fleet.request(from_="2024-03-20", to="2024-03-20")
+        due = await fleet.request()
+        failpoints.disarm()
+        late = await fleet.request()
+    left = f"0 partitions with 0 rows committed to {fleet.network}.events, 1 left for later that got rows whenever"
+    assert (named.status, named.exported, named.moved, named.open, named.failed) == ("partial", 0, 1, 1, 0)
+    assert named.message.startswith(left)
+    assert (due.status, due.exported, due.moved, due.failed, due.suspended) == ("nothing_to_do", 0, 1, 0, 0)
+    assert due.message.startswith(left)
+    assert (late.status, late.exported, late.moved) == ("complete", 1, 0)
+
+
 async def test_a_second_file_that_a_foreign_writer_adds_to_a_partition_is_named_beside_ours(fleet, hands):
     await hands.run()
     [ours] = [str(file["file_path"]) for file in fleet.table().inspect.files().to_pylist()]

@@ -23,6 +23,7 @@ from activities.lake.changedeletes import Deletes
 from activities.lake.changelogtag import advance_tag
 from activities.lake.changereading import OpenFile
 from activities.lake.expiry import expire, old_snapshots
+from activities.lake.history import Announced
 from activities.lake.live import live_files
 from activities.lake.rowdelta import RowDelta, commit
 from support.changelogs import line, lines, opened
@@ -442,7 +443,7 @@ async def test_a_mirror_that_is_tagged_survives_a_pause_in_which_everything_expi
     def as_pipelines_do(table):
         """Announced, and old enough, as if an hour had passed."""
         head = table.current_snapshot()
-        announced = head.snapshot_id, head.sequence_number
+        announced = Announced(head.snapshot_id, head.sequence_number)
         return old_snapshots(table, announced, Shown(), keep=1, before_ms=head.timestamp_ms + 1)
 
     assert expire(mirror.lake, orders.identifier, as_pipelines_do) == 3

@@ -12,6 +12,10 @@ from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform
 from pyiceberg.types import IntegerType, ListType, LongType, NestedField, StringType, TimestamptzType
 from temporalio.exceptions import ApplicationError
 
+from activities.core.faults import SchemaConflict
+from activities.core.partitions import Span
+from activities.core.tables import PartitionRule
+from activities.lake.holdings import held_files
 from support.direct import Hands
 from support.evidence import objects
 from support.fleet import replace_ports
@@ -138,6 +142,55 @@ async def test_chunks_of_another_width_than_the_table_has_are_refused(fleet):
         await Hands(fleet, context).plan()
     fleet.add_table("chunked", "events", "block", partition={"coarse_chunks": 4})
     await refused(fleet, "is cut by truncate[4000](block) in tables.yaml", "says truncate[2000](block)")
+
+
+@pytest.mark.parametrize(("chunk_size", "coarse_chunks"), [(500, 4), (2000, 1)])
+async def test_chunks_of_another_size_are_refused_although_as_many_values_share_an_iceberg_partition(
+    fleet, chunk_size, coarse_chunks
+):
+    """The spec alone does not tell: smaller chunks would be exported beside the file that holds them already, of larger
+    ones only the first rows would be there."""
+    await fleet.run_sql(
+        f"CREATE TABLE {fleet.database}.events (updated DateTime, block UInt32, network String) "
+        "ENGINE = ReplacingMergeTree(updated) ORDER BY (network, block)"
+    )
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.events SELECT now(), number, '{fleet.network}' FROM numbers(2000)"
+    )
+    fleet.add_table("chunked", "events", "block", partition={"coarse_chunks": 2})
+    async with fleet.context() as context:
+        assert (await Hands(fleet, context).run()).committed == 2
+    cut = {"chunk_size": chunk_size, "coarse_chunks": coarse_chunks}
+    fleet.add_table("chunked", "events", "block", partition=cut)
+    said = rf"\.events holds 1000 values of block in each file .* says chunk_size: {chunk_size}; write 1000"
+    async with fleet.context() as context:
+        with pytest.raises(ApplicationError, match=said) as failed:
+            await Hands(fleet, context).plan()
+    assert failed.value.type == "SchemaConflict"
+    rule = PartitionRule("integer", "block", chunk_size, coarse_chunks)
+    with pytest.raises(SchemaConflict, match=said):
+        held_files(fleet.table(), rule, "updated", Span(0, 10))
+    assert fleet.files() == [("1000/0.parquet", 1000), ("1000/1000.parquet", 1000)]
+
+
+async def test_a_strangers_file_of_several_chunks_is_refused_and_its_chunks_are_not_exported_beside_it(fleet):
+    await fleet.make_days(days=1, rows=2000)
+
+    def cut(chunk_size, coarse_chunks):
+        partition = {"chunk_size": chunk_size, "coarse_chunks": coarse_chunks}
+        fleet.add_table("chunked", "events", "number", partition=partition, types={"number": "long"})
+
+    cut(2000, 1)
+    async with fleet.context() as context:
+        await Hands(fleet, context).run()
+    with fleet.table().transaction() as change:
+        change.remove_properties("icefleet.chunk-size")  # as somebody else would have made it
+    cut(1000, 2)
+    async with fleet.context() as context:
+        with pytest.raises(ApplicationError, match="holds number from 0 to 1999, which is more than one chunk of 1000"):
+            await Hands(fleet, context).plan()
+    assert "icefleet.chunk-size" not in fleet.table().properties
+    assert fleet.files() == [("2000/0.parquet", 2000)]
 
 
 async def test_another_format_version_is_refused(fleet):

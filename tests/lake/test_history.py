@@ -60,8 +60,8 @@ async def test_snapshots_are_listed_after_one_that_is_there_one_that_expired_and
         await hands.commit([await hands.export(planned)])
     ids = [snapshot.snapshot_id for snapshot in fleet.table().snapshots()]
 
-    def after(snapshot_id, sequence_number):
-        return [one.snapshot_id for one in snapshots_after(fleet.table(), snapshot_id, sequence_number)]
+    def after(*announced):
+        return [one.snapshot_id for one in snapshots_after(fleet.table(), *announced)]
 
     assert after(None, 0) == ids
     assert after(ids[1], 2) == ids[2:]
@@ -70,6 +70,11 @@ async def test_snapshots_are_listed_after_one_that_is_there_one_that_expired_and
     assert after(ids[1], 2) == ids[2:]
     # A snapshot that nobody knows, numbered beyond the head: the table was rolled back, and nothing is new.
     assert after(1, 99) == []
+    # Unless it was committed later: the catalog came back from a backup, and counts on from there.
+    moments = [snapshot.timestamp_ms for snapshot in fleet.table().snapshots()]
+    assert after(1, 99, moments[-2]) == ids[-1:]
+    assert after(1, 99, moments[-1]) == []
+    assert after(ids[3], 99, moments[0]) == []
 
 
 async def test_a_table_without_a_snapshot_has_no_history(fleet, hands):

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -18,6 +19,7 @@ from activities.mirror_head import opened_index
 from activities.mirror_index import rebuild_index
 from activities.mirror_lag import watch_mirror
 from support.fleet import eventually
+from support.lakereaders import ALWAYS_TRUE
 from support.measured import measured
 from support.mirrors import gone, opened, put, update
 
@@ -72,6 +74,26 @@ async def test_a_turn_is_told_with_its_rows_its_phases_and_its_index(fleet, told
     assert found["merger.watermark.lag_seconds"][0][1] >= lag.seconds > 0
     assert found["merger.memory.resident_bytes"][0][1] > 2**20
     assert found["merger.memory.allocated_bytes"][0][1] >= 0
+
+
+async def test_an_index_that_is_made_anew_and_changes_that_are_refused_are_told(fleet, told):
+    async with opened(fleet) as mirror:
+        of = {"table": mirror.config.mirror}
+        await mirror.write(put(1, 10, name="a"), gone(2, 20))
+        await mirror.merge()
+        before = told()
+        # What was deleted nobody knows any more: neither an index nor the changelog.
+        mirror.changelog().delete(ALWAYS_TRUE)
+        for key in await mirror.objects("index/"):
+            await mirror.context.store.delete(key)
+        cold = mirror.context.cache_directory.with_name("cold")
+        mirror.context = replace(mirror.context, cache_directory=cold)
+        await mirror.write(put(2, 15, name="late"), put(3, 30, name="new"))
+        report = await mirror.merge()
+        found = told()
+    assert (bool(report.index_rebuilt), report.refused, report.upserted) == (True, 1, 1)
+    assert ("merger.index.rebuilds" in before, before["merger.rows.refused"]) == (False, [(of, 0)])
+    assert (found["merger.index.rebuilds"], found["merger.rows.refused"]) == ([(of, 1)], [(of, 1)])
 
 
 def unavailable_after(times):

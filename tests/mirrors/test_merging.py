@@ -109,14 +109,27 @@ async def test_changes_of_one_transaction_are_told_apart_by_their_ordinals_case_
     assert orders.read("name") == [("eleventh",)]
 
 
-async def test_rows_of_a_first_copy_lose_against_the_stream_in_whatever_order_they_come_case_12(orders):
+STREAMED = (put(1, 16, name="streamed"), gone(2, 17))
+COPIED = (put(1, 0, name="copied"), put(2, 0, name="copied"), put(3, 0, name="copied"))
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [(STREAMED, COPIED), (COPIED, STREAMED), ((*STREAMED, *COPIED),), ((*COPIED, *STREAMED),)],
+    ids=["stream first", "copy first", "at once", "at once, copy first"],
+)
+async def test_rows_of_a_first_copy_lose_against_the_stream_in_whatever_order_they_come_case_12(orders, batches):
     """A first copy has the sequence number of before its slot: 0/0 when others made it."""
-    await orders.write(put(1, 16, name="streamed"), gone(2, 17))
-    await orders.merge()
-    await orders.write(put(1, 0, name="copied"), put(2, 0, name="copied"), put(3, 0, name="copied"))
-    report = await orders.merge()
-    assert (report.upserted, report.superseded) == (1, 2)
+    for rows in batches:
+        await orders.write(*rows)
+        await orders.merge()
     assert orders.read("id", "name") == [(1, "streamed"), (3, "copied")]
+    # Nor does a copy that comes once more bring back what the stream has deleted since.
+    await orders.write(*COPIED)
+    report = await orders.merge()
+    assert (report.upserted, report.deleted) == (0, 0)
+    orders.check()
+    orders.check_index()
 
 
 async def test_a_delete_of_an_unknown_key_leaves_no_row_and_is_remembered_case_20(orders):

@@ -6,13 +6,14 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from activities import failpoints, sweeping
+from activities import failpoints, sweeping, upkeep_metrics
 from activities.core.faults import BusUnavailable
 from activities.core.mirrors import INDEX, CompactionRules, ExpiryRules, IndexPointer
 from activities.lake import changelogtag
 from activities.lake.changescan import tag_name
 from activities.lake.mirrornames import metadata_place
 from support.lakereaders import plain
+from support.measured import measured
 from support.mirrorcontext import mirror_context
 from support.mirrors import gone, opened, put, update
 
@@ -27,10 +28,10 @@ async def orders(fleet, monkeypatch):
         yield mirror
 
 
-async def metadata(orders):
+async def metadata(orders, ending=".avro"):
     bucket, prefix = metadata_place(orders.table())
     store = orders.context.store.bucket(bucket)
-    return {one.key async for page in store.objects(prefix) for one in page if one.key.endswith(".avro")}
+    return {one.key async for page in store.objects(prefix) for one in page if one.key.endswith(ending)}
 
 
 async def fill(orders, merges=3):
@@ -59,7 +60,7 @@ async def test_every_snapshot_is_announced_once_with_what_it_merged(fleet, order
     assert third["partitions"][0]["objectKey"].startswith("mirrors/")
 
 
-async def test_what_no_snapshot_names_goes_and_the_rest_is_read_as_before_case_40(orders):
+async def test_what_no_snapshot_names_goes_and_the_rest_is_read_as_before(orders):
     await fill(orders, 4)
     await orders.compact()
     await orders.write(update(7, name="after"))
@@ -81,6 +82,46 @@ async def test_what_no_snapshot_names_goes_and_the_rest_is_read_as_before_case_4
     orders.context = replace(orders.context, cache_directory=orders.fleet.directory / "another")
     await orders.write(gone(9), put(3, 1, name="late"))
     assert (await orders.merge()).index_rebuilt == ""
+    orders.check()
+
+
+async def test_a_dry_run_says_what_the_next_turn_does_counts_nothing_and_changes_nothing(orders):
+    await fill(orders, 4)
+    await orders.compact()
+    await orders.tidy()
+    await orders.write(update(7, name="after"))
+    await orders.merge()
+
+    async def there():
+        table = orders.table()
+        return await orders.objects(), await metadata(orders, ""), table.metadata_location, orders.changelog().metadata
+
+    before = await there()
+    with measured(upkeep_metrics) as counted:
+        dry = await orders.tidy(dry_run=True)
+        assert (await there(), counted()) == (before, {})
+        done = await orders.tidy()
+        said = counted()
+    assert (dry.announced, done.announced, dry.problem) == (0, 1, "")
+    assert (dry.expired, dry.deleted, dry.bytes) == (done.expired, done.deleted, done.bytes)
+    sums = {"snapshots_expired": done.expired, "files_deleted": done.deleted, "bytes_freed": done.bytes}
+    assert 0 not in sums.values()
+    assert said == {f"icefleet.upkeep.{name}": [({"kind": "mirror"}, count)] for name, count in sums.items()}
+
+
+async def test_metadata_files_beyond_those_that_the_table_keeps_go(orders):
+    await fill(orders, 2)
+    with orders.table().transaction() as changing:
+        changing.set_properties({"write.metadata.previous-versions-max": "3"})
+    await fill(orders, 3)
+    before = await metadata(orders, ".metadata.json")
+    await orders.tidy()
+    await orders.tidy()
+    table = orders.table()
+    named = [table.metadata_location, *(one.metadata_file for one in table.metadata.metadata_log[-3:])]
+    kept = await metadata(orders, ".metadata.json")
+    assert kept == {path.removeprefix("s3://").partition("/")[2] for path in named}
+    assert len(kept) == 4 < len(before)
     orders.check()
 
 

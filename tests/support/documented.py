@@ -17,10 +17,12 @@ import boto3
 import yaml
 
 from deploy.local import environment as local
+from deploy.local.parts import program
 from deploy.local.ports import free_port
 from deploy.local.sample import TABLES
 from deploy.local.stack import Stack
 from support import forks
+from support.astyped import ran
 from support.documents import ROOT
 from support.fleet import eventually
 from support.ownpostgres import OwnPostgres, server
@@ -58,6 +60,7 @@ class World:
         self.stack = stack
         self.directory = directory
         self.public_url = f"http://127.0.0.1:{stack.ports['s3']}/icefleet"
+        self.temporal = f"127.0.0.1:{stack.ports['temporal']}"
         self.page = directory / "coverage.html"
         self.postgres = OwnPostgres(server(stack))
         self.variables = {
@@ -73,6 +76,10 @@ class World:
         """Exit code of `icefleet …`, and all that it says."""
         code, output, errors = await forks.run(words, {**self.variables, **variables}, 180)
         return code, output + errors
+
+    async def by_temporal(self, *words: str) -> str:
+        """What `temporal …` says, which must end well."""
+        return await ran(str(program("temporal")), *words, **self.variables, TEMPORAL_ADDRESS=self.temporal)
 
     async def must(self, *words: str) -> str:
         """What a command says that the world is made with."""

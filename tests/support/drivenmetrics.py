@@ -143,6 +143,8 @@ def drive_cdc(pipeline: str) -> None:
     slot = {**about, "slot": "slot"}
     ingest_metrics.ingest_told(pipeline, [], None)
     ingest_metrics.people_wanted(pipeline, 0, 0)
+    with ingest_metrics.copying(pipeline, "public.orders"):
+        pass
     for gauge in (watching._RETAINED, watching._BEHIND, watching._WARNED):
         gauge.set(1, slot)
     capturing._EVENTS.add(1, about)

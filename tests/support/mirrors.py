@@ -166,9 +166,9 @@ class Mirror:
         asked = MirrorInput(self.fleet.name, self.config.mirror, thorough)
         return await ActivityEnvironment().run(compact_mirror, self.context, asked)
 
-    async def tidy(self) -> TidyReport:
+    async def tidy(self, *, dry_run: bool = False) -> TidyReport:
         """One turn of tidying."""
-        asked = MirrorInput(self.fleet.name, self.config.mirror)
+        asked = MirrorInput(self.fleet.name, self.config.mirror, dry_run=dry_run)
         return await ActivityEnvironment().run(tidy_mirror, self.context, asked)
 
     async def drain(self) -> list[MergeReport]:

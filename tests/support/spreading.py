@@ -17,6 +17,7 @@ TOGETHER = {
     "tests/e2e/test_commands.py": "the sample, exported",
     "tests/e2e/test_readers.py": "the sample, exported",
     "tests/e2e/test_secrets.py": "the sample, exported",
+    "tests/e2e/test_typed.py": "the sample, exported",
     "tests/e2e/test_users_guide.py": "the sample, exported",
 }
 """Beginning of a file's path → what it shares with others for as long as the process lives."""

@@ -13,7 +13,7 @@ from activities.lake.fewermanifests import MERGE_AT
 from support.direct import Hands
 from support.evidence import source_rows, table_rows
 from support.gate import failing_at
-from support.leftovers import keys, next_second
+from support.leftovers import delete_before, keys, next_second
 from support.mirrors import same_by_all_readers
 from support.upkeep import AT_ONCE, PUBLIC, Late, expire, refresh
 
@@ -71,6 +71,25 @@ async def test_what_expired_goes_with_its_metadata_and_a_reader_has_the_grace_pe
     more = await sweep(fleet, hands.context)
     assert [key for key in more.keys if key.endswith(".metadata.json")] == [f"metadata: {stray}"]
     assert table_rows(fleet) == await source_rows(fleet)
+
+
+async def test_upkeep_deletes_nothing_of_a_partition_that_the_table_does_not_hold(fleet, hands):
+    """The table was dropped and made anew, and the source has let the older day go: its object is all that is left."""
+    await hands.run()
+    hands.context.lake.catalog.drop_table(f"{fleet.network}.events")
+    await fleet.run_sql(f"DELETE FROM {fleet.database}.events WHERE toDate(at) = '2024-03-19'")
+    await hands.run()
+    await hands.export_all(await hands.plan(from_="2024-03-20", force=True))  # by a worker that dies then
+    assert ([name for name, _ in fleet.files()], len(keys(fleet))) == ([PUBLIC], 3)
+    for _ in range(2):
+        await next_second(hands.context)
+    would = await sweep(fleet, hands.context, dry_run=True)
+    done = await sweep(fleet, hands.context)
+    assert (would.deleted, would.kept, done.kept) == (done.deleted, 1, 1)
+    assert keys(fleet) == {PUBLIC, "2024/3/19.parquet"}
+    # Whoever asks for it himself has it deleted.
+    page = await delete_before(fleet, hands.context, await next_second(hands.context))
+    assert (page.deleted, page.kept, keys(fleet)) == (1, 0, {PUBLIC})
 
 
 def held(table):

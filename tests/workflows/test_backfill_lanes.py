@@ -74,6 +74,15 @@ def test_a_table_of_which_slices_put_partitions_off_is_gone_through_once_more_an
     assert lane.report.suspended == 2
 
 
+def test_a_table_of_which_partitions_moved_is_not_done():
+    lanes = lanes_of(1)
+    (lane,) = begin(lanes)
+    lanes.take(lane, report(exported=9, open=1, moved=1), NOW)
+    told = report_of(lanes, dry_run=False)
+    assert (lane.state, told.status, told.moved, told.failed) == ("partial", "partial", 1, 0)
+    assert told.message == ("9 partitions with 100 rows committed to 1 table, 1 got rows whenever they were exported")
+
+
 def test_a_forced_table_that_fails_in_every_slice_fails_although_each_exported_something():
     lanes = lanes_of(1)
     now = NOW
