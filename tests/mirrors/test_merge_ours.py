@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from activities.core.mirrors import MirrorConfig
-from support.buffers import NARROW, Event, delete, insert, schema_event, truncate, update
+from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened as ingesting
 from support.mirrorcontext import mirror_context
 from support.mirrors import Mirror
@@ -73,3 +73,21 @@ async def test_a_schema_event_that_comes_again_changes_nothing_case_55(shop):
     await ingest.drain()
     assert (await mirror.merge()).upserted == 1
     assert mirror.read("id", "name") == [(1, "b")]
+
+
+async def test_a_dead_letter_of_a_key_that_changes_holds_up_no_other_key_of_the_mirror_case_63(shop):
+    ingest, mirror = shop
+    await ingest.producer.transaction(schema_event(), insert(1, "n1", "1.50"), insert(2, "n2", "2.50"))
+    await ingest.drain()
+    await mirror.merge()
+    await ingest.producer.transaction(update(1, "poison", "123456789012.00"))
+    await ingest.producer.transaction(*moved(1, 30, "moved"), update(2, "two", "2.50"))
+    await ingest.drain()
+    await mirror.merge()
+    assert mirror.read("id", "name", "amount") == [(1, "n1", Decimal("1.50")), (2, "two", Decimal("2.50"))]
+    mended = "SET new_row = new_row || '{\"amount\": 3}' WHERE behind IS NULL"
+    await ingest.own.run(f"UPDATE {SCHEMA}.dead_letters {mended}")
+    await ingest.settle("requeue", table="orders")
+    await ingest.drain()
+    await mirror.merge()
+    assert mirror.read("id", "name", "amount") == [(2, "two", Decimal("2.50")), (30, "moved", Decimal("3.00"))]
