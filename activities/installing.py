@@ -25,6 +25,7 @@ from activities.clients.new_slots import Name, begin_slot, slot_begun
 from activities.clients.postgres import faults_of
 from activities.clients.publications import STORED_COLUMNS, Source
 from activities.clients.slots import INSTALL, Slots, leaves_out, open_slots
+from activities.clients.waits import waiting_for
 from activities.contracts.cdc import (
     InstalledTable,
     InstallReport,
@@ -84,7 +85,8 @@ async def install_capture(context: CdcContext, request: InstallRequest) -> Insta
         await failpoints.reach("install-after-buffer")
         async with open_sink(pipeline.buffer, pipeline.buffer_schema) as sink:
             # Or two that make a slot would each take away that of the other, and what tables need that were installed.
-            await sink.install_alone()
+            with waiting_for(f"other installations of pipeline {pipeline.name}"):
+                await sink.install_alone()
             return await _Installation(pipeline, source, request, slots, sink).run(found)
 
 

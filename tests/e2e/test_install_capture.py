@@ -8,6 +8,7 @@ import pytest
 from activities import failpoints
 from activities.clients.catalogue import source_table
 from activities.clients.replication import exported_snapshot, open_log
+from activities.clients.waits import watch_waits
 from activities.contracts.cdc import UninstallRequest
 from activities.core.changelogs import ChangelogRules
 from activities.core.faults import BadConfig, BadRequest, LockTaken, PostgresRefused, PostgresUnavailable, SlotLost
@@ -179,12 +180,14 @@ async def test_installations_that_meet_leave_each_other_the_slot_that_the_first_
     first = asyncio.create_task(shop.install("t"))
     async with asyncio.timeout(90):
         await reached.wait()
+        told = watch_waits()
         second = asyncio.create_task(shop.install("u"))
         waits = (
             "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
             "WHERE d.datname = current_database() AND locktype = 'advisory' AND NOT granted"
         )
         await eventually(lambda: second.done() or shop.rows(waits))
+        assert told == [f"waits for other installations of pipeline {PIPELINE}"]
         released.set()
         await asyncio.gather(first, second)
     await shop.source_run("INSERT INTO t VALUES (1)")
