@@ -19,6 +19,7 @@ from worker.serving import export_rooms
 
 REPORT_FIELDS = {
     "removed",
+    "moved",
     "cursor",
     "put_off",
     "suspended",
@@ -34,7 +35,7 @@ REPORT_FIELDS = {
     "empty",
     "open",
 }
-REPORT_FIELDS |= {"moved", "exported", "already_there", "rows", "bytes", "snapshots", "failed", "failures", "cause", "who"}
+REPORT_FIELDS |= {"exported", "already_there", "rows", "bytes", "snapshots", "failed", "failures", "cause", "who"}
 
 
 async def test_an_export_says_what_it_did_and_a_second_one_that_nothing_is_left(fleet):
