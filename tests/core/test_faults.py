@@ -39,7 +39,7 @@ OURS_TO_MEND = {
     ("activities/lake/puffin.py", "ValueError"),
     ("activities/lake/indexhead.py", "ValueError"),
     ("activities/lake/indexmoves.py", "ValueError"),
-    ("activities/lake/indexcache.py", "ValueError"),
+    ("activities/lake/segmentfile.py", "ValueError"),
     ("activities/lake/indexentries.py", "ValueError"),
     # What makes a merge build the index anew.
     ("activities/lake/indexadvance.py", "IndexUnusable"),
