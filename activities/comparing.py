@@ -155,6 +155,8 @@ async def arrow_checksum(clickhouse: ClickHouse, chunks: AsyncGenerator[bytes], 
         except (pa.ArrowException, OSError) as broken:
             what = f"the result is no whole Arrow stream after {pulled.size} bytes ({broken})"
             raise clickhouse.broken(what, pulled.tail) from broken
+        finally:
+            await pulled.settled()
         if not pulled.tail.endswith(ARROW_END):
             raise clickhouse.broken(f"the result ended after {pulled.size} bytes, and is not whole", pulled.tail)
         return found
@@ -173,6 +175,7 @@ class _Pulled(io.RawIOBase):
         self._rest = memoryview(b"")
         self._pulling: Any = None
         self._stopped = False
+        self._busy = asyncio.Lock()
 
     def readable(self) -> bool:
         return True
@@ -192,18 +195,23 @@ class _Pulled(io.RawIOBase):
         if self._pulling is not None:
             self._pulling.cancel()
 
+    async def settled(self) -> None:
+        """Wait until nothing is asked of the stream: it cannot be closed while a chunk that was given up is on its way."""
+        async with self._busy:
+            pass
+
     def _pull(self) -> bytes:
         if self._stopped:
             return b""
-        self._pulling = asyncio.run_coroutine_threadsafe(_next(self._chunks), self._loop)
+        self._pulling = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
         chunk: bytes = self._pulling.result()
         self.size += len(chunk)
         self.tail = (self.tail + chunk)[-FAILURE_BYTES:]
         return chunk
 
-
-async def _next(chunks: AsyncGenerator[bytes]) -> bytes:
-    return await anext(chunks, b"")
+    async def _next(self) -> bytes:
+        async with self._busy:
+            return await anext(self._chunks, b"")
 
 
 async def _in_thread(work: Callable[[threading.Event], T], stop: Callable[[], None] | None = None) -> T:

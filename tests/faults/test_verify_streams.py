@@ -74,7 +74,9 @@ async def test_what_the_source_raises_on_the_way_comes_out_as_it_is():
         await arrow_checksum(CLICKHOUSE, failing(), TYPES)
 
 
-async def test_cancelling_ends_the_reading_at_once_and_closes_the_stream():
+@pytest.mark.parametrize("seconds", [0, 0.1])
+async def test_cancelling_ends_the_reading_at_once_and_closes_the_stream(seconds):
+    """Also one that takes a moment to give up what it was asked for."""
     reached, closed = asyncio.Event(), asyncio.Event()
 
     async def hanging() -> AsyncGenerator[bytes]:
@@ -83,6 +85,7 @@ async def test_cancelling_ends_the_reading_at_once_and_closes_the_stream():
             reached.set()
             await asyncio.sleep(60)
         finally:
+            await asyncio.sleep(seconds)
             closed.set()
 
     task = asyncio.create_task(arrow_checksum(CLICKHOUSE, hanging(), TYPES))
