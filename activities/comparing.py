@@ -196,7 +196,7 @@ class _Pulled(io.RawIOBase):
             self._pulling.cancel()
 
     async def settled(self) -> None:
-        """Wait until nothing is asked of the stream: it cannot be closed while a chunk that was given up is on its way."""
+        """Wait until nothing is asked of the stream: it cannot be closed while a chunk is on its way."""
         async with self._busy:
             pass
 
