@@ -122,11 +122,11 @@ async def test_changes_that_cannot_be_carried_over_are_told_to_wait_until_they_a
 async def test_changes_of_a_table_that_fails_are_told_to_wait_though_others_go_on(
     fleet, postgres, catalog, monkeypatch
 ):
-    monkeypatch.setattr(sending, "TRIES", 1)
     about = {"pipeline": PIPELINE}
     async with ingesting(fleet, postgres) as ingest:
         await ingest.producer.transaction(schema_event(), insert(1), schema_event(table="other"))
-        await ingest.batch()
+        await ingest.drain()
+        monkeypatch.setattr(sending, "TRIES", 1)
         with measured(ingest_metrics) as told:
             catalog.on(Answer(409, b"{}"), method="POST", path=r"/tables/public_orders_changelog(\?|$)", times=None)
             waits = [0.0]
