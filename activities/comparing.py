@@ -155,8 +155,6 @@ async def arrow_checksum(clickhouse: ClickHouse, chunks: AsyncGenerator[bytes], 
         except (pa.ArrowException, OSError) as broken:
             what = f"the result is no whole Arrow stream after {pulled.size} bytes ({broken})"
             raise clickhouse.broken(what, pulled.tail) from broken
-        finally:
-            await pulled.settled()
         if not pulled.tail.endswith(ARROW_END):
             raise clickhouse.broken(f"the result ended after {pulled.size} bytes, and is not whole", pulled.tail)
         return found
@@ -173,9 +171,9 @@ class _Pulled(io.RawIOBase):
         self._chunks = chunks
         self._loop = loop
         self._rest = memoryview(b"")
-        self._pulling: Any = None
+        self._asking: asyncio.Task[Any] | None = None
+        """What asks for a chunk. Only the loop's own thread looks at it: else one that has just begun is overlooked."""
         self._stopped = False
-        self._busy = asyncio.Lock()
 
     def readable(self) -> bool:
         return True
@@ -190,28 +188,22 @@ class _Pulled(io.RawIOBase):
         return count
 
     def stop(self) -> None:
-        """Let whoever reads fail at once; called in the loop's own thread."""
+        """Let whoever reads fail as soon as nothing is asked of the stream; called in the loop's own thread."""
         self._stopped = True
-        if self._pulling is not None:
-            self._pulling.cancel()
-
-    async def settled(self) -> None:
-        """Wait until nothing is asked of the stream: it cannot be closed while a chunk is on its way."""
-        async with self._busy:
-            pass
+        if self._asking is not None:
+            self._asking.cancel()
 
     def _pull(self) -> bytes:
-        if self._stopped:
-            return b""
-        self._pulling = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
-        chunk: bytes = self._pulling.result()
+        chunk = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
         self.size += len(chunk)
         self.tail = (self.tail + chunk)[-FAILURE_BYTES:]
         return chunk
 
     async def _next(self) -> bytes:
-        async with self._busy:
-            return await anext(self._chunks, b"")
+        if self._stopped:
+            return b""
+        self._asking = asyncio.current_task()
+        return await anext(self._chunks, b"")
 
 
 async def _in_thread(work: Callable[[threading.Event], T], stop: Callable[[], None] | None = None) -> T:

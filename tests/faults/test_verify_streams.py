@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 import pyarrow as pa
@@ -95,3 +96,28 @@ async def test_cancelling_ends_the_reading_at_once_and_closes_the_stream(seconds
         async with asyncio.timeout(5):
             await task
     assert closed.is_set()
+
+
+async def test_a_cancellation_is_heard_while_the_reading_thread_has_only_just_asked_for_a_chunk(monkeypatch):
+    ask = asyncio.run_coroutine_threadsafe
+
+    def slowly(*asked):
+        """The loop may have begun with it, and have been cancelled, before the thread goes on."""
+        future = ask(*asked)
+        time.sleep(0.3)
+        return future
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", slowly)
+    reached = asyncio.Event()
+
+    async def hanging() -> AsyncGenerator[bytes]:
+        yield written()[:500]
+        reached.set()
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(arrow_checksum(CLICKHOUSE, hanging(), TYPES))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await task
