@@ -6,7 +6,7 @@ What the holder of its lock does stands in `buffer_claims` (take a batch, mark i
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -23,6 +23,7 @@ SESSION: LiteralString = (
     "SELECT" + WATCHED + ", set_config('idle_session_timeout', '60000', false), set_config('jit', 'off', false)"
 )
 """The server ends the session of a worker that is gone or frozen, so that another gets the lock within a minute."""
+RELEASE_SECONDS = 5.0
 LOOK_SECONDS = 10.0
 """How often a waiting ingest looks by itself, should a notification be lost."""
 SINCE_LAST = """
@@ -105,6 +106,10 @@ class Buffer(BufferCopies):
                 # A session that is gone makes itself heard where it is needed.
                 await asyncio.gather(beating, return_exceptions=True)
                 await holder.close()
+                # The end of a session is noticed a little later, and until then who comes next finds the lock taken.
+                with suppress(psycopg.Error, TimeoutError):
+                    async with asyncio.timeout(RELEASE_SECONDS):
+                        await connection.execute("SELECT pg_advisory_unlock_all()")
 
     async def wait_for_events(self, seconds: float, known_copies: Sequence[str] = ()) -> bool:
         """Wait until a table has events to be carried, or one waits for its copy; False: nothing came.

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from activities.clients.buffer import Buffer
@@ -109,6 +110,24 @@ async def test_two_workers_cannot_both_hold_the_lock_and_each_holding_has_its_ep
                 pass
     async with buffer.locked() as second:
         assert second.epoch == first.epoch + 1
+
+
+async def test_the_lock_is_free_for_whoever_comes_next_though_the_server_has_not_noticed_that_a_session_ended(
+    buffer, monkeypatch
+):
+    left = []
+
+    async def later(self):
+        left.append(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.AsyncConnection, "close", later)
+        async with buffer.locked() as first:
+            pass
+        async with buffer.locked() as second:
+            assert second.epoch == first.epoch + 1
+    for connection in left:
+        await connection.close()
 
 
 async def test_a_holder_that_is_cut_off_loses_the_lock_and_marks_nothing_any_more_case_27(buffer, producer, postgres):
