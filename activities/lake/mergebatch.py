@@ -17,7 +17,7 @@ from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
 from activities.lake.keys import check_twins, keys_of
 from activities.lake.mirror import Mirror
-from activities.lake.mirrormade import merged_columns
+from activities.lake.mirrormade import check_key, merged_columns
 from activities.lake.schema import shape_of, to_pure
 
 Flags = npt.NDArray[np.bool_]
@@ -42,12 +42,11 @@ def live_fields(config: MirrorConfig, changelog: Table) -> list[ChangelogField]:
     """The columns of a changelog that its mirror has, too.
 
     Raises:
-        BadConfig: the changelog lacks columns that config names.
+        BadConfig: the changelog lacks columns that config names, or says that its rows have another key.
     """
-    return [
-        ChangelogField(field.name, field.field_id, to_pure(field.field_type))
-        for field in merged_columns(config, changelog.schema())
-    ]
+    fields = merged_columns(config, changelog.schema())
+    check_key(config, changelog)
+    return [ChangelogField(field.name, field.field_id, to_pure(field.field_type)) for field in fields]
 
 
 def wanted_columns(config: MirrorConfig, changelog: Table) -> list[str]:

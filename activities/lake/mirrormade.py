@@ -18,8 +18,10 @@ from pyiceberg.transforms import (
 )
 from pyiceberg.types import NestedField, StringType
 
+from activities.core.drift import ChangelogColumns
 from activities.core.faults import BadConfig
 from activities.core.mirrors import PREFIX, MirrorConfig
+from activities.lake import changelog as changelogs
 
 CHANGELOG = PREFIX + "changelog"
 """Property: identifier of the changelog."""
@@ -118,6 +120,23 @@ def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
             f"sequence_column {config.sequence_column} and sequence_format {config.sequence_format} of mirrors.yaml "
             f"say ({now}), and what is newer cannot be told from one to the other; undo that, or have the mirror begin "
             "again (icefleet mirrors merge --bootstrap)"
+        )
+
+
+def check_key(config: MirrorConfig, changelog: Table) -> None:
+    """See that a changelog of our own ingest has the key that config says: of deleted rows it may have nothing else.
+
+    Raises:
+        BadConfig: it has another one.
+    """
+    said = changelog.properties.get(changelogs.COLUMNS)
+    key = ChangelogColumns.load(said).key if said else ()
+    if key and set(key) != set(config.primary_keys):
+        raise BadConfig(
+            f"mirror {config.mirror}: primary_keys are {', '.join(config.primary_keys)} in mirrors.yaml, and rows of "
+            f"{config.changelog} are told apart by {', '.join(key)} at the source: by other columns, deletes and "
+            "changes would leave rows that are gone. Name these there; where the key has changed, have the table "
+            "copied anew (icefleet cdc install --again) and the mirror begin again (icefleet mirrors merge --bootstrap)"
         )
 
 

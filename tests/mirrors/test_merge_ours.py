@@ -1,9 +1,11 @@
 """From the buffer of change data capture through ingest into a mirror: what our own changelogs say is understood."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
+from activities.core.faults import BadConfig
 from activities.core.mirrors import MirrorConfig
 from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened as ingesting
@@ -91,3 +93,47 @@ async def test_a_dead_letter_of_a_key_that_changes_holds_up_no_other_key_of_the_
     await ingest.drain()
     await mirror.merge()
     assert mirror.read("id", "name", "amount") == [(2, "two", Decimal("2.50")), (30, "moved", Decimal("3.00"))]
+
+
+async def test_a_mirror_by_other_columns_than_the_key_of_the_source_is_refused_also_when_that_changes(fleet, postgres):
+    """Of a deleted row the log has its key alone: by any other column it would stay in the mirror."""
+    async with ingesting(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.drain()
+        cache, right = fleet.directory / "cache", MirrorConfig(ingest.identifier(), f"{ingest.namespace}.o", ("id",))
+        for keys in (("name",), ("id", "name")):
+            wrong = replace(right, mirror=f"{ingest.namespace}.wrong", primary_keys=keys)
+            async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, wrong) as context:
+                with pytest.raises(BadConfig, match=r"told apart by id at the source: .*Name these there.*--bootstrap"):
+                    await Mirror(fleet, context, wrong).merge()
+            assert fleet.load(wrong.mirror) is None
+        async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, right) as context:
+            mirror = Mirror(fleet, context, right)
+            await mirror.merge()
+            assert mirror.read("id") == [(1,)]
+            await ingest.producer.transaction(
+                schema_event(key=("name",)), Event("delete", old={"name": "a"}, key=("name",))
+            )
+            await ingest.drain()
+            with pytest.raises(BadConfig, match="told apart by name at the source"):
+                await mirror.merge()
+            assert mirror.read("id") == [(1,)]
+
+
+async def test_a_key_that_is_renamed_at_the_source_is_the_key_of_its_mirror_under_its_new_name(fleet, postgres):
+    async with ingesting(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1), insert(2))
+        await ingest.drain()
+        cache, config = fleet.directory / "cache", MirrorConfig(ingest.identifier(), f"{ingest.namespace}.o", ("id",))
+        config = replace(config, schema="permissive")
+        async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, config) as context:
+            await Mirror(fleet, context, config).merge()
+        renamed = [{**NARROW[0], "name": "number"}, *NARROW[1:]]
+        gone = Event("delete", old={"number": 1}, key=("number",))
+        await ingest.producer.transaction(schema_event(renamed, key=("number",)), gone)
+        await ingest.drain()
+        config = replace(config, primary_keys=("number",))
+        async with mirror_context(fleet.settings(), fleet.name, fleet.temporal, cache, config) as context:
+            mirror = Mirror(fleet, context, config)
+            await mirror.merge()
+            assert mirror.read("number") == [(2,)]

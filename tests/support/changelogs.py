@@ -8,7 +8,7 @@ from typing import Any
 from activities.cdc_context import CdcContext
 from activities.core.changelogkeys import batch_keys
 from activities.core.changelogs import SystemColumns, lsn_text, sequence_number
-from activities.core.drift import Change
+from activities.core.drift import Change, ChangelogColumns
 from activities.core.eventquery import CsvColumn
 from activities.core.iceberg_types import IcebergType, parse_iceberg
 from activities.lake import changelog
@@ -53,7 +53,7 @@ class Changelog:
     fields: dict[str, str] = field(default_factory=lambda: dict(FIELDS))
 
     async def create(self) -> changelog.ChangelogState:
-        first = changelog.first_properties(PIPELINE, SOURCE, BUFFER, "{}")
+        first = changelog.first_properties(PIPELINE, SOURCE, BUFFER, ChangelogColumns((), (), "").dump())
         changelog.create(self.context.lake, self.identifier, kinds(self.fields), SYSTEM, first)
         return self.state()
 
