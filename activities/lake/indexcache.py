@@ -19,8 +19,6 @@ from activities.lake.segmentfile import SegmentWriter, mapped
 from activities.lake.unfinished import PART, drop_abandoned
 
 MOST_BYTES = 12 * 2**30
-MOST_HELD = 2**29
-"""Bytes of files, programs and libraries among them, that this process may have in its own memory."""
 _MOST_OPEN = 2048
 """Segments that stay mapped, at most: each of them takes two file descriptors."""
 _KEPT_PER_LOOK = 64
@@ -33,14 +31,6 @@ def most_open() -> int:
     """How many segments may stay mapped: with half of the descriptors that the process may have, and no more."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // 4)
-
-
-def files_in_memory() -> int:
-    """Bytes of files that are mapped, and in this process's memory; where nobody tells, too many."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[2]) * resource.getpagesize()
-    except FileNotFoundError:
-        return MOST_HELD + 1
 
 
 class IndexCache:
@@ -84,14 +74,12 @@ class IndexCache:
         return held[0]
 
     def let_go(self, *sha256s: str) -> None:
-        """Have this process hold no segments in memory until they are looked at again, unless it holds little.
+        """Have this process hold no segments in memory until they are looked at again, but for their directories.
 
         It stays in the page cache, which is the machine's. Else all of a large index would be in the worker's own
-        memory after a few lookups, and count as if nobody else could have it. To look at it again takes several times
-        as long as at what is held: so what every lookup goes through, which is small, is always held.
+        memory after a few lookups, and count as if nobody else could have it. What every lookup goes through is small,
+        and stays.
         """
-        if files_in_memory() <= MOST_HELD:
-            return
         with self._lock:
             held = [self._open[sha256] for sha256 in sha256s if sha256 in self._open]
         for segment, pages in held:
