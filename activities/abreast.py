@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 AT_ONCE = 16
@@ -46,9 +46,7 @@ async def seen_through(work: Awaitable[T], hurry: Callable[[], None] | None = No
     except asyncio.CancelledError:
         if hurry is not None:
             hurry()
-        while not running.done():  # who is cancelled once more is so already
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
+        await asyncio.wait([running])
         if not running.cancelled():
             running.exception()  # that this was cancelled is what is told
         raise

@@ -155,6 +155,8 @@ async def arrow_checksum(clickhouse: ClickHouse, chunks: AsyncGenerator[bytes], 
         except (pa.ArrowException, OSError) as broken:
             what = f"the result is no whole Arrow stream after {pulled.size} bytes ({broken})"
             raise clickhouse.broken(what, pulled.tail) from broken
+        finally:
+            await pulled.settled()
         if not pulled.tail.endswith(ARROW_END):
             raise clickhouse.broken(f"the result ended after {pulled.size} bytes, and is not whole", pulled.tail)
         return found
@@ -192,6 +194,11 @@ class _Pulled(io.RawIOBase):
         self._stopped = True
         if self._asking is not None:
             self._asking.cancel()
+
+    async def settled(self) -> None:
+        """Wait until nothing is asked of the stream: it cannot be closed while a chunk is on its way."""
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
 
     def _pull(self) -> bytes:
         chunk = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()

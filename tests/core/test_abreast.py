@@ -23,20 +23,6 @@ async def test_what_is_seen_through_ends_before_its_cancellation_is_told():
     assert ended.is_set()
 
 
-async def test_who_is_cancelled_more_than_once_still_sees_the_work_through():
-    hurried, go_on = asyncio.Event(), asyncio.Event()
-    waiting = asyncio.create_task(seen_through(go_on.wait(), hurried.set))
-    await asyncio.sleep(0)
-    for _ in range(3):
-        waiting.cancel()
-        await hurried.wait()
-        await asyncio.sleep(0)
-        assert not waiting.done()
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-
-
 async def test_a_cancellation_is_told_also_when_the_work_then_fails():
     hurried = asyncio.Event()
 

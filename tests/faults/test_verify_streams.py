@@ -121,3 +121,25 @@ async def test_a_cancellation_is_heard_while_the_reading_thread_has_only_just_as
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(5):
             await task
+
+
+async def test_a_second_cancellation_leaves_no_stream_that_is_still_asked():
+    reached, closed = asyncio.Event(), asyncio.Event()
+
+    async def hanging() -> AsyncGenerator[bytes]:
+        try:
+            yield written()[:500]
+            reached.set()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)
+            closed.set()
+
+    task = asyncio.create_task(arrow_checksum(CLICKHOUSE, hanging(), TYPES))
+    await reached.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed.is_set()
