@@ -42,9 +42,10 @@ def take(pending: Pending, watermark: Watermark, files: Files, columns: Sequence
     rows, size = pending.config.batch_rows, pending.config.batch_bytes
     while piece := next_piece(pending, watermark, files, rows=rows, size=size):
         try:
-            return Taken(piece, read(piece, files, columns, size))
+            # The smallest piece there is may have a delete and the insert that belongs to it, and is read however wide.
+            return Taken(piece, read(piece, files, columns, size if rows > 1 else None))
         except TooWide as wide:
-            rows = min(wide.rows, max(1, piece.rows - 1))
+            rows = max(1, min(wide.rows, rows - 1))
     return None
 
 

@@ -1,5 +1,6 @@
 """Much at once: cut into pieces that fit into memory, each of them whole."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 
@@ -123,6 +124,21 @@ async def test_a_delete_and_the_insert_that_belongs_to_it_are_never_parted(fleet
         )
         await mirror.drain()
         assert mirror.read("id", "name") == [(3, "long"), (9, "other")]
+
+
+async def test_a_delete_and_an_insert_of_more_bytes_than_a_batch_may_have_are_merged_together_case_58(fleet):
+    """They cannot be parted, so trying smaller pieces would have no end."""
+    async with opened(fleet, batch_bytes=2**20) as mirror:
+        await mirror.write(put(1, name="short"), put(2, name="other"))
+        await mirror.merge()
+        number, wide = 0x7000, "x" * 700_000
+        await mirror.write(
+            *(Row("delete", {"id": 1, "name": wide}, number, 0), Row("insert", {"id": 3, "name": wide}, number, 1)),
+            *(update(2, number, ordinal=2, name=wide), update(3, number, ordinal=3, name="last")),
+        )
+        async with asyncio.timeout(30):
+            await mirror.drain()
+        assert mirror.read("id", "name") == [(2, wide), (3, "last")]
 
 
 async def test_one_turn_stops_when_its_time_is_up_and_says_what_is_left(fleet):
