@@ -131,12 +131,22 @@ class _Scan:
         if self._table.current_snapshot() is None:
             raise self._lost("has no snapshot any more")
         line = self._line(known, self._before.sequence_number)
+        self._check_begun(line)
         if line.reached:
             return self._runs(line.newer, self._before.sequence_number)
         if not line.gap:
             raise self._rolled_back(f"{known}, up to which the mirror has merged")
         oldest = line.newer[0]
         return [*self._over_gap(oldest), *self._runs(line.newer[1:], oldest.sequence_number or 0)]
+
+    def _check_begun(self, line: _Line) -> None:
+        """See that the history has the snapshot that is merged in part; one that is older than a gap may have expired."""
+        begun, number = self._before.partial_snapshot, self._before.partial_sequence_number
+        if not self._before.partial or any(one.snapshot_id == begun for one in line.newer):
+            return
+        is_passed = self._numbered and any((one.sequence_number or 0) <= number for one in line.newer)
+        if line.reached or is_passed:
+            raise self._rolled_back(f"{begun}, which the mirror has merged in part")
 
     def _line(self, known: int, number: int) -> _Line:
         newer: list[Snapshot] = []

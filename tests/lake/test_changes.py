@@ -428,6 +428,23 @@ async def test_a_changelog_that_was_rolled_back_is_noticed(orders):
         mirror.pending()
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_changelog_that_was_rolled_back_behind_what_is_merged_in_part_is_noticed(orders, forgotten):
+    """Case 34: the watermark's snapshot is there, and changes are in the mirror that the changelog has no more."""
+    await orders.append(1)
+    mirror = follower(orders, batch_rows=2)
+    mirror.ids()
+    await orders.append(2, 3, 4, 5)
+    mirror.one()
+    assert mirror.watermark.partial
+    mirror.table.manage_snapshots().rollback_to_snapshot(mirror.watermark.snapshot_id).commit()
+    if forgotten:
+        mirror.let_expire()
+        append(mirror.table, await orders.write(orders.state(), [lines([7])], 7))
+    with pytest.raises(WatermarkLost, match=r"was rolled back.* in part.*merge --bootstrap"):
+        mirror.pending()
+
+
 # --- snapshots that have expired ------------------------------------------------------------------------------
 
 
