@@ -18,7 +18,7 @@ from activities.lake.indexstore import MirrorIndex
 from activities.lake.mirror import Mirror
 from activities.lake.mirrorcheck import Asked, check
 from activities.lake.mirrorcompare import RangeFound
-from activities.lake.mirrormade import check_made
+from activities.lake.mirrormade import check_made, check_source
 from activities.mirror_context import MirrorContext
 from activities.mirror_head import head_of
 
@@ -28,7 +28,8 @@ async def verify_mirror(context: MirrorContext, asked: VerifyMirrorInput) -> Ver
 
     Raises:
         BadRequest: there is no such mirror, the numbers make no sense, or this machine's disk has no room for the rows.
-        BadConfig: config says other keys or sequence numbers than it was made with.
+        BadConfig: config says other keys or sequence numbers than it was made with, or takes its changelog otherwise
+            than that is written.
         WatermarkLost: what it has merged cannot be told any more.
         MirrorForeign, ChangeInvalid: it is not as merges left it; a change cannot be understood.
     """
@@ -55,6 +56,7 @@ def _load(context: MirrorContext, config: MirrorConfig) -> tuple[Mirror, Any]:
     if changelog is None:
         raise WatermarkLost(f"mirror {config.mirror}: its changelog {config.changelog} is not in the catalog any more")
     check_made(config, mirror.table, changelog.schema())
+    check_source(config, changelog)
     return mirror, changelog
 
 

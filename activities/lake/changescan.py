@@ -140,7 +140,7 @@ class _Scan:
         return [*self._over_gap(oldest), *self._runs(line.newer[1:], oldest.sequence_number or 0)]
 
     def _check_begun(self, line: _Line) -> None:
-        """See that the history has the snapshot that is merged in part; one that is older than a gap may have expired."""
+        """See that the history has the snapshot that is merged in part; one that lies in a gap has expired."""
         begun, number = self._before.partial_snapshot, self._before.partial_sequence_number
         if not self._before.partial or any(one.snapshot_id == begun for one in line.newer):
             return

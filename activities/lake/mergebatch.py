@@ -17,7 +17,7 @@ from activities.lake.changepieces import Taken
 from activities.lake.changes import Piece
 from activities.lake.keys import check_twins, keys_of
 from activities.lake.mirror import Mirror
-from activities.lake.mirrormade import check_key, merged_columns
+from activities.lake.mirrormade import check_source, merged_columns
 from activities.lake.schema import shape_of, to_pure
 
 Flags = npt.NDArray[np.bool_]
@@ -42,10 +42,10 @@ def live_fields(config: MirrorConfig, changelog: Table) -> list[ChangelogField]:
     """The columns of a changelog that its mirror has, too.
 
     Raises:
-        BadConfig: the changelog lacks columns that config names, or says that its rows have another key.
+        BadConfig: the changelog lacks columns that config names, or is written otherwise than config says.
     """
     fields = merged_columns(config, changelog.schema())
-    check_key(config, changelog)
+    check_source(config, changelog)
     return [ChangelogField(field.name, field.field_id, to_pure(field.field_type)) for field in fields]
 
 

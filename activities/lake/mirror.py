@@ -14,7 +14,7 @@ from activities.lake.mirrormade import (
     CHANGELOG,
     COLUMNS,
     PARTITION,
-    check_key,
+    check_source,
     identity,
     merged_columns,
     partition_said,
@@ -72,11 +72,11 @@ def create(lake: Lake, config: MirrorConfig, changelog: Table) -> None:
     """Make the mirror's table, unless there is one of that name already.
 
     Raises:
-        BadConfig: the changelog lacks columns that config names, has another key, or cannot be partitioned so.
+        BadConfig: the changelog lacks columns that config names, is written otherwise, or cannot be partitioned so.
         SchemaConflict: it has a type that tables of format 2 cannot have.
     """
     columns = merged_columns(config, changelog.schema())
-    check_key(config, changelog)
+    check_source(config, changelog)
     schema = fields_schema({column.name: to_pure(column.field_type) for column in columns})
     ids = {column.name: str(column.field_id) for column in columns}
     cut = {PARTITION: partition_said(config, ids)}

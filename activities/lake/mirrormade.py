@@ -16,7 +16,7 @@ from pyiceberg.transforms import (
     VoidTransform,
     parse_transform,
 )
-from pyiceberg.types import NestedField, StringType
+from pyiceberg.types import ListType, NestedField, StringType
 
 from activities.core.drift import ChangelogColumns
 from activities.core.faults import BadConfig
@@ -123,20 +123,36 @@ def check_made(config: MirrorConfig, mirror: Table, changelog: Schema) -> None:
         )
 
 
-def check_key(config: MirrorConfig, changelog: Table) -> None:
-    """See that a changelog of our own ingest has the key that config says: of deleted rows it may have nothing else.
+def check_source(config: MirrorConfig, changelog: Table) -> None:
+    """See that config takes a changelog of our own ingest as that writes it: else rows are wrong, and nobody sees it.
 
     Raises:
-        BadConfig: it has another one.
+        BadConfig: it has another key, of deleted rows it may have nothing else; or it lists what updates do not carry
+            in another column.
     """
     said = changelog.properties.get(changelogs.COLUMNS)
-    key = ChangelogColumns.load(said).key if said else ()
-    if key and set(key) != set(config.primary_keys):
+    if not said:
+        return
+    known, where = ChangelogColumns.load(said), f"mirror {config.mirror}"
+    if known.columns and not known.key:
         raise BadConfig(
-            f"mirror {config.mirror}: primary_keys are {', '.join(config.primary_keys)} in mirrors.yaml, and rows of "
-            f"{config.changelog} are told apart by {', '.join(key)} at the source: by other columns, deletes and "
+            f"{where}: the source's table of {config.changelog} has no key, so that its changes do not say which rows "
+            "they are about, and it cannot have a mirror; give it a primary key that is not deferrable, and have it "
+            "copied anew (icefleet cdc install --again)"
+        )
+    if known.key and set(known.key) != set(config.primary_keys):
+        raise BadConfig(
+            f"{where}: primary_keys are {', '.join(config.primary_keys)} in mirrors.yaml, and rows of "
+            f"{config.changelog} are told apart by {', '.join(known.key)} at the source: by other columns, deletes and "
             "changes would leave rows that are gone. Name these there; where the key has changed, have the table "
             "copied anew (icefleet cdc install --again) and the mirror begin again (icefleet mirrors merge --bootstrap)"
+        )
+    fields = {column.field for column in known.columns}
+    lists = [one.name for one in changelog.schema().fields if isinstance(one.field_type, ListType)]
+    if (ours := [name for name in lists if name not in fields]) and config.unchanged_column not in ours:
+        raise BadConfig(
+            f"{where}: unchanged_column is {config.unchanged_column} in mirrors.yaml, and {config.changelog} lists in "
+            f"{ours[0]} what updates do not carry: long values that did not change would become null. Name it there"
         )
 
 

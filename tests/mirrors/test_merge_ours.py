@@ -4,9 +4,14 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.bootstrapping import bootstrap_mirror
+from activities.contracts.mirrors import MergeInput, MirrorInput, VerifyMirrorInput
 from activities.core.faults import BadConfig
 from activities.core.mirrors import MirrorConfig
+from activities.merging import merge_mirror
+from activities.verifymirror import verify_mirror
 from support.buffers import NARROW, SCHEMA, Event, delete, insert, schema_event, truncate, update
 from support.ingests import opened as ingesting
 from support.mirrorcontext import mirror_context
@@ -137,3 +142,42 @@ async def test_a_key_that_is_renamed_at_the_source_is_the_key_of_its_mirror_unde
             mirror = Mirror(fleet, context, config)
             await mirror.merge()
             assert mirror.read("number") == [(2,)]
+
+
+async def refused(mirror, says, **config):
+    """Merging, beginning again and verifying are refused as long as config says so, and nothing is changed."""
+    right, rows, asked = mirror.config, mirror.rows(), (mirror.fleet.name, mirror.config.mirror)
+    mirror.configure(**config)
+    for work, request in (
+        (merge_mirror, MergeInput(*asked)),
+        (bootstrap_mirror, MirrorInput(*asked)),
+        (verify_mirror, VerifyMirrorInput(*asked)),
+    ):
+        with pytest.raises(BadConfig, match=says):
+            await ActivityEnvironment().run(work, mirror.context, request)
+    mirror.configure(**vars(right))
+    assert mirror.rows() == rows
+
+
+async def test_a_table_that_has_no_key_any_more_has_no_mirror_since_changes_of_keys_would_leave_rows_case_19(shop):
+    ingest, mirror = shop
+    await ingest.producer.transaction(schema_event(), insert(1))
+    await ingest.drain()
+    await mirror.merge()
+    await ingest.producer.transaction(schema_event(key=()))
+    await ingest.drain()
+    await refused(mirror, r"has no key, .* \(icefleet cdc install --again\)")
+
+
+async def test_a_mirror_that_looks_elsewhere_for_values_that_updates_lack_is_refused_since_they_would_be_null_case_52(
+    shop,
+):
+    ingest, mirror = shop
+    await ingest.producer.transaction(schema_event(), insert(1, "long"))
+    await ingest.drain()
+    await mirror.merge()
+    await ingest.producer.transaction(Event("update", {"id": 1, "amount": "2.00"}, unchanged=("name",)))
+    await ingest.drain()
+    await refused(mirror, "unchanged_column is kept .* lists in cdc_unchanged what .* Name it", unchanged_column="kept")
+    await mirror.merge()
+    assert mirror.read("id", "name", "amount") == [(1, "long", Decimal("2.00"))]
