@@ -96,7 +96,8 @@ class _Compaction:
         found, files = self._found, self._context.lake.files()
         index = await self._index()
         # Without an index nobody wants to know where rows went.
-        keyed = index is not None and not fits_moves(index, found.chosen.files)
+        spec = found.mirror.table.spec().spec_id
+        keyed = index is not None and not fits_moves(index, found.chosen.files, found.live, spec)
         with room(self._context.cache_directory) as directory:
             work = (self._config, found.mirror, files, found.files, directory)
             rewritten = await undisturbed(partial(rewrite, keyed=keyed), *work)

@@ -110,10 +110,14 @@ def chosen_files(files: Files, live: Mapping[str, LiveFile], config: MirrorConfi
     return choose(facts(files, live), config.compaction, thorough=thorough)
 
 
-def fits_moves(index: MirrorIndex, chosen: Iterable[FileFacts]) -> bool:
-    """Whether an index can learn by stretches where rows go, and need not learn it of each row."""
+def fits_moves(index: MirrorIndex, chosen: Iterable[FileFacts], live: Mapping[str, LiveFile], spec_id: int) -> bool:
+    """Whether an index can learn by stretches where rows go, and need not learn it of each row.
+
+    Of a file that is cut by another spec than `spec_id`, by which new ones are, neighbours may go into different files.
+    """
     held = sum(record.stretches for record in index.head.moves)
-    return held + sum(_ENDS + one.deleted for one in chosen) <= indexmoves.MOST_STRETCHES
+    more = (one.deleted if live[one.path].data.spec_id == spec_id else one.rows for one in chosen)
+    return held + sum(_ENDS + one for one in more) <= indexmoves.MOST_STRETCHES
 
 
 def rewrite(

@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from pyiceberg.transforms import BucketTransform
 
 from activities import compacting, failpoints
 from activities.core import indexmoves
 from activities.core.faults import CommitConflict
 from activities.core.mirrors import INDEX, WATERMARK, CompactionRules
+from activities.lake import mirror as mirrors
+from activities.mirror_head import head_of
 from support.mirrors import gone, opened, put, update
 
 RULES = CompactionRules(small_files=4)
@@ -167,6 +170,22 @@ async def test_rows_that_others_wrote_without_a_sequence_number_are_compacted_wi
     await orders.write(update(1000, name="ours"))
     assert not (await orders.merge()).index_rebuilt
     assert (1000, "ours") in orders.read("id", "name")
+
+
+async def test_an_index_learns_of_each_row_where_rows_beside_each_other_go_into_other_partitions_case_45(
+    orders, monkeypatch
+):
+    """However few are deleted: of a large table it would get far more stretches than it may have in memory."""
+    monkeypatch.setattr(indexmoves, "MOST_STRETCHES", 30)
+    await fill(orders)
+    with orders.table().update_spec() as changing:
+        changing.add_field("id", BucketTransform(4), "id_bucket")
+    assert (await orders.compact(thorough=True)).rows == 49
+    mirror = mirrors.read(orders.lake, orders.config)
+    head = await head_of(orders.context, mirror, mirror.watermark)
+    assert sum(map(len, head.index.moves)) <= 30
+    orders.check_index()
+    orders.check()
 
 
 async def test_partitions_stay_apart_and_rows_that_change_theirs_move_cases_44_45(fleet):
