@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import Operation, ancestors_of
 
 from activities.core import fold
 from activities.core.mirrors import MirrorConfig, Sequences, Watermark
@@ -33,7 +33,7 @@ class Deletes:
         self._watermark = watermark
         self._wanted = Projection(changelog, (*config.primary_keys, config.sequence_column, config.operation_column))
         self._where = f"changelog {'.'.join(changelog.name())}, column "
-        self._merged = max(watermark.sequence_number, watermark.partial_sequence_number)
+        self._merged = _merged_up_to(changelog, watermark)
         self._smallest: tuple[int, int] | None = None
         """Of what is merged: a late change that is not says nothing of what went before it came."""
 
@@ -100,6 +100,18 @@ class Deletes:
                 if is_merged:
                     self._see_one(*map(int, sequence_words(sequences.min)))
         return [group for group in groups if group not in idle]
+
+
+def _merged_up_to(changelog: Table, watermark: Watermark) -> int:
+    """Up to which of Iceberg's sequence numbers files hold merged changes: a rewrite behind those brings no others."""
+    at, number = watermark.snapshot_id, watermark.sequence_number
+    if watermark.partial:
+        at, number = watermark.partial_snapshot, watermark.partial_sequence_number
+    line = ancestors_of(changelog.current_snapshot(), changelog.metadata)
+    following = {one.parent_snapshot_id: one for one in line if one.parent_snapshot_id is not None}
+    while (after := following.get(at or 0)) and after.summary and after.summary.operation == Operation.REPLACE:
+        at, number = after.snapshot_id, after.sequence_number or 0
+    return number
 
 
 def first_horizon(changelog: Table, sequences: Sequences) -> str:

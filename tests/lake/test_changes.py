@@ -541,7 +541,8 @@ async def written(changelog, *events):
 
 def deletes_of(mirror, **more):
     table = mirror.table
-    watermark = Watermark(str(table.metadata.table_uuid), 1, 1, 1, **{"newest": text_of(99), **more})
+    first = {"snapshot_id": 1, "sequence_number": 1, "committed_ms": 1, "newest": text_of(99)}
+    watermark = Watermark(**{"changelog_uuid": str(table.metadata.table_uuid), **first, **more})
     found = Deletes(table, mirror.config, watermark, mirror.lake.files())
     rows = [row for one in found for row in one.to_pylist()]
     return [(row["id"], int(row["cdc_sequence_number"][:16], 16)) for row in rows], found.horizon
@@ -575,6 +576,20 @@ async def test_of_a_changelog_whose_history_has_expired_deletes_are_known_from_i
     mirror.let_expire()
     assert deletes_of(mirror) == ([(1, 3), (2, 7)], f"{2:016x}{2**64 - 1:016x}")
     assert deletes_of(mirror, horizon=text_of(4))[1] == text_of(4)
+
+
+async def test_of_a_changelog_that_was_compacted_since_deletes_are_known_from_its_oldest_change_on(orders):
+    """Invariant I5: a late change is not refused as long as the changelog has what was before it."""
+    await written(orders, (3, "delete", 1))
+    await written(orders, (5, "insert", 2))
+    mirror = follower(orders)
+    mirror.ids()
+    mirror.let_expire()
+    for _ in range(2):
+        rewrite(mirror.table, await orders.write(orders.state(), [changes((3, "delete", 1), (5, "insert", 2))], 5))
+    await written(orders, (1, "insert", 9), (7, "insert", 3))
+    merged = vars(mirror.watermark) | {"newest": text_of(5)}
+    assert deletes_of(mirror, **merged) == ([(1, 3)], f"{2:016x}{2**64 - 1:016x}")
 
 
 async def test_a_watermark_survives_its_text(orders):
