@@ -8,7 +8,7 @@ AT_ONCE ?= 3
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-upkeep-random test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
+.PHONY: help demo test test-chaos test-cdc-random test-merge-random test-upkeep-random test-large test-live bench-export bench-backfill bench-ingest bench-merge bench-fleet \
 	soak figures lint format proto alerts histories lock up down clean
 
 help: ## list the targets
@@ -39,6 +39,10 @@ test-merge-random: $(STAMP) ## the same with mirrors, which must be PostgreSQL's
 
 test-upkeep-random: $(STAMP) ## exports, merges, upkeep and readers at once while workers die: make test-upkeep-random SEED=7 repeats it
 	@UPKEEP_SEED="$(SEED)" UPKEEP_SIZE="$(SIZE)" $(BIN)/pytest -m upkeeprandom -s --tb=short tests/upkeep
+
+test-large: $(STAMP) ## a transaction of 10 million changes, a thousand tables and a thousand mirrors, where `make test` has fewer
+	@MERGE_TRANSACTION=10000000 INGEST_TABLES=1000 MERGE_MIRRORS=1000 $(BIN)/pytest -k "58_59 or case_61" \
+		tests/mirrors/test_merge_volume.py tests/e2e/test_ingest.py tests/workflows/test_merge_mirror.py
 
 test-live: $(STAMP) ## the ClickHouse endpoint's tests against a real server: make test-live CLICKHOUSE_URL=http://user:pass@host:8123
 	@test -n "$(CLICKHOUSE_URL)" || { echo "say which server: make test-live CLICKHOUSE_URL=http://user:password@host:8123"; exit 2; }

@@ -87,11 +87,12 @@ def test_the_image_of_a_release_is_built_before_a_change_lands():
     assert "docker run --rm --read-only --tmpfs /tmp" in built
 
 
-def test_every_run_at_random_is_made_every_night():
-    at_random = set(re.findall(r"^(test-chaos|test-[a-z]+-random):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+def test_every_run_at_random_and_the_large_one_are_made_every_night():
+    targets = r"^(test-chaos|test-[a-z]+-random|test-large):"
+    long = set(re.findall(targets, (ROOT / "Makefile").read_text(), re.MULTILINE))
     nightly = " ".join(scripts(ROOT / ".github/workflows/nightly.yml"))
-    assert len(at_random) >= 4
-    assert set(re.findall(r"make (test-[a-z-]+)", nightly)) == at_random
+    assert len(long) >= 5
+    assert set(re.findall(r"make (test-[a-z-]+)", nightly)) == long
 
 
 def test_no_input_reaches_a_shell_but_as_a_variable():

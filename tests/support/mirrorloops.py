@@ -79,6 +79,8 @@ class MergeRooms(Mirrors):
         self.tidied: TidyReport | Fault = TidyReport()
         self.calls: list[Any] = []
         """Whatever the activities were called with, in order: beside their inputs `(activity, mirror)`."""
+        self.begun: set[str] = set()
+        """Mirrors of which a merge has begun."""
         self.traces: list[str] = []
         """The trace of each merge, in order."""
         self.asked_in = ""
@@ -99,6 +101,7 @@ class MergeRooms(Mirrors):
     async def merge_mirror(self, merge: MergeInput) -> MergeReport:
         """Answer as the test says."""
         self.calls.append(merge)
+        self.begun.add(merge.mirror)
         self.traces.append(spans.trace_id())
         async with heartbeats("merging", every=BEAT_SECONDS):
             self.running.append(merge.mirror)
