@@ -76,29 +76,19 @@ def _look(segment: Segment, keys: Keys, found: Found) -> None:
 
 def _note(segment: Segment, keys: Keys, asked: Rows, found: Found) -> None:
     """Write down what a segment knows of some of the keys."""
-    entries = segment.entries
-    at = _positions(segment, keys.high[asked], keys.low[asked])
-    hits = np.flatnonzero(at >= 0)
-    if not len(hits):
-        return
-    asked, at = asked[hits], at[hits]
-    found.known[asked] = True
-    found.file[asked] = segment.some(entries.file, at)
-    found.row[asked] = segment.some(entries.row, at)
-    found.sequences.high[asked] = segment.some(entries.sequences.high, at)
-    found.sequences.low[asked] = segment.some(entries.sequences.low, at)
-
-
-def _positions(segment: Segment, high: Words, low: Words) -> Rows:
-    """Where in a segment each pair is, -1 for those that are not there."""
-    keys = segment.entries.keys
-    at = _some_positions(segment, high)
-    met = np.flatnonzero(at >= 0)
-    other = met[segment.some(keys.low, at[met]) != low[met]]
+    at = _some_positions(segment, keys.high[asked])
+    asked, at = asked[at >= 0], at[at >= 0]
+    low = keys.low[asked]
+    told = segment.told(at)
+    other = np.flatnonzero(told.key_low != low)
     if len(other):  # keys that share a `high`: go on by `low`
-        at[other] = _among_equals(keys, high[other], low[other])
-        at[other[keys.low[at[other]] != low[other]]] = -1
-    return at
+        at[other] = _among_equals(segment.entries.keys, keys.high[asked[other]], low[other])
+        there = np.flatnonzero(segment.told(at).key_low == low)
+        asked, at = asked[there], at[there]
+        told = segment.told(at)
+    found.known[asked] = True
+    found.file[asked], found.row[asked], found.sequences.low[asked] = told.file, told.row, told.sequence_low
+    found.sequences.high[asked] = segment.some(segment.entries.sequences.high, at)
 
 
 def _some_positions(segment: Segment, high: Words) -> Rows:
@@ -107,6 +97,7 @@ def _some_positions(segment: Segment, high: Words) -> Rows:
     at = (np.searchsorted(segment.fences, high, "right") - 1) * FENCED
     width = min(FENCED, len(keys))
     np.minimum(at, len(keys) - width, out=at)
+    segment.ahead(at, width)
     same = segment.from_each(keys, at, width) == high[:, None]
     at += same.argmax(axis=1)
     at[~same.any(axis=1)] = -1

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,24 @@ NEAR = 2**NEAR_BITS
 """Slots among which all bits of a key lie: those of a page."""
 LARGEST_SIEVE = 2**26
 _PIECE = 2**17
+REST = np.dtype([("key_low", np.uint64), ("sequence_low", np.uint64), ("file", np.uint32), ("row", np.uint32)])
+"""What is looked at of a key whose higher word was found lies in one place: then one page has it."""
+
+
+class Told(NamedTuple):
+    """Of some entries: what lies beside each other in a file."""
+
+    key_low: Words
+    sequence_low: Words
+    file: npt.NDArray[np.uint32]
+    row: npt.NDArray[np.uint32]
 
 
 class Read(Protocol):
     """Reads single items of arrays that lie in a file."""
+
+    def ahead(self, items: Items, rows: Rows, width: int) -> None:
+        """Have what will be asked for be fetched, all of it at once."""
 
     def __call__(self, items: Items, rows: Rows, width: int) -> Items:
         """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
@@ -49,21 +63,40 @@ class Segment:
     """A Bloom filter of the keys, whose bits lie in the keys' order. Empty: there is none."""
     read: Read | None = None
     """Of a segment that is mapped from a file: few items are read sooner than their pages are mapped."""
+    rest: Items | None = None
+    """Of such a segment: what `REST` says of each entry."""
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def some(self, items: Items, rows: Rows) -> Items:
         """Some items of one of its arrays."""
-        if self.read and len(rows) <= FEW and items.strides[0]:
+        if self.read and self._are_few(items, rows):
             return self.read(items, rows, 1).reshape(-1)
         return items[rows]
 
     def from_each(self, items: Items, rows: Rows, width: int) -> Items:
         """The same with those that follow: an array of shape (rows, width). So many there must be behind each row."""
-        if self.read and len(rows) <= FEW and items.strides[0]:
+        if self.read and self._are_few(items, rows):
             return self.read(items, rows, width)
         return items.take(rows[:, None] + np.arange(width))
+
+    def told(self, rows: Rows) -> Told:
+        """What is told of some entries."""
+        if self.rest is not None and self._are_few(self.rest, rows):
+            found = self.some(self.rest, rows)
+            return Told(*(found[name] for name in Told._fields))
+        entries = self.entries
+        return Told(entries.keys.low[rows], entries.sequences.low[rows], entries.file[rows], entries.row[rows])
+
+    def ahead(self, rows: Rows, width: int) -> None:
+        """Have what can be asked of some entries, and of those that follow, be fetched: there is one wait for all."""
+        for items in (self.entries.keys.high, self.rest):
+            if self.read and items is not None and self._are_few(items, rows):
+                self.read.ahead(items, rows, width)
+
+    def _are_few(self, items: Items, rows: Rows) -> bool:
+        return len(rows) <= FEW and bool(items.strides[0])
 
     @cached_property
     def spread(self) -> "Spread":

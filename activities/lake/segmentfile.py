@@ -10,17 +10,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import Segment, fences_of, sieve_of
+from activities.core.indexsegments import REST, Segment, fences_of, sieve_of
 from activities.core.mirrors import Entries, Keys, Sequences
 
 _HEADER_BYTES = 4096
-_LAYOUT = 2
+_LAYOUT = 3
 """Files of another one are as good as damaged."""
 _WORDS = np.dtype(np.uint64)
-_REST = np.dtype([("sequence_low", np.uint64), ("file", np.uint32), ("row", np.uint32)])
-"""What is looked at of a key that was found, in one place: then one page has it."""
-_COLUMNS = (_WORDS, _WORDS, _WORDS, _REST)
-"""The keys' words, the higher one of the sequence numbers, and the rest."""
+_COLUMNS = (_WORDS, _WORDS, REST)
+"""The higher words of the keys and of the sequence numbers, and the rest."""
 _WORD = 2**64
 
 
@@ -48,7 +46,7 @@ class SegmentWriter:
 
     def _add_column(self, number: int, column: npt.NDArray[Any]) -> None:
         value = self._constants[number]
-        if not self._rows and column.dtype != _REST:
+        if not self._rows and column.dtype != REST:
             value = int(column[0])
         if value is not None and not np.all(column == column.dtype.type(value)):
             self._write(number, 0, np.full(self._rows, value, column.dtype))
@@ -120,10 +118,10 @@ def mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
     sieve = content[offsets[-1] + fences.nbytes :][:slots]
     if _sum(fences) != fences_sum or _sum(sieve) != sieve_sum:
         raise ValueError("the directory is damaged")
-    high, low, sequence_high, rest = columns
+    high, sequence_high, rest = columns
     sequences = Sequences(sequence_high, rest["sequence_low"])
-    entries = Entries(Keys(high, low), rest["file"], rest["row"], sequences)
-    return Segment(entries, fences, sieve, read), pages
+    entries = Entries(Keys(high, rest["key_low"]), rest["file"], rest["row"], sequences)
+    return Segment(entries, fences, sieve, read, rest), pages
 
 
 class _Reader:
@@ -138,14 +136,21 @@ class _Reader:
     def __del__(self) -> None:
         os.close(self.descriptor)
 
+    def ahead(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> None:
+        """Have what is not in memory be fetched, all of it at once and not one page after the other."""
+        for place in self._places(items, rows):
+            os.posix_fadvise(self.descriptor, place, width * items.itemsize, os.POSIX_FADV_WILLNEED)
+
     def __call__(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> npt.NDArray[Any]:
         """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
         file, size = self.descriptor, width * items.itemsize
-        places = (_address(items) - self.begin + rows * items.strides[0]).tolist()
-        for place in places:  # what is not in memory is fetched at once, and not one page after the other
-            os.posix_fadvise(file, place, size, os.POSIX_FADV_WILLNEED)
-        found = b"".join([os.pread(file, size, place) for place in places])
+        found = b"".join([os.pread(file, size, place) for place in self._places(items, rows)])
         return np.frombuffer(found, items.dtype).reshape(len(rows), width)
+
+    def _places(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> list[int]:
+        """Where items lie in the file."""
+        places: list[int] = (_address(items) - self.begin + rows * items.strides[0]).tolist()
+        return places
 
 
 def _address(items: npt.NDArray[Any]) -> int:
@@ -159,10 +164,10 @@ def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDAr
 
 
 def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
-    keys, sequences = entries.keys, entries.sequences
-    rest = np.empty(len(entries), _REST)
-    rest["sequence_low"], rest["file"], rest["row"] = sequences.low, entries.file, entries.row
-    return keys.high, keys.low, sequences.high, rest
+    rest = np.empty(len(entries), REST)
+    rest["key_low"], rest["sequence_low"] = entries.keys.low, entries.sequences.low
+    rest["file"], rest["row"] = entries.file, entries.row
+    return entries.keys.high, entries.sequences.high, rest
 
 
 def _offsets(capacity: int) -> list[int]:
@@ -176,5 +181,5 @@ def _offsets(capacity: int) -> list[int]:
 
 def _sum(column: npt.NDArray[Any]) -> int:
     """What no flipped bit, no lost page and no hole leaves as it was."""
-    words = column.view(np.uint64) if column.dtype == _REST else column
+    words = column.view(np.uint64) if column.dtype == REST else column
     return int(words.sum(dtype=np.uint64))
