@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.errors import Error as Answered
 from opentelemetry.trace import SpanKind
 
 from activities import spans
@@ -59,6 +60,10 @@ class Bus:
         self._opening = asyncio.Lock()
         self._said: Exception | None = None
         """What the library last told of, whose exceptions say less."""
+        self._away: BusUnavailable | None = None
+        """What NATS failed with that has not answered since."""
+        self._looking = False
+        """Whether somebody is finding out if it is back."""
 
     async def close(self) -> None:
         """Flush and leave."""
@@ -81,9 +86,30 @@ class Bus:
         async with self._named():
             await self._open()
 
-    async def _open(self) -> JetStreamContext:
+    @contextlib.asynccontextmanager
+    async def _asked(self) -> AsyncIterator[JetStreamContext]:
+        """JetStream, to be asked something. Who comes while NATS is known to be away hears so at once.
+
+        Only one of them finds out whether it is back: each would hold a slot of its worker until its time is up, and
+        with hundreds of tables commits would wait for these slots.
+        """
+        looks = self._away is not None
+        if self._away is not None and self._looking:
+            raise BusUnavailable(str(self._away))
+        self._looking = self._looking or looks
+        try:
+            async with self._named():
+                yield await self._open(looks=looks)
+                self._away = None
+        finally:
+            if looks:
+                self._looking = False
+
+    async def _open(self, *, looks: bool = True) -> JetStreamContext:
         # Announcements of several tables share this connection: one of them makes it, the others wait.
         async with self._opening:
+            if self._away is not None and not looks:  # as the one before has just found out
+                raise BusUnavailable(str(self._away))
             return await self._connected()
 
     async def _connected(self) -> JetStreamContext:
@@ -129,8 +155,7 @@ class Bus:
 
     async def last(self, subject: str) -> LastMessage | None:
         """The newest message on `subject`; None when there is none."""
-        async with self._named():
-            jetstream = await self._open()
+        async with self._asked() as jetstream:
             try:
                 message = await jetstream.get_last_msg(self._settings.stream, subject)
             except NotFoundError as absent:
@@ -158,8 +183,7 @@ class Bus:
             BusRefused: the message is larger than NATS takes.
         """
         only_if = {"Nats-Msg-Id": message_id, "Nats-Expected-Last-Subject-Sequence": str(after)}
-        async with self._named():
-            jetstream = await self._open()
+        async with self._asked() as jetstream:
             try:
                 with spans.message(SpanKind.PRODUCER, subject, traceparent):
                     every = {**headers, **spans.headers(), **only_if}
@@ -304,7 +328,9 @@ class Bus:
         said = str(cause) or repr(cause)
         if is_tls_trouble(cause):
             return BusRefused(f"{where}: no connection by TLS: {said}; {tls_advice('nats')}")
-        return BusUnavailable(f"{where}: {said}")
+        fault = BusUnavailable(f"{where}: {said}")
+        self._away = None if isinstance(away, Answered) else fault
+        return fault
 
     async def _heard(self, said: Exception) -> None:
         """Connection errors reach the caller as exceptions; the library would also log each of them."""

@@ -9,6 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import failpoints
+from activities.core.faults import BusUnavailable
 from support.direct import Hands
 from support.faultproxy import TcpFaults
 from support.fleet import eventually
@@ -191,6 +192,51 @@ async def test_nats_away_delays_events_and_blocks_no_export(fleet):
             await wire.mend()
             assert await fleet.loop_ended() == "COMPLETED"
     assert [event["snapshotId"] for event in await fleet.events()] == [*first.snapshots, *second.snapshots]
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["an open connection", "no connection"])
+async def test_while_nats_hangs_one_of_all_who_announce_finds_out_and_no_other_one_holds_a_slot_of_its_worker(
+    fleet, connected
+):
+    """Each would hold it until its time is up, and commits would wait for the slots."""
+    subject = f"icefleet.{fleet.name}.snapshot.{fleet.network}.events"
+    async with TcpFaults(fleet.stack.ports["nats"]) as wire:
+        fleet.point(nats=wire.port)
+        async with fleet.context() as context:
+            bus = context.bus
+            if connected:
+                await bus.check()
+            wire.hang()
+            with pytest.raises(BusUnavailable):
+                await bus.last(subject)
+            asked = [asyncio.create_task(bus.last(subject)) for _ in range(20)]
+            await eventually(lambda: sum(one.done() for one in asked) == 19)
+            told = [one.exception() for one in asked if one.done()]
+            await wire.mend()
+            await asyncio.wait(asked)
+            assert await eventually(lambda: is_back(bus, subject))
+            found = await asyncio.gather(*(bus.last(subject) for _ in range(20)))
+    assert ({type(one) for one in told}, found) == ({BusUnavailable}, [None] * 20)
+
+
+async def is_back(bus, subject):
+    with contextlib.suppress(BusUnavailable):
+        return await bus.last(subject) is None
+
+
+async def test_those_who_wait_for_a_connection_that_fails_do_not_each_try_it_again(fleet):
+    async with TcpFaults(fleet.stack.ports["nats"]) as wire:
+        fleet.point(nats=wire.port)
+        async with fleet.context() as context:
+            wire.hang()
+            asked = await asyncio.gather(
+                *(context.bus.last(f"icefleet.{fleet.name}.snapshot.x") for _ in range(10)), return_exceptions=True
+            )
+            tries = wire.accepted
+            assert {type(one) for one in asked} == {BusUnavailable}
+            await asyncio.gather(context.bus.last(f"icefleet.{fleet.name}.snapshot.x"), return_exceptions=True)
+    # As many connections as the next one alone has asked for.
+    assert wire.accepted == 2 * tries
 
 
 @pytest.mark.parametrize("window", [0.1, 120], ids=["no duplicate window", "a wide duplicate window"])
