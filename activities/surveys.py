@@ -7,11 +7,26 @@ from activities.clients.clickhouse import ClickHouse
 from activities.contracts.export import table_identifier
 from activities.core.partitions import Ranges, Span
 from activities.core.planning import SurveyedPartition
-from activities.core.query import SourceFacts, head_query, survey_query
+from activities.core.query import SourceFacts, head_query, outside_query, survey_query
 from activities.core.tables import TableConfig
 
 SURVEY_WINDOW = 20_000
 """Partitions that one survey may ask about, so that the cost of planning follows the range and not its square."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Rows that no partition can hold, duplicates included: nobody exports them."""
+
+    nulls: int = 0
+    """Their partition column is NULL."""
+    before: int = 0
+    """It lies before 0, or before 1970."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.nulls + self.before
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,14 @@ class Source:
             for row in rows
         )
         return {partition.index: partition for partition in found if partition.index in window}
+
+    async def outside(self) -> Outside:
+        """Rows that no partition can hold; nothing is asked where the partition column's type allows none."""
+        query = outside_query(self.config, self.facts, self.network)
+        if query is None:
+            return Outside()
+        [counts] = await self.clickhouse.rows(query, comment=f"icefleet look outside of {self._name}")
+        return Outside(int(counts["nulls"]), int(counts["before"]))
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def _against(compared: Comparison | None) -> dict[str, Any]:
         return {"source": {"problem": compared.problem}}
     rule = compared.config.partition
     shrunk = [[label_of(rule, first), label_of(rule, stop - 1)] for first, stop in compared.shrunk.pairs()]
-    return {"source": {name: len(getattr(compared, name)) for name in STATES} | {"shrunk_ranges": shrunk}}
+    counts = {name: len(getattr(compared, name)) for name in STATES}
+    return {"source": counts | {"shrunk_ranges": shrunk, "rows_outside": compared.outside.rows}}
 
 
 def _compared(seen: list[TableOverview], compared: dict[str, Comparison]) -> Table:
@@ -138,9 +139,23 @@ def _compared(seen: list[TableOverview], compared: dict[str, Comparison]) -> Tab
 
 
 def _lines(compared: Comparison) -> list[str]:
-    """What counts do not say: why a table could not be compared, and which partitions have shrunk."""
+    """What counts do not say: why a table could not be compared, what has shrunk, and rows that are in no partition."""
     if compared.problem:
         return [f"{compared.table}: {compared.problem}"]
+    return [*_shrunk(compared), *_outside(compared)]
+
+
+def _outside(compared: Comparison) -> list[str]:
+    outside, rule = compared.outside, compared.config.partition
+    early = "below 0" if rule.kind == "integer" else "before 1970"
+    said = [(outside.nulls, f"{rule.column} is NULL"), (outside.before, f"{rule.column} lies {early}")]
+    why = ", ".join(f"in {count:,} of them {what}" for count, what in said if count)
+    start = f"{compared.table}: {outside.rows:,} rows of the source belong to no partition and are never exported"
+    way_out = "give them a value there, or cut the table by another column"
+    return [f"{start}: {why}; {way_out}"] if why else []
+
+
+def _shrunk(compared: Comparison) -> list[str]:
     if not compared.shrunk:
         return []
     rule = compared.config.partition

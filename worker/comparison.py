@@ -19,7 +19,7 @@ from activities.core.tables import TableConfig, network_range
 from activities.lake.catalog import Lake
 from activities.lake.files import existing_files
 from activities.source import read_facts
-from activities.surveys import Source, next_window
+from activities.surveys import Outside, Source, next_window
 from worker.clickhouse import open_clickhouse
 from worker.config import Settings
 from worker.lake import open_lake
@@ -30,6 +30,7 @@ NOTHING = Ranges()
 EVERYTHING = Bounds()
 WHOLE = Span(0, 2**63)
 NOWHERE = Span(0, 0)
+NOBODY = Outside()
 Chosen = Sequence[tuple[TableConfig, str]]
 
 
@@ -60,6 +61,8 @@ class Comparison:
     """Not complete yet, no file."""
     suspended: Ranges = NOTHING
     """Missing or stale, and not tried again by itself for a while."""
+    outside: Outside = NOBODY
+    """Rows of the source that no partition can hold; looked for where there are no bounds."""
 
     @property
     def table(self) -> str:
@@ -110,10 +113,11 @@ async def compare(
         held = await asyncio.to_thread(_held, lake, config, network, version, suspend_after)
     except (Fault, OSError) as wrong:
         return Comparison(config, network, problem=f"the table cannot be read: {wrong}")
-    expected = _without_source(config, network, bounds, held.files)
+    expected, outside = _without_source(config, network, bounds, held.files), NOBODY
     if source is not None:
         try:
             expected = await _with_source(source, bounds)
+            outside = await source.outside() if bounds == EVERYTHING else outside
         except Fault as fault:
             problem = f"the source did not answer: {fault}"
     # The table was read first: what is committed meanwhile may be told as missing, and never as shrunk.
@@ -139,6 +143,7 @@ async def compare(
         empty=sets["empty"],
         open=sets["open"],
         suspended=sets["suspended"],
+        outside=outside,
     )
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "counts_query",
     "export_query",
     "head_query",
+    "outside_query",
     "read_distributed",
     "read_engine",
     "refused_text_query",
@@ -44,6 +45,8 @@ __all__ = [
 _MICROSECONDS = 1_000_000
 _SECONDS_PER_DAY = 86_400
 _INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
+_MAY_BE_NEGATIVE = frozenset({"Int8", "Int16", "Int32", "Int64", "Date32", "DateTime64"})
+"""Types of partition columns with values before 0, or before 1970."""
 _Family = Literal["integer", "days", "seconds", "ticks"]
 
 
@@ -154,6 +157,26 @@ def head_query(config: TableConfig, facts: SourceFacts, network: str) -> Query:
     network_column = _column(config, facts, config.network_column, "network column")
     where = f"{quote_identifier(network_column.name)} = {{network:String}}"
     return Query(_select(f"{head} AS `head`", _source(config, final=False), where), {"network": network})
+
+
+def outside_query(config: TableConfig, facts: SourceFacts, network: str) -> Query | None:
+    """Count the rows that no partition can hold: `nulls`, and those `before` the first one that there can be.
+
+    None where the partition column's type has neither.
+    """
+    column = _column(config, facts, config.partition.column, "partition column")
+    parameter_type, low, _ = _bounds(config, column, bounds_of(config.partition, 0))
+    name, (kind, _) = quote_identifier(column.name), bare_type(column.type)
+    outside = {
+        "nulls": f"isNull({name})" if "Nullable(" in column.type else "",
+        "before": f"{name} < {{low:{parameter_type}}}" if kind in _MAY_BE_NEGATIVE else "",
+    }
+    if not any(outside.values()):
+        return None
+    counts = ", ".join(f"countIf({is_so or 'false'}) AS `{what}`" for what, is_so in outside.items())
+    network_is, asked = _of_network(config, facts, network)
+    where = f"{network_is} AND ({' OR '.join(is_so for is_so in outside.values() if is_so)})"
+    return Query(_select(counts, _source(config, final=False), where), {**asked, "low": low})
 
 
 def refused_text_query(

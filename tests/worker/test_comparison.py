@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
+
 from activities.contracts.export import table_identifier
 from activities.core.coverage import Bounds
 from activities.source import read_facts
-from activities.surveys import Source
+from activities.surveys import Outside, Source
 from support.direct import Hands
 from worker.comparison import compare, compare_all
 
@@ -90,4 +92,43 @@ async def test_tables_shows_what_the_source_says_and_a_source_that_says_nothing_
         "open": 0,
         "suspended": 0,
         "shrunk_ranges": [["2024-03-18", "2024-03-18"]],
+        "rows_outside": 0,
     }
+
+
+OUTSIDE = {
+    "Nullable(DateTime)": ("NULL", (2, 0)),
+    "DateTime64(3)": ("toDateTime64('1969-12-31 23:00:00', 3, 'UTC')", (0, 2)),
+    "Nullable(Date32)": ("if(number % 2 = 0, NULL, toDate32('1950-01-01'))", (1, 1)),
+    "Nullable(Int32)": ("if(number % 2 = 0, NULL, -5)", (1, 1)),
+    "Int64": ("-1 - number", (0, 2)),
+    "DateTime": ("toDateTime('2024-03-20 01:00:00', 'UTC')", (0, 0)),
+    "UInt32": ("5", (0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+async def test_rows_that_no_partition_can_hold_are_told_and_looked_for_only_where_there_can_be_any(fleet, kind):
+    value, (nulls, before) = OUTSIDE[kind]
+    chunks = "Int" in kind
+    await fleet.run_sql(
+        f"CREATE TABLE {fleet.database}.events (at {kind}, network String) ENGINE = MergeTree ORDER BY network"
+    )
+    for of, rows in ((value, 2), ("7" if chunks else "toDateTime('2024-03-20 01:00:00', 'UTC')", 3)):
+        for network in (fleet.network, "elsewhere"):
+            await fleet.run_sql(f"INSERT INTO {fleet.database}.events SELECT {of}, '{network}' FROM numbers({rows})")
+    more = {"partition": {"chunk_size": 1000}} if chunks else {"network": {"end_date": "2024-03-20"}}
+    fleet.add_table("chunked" if chunks else "daily", "events", "at", **more)
+    async with fleet.context() as context:
+        config = context.find_table("events", fleet.network)
+        source = Source(fleet.clickhouse, config, fleet.network, await read_facts(fleet.clickhouse, config))
+        assert await source.outside() == Outside(nulls, before)
+    asked = await fleet.queries(f"outside of {table_identifier(fleet.network, 'events')}")
+    assert len(asked) == (1 if nulls or before else 0)
+    code, said, errors = await fleet.command("tables", "events", "--source")
+    assert (code, errors) == (0, "")
+    lines = [line for line in said.splitlines() if "belong to no partition" in line]
+    assert len(lines) == (1 if nulls or before else 0)
+    column = "at lies below 0" if chunks else "at lies before 1970"
+    for count, what in ((nulls, "at is NULL"), (before, column)):
+        assert all((f"in {count} of them {what}" in line) == bool(count) for line in lines)
