@@ -41,6 +41,7 @@ from activities.contracts.cdc import (
     ingest_id,
 )
 from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
+from activities.contracts.maintain import CHANGELOG
 from activities.copying import copy_table
 from activities.core.faults import BadRequest
 from activities.errors import faults_named, temporal_named
@@ -53,6 +54,7 @@ from activities.keeping import keep_changelog
 from activities.letters import settle
 from activities.slotwatching import watch_slot
 from activities.uninstalling import uninstall_capture
+from activities.upkeep_metrics import problems_told
 
 BATCH_GRACE_SECONDS = 3.0
 """How long a batch may go on when its worker is told to stop: most end within it."""
@@ -128,7 +130,8 @@ class Cdc(CdcActivities):
     async def keep_changelog(self, asked: KeepInput) -> KeepPage:
         """Do one step of a changelog's upkeep, or a turn of it; only the pipeline's ingest may ask, between batches."""
         async with heartbeats(f"{asked.step} of {asked.changelog}"):
-            return await until_worker_stops(keep_changelog(self._context, asked), grace=BATCH_GRACE_SECONDS)
+            with problems_told(CHANGELOG, dry_run=asked.dry_run):
+                return await until_worker_stops(keep_changelog(self._context, asked), grace=BATCH_GRACE_SECONDS)
 
     async def _signal_running(self, found: str, asked: LoopSignal) -> None:
         try:

@@ -20,22 +20,39 @@ from activities.contracts.export import WHO_MUST_ACT
 from activities.core.faults import Fault, TemporalUnavailable
 
 BUG = "Bug"
+AGAIN_AFTER = timedelta(minutes=1)
+"""When what a person must mend is tried again that nobody else would try again."""
 
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def to_application_error(fault: Fault) -> ApplicationError:
-    """The failure that Temporal records for a fault."""
+def to_application_error(fault: Fault, *, again_after: timedelta | None = None) -> ApplicationError:
+    """The failure that Temporal records for a fault; with a time it is tried again after that, whatever it is."""
     return ApplicationError(
         str(fault),
         {WHO_MUST_ACT: fault.actor},
         type=type(fault).__name__,
-        non_retryable=not fault.retryable,
+        non_retryable=not fault.retryable and again_after is None,
+        next_retry_delay=again_after,
         # A source that moved or a race that was lost is everyday life: no alarm, no stack in the log.
         category=ApplicationErrorCategory.BENIGN if fault.actor == "nobody" else ApplicationErrorCategory.UNSPECIFIED,
     )
+
+
+@contextlib.contextmanager
+def mended_by_people() -> Iterator[None]:
+    """Have what an operator must mend tried again, a minute later each time, by a policy without an end.
+
+    For what nobody waits for: else it would be left undone until something else asks for it, and nobody would be told.
+    """
+    try:
+        yield
+    except Fault as fault:
+        if fault.retryable or fault.actor != "operator":
+            raise
+        raise to_application_error(fault, again_after=AGAIN_AFTER) from fault
 
 
 def to_bug(wrong: Exception) -> ApplicationError:

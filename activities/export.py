@@ -50,8 +50,8 @@ from activities.contracts.upkeep import (
 )
 from activities.core.adopting import check_adoption
 from activities.core.orphans import check_age
-from activities.errors import faults_named, temporal_named
-from activities.export_metrics import failures_told, refusals_told, step
+from activities.errors import faults_named, mended_by_people, temporal_named
+from activities.export_metrics import failures_told, publishing_told, refusals_told, step
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.maintaining import resolve_tables
@@ -61,6 +61,7 @@ from activities.plan import check_request, plan_page
 from activities.publishing import publish
 from activities.refreshing import refresh_page
 from activities.upkeep import expire_page, merge_manifests_page
+from activities.upkeep_metrics import problems_told
 
 
 class Export(ExportActivities):
@@ -169,7 +170,9 @@ class Export(ExportActivities):
     async def delete_orphans(self, task: OrphansInput) -> OrphansPage:
         """Delete a page of what no snapshot names; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("deleting orphans"):
-            page = await delete_page(self._context, task)
+            # What people delete at any other time is told in the report that they wait for.
+            with problems_told(EXPORT, dry_run=task.dry_run or not task.after_expiry):
+                page = await delete_page(self._context, task)
         if not task.dry_run:
             upkeep_metrics.count(EXPORT, deleted=page.deleted, freed=page.bytes)
         return page
@@ -186,7 +189,7 @@ class Export(ExportActivities):
     async def announce_snapshots(self, table: TableInput) -> AnnounceReport:
         """Publish every snapshot newer than the last announced one."""
         async with heartbeats("announcing"):
-            with step("announce"):
+            with mended_by_people(), step("announce"):
                 return await announce(self._context, table)
 
     @activity.defn(name="publish_metadata")
@@ -194,7 +197,7 @@ class Export(ExportActivities):
     async def publish_metadata(self, table: TableInput) -> PublishReport:
         """Publish the head's metadata where anybody can read it, unless that is what is published."""
         async with heartbeats("publishing"):
-            with step("publish"):
+            with mended_by_people(), publishing_told(table), step("publish"):
                 return await publish(self._context, table)
 
     @activity.defn(name="publish_findings")
@@ -209,7 +212,8 @@ class Export(ExportActivities):
     async def expire_snapshots(self, task: ExpireInput) -> ExpirePage:
         """Let old snapshots go that were announced; only the table's loop may ask."""
         async with heartbeats("expiring snapshots"):
-            page = await expire_page(self._context, task)
+            with problems_told(EXPORT, dry_run=task.dry_run):
+                page = await expire_page(self._context, task)
         if not task.dry_run:
             upkeep_metrics.count(EXPORT, problems=bool(page.problem))
         return page
@@ -219,7 +223,8 @@ class Export(ExportActivities):
     async def merge_manifests(self, task: ManifestsInput) -> ManifestsPage:
         """Put small manifests together; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("merging manifests"):
-            return await merge_manifests_page(self._context, task)
+            with problems_told(EXPORT, dry_run=task.dry_run):
+                return await merge_manifests_page(self._context, task)
 
     @activity.defn(name="resolve_maintenance")
     @faults_named
@@ -233,7 +238,8 @@ class Export(ExportActivities):
     async def refresh_public(self, task: RefreshInput) -> RefreshPage:
         """Refresh a page of public keys; only the table's loop may ask, between two pages of its own."""
         async with heartbeats("refreshing public keys"):
-            page = await refresh_page(self._context, task)
+            with problems_told(EXPORT, dry_run=task.dry_run):
+                page = await refresh_page(self._context, task)
         if not task.dry_run:
             upkeep_metrics.count(EXPORT, problems=bool(page.problem))
         return page

@@ -14,12 +14,12 @@ from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
-from temporalio import activity
 
-from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan, PlanInput
+from activities.contracts.export import CommitInput, CommitReport, PartitionsInput, Plan, PlanInput, TableInput
 from activities.core.faults import Fault, SourceMoved
 from activities.core.freshness import Freshness
 from activities.gauges import LongestWaiting
+from activities.tries import is_last
 
 _meter = metrics.get_meter("icefleet")
 _PLANNED = _meter.create_counter("icefleet.partitions.planned", description="Partitions that plans asked to export")
@@ -40,6 +40,9 @@ _ANNOUNCED_AFTER = _meter.create_histogram(
 )
 _UNANNOUNCED = LongestWaiting(
     "icefleet.announcement.lag", "How long a snapshot has been waiting for its event, while that cannot be published"
+)
+_UNPUBLISHED = LongestWaiting(
+    "icefleet.publication.lag", "How long the public copy of a table's metadata has been failing, since the first try"
 )
 
 
@@ -170,10 +173,7 @@ def failures_told(task: PartitionsInput) -> Iterator[None]:
     try:
         yield
     except Fault as fault:
-        info = activity.info()
-        tries = info.retry_policy.maximum_attempts if info.retry_policy else 0
-        is_last = not fault.retryable or (tries and info.attempt >= tries)
-        if len(task.planned) == 1 and is_last and not isinstance(fault, SourceMoved):
+        if len(task.planned) == 1 and is_last(fault) and not isinstance(fault, SourceMoved):
             _FAILED.add(1, {"network": task.network, "table": task.table})
         raise
 
@@ -223,3 +223,15 @@ def announcing(table: Any) -> Iterator[Callable[[Any], None]]:
 def announced_told(committed_ms: int) -> None:
     """Report an event of a snapshot that was committed then."""
     _ANNOUNCED_AFTER.record(max(0.0, time.time() - committed_ms / 1000))
+
+
+@contextmanager
+def publishing_told(table: TableInput) -> Iterator[None]:
+    """Report whether a table's newest snapshot waits to be made public."""
+    about = {"network": table.network, "table": table.table}
+    try:
+        yield
+    except Exception:
+        _UNPUBLISHED.still(about)
+        raise
+    _UNPUBLISHED.set(0, about)

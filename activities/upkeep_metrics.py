@@ -1,6 +1,12 @@
 """What upkeep tells OpenTelemetry, by kind of table; reports say it of each table."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from opentelemetry import metrics
+
+from activities.core.faults import Fault
+from activities.tries import is_last
 
 _meter = metrics.get_meter("icefleet")
 _EXPIRED = _meter.create_counter("icefleet.upkeep.snapshots_expired", description="Snapshots that were let go")
@@ -39,3 +45,15 @@ def count(
     ):
         if value:
             counter.add(value, attributes)
+
+
+@contextmanager
+def problems_told(kind: str, *, dry_run: bool) -> Iterator[None]:
+    """Report a step of upkeep that failed, once no further try follows; a dry run tells whoever waits for it."""
+    _PROBLEMS.add(0, {"kind": kind})  # whoever asks for an increase misses what a counter begins with
+    try:
+        yield
+    except Fault as fault:
+        if not dry_run and is_last(fault):
+            count(kind, problems=1)
+        raise

@@ -88,7 +88,7 @@ class Runner:
             except ActivityError as failure:
                 if is_cancelled_exception(failure):
                     raise asyncio.CancelledError from failure
-                # Only a fault that no retry can mend ends here, such as a table that is gone.
+                # Only a fault that no retry can mend ends here, such as a table that left config.
                 workflow.logger.error("%s failed: %s", self._doing, failure.cause)
                 self._due = False
                 return

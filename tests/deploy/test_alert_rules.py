@@ -21,6 +21,7 @@ NAMES = {
     "IcefleetChangesHeldBack",
     "IcefleetChangesRefused",
     "IcefleetUpkeepFailing",
+    "IcefleetPublicationLag",
 }
 pytestmark = pytest.mark.skipif(tool("promtool") is None, reason="promtool is not installed: Debian's prometheus")
 
@@ -65,6 +66,11 @@ def found(kind, *looks):
         for instance, at, values in looks
         for name, series in (("icefleet_findings_looked_timestamp_seconds", at), ("icefleet_findings", values))
     }
+
+
+def problems(kind, values, instance="a"):
+    """What a worker counts of what upkeep could not do."""
+    return {f'icefleet_upkeep_problems_total{{environment="production",instance="{instance}",kind="{kind}"}}': values}
 
 
 def slot(*said):
@@ -240,6 +246,29 @@ CASES = {
         40,
         [],
     ),
+    "upkeep of exports fails two days running": (
+        UP_FOR_DAYS | problems("export", f"0x{DAY} 3x{DAY} 5x{DAY}"),
+        2 * DAY + 3 * HOUR,
+        ["IcefleetUpkeepFailing"],
+    ),
+    "upkeep of exports failed once": (UP_FOR_DAYS | problems("export", f"0x{DAY} 3x{2 * DAY}"), DAY + 3 * HOUR, []),
+    "upkeep of exports failed until it was mended": (
+        UP_FOR_DAYS | problems("export", f"0x{DAY} 3x{DAY} 5x{2 * DAY}"),
+        3 * DAY + 3 * HOUR,
+        [],
+    ),
+    "workers that are replaced every day fail at the upkeep of changelogs": (
+        UP_FOR_DAYS
+        | problems("changelog", f"_x{DAY} 0x60 1x600")
+        | problems("changelog", f"_x{2 * DAY} 0x60 1x600", instance="b"),
+        2 * DAY + 4 * HOUR,
+        ["IcefleetUpkeepFailing"],
+    ),
+    "tidying of mirrors fails now and then": (
+        UP_FOR_DAYS | problems("mirror", f"0x{DAY} 3x{DAY} 5x{DAY}"),
+        2 * DAY + 3 * HOUR,
+        [],
+    ),
     "a slot holds back much": (
         UP | {'icefleet_cdc_retained_wal_finding{environment="production",pipeline="shop",slot="s"}': "1x100"},
         10,
@@ -302,6 +331,16 @@ CASES = {
         UP | {table("icefleet_announcement_lag_seconds"): "0+60x100"},
         30,
         ["IcefleetAnnouncementLag"],
+    ),
+    "the store takes no public copy": (
+        UP | {table("icefleet_publication_lag_seconds"): "0+60x100"},
+        30,
+        ["IcefleetPublicationLag"],
+    ),
+    "the store took no public copy for a moment": (
+        UP | {table("icefleet_publication_lag_seconds"): "0+60x5 0x100"},
+        30,
+        [],
     ),
     "NATS was away for a moment": (UP | {table("icefleet_announcement_lag_seconds"): "0+60x5 0x100"}, 30, []),
     "all workers are gone": (

@@ -2,16 +2,29 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.exceptions import ApplicationError
 
-from activities import failpoints
+from activities import errors, failpoints
 from activities.contracts.export import PROGRESS_QUERY
-from activities.core.faults import BusRefused, CatalogRefused, CatalogUnavailable, StoreRefused, StoreUnavailable
+from activities.core.faults import (
+    BadRequest,
+    BusRefused,
+    CatalogRefused,
+    CatalogUnavailable,
+    Fault,
+    ObjectRefused,
+    StoreRefused,
+    StoreUnavailable,
+)
+from support.evidence import retried
 from support.faultproxy import Answer, Hold, HttpFaults
 from support.fleet import eventually
+from support.ownnats import STREAM, own_nats
 from worker.parts import open_store
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>You may not write here.</Message></Error>"
@@ -129,13 +142,29 @@ async def test_what_the_catalog_answers_says_whether_asking_again_can_help(fleet
                     await asyncio.to_thread(context.lake.load, f"{fleet.network}.events")
 
 
-async def test_a_foreign_message_where_events_are_announced_is_named_and_keeps_no_loop_alive(fleet):
+async def test_a_foreign_message_where_events_are_announced_is_named_until_it_is_gone_and_then_they_are(
+    fleet, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(errors, "AGAIN_AFTER", timedelta(seconds=1))
     await fleet.make_days(days=1, rows=10)
-    async with fleet.worker() as context:
-        subject = f"icefleet.{fleet.name}.snapshot.{fleet.network}.events"
-        await context.bus.publish(subject, b"hello", {}, message_id=fleet.name, after=0)
-        assert (await fleet.request()).exported == 1
-        assert await fleet.loop_ended() == "COMPLETED"
-    ((name, message, details, final),) = await failures_of(fleet, "announce_snapshots")
-    assert (name, details, final) == (BusRefused.__name__, {"who must act": "operator"}, True)
-    assert message.startswith(f"{subject}: the last message on this subject")
+    async with own_nats(tmp_path) as server:
+        fleet.point(nats=server.port)
+        async with fleet.worker() as context:
+            subject = f"icefleet.{fleet.name}.snapshot.{fleet.network}.events"
+            number = await context.bus.publish(subject, b"hello", {}, message_id=fleet.name, after=0)
+            # Nobody waits for what cannot be announced.
+            report = await fleet.request()
+            said = await eventually(lambda: retried(fleet, "announce_snapshots"))
+            await server.jetstream.delete_msg(STREAM, number)
+            assert await fleet.loop_ended() == "COMPLETED"
+            events = await server.events(fleet)
+    assert f"{subject}: the last message on this subject" in said
+    assert (report.exported, [event["snapshotId"] for event in events]) == (1, report.snapshots)
+
+
+async def test_only_what_an_operator_can_mend_of_what_nobody_waits_for_is_tried_again_and_never_another_fault():
+    for fault, again in ((BusRefused("no"), True), (BadRequest("no"), False), (ObjectRefused("no"), False)):
+        with pytest.raises((ApplicationError, Fault)) as raised, errors.mended_by_people():
+            raise fault
+        told = raised.value if again else errors.to_application_error(raised.value)
+        assert (told.type, told.non_retryable) == (type(fault).__name__, not again)

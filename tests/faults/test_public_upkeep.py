@@ -5,11 +5,13 @@ import asyncio
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import publishing
+from activities import publishing, upkeep_metrics
 from support.direct import Hands
 from support.evidence import public_metadata
+from support.faultproxy import Answer, HttpFaults
 from support.gate import gate_at
 from support.leftovers import delete_before, next_second
+from support.measured import measured
 from support.publicreaders import anonymous_duckdb, scan, url_of
 from support.upkeep import AT_ONCE, PUBLIC, Late, expire, read_object, refresh
 
@@ -90,3 +92,25 @@ async def test_nothing_is_touched_while_nobody_knows_what_public_readers_are_wit
     monkeypatch.setattr(publishing, "KEEP_SECONDS", 0)
     assert (await refresh(fleet, hands.context)).refreshed == 1
     assert len(scan(duck, url)) == len(published) + 5
+
+
+async def test_a_public_object_that_the_store_lets_nobody_replace_is_counted_for_an_alert(
+    fleet, hands, late, monkeypatch
+):
+    monkeypatch.setattr(publishing, "KEEP_SECONDS", 0)
+    await late.replace()
+    await hands.publish()
+    await next_second(hands.context)
+    assert (await expire(fleet, hands.context)).expired == 1
+    denied = b"<Error><Code>AccessDenied</Code><Message>not this one</Message></Error>"
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        store.on(Answer(403, denied, "application/xml"), method="PUT", path=r"/2024/3/20\.parquet", times=None)
+        async with fleet.context() as refused:
+            with measured(upkeep_metrics) as told:
+                await refresh(fleet, refused, dry_run=True)
+                before = told()["icefleet.upkeep.problems"]
+                with pytest.raises(ApplicationError, match="not this one"):
+                    await refresh(fleet, refused)
+                after = told()["icefleet.upkeep.problems"]
+    assert (before, after) == ([({"kind": "export"}, 0)], [({"kind": "export"}, 1)])

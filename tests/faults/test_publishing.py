@@ -4,12 +4,13 @@ import asyncio
 import json
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import requests
 from temporalio.exceptions import ApplicationError
 
-from activities import publishing
+from activities import errors, export_metrics, publishing
 from activities.core.faults import StoreUnavailable
 from activities.publishing import _enter
 from support.direct import Hands
@@ -19,8 +20,10 @@ from support.fleet import eventually
 from support.gate import failing_at, gate_at
 from support.lakereaders import _ask_clickhouse
 from support.leftovers import delete_before, found, keys, next_second
+from support.measured import measured
 from support.publicreaders import anonymous_duckdb, got, scan, url_of
 
+LAG = "icefleet.publication.lag"
 STEPS = ["before-public-manifest", "before-public-list", "before-public-version", "before-public-hint"]
 
 
@@ -231,6 +234,32 @@ async def test_a_store_that_takes_no_metadata_delays_it_and_holds_up_neither_exp
     assert (first.exported, second.exported) == (1, 1)
     assert [event["snapshotId"] for event in events] == [*first.snapshots, *second.snapshots]
     assert "OperationAborted" in said
+    assert public_rows(fleet) == rows(fleet)
+
+
+async def test_a_store_that_refuses_metadata_is_told_of_and_asked_again_until_somebody_has_mended_it(
+    fleet, monkeypatch
+):
+    monkeypatch.setattr(errors, "AGAIN_AFTER", timedelta(seconds=1))
+    await fleet.make_days(days=1, rows=5)
+    about = {"network": fleet.network, "table": "events"}
+    async with HttpFaults(fleet.stack.ports["s3"]) as store:
+        fleet.point(s3=store.port)
+        denied = b"<Error><Code>AccessDenied</Code><Message>not below metadata</Message></Error>"
+        store.on(Answer(403, denied, "application/xml"), method="PUT", path="/metadata/v", times=None)
+        with measured(export_metrics) as told:
+            async with fleet.worker():
+                report = await fleet.request()
+                said = await eventually(lambda: retried(fleet, "publish_metadata"))
+                [(whose, waits)] = told()[LAG]
+                await eventually(lambda: told()[LAG][0][1] > waits + 0.1)
+                events = await eventually(lambda: events_of(fleet, 1))
+                store.mend()
+                assert await fleet.loop_ended() == "COMPLETED"
+                mended = told()[LAG]
+    assert (whose, mended) == (about, [(about, 0)])
+    assert [event["snapshotId"] for event in events] == report.snapshots
+    assert "not below metadata" in said
     assert public_rows(fleet) == rows(fleet)
 
 

@@ -94,6 +94,7 @@ def drive_export(network: str, table: str) -> None:
         ExportLimits,
         Plan,
         PlanInput,
+        TableInput,
     )
     from activities.contracts.findings import SHRUNK  # noqa: PLC0415
     from activities.core.faults import BadConfig  # noqa: PLC0415
@@ -107,6 +108,8 @@ def drive_export(network: str, table: str) -> None:
     for step in ("plan", "query", "transfer", "verify", "commit", "announce", "publish"):
         with export_metrics.step(step):
             pass
+    with export_metrics.publishing_told(TableInput(ENVIRONMENT, table, network)):
+        pass
     drive_commits(network, table)
     drive_finding(network, table, SHRUNK)
 
