@@ -7,7 +7,9 @@ comes out of an activity is a mistake of ours, and is called a `Bug`.
 
 import asyncio
 import contextlib
+import errno
 import functools
+import platform
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -17,9 +19,10 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, Fa
 from temporalio.service import RPCError
 
 from activities.contracts.export import WHO_MUST_ACT
-from activities.core.faults import Fault, TemporalUnavailable
+from activities.core.faults import DiskFull, Fault, TemporalUnavailable
 
 BUG = "Bug"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 AGAIN_AFTER = timedelta(minutes=1)
 """When what a person must mend is tried again that nobody else would try again."""
 
@@ -64,6 +67,18 @@ def to_bug(wrong: Exception) -> ApplicationError:
     )
 
 
+def unforeseen(wrong: Exception) -> ApplicationError:
+    """The failure that Temporal records for whatever is no fault: that a disk is full may come up anywhere."""
+    if isinstance(wrong, OSError) and wrong.errno in FULL:
+        return to_application_error(
+            DiskFull(
+                f"no room is left on a disk of worker {platform.node()}: {wrong}; make room there, or give it a larger "
+                "one (on Kubernetes the volume `tmp`)"
+            )
+        )
+    return to_bug(wrong)
+
+
 def faults_named(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
@@ -82,7 +97,7 @@ def faults_named(
                 raise handed_over() from None
             raise
         except Exception as wrong:  # everything that can go wrong is a fault, so this is ours
-            raise to_bug(wrong) from wrong
+            raise unforeseen(wrong) from wrong
 
     return cast(Callable[Concatenate[S, P], Coroutine[Any, Any, R]], call)
 

@@ -25,6 +25,7 @@ names whatever else comes up a `Bug`. docs/errors.md says what to do about each.
     ├── BusRefused            operator  a message is too large for NATS, or not one of ours
     ├── BusUnavailable        operator  NATS cannot be reached, or lost the race               retryable
     ├── TemporalUnavailable   operator  Temporal does not answer an activity                   retryable
+    ├── DiskFull              operator  a worker has no room left on its own disk              retryable
     ├── PostgresRefused       operator  PostgreSQL says no: login, rights, settings, names
     ├── PostgresUnavailable   operator  PostgreSQL cannot be reached, or fails by itself       retryable
     ├── LockTaken             nobody    another worker holds the pipeline just now             retryable
@@ -168,6 +169,13 @@ class BusUnavailable(Fault):
 
 class TemporalUnavailable(Fault):
     """Temporal does not answer an activity that talks to it."""
+
+    actor = "operator"
+    retryable = True
+
+
+class DiskFull(Fault):
+    """A worker has no room left for what it keeps on its own disk for a while, such as indexes of mirrors."""
 
     actor = "operator"
     retryable = True

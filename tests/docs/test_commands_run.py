@@ -57,6 +57,7 @@ PLACES = (
     Place(DO, "upkeep .*--dry-run$", r"\d snapshots would be expired"),
     Place(DO, "upkeep ", r"\d snapshots expired"),
     Place(DO, "maintain --dry-run$", r"[89] tables: \d+ snapshots would be expired"),
+    Place(DO, "maintain --kind export .*--wait$", r"\d tables: \d+ snapshots expired"),
     Place(DO, "maintain .*--wait$", r"[13] tables: \d+ snapshots expired"),
     Place(DO, "orphans --delete --older-than 24h$", "nothing to delete"),
     Place(DO, "cdc install --tables public.orders,public.customers$", "2 tables are followed"),

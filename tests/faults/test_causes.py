@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,3 +169,16 @@ async def test_only_what_an_operator_can_mend_of_what_nobody_waits_for_is_tried_
             raise fault
         told = raised.value if again else errors.to_application_error(raised.value)
         assert (told.type, told.non_retryable) == (type(fault).__name__, not again)
+
+
+async def test_a_worker_whose_disk_is_full_says_so_to_whoever_runs_it_and_the_work_is_tried_again():
+    class Room:
+        @errors.faults_named
+        async def work(self):
+            with Path("/dev/full").open("wb", buffering=0) as full:
+                full.write(b"more than there is room for")
+
+    with pytest.raises(ApplicationError, match="no room is left on a disk of worker .*No space left") as raised:
+        await Room().work()
+    told = raised.value
+    assert (told.type, told.details, told.non_retryable) == ("DiskFull", ({"who must act": "operator"},), False)
