@@ -45,7 +45,6 @@ PLACES = (
     Place(DO, "export .*--force .*--wait$", r"\d partitions with \d+ rows committed"),
     Place(DO, "export .*--dry-run --wait$", r"would get \d missing, 0 stale and 0 forced .* nothing was written"),
     Place(DO, "export .*--wait$", r"holds all \d of the closed partitions|2 partitions with 2000 rows committed"),
-    Place(DO, "export [a-z0-9_]+ -n mainnet$", "requested as request/production/mainnet.beacon_api"),
     Place(DO, "adopt .*--dry-run$", "0 files with 0 rows would become part of .*were there already"),
     Place(DO, "adopt .*--json$", '"status": "complete"'),
     Place(DO, "adopt ", "0 files with 0 rows became part of .*were there already"),
