@@ -18,7 +18,16 @@ from activities.core.columns import ExportColumn, export_columns
 from activities.core.evolution import TableShape
 from activities.core.faults import BadRequest, StoreUnavailable
 from activities.core.freshness import planned_freshness
-from activities.core.partitions import Ranges, Span, asked_span, expected_span, index_of, label_of, span_of
+from activities.core.partitions import (
+    Ranges,
+    Span,
+    asked_span,
+    check_length,
+    expected_span,
+    index_of,
+    label_of,
+    span_of,
+)
 from activities.core.planning import Classified, ExistingFile
 from activities.core.query import check_columns
 from activities.core.recipes import forced_ids
@@ -208,6 +217,7 @@ async def _expected(subject: Subject, cursor: str) -> tuple[Span, Span, int]:
         everything = Span(closed.first, max(closed.stop, still_open.stop))
         asked = asked_span(rule, str(request.from_), str(request.to), everything)
         closed, still_open = closed.intersect(asked), still_open.intersect(asked)
+    check_length(subject.config, subject.network, closed, head)
     newest = closed.stop
     if cursor:
         edge = index_of(rule, cursor)

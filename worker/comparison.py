@@ -12,7 +12,7 @@ from activities.core import failing
 from activities.core.coverage import Bounds, sets_of
 from activities.core.empties import PROPERTY, known_empty
 from activities.core.faults import Fault, SourceUnavailable
-from activities.core.partitions import Ranges, Span, expected_span
+from activities.core.partitions import Ranges, Span, check_length, expected_span
 from activities.core.planning import ExistingFile, SurveyedPartition
 from activities.core.query import SourceFacts
 from activities.core.tables import TableConfig, network_range
@@ -181,7 +181,9 @@ def _without_source(config: TableConfig, network: str, bounds: Bounds, files: Ma
 
 
 async def _with_source(source: Source, bounds: Bounds) -> _Expected:
-    expected = _expected(source.config, source.network, bounds, await source.head())
+    head = await source.head()
+    expected = _expected(source.config, source.network, bounds, head)
+    check_length(source.config, source.network, expected.closed, head)
     left, surveyed = Ranges.from_span(expected.closed), dict[int, SurveyedPartition]()
     while left:
         window = next_window(left, newest_first=True)

@@ -15,7 +15,7 @@ _LAST_DAY = date(2105, 12, 31)
 _LARGEST_VALUE = 2**63 - 1
 """An Iceberg long, and therefore a truncate partition, ends here."""
 MOST_PARTITIONS = 100_000_000
-"""Of a network without an end that is cut by integers: more are a stray value, and planning would never come to an end."""
+"""That one plan may look at: asking the source about more would never come to an end."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _HOUR = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2})", re.ASCII)
 _INTEGER = re.compile(r"\d{1,19}", re.ASCII)
@@ -153,7 +153,7 @@ def expected_span(config: TableConfig, network: NetworkRange, *, now: int, head:
     has no rows). Open ones follow, up to the partition that holds `now` or `head`; they are never exported.
 
     Raises:
-        BadConfig: The network's range is malformed, or `head` lies absurdly far behind its beginning.
+        BadConfig: The network's range is malformed.
     """
     rule = config.partition
     try:
@@ -165,17 +165,26 @@ def expected_span(config: TableConfig, network: NetworkRange, *, now: int, head:
     if rule.kind == "integer":
         newest = -1 if head is None else head
         reached = newest + 1
-        if limit is None and newest // step - configured.first > MOST_PARTITIONS:
-            raise BadConfig(
-                f"{config.name}, network {network.name}: the newest {rule.column} at the source is {newest}, more than "
-                f"{MOST_PARTITIONS:,} partitions of {step} behind the first; delete that row at the source if it is a "
-                "stray one, say where the network ends (end_index), or give the table a larger chunk_size"
-            )
     else:
         newest = reached = now
     closed = _clip(configured.first, (reached - config.lag) // step, limit)
     until = _clip(configured.first, newest // step + 1, limit)
     return closed, Span(closed.stop, max(closed.stop, until.stop))
+
+
+def check_length(config: TableConfig, network: str, closed: Span, head: int | None) -> None:
+    """Refuse more partitions than a look at the source could ever go through, as of a stray row far behind all others.
+
+    Raises:
+        BadConfig: there are; it names `head`, the newest value of the partition column at the source.
+    """
+    step = step_of(config.partition)
+    if closed.stop - closed.first > MOST_PARTITIONS:
+        raise BadConfig(
+            f"{config.name}, network {network}: the newest {config.partition.column} at the source is {head}, so that "
+            f"there would be more than {MOST_PARTITIONS:,} partitions of {step}; delete that row at the source if it "
+            "is a stray one, say where the network ends (end_index), or give the table a larger chunk_size"
+        )
 
 
 def _clip(first: int, stop: int, limit: int | None) -> Span:

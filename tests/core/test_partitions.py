@@ -114,15 +114,6 @@ def test_a_chunk_is_closed_when_the_head_and_the_lag_are_past_it():
     assert expected_span(config(CHUNKED), network, now=0, head=None) == (Span(0, 0), Span(0, 0))
 
 
-@pytest.mark.parametrize("stray", [10**12, 2**63 - 1, 2**64 - 1])
-def test_a_stray_value_at_the_end_of_a_chain_is_refused_with_the_way_out_unless_the_network_has_an_end(stray):
-    with pytest.raises(BadConfig, match=rf"network mainnet: the newest .* is {stray}, .*delete that row.*end_index"):
-        expected_span(config(CHUNKED), NetworkRange("mainnet", "0"), now=0, head=stray)
-    ended = NetworkRange("mainnet", "0", "5999")
-    assert expected_span(config(CHUNKED), ended, now=0, head=stray) == (Span(0, 6), Span(6, 6))
-
-
-
 def test_a_network_that_ended_expects_nothing_later():
     ended = NetworkRange("holesky", "2024-03-01", "2024-03-02")
     first = index_of(DAILY, "2024-03-01")

@@ -1,8 +1,10 @@
 """A table held against its source: every partition is one thing, whatever duplicates and late rows there are."""
 
 import json
+import re
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from activities.contracts.export import table_identifier
 from activities.core.coverage import Bounds
@@ -132,3 +134,25 @@ async def test_rows_that_no_partition_can_hold_are_told_and_looked_for_only_wher
     column = "at lies below 0" if chunks else "at lies before 1970"
     for count, what in ((nulls, "at is NULL"), (before, column)):
         assert all((f"in {count} of them {what}" in line) == bool(count) for line in lines)
+
+
+@pytest.mark.parametrize("stray", [10**12, 2**63 - 1, 2**64 - 1])
+async def test_a_stray_row_far_behind_a_chain_is_named_with_the_way_out_and_holds_up_no_range_before_it(fleet, stray):
+    await fleet.run_sql(
+        f"CREATE TABLE {fleet.database}.events (number UInt64, network String) ENGINE = MergeTree ORDER BY network"
+    )
+    await fleet.run_sql(
+        f"INSERT INTO {fleet.database}.events SELECT number, '{fleet.network}' FROM numbers(3000) "
+        f"UNION ALL SELECT {stray}, '{fleet.network}'"
+    )
+    fleet.add_table("chunked", "events", "number", partition={"chunk_size": 1000}, types={"number": "long"})
+    named = f"the newest number at the source is {stray}, .*delete that row .*end_index"
+    async with fleet.context() as context:
+        hands = Hands(fleet, context)
+        with pytest.raises(ApplicationError, match=named) as refused:
+            await hands.plan()
+        report = await hands.run(from_="0", to="2999")
+    assert (refused.value.type, refused.value.non_retryable, report.committed) == ("BadConfig", True, 3)
+    code, said, _ = await fleet.command("tables", "events", "--source")
+    assert code == 3
+    assert re.search(named, " ".join(said.split()))
