@@ -45,7 +45,10 @@ NOT_OF_THESE_JOBS = {
 
 EMPTY_WHEN_ALL_IS_WELL = {
     *("exports: Commit conflicts", "exports: Failing", "exports: Findings", "exports: Most overdue"),
-    *("exports: Snapshots waiting for their event", "exports: Steps that failed or were cancelled"),
+    *(
+        "exports: Snapshots waiting for their event, or their public copy",
+        "exports: Steps that failed or were cancelled",
+    ),
     *("fleet: Activities that failed", "fleet: Requests to Temporal that failed", "fleet: Workflow tasks that failed"),
     *("fleet: Alerts", "mirrors: Turns that failed, by cause"),
     # Nothing is captured from a source.
