@@ -83,4 +83,6 @@ async def test_what_upkeep_of_an_export_did_is_counted_as_it_reports_it_and_a_dr
     assert counted == {
         "icefleet.upkeep.snapshots_expired": [(place, 1)],
         "icefleet.upkeep.manifests_merged": [(place, MERGE_AT - 1)],
+        # From its beginning, so that its first step is an increase.
+        "icefleet.upkeep.problems": [(place, 0)],
     }
