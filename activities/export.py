@@ -55,7 +55,7 @@ from activities.export_metrics import failures_told, publishing_told, refusals_t
 from activities.findings import publish_findings
 from activities.heartbeats import heartbeats
 from activities.maintaining import resolve_tables
-from activities.orphans import delete_page
+from activities.orphan_deletion import delete_page
 from activities.partitions import export_all
 from activities.plan import check_request, plan_page
 from activities.publishing import publish

@@ -307,7 +307,7 @@ async def test_a_deletion_goes_on_where_the_time_of_the_attempt_before_was_up(fl
     exported = [await export_one(hands, day) for day in (19, 20)]
     line = await next_second(hands.context)
     with monkeypatch.context() as patch:
-        patch.setattr("activities.orphans.WORK_SECONDS", -1)
+        patch.setattr("activities.orphan_deletion.WORK_SECONDS", -1)
         page = await delete_before(fleet, hands.context, line)
     assert (page.deleted, page.cursor) == (0, "data object:")
     assert len(keys(fleet)) == 2
