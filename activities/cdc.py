@@ -44,7 +44,7 @@ from activities.contracts.export import ENVIRONMENT_ATTRIBUTE, PROGRESS_QUERY
 from activities.contracts.maintain import CHANGELOG
 from activities.copying import copy_table
 from activities.core.faults import BadRequest
-from activities.errors import faults_named, temporal_named
+from activities.errors import faults_named, mended_by_people, temporal_named
 from activities.handover import until_worker_stops
 from activities.heartbeats import heartbeats
 from activities.ingest_metrics import copying, ingesting
@@ -116,7 +116,8 @@ class Cdc(CdcActivities):
     async def announce_changelogs(self, asked: ChangelogsInput) -> ChangelogsReport:
         """Publish every snapshot of these changelogs that the stream has not heard of, and let old ones expire."""
         async with heartbeats("announcing"):
-            return await announce_changelogs(self._context, asked)
+            with mended_by_people():
+                return await announce_changelogs(self._context, asked)
 
     @activity.defn(name="settle_letters")
     @faults_named

@@ -46,14 +46,15 @@ def to_application_error(fault: Fault, *, again_after: timedelta | None = None) 
 
 @contextlib.contextmanager
 def mended_by_people() -> Iterator[None]:
-    """Have what an operator must mend tried again, a minute later each time, by a policy without an end.
+    """Have an activity whose tries have no end try again, a minute later each time, what an operator must mend.
 
-    For what nobody waits for: else it would be left undone until something else asks for it, and nobody would be told.
+    Nobody waits for it: else it would be left undone until something else asks for it, and nobody would be told.
     """
     try:
         yield
     except Fault as fault:
-        if fault.retryable or fault.actor != "operator":
+        policy = activity.info().retry_policy if activity.in_activity() else None
+        if fault.retryable or fault.actor != "operator" or (policy and policy.maximum_attempts):
             raise
         raise to_application_error(fault, again_after=AGAIN_AFTER) from fault
 

@@ -1,8 +1,15 @@
 """Events of changelogs: derived from table and stream, with the place of their rows in the source's log."""
 
+from dataclasses import replace
+
 import pytest
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities import announcing_changelogs
+from activities.cdc import Cdc
+from activities.contracts.cdc import ChangelogsInput
 from activities.core.changelogs import sequence_number
 from activities.core.faults import BusRefused
 from support.buffers import insert, schema_event, update
@@ -64,6 +71,20 @@ async def test_a_subject_with_a_foreign_message_keeps_no_other_changelog_from_be
     assert ITEMS in str(refused.value)
     (event,) = await fleet.events(ORDERS, ingest.namespace)
     assert event["changelog"]["sourceTable"] == "public.orders"
+
+
+@pytest.mark.parametrize(("tries", "again"), [(0, True), (5, False)])
+async def test_what_is_refused_is_tried_again_unless_somebody_waits_for_it(fleet, postgres, tries, again):
+    async with opened(fleet, postgres) as ingest:
+        await ingest.producer.transaction(schema_event(), insert(1))
+        await ingest.drain()
+        subject = f"icefleet.{fleet.name}.snapshot.{ingest.namespace}.{ORDERS}"
+        await ingest.context.bus.publish(subject, b"not ours", {}, message_id=f"{fleet.name}{tries}", after=0)
+        trying = ActivityEnvironment()
+        trying.info = replace(trying.info, retry_policy=RetryPolicy(maximum_attempts=tries))
+        with pytest.raises(ApplicationError) as refused:
+            await trying.run(Cdc(ingest.context).announce_changelogs, ChangelogsInput(fleet.name, PIPELINE, []))
+    assert (refused.value.type, refused.value.non_retryable) == ("BusRefused", not again)
 
 
 async def test_what_is_no_changelog_of_the_pipeline_is_not_announced(fleet, postgres):
