@@ -16,6 +16,8 @@ import psutil
 
 RESULTS = Path(__file__).with_name("results")
 SAMPLE_SECONDS = 0.02
+LOOK_SECONDS = 0.1
+RESTING_PERCENT = 10
 MEGABYTE = 1e6
 
 
@@ -89,6 +91,16 @@ def alternate(runs: int, *contenders: Callable[[], float]) -> list[list[float]]:
         for seconds, contender in zip(measured, contenders, strict=True):
             seconds.append(contender())
     return measured
+
+
+def at_rest(seconds: float = 20) -> None:
+    """Wait until this machine has hardly anything to do: what the one before has left behind is nobody else's time.
+
+    Of a machine that others keep busy no more is waited for than `seconds`.
+    """
+    until = time.monotonic() + seconds
+    while psutil.cpu_percent(interval=LOOK_SECONDS) > RESTING_PERCENT and time.monotonic() < until:
+        pass
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@ means over merges with everything that belongs to them: index runs folded, the s
 base (one of them in the 72 merges of 1,000 changes), and the compaction that these merges bring about. DuckDB's are
 means over the same batches, without a compaction, which it has none of; each takes it longer than the one before, so
 the median of its first three stands beside that. The others take about as long each time and are given one or two.
+Each begins when the machine has come to rest: what a store still does for the one before is not the next one's time.
 Then a worker's `MergeMirror` does the same, and its memory is measured as growth over what it took at rest; so is that
 of each peer in a process of its own. What was read and written are bytes of objects as the store counts them; what the
 catalog is asked and answers is not in them. Single rows are followed from COMMIT at a PostgreSQL to the mirror; and

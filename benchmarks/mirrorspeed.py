@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
-from harness import MEGABYTE, Memory, median, scale, timed
+from harness import MEGABYTE, Memory, at_rest, median, scale, timed
 from mirrorchanges import Batch, Rows
 from mirrorpeers import PEERS, Peer, Turn, copied, make_table
 from mirrorworld import ENVIRONMENT, Carried, World
@@ -133,6 +133,7 @@ def merged(
             own_turn(world, name, changelog, batch, spent)
             for peer in peers:
                 if turn < TURNS.get(peer, merges):
+                    at_rest()
                     before = world.carried()
                     took[peer].append((ready[peer].apply(batch), world.carried() - before))
     return spent, {peer: _together(turns) for peer, turns in took.items()}
@@ -151,6 +152,7 @@ def _together(turns: list[tuple[Turn, Carried]]) -> PeerSpent:
 def own_turn(world: World, name: str, changelog: Table, batch: Batch, spent: Spent) -> None:
     """A batch is appended, which is nobody's time, and merged, and what is due then is compacted."""
     changelog.append(batch.changes)
+    at_rest()
     before, carried = world.phases(), world.carried()
     started = time.perf_counter()
     report = world.merge(name)
