@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from activities import failpoints
 from activities.context import ExportContext
 from activities.contracts.export import ExportReport, Plan, PlanInput
-from activities.core.faults import CatalogRefused, CatalogUnavailable, SchemaConflict, StoreRefused, StoreUnavailable
+from activities.core.faults import CatalogRefused, CatalogUnavailable, ObjectRefused, StoreRefused, StoreUnavailable
 from activities.lake.commit import Commit, commit_files
 from activities.plan import plan_page
 from support.fleet import Fleet, eventually
@@ -244,7 +244,7 @@ async def test_an_announcement_that_nothing_can_mend_does_not_keep_the_loop_aliv
 
     async def hold_and_fail() -> None:
         await gate.hold()
-        raise SchemaConflict("a file without bounds")
+        raise ObjectRefused("a file without bounds")
 
     async with fleet.worker():
         failpoints.arm("before-announce", hold_and_fail)
