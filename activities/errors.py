@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from activities.contracts.export import WHO_MUST_ACT
 from activities.core.faults import DiskFull, Fault, TemporalUnavailable
+from activities.tries import most_tries
 
 BUG = "Bug"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -53,8 +54,7 @@ def mended_by_people() -> Iterator[None]:
     try:
         yield
     except Fault as fault:
-        policy = activity.info().retry_policy if activity.in_activity() else None
-        if fault.retryable or fault.actor != "operator" or (policy and policy.maximum_attempts):
+        if fault.retryable or fault.actor != "operator" or most_tries():
             raise
         raise to_application_error(fault, again_after=AGAIN_AFTER) from fault
 

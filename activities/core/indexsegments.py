@@ -91,7 +91,7 @@ class Segment:
 
     def ahead(self, rows: Rows, width: int) -> None:
         """Have what can be asked of some entries, and of those that follow, be fetched: there is one wait for all."""
-        for items in (self.entries.keys.high, self.rest):
+        for items in (self.entries.keys.high, self.entries.sequences.high, self.rest):
             if self.read and items is not None and self._are_few(items, rows):
                 self.read.ahead(items, rows, width)
 
