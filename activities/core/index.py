@@ -4,6 +4,7 @@ The index is what several segments say together, each a sorted array of entries:
 newest segment's entry counts. Segments are given newest first, everywhere.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import FENCED, Flags, Rows, Segment, passes
+from activities.core.indexsegments import Flags, Items, Rows, Segment, passes
 from activities.core.mirrors import TOMBSTONE, Entries, Keys, Sequences, Words
 
 _AT_ONCE = 2**16
@@ -76,44 +77,25 @@ def _look(segment: Segment, keys: Keys, found: Found) -> None:
 
 def _note(segment: Segment, keys: Keys, asked: Rows, found: Found) -> None:
     """Write down what a segment knows of some of the keys."""
-    at = _some_positions(segment, keys.high[asked])
-    asked, at = asked[at >= 0], at[at >= 0]
-    low = keys.low[asked]
-    told = segment.told(at)
-    other = np.flatnonzero(told.key_low != low)
+    there, items = segment.lookup(keys.high[asked])
+    asked = asked[there]
+    other = np.flatnonzero(items["key_low"] != keys.low[asked])
     if len(other):  # keys that share a `high`: go on by `low`
-        at[other] = _among_equals(segment.entries.keys, keys.high[asked[other]], low[other])
-        there = np.flatnonzero(segment.told(at).key_low == low)
-        asked, at = asked[there], at[there]
-        told = segment.told(at)
+        items[other] = _among_equals(segment.items, keys.take(asked[other]))
+        right = np.flatnonzero(items["key_low"] == keys.low[asked])
+        asked, items = asked[right], items[right]
     found.known[asked] = True
-    found.file[asked], found.row[asked], found.sequences.low[asked] = told.file, told.row, told.sequence_low
-    found.sequences.high[asked] = segment.some(segment.entries.sequences.high, at)
+    found.file[asked], found.row[asked] = items["file"], items["row"]
+    found.sequences.high[asked], found.sequences.low[asked] = items["sequence_high"], items["sequence_low"]
 
 
-def _some_positions(segment: Segment, high: Words) -> Rows:
-    """Where a key with each `high` is, -1 where none has it; there is none less than the first."""
-    keys = segment.entries.keys.high
-    at = (np.searchsorted(segment.fences, high, "right") - 1) * FENCED
-    width = min(FENCED, len(keys))
-    np.minimum(at, len(keys) - width, out=at)
-    segment.ahead(at, width)
-    same = segment.from_each(keys, at, width) == high[:, None]
-    at += same.argmax(axis=1)
-    at[~same.any(axis=1)] = -1
-    return at
-
-
-def _among_equals(keys: Keys, high: Words, low: Words) -> Rows:
-    """Of the positions with the same `high`: the first whose `low` is not smaller, or the last one."""
-    first = np.searchsorted(keys.high, high, "left")
-    last = np.searchsorted(keys.high, high, "right") - 1
-    while np.any(first < last):
-        middle = (first + last) // 2
-        smaller = keys.low[middle] < low
-        first = np.where(smaller & (first < last), middle + 1, first)
-        last = np.where(smaller, last, middle)
-    return first
+def _among_equals(items: Items, keys: Keys) -> Items:
+    """Of the items with the `high` of each key, which there are: the first whose `low` is not smaller, or the last."""
+    held, at = items["key_high"], np.empty(len(keys), np.int64)
+    for place, (high, low) in enumerate(zip(keys.high, keys.low, strict=True)):
+        first, stop = bisect_left(held, high), bisect_right(held, high)
+        at[place] = min(first + bisect_left(items["key_low"][first:stop], low), stop - 1)
+    return items[at]
 
 
 def nothing() -> Entries:
@@ -136,8 +118,8 @@ def taken(entries: Entries, rows: npt.NDArray[Any] | slice) -> Entries:
 def between(entries: Entries, first: int, stop: int | None) -> Entries:
     """Those with `first <= key.high < stop`; no `stop`: all from `first` on. Nothing is copied."""
     high = entries.keys.high
-    begin = int(np.searchsorted(high, np.uint64(first)))
-    end = len(high) if stop is None else int(np.searchsorted(high, np.uint64(stop)))
+    begin = bisect_left(high, first)  # `searchsorted` would copy columns that do not lie by themselves
+    end = len(high) if stop is None else bisect_left(high, stop)
     return taken(entries, slice(begin, end))
 
 
@@ -197,7 +179,7 @@ def merge(segments: Sequence[Entries], rows: int, together: Together = fold) -> 
     sources = [segment for segment in segments if len(segment)]
     begins = [0] * len(sources)
     for border in _borders(sources, rows):
-        ends = [int(np.searchsorted(source.keys.high, border)) for source in sources]
+        ends = [bisect_left(source.keys.high, border) for source in sources]
         parts = [taken(source, slice(*ends_of)) for source, *ends_of in zip(sources, begins, ends, strict=True)]
         begins = ends
         yield from _together(parts, together)

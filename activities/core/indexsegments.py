@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.mirrors import Entries, Words
+from activities.core.mirrors import Entries, Keys, Sequences, Words
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -29,85 +29,102 @@ NEAR = 2**NEAR_BITS
 """Slots among which all bits of a key lie: those of a page."""
 LARGEST_SIEVE = 2**26
 _PIECE = 2**17
-REST = np.dtype([("key_low", np.uint64), ("sequence_low", np.uint64), ("file", np.uint32), ("row", np.uint32)])
-"""What is looked at of a key whose higher word was found lies in one place: then one page has it."""
+ENTRY = np.dtype(
+    [
+        *((name, np.uint64) for name in ("key_high", "key_low", "sequence_high", "sequence_low")),
+        *((name, np.uint32) for name in ("file", "row")),
+    ]
+)
+"""All that is said of a key lies together: of a large index, what is looked at of a key is in one page."""
+_WORDS = ENTRY.itemsize // 8
 
 
-class Told(NamedTuple):
-    """Of some entries: what lies beside each other in a file."""
+def items_of(entries: Entries) -> Items:
+    """Entries as an array of ENTRY."""
+    items = np.empty(len(entries), ENTRY)
+    items["key_high"], items["key_low"] = entries.keys.high, entries.keys.low
+    items["sequence_high"], items["sequence_low"] = entries.sequences.high, entries.sequences.low
+    items["file"], items["row"] = entries.file, entries.row
+    return items
 
-    key_low: Words
-    sequence_low: Words
-    file: npt.NDArray[np.uint32]
-    row: npt.NDArray[np.uint32]
+
+def entries_in(items: Items) -> Entries:
+    """The same the other way round; nothing is copied."""
+    return Entries(
+        Keys(items["key_high"], items["key_low"]),
+        items["file"],
+        items["row"],
+        Sequences(items["sequence_high"], items["sequence_low"]),
+    )
 
 
 class Read(Protocol):
-    """Reads single items of arrays that lie in a file."""
+    """Reads single items of an array that lies in a file."""
 
-    def ahead(self, items: Items, rows: Rows, width: int) -> None:
-        """Have what will be asked for be fetched, all of it at once."""
-
-    def __call__(self, items: Items, rows: Rows, width: int) -> Items:
-        """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
+    def __call__(self, rows: Rows, width: int) -> Items:
+        """For each row, `width` items from there on: an array of shape (rows, width)."""
 
 
 @dataclass(frozen=True)
 class Segment:
     """Entries with a directory of them, by which a key is found in a step or two, whatever their number."""
 
-    entries: Entries
+    items: Items
+    """Of ENTRY, sorted by key."""
     fences: Words
-    """The first `high` of each `FENCED` entries."""
+    """The first `key_high` of each `FENCED` entries."""
     sieve: Bits
     """A Bloom filter of the keys, whose bits lie in the keys' order. Empty: there is none."""
     read: Read | None = None
     """Of a segment that is mapped from a file: few items are read sooner than their pages are mapped."""
-    rest: Items | None = None
-    """Of such a segment: what `REST` says of each entry."""
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.items)
 
-    def some(self, items: Items, rows: Rows) -> Items:
-        """Some items of one of its arrays."""
-        if self.read and self._are_few(items, rows):
-            return self.read(items, rows, 1).reshape(-1)
-        return items[rows]
+    @cached_property
+    def entries(self) -> Entries:
+        """The items as columns; nothing is copied."""
+        return entries_in(self.items)
 
-    def from_each(self, items: Items, rows: Rows, width: int) -> Items:
-        """The same with those that follow: an array of shape (rows, width). So many there must be behind each row."""
-        if self.read and self._are_few(items, rows):
-            return self.read(items, rows, width)
-        return items.take(rows[:, None] + np.arange(width))
+    def lookup(self, high: Words) -> tuple[Rows, Items]:
+        """Of words of which none is less than the first key's: which of them a key has, by their places among `high`,
+        and an item of each.
+        """  # noqa: D205 - two sentences that belong together
+        at = (np.searchsorted(self.fences, high, "right") - 1) * FENCED
+        width = min(FENCED, len(self.items))
+        np.minimum(at, len(self.items) - width, out=at)
+        if self.read and len(at) <= FEW:
+            near = self.read(at, width)
+        elif width < FENCED:
+            near = self.items[at[:, None] + np.arange(width)]
+        else:
+            items = self._last_not_greater(at, high)
+            known = np.flatnonzero(items["key_high"] == high)
+            return known, items[known]
+        same = near["key_high"] == high[:, None]
+        known = np.flatnonzero(same.any(axis=1))
+        return known, near[known, same[known].argmax(axis=1)]
 
-    def told(self, rows: Rows) -> Told:
-        """What is told of some entries."""
-        if self.rest is not None and self._are_few(self.rest, rows):
-            found = self.some(self.rest, rows)
-            return Told(*(found[name] for name in Told._fields))
-        entries = self.entries
-        return Told(entries.keys.low[rows], entries.sequences.low[rows], entries.file[rows], entries.row[rows])
-
-    def ahead(self, rows: Rows, width: int) -> None:
-        """Have what can be asked of some entries, and of those that follow, be fetched: there is one wait for all."""
-        for items in (self.entries.keys.high, self.entries.sequences.high, self.rest):
-            if self.read and items is not None and self._are_few(items, rows):
-                self.read.ahead(items, rows, width)
-
-    def _are_few(self, items: Items, rows: Rows) -> bool:
-        return len(rows) <= FEW and bool(items.strides[0])
+    def _last_not_greater(self, at: Rows, high: Words) -> Items:
+        """For each word the last item that is not greater, of the `FENCED` ones from its row on."""
+        words = self.items.view(np.uint64)  # of an item, `key_high` is the first
+        places = at * _WORDS
+        step = FENCED // 2
+        while step:
+            places += (words.take(places + step * _WORDS) <= high) * (step * _WORDS)
+            step //= 2
+        return self.items.take(places // _WORDS)
 
     @cached_property
     def spread(self) -> "Spread":
         """Over what its keys are spread: the first and the last need not be looked for each time."""
-        return spread_of(self.entries.keys.high)
+        return spread_of(self.items["key_high"])
 
 
 def segment_of(entries: Entries) -> Segment:
     """Entries that are in memory, with a directory and a sieve."""
     high = entries.keys.high
-    return Segment(entries, fences_of(high), sieve_of(high))
+    return Segment(items_of(entries), fences_of(high), sieve_of(high))
 
 
 def fences_of(high: Words) -> Words:

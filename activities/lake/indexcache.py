@@ -99,10 +99,10 @@ class IndexCache:
                 self._open.pop(sha256, None)
 
     @contextmanager
-    def writing(self, capacity: int, *, sieved: bool) -> Iterator[SegmentWriter]:
-        """Make a segment of at most so many entries; it is here once it is kept."""
+    def writing(self, *, sieved: bool) -> Iterator[SegmentWriter]:
+        """Make a segment; it is here once it is kept."""
         with self.scratch() as path, path.open("wb") as file:
-            yield SegmentWriter(file, capacity, sieved=sieved)
+            yield SegmentWriter(file, sieved=sieved)
 
     def keep(self, writer: "SegmentWriter", sha256: str) -> None:
         """Let a segment that has been written be here."""

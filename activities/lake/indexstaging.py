@@ -139,13 +139,13 @@ class _Work:
         if folded:
             entries = [run, *(self._entries[record.place.sha256] for record in runs[:folded])]
             level = runs[folded - 1].level + 1
-            made = self._staging.segment("run", level, self._merged(entries), sum(map(len, entries)))
+            made = self._staging.segment("run", level, self._merged(entries))
         else:
-            made = self._staging.segment("run", 0, [run], len(run))
+            made = self._staging.segment("run", 0, [run])
         self.head = replace(self.head, segments=(*made, *records[folded:]))
 
     def _begin_round(self, run: Entries) -> None:
-        made = self._staging.segment("merging", 0, [run], len(run))
+        made = self._staging.segment("merging", 0, [run])
         marked = (replace(one, kind="merging") if one.kind == "run" else one for one in self.head.segments)
         self.head = replace(self.head, segments=(*made, *marked), merged=0, owed=0)
 
@@ -200,18 +200,18 @@ class Staging:
     def parts(self, pieces: Iterable[Entries], most: int, part: int) -> list[SegmentRecord]:
         """Parts of the base of about `part` entries, from entries that ascend: at most `most`."""
         each, made, pending = -(-most // max(1, -(-most // part))), list[SegmentRecord](), iter(pieces)
-        while record := self.segment("base", 0, _until(pending, each), each + 2 * GROUP_ROWS):
+        while record := self.segment("base", 0, _until(pending, each)):
             made += record
         return made
 
-    def segment(self, kind: Kind, level: int, pieces: Iterable[Entries], capacity: int) -> list[SegmentRecord]:
-        """A segment, from entries that ascend: at most `capacity`. None when there are no entries."""
+    def segment(self, kind: Kind, level: int, pieces: Iterable[Entries]) -> list[SegmentRecord]:
+        """A segment, from entries that ascend. None when there are no entries."""
         held = (piece for piece in pieces if len(piece))
         piece = next(held, None)
         if piece is None:
             return []
         first, newest, rows = int(piece.keys.high[0]), (0, 0), 0
-        with self._cache.writing(capacity, sieved=kind != "base") as cached:
+        with self._cache.writing(sieved=kind != "base") as cached:
             with self._puffin.blob(ENTRIES_TYPE) as sink, EntriesWriter(sink) as writer:
                 while piece is not None:
                     writer.add(piece)

@@ -245,7 +245,7 @@ def _segment(read: ReadPart, cache: IndexCache, record: SegmentRecord) -> Segmen
 def _fetch(read: ReadPart, cache: IndexCache, record: SegmentRecord) -> None:
     """Bring a segment into the cache; no more of it is in memory than a row group."""
     place, digest = record.place, hashlib.sha256()
-    with cache.scratch() as path, cache.writing(record.rows, sieved=record.kind != "base") as writer:
+    with cache.scratch() as path, cache.writing(sieved=record.kind != "base") as writer:
         with path.open("wb") as file:
             for offset in range(0, place.length, _PIECE):
                 piece = _part(read, place.path, place.offset + offset, min(_PIECE, place.length - offset))

@@ -1,4 +1,4 @@
-"""A segment of an index as a file on this worker's disk: columns that are mapped into memory, and the directory."""
+"""A segment of an index as a file on this worker's disk: items that are mapped into memory, and the directory."""
 
 import json
 import mmap
@@ -10,70 +10,43 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from activities.core.indexsegments import REST, Segment, fences_of, sieve_of
-from activities.core.mirrors import Entries, Keys, Sequences
+from activities.core.indexsegments import ENTRY, Segment, fences_of, items_of, sieve_of
+from activities.core.mirrors import Entries
 
 _HEADER_BYTES = 4096
-_LAYOUT = 3
+_LAYOUT = 4
 """Files of another one are as good as damaged."""
-_WORDS = np.dtype(np.uint64)
-_COLUMNS = (_WORDS, _WORDS, REST)
-"""The higher words of the keys and of the sequence numbers, and the rest."""
 _WORD = 2**64
 
 
 class SegmentWriter:
-    """Writes arrays beside each other whose length is not known yet: each has room for `capacity` entries.
+    """Writes entries whose number is not known yet."""
 
-    A column that holds one value only takes no room; what is not written of the others is a hole.
-    """
-
-    def __init__(self, file: BinaryIO, capacity: int, *, sieved: bool) -> None:
+    def __init__(self, file: BinaryIO, *, sieved: bool) -> None:
         self._file = file
-        self._capacity = capacity
         self._rows = 0
-        self._sums = [0] * len(_COLUMNS)
-        self._constants: list[int | None] = [None] * len(_COLUMNS)
+        self._sum = 0
         self._sieved = sieved
+        file.seek(_HEADER_BYTES)
 
     def add(self, entries: Entries) -> None:
         """Append entries."""
-        if not len(entries):
-            return
-        for number, column in enumerate(_columns(entries)):
-            self._add_column(number, column)
-        self._rows += len(entries)
-
-    def _add_column(self, number: int, column: npt.NDArray[Any]) -> None:
-        value = self._constants[number]
-        if not self._rows and column.dtype != REST:
-            value = int(column[0])
-        if value is not None and not np.all(column == column.dtype.type(value)):
-            self._write(number, 0, np.full(self._rows, value, column.dtype))
-            value = None
-        self._constants[number] = value
-        if value is None:
-            self._write(number, self._rows, column)
-
-    def _write(self, number: int, row: int, column: npt.NDArray[Any]) -> None:
-        self._file.seek(_offsets(self._capacity)[number] + row * column.itemsize)
-        self._file.write(np.ascontiguousarray(column).data)
-        self._sums[number] += _sum(column)
+        items = items_of(entries)
+        self._file.write(items.data)
+        self._rows += len(items)
+        self._sum += _sum(items)
 
     def finish(self) -> str:
-        """End the file; answers its path."""
+        """End the file; answers its path. There must be entries."""
         self._file.flush()
-        high = _column(self._file.name, self._rows, _offsets(self._capacity)[0], self._constants[0])
+        high = np.memmap(self._file.name, ENTRY, "r", _HEADER_BYTES, (self._rows,))["key_high"]
         fences = fences_of(high)
         sieve = sieve_of(high) if self._sieved else np.empty(0, np.uint8)
-        self._file.seek(_offsets(self._capacity)[-1])
         self._file.write(fences.data)
         self._file.write(sieve.data)
         said = {
             "rows": self._rows,
-            "capacity": self._capacity,
-            "constants": self._constants,
-            "sums": [total % _WORD for total in self._sums],
+            "sum": self._sum % _WORD,
             "fences": [len(fences), _sum(fences)],
             "sieve": [len(sieve), _sum(sieve)],
             "layout": _LAYOUT,
@@ -94,92 +67,47 @@ def mapped(path: Path, rows: int) -> tuple[Segment, mmap.mmap]:
     read = _Reader(os.open(path, os.O_RDONLY))
     pages = mmap.mmap(read.descriptor, 0, access=mmap.ACCESS_READ)
     content = np.frombuffer(pages, np.uint8)
-    read.begin = _address(content)
     header = content[:_HEADER_BYTES].tobytes().partition(b"\n")[0]
     if int(header[:8], 16) != zlib.crc32(header[8:]):
         raise ValueError("the header is damaged")
     said = json.loads(header[8:])
-    if said["rows"] != rows:
-        raise ValueError(f"it holds {said['rows']} entries and not {rows}")
     if said["layout"] != _LAYOUT:
         raise ValueError(f"its layout is {said['layout']} and not {_LAYOUT}")
-    offsets = _offsets(said["capacity"])
-    columns = []
-    for kind, offset, constant, total in zip(_COLUMNS, offsets[:-1], said["constants"], said["sums"], strict=True):
-        if constant is not None:
-            columns.append(np.broadcast_to(np.array(constant, kind), rows))
-            continue
-        column = np.frombuffer(content, kind, rows, offset)
-        if _sum(column) != total:
-            raise ValueError("a column is damaged")
-        columns.append(column)
+    if said["rows"] != rows:
+        raise ValueError(f"it holds {said['rows']} entries and not {rows}")
+    items = np.frombuffer(content, ENTRY, rows, _HEADER_BYTES)
+    if _sum(items) != said["sum"]:
+        raise ValueError("its entries are damaged")
     (count, fences_sum), (slots, sieve_sum) = said["fences"], said["sieve"]
-    fences = np.frombuffer(content, np.uint64, count, offsets[-1])
-    sieve = content[offsets[-1] + fences.nbytes :][:slots]
+    directory = content[_HEADER_BYTES + items.nbytes :]
+    fences = np.frombuffer(directory, np.uint64, count)
+    sieve = directory[fences.nbytes :][:slots]
     if _sum(fences) != fences_sum or _sum(sieve) != sieve_sum:
         raise ValueError("the directory is damaged")
-    high, sequence_high, rest = columns
-    sequences = Sequences(sequence_high, rest["sequence_low"])
-    entries = Entries(Keys(high, rest["key_low"]), rest["file"], rest["row"], sequences)
-    return Segment(entries, fences, sieve, read, rest), pages
+    return Segment(items, fences, sieve, read), pages
 
 
 class _Reader:
-    """Reads single items of arrays that are mapped from a file, which it keeps open."""
+    """Reads single items from a file, which it keeps open."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         """Is closed with this."""
-        self.begin = 0
-        """Address to which the file is mapped."""
 
     def __del__(self) -> None:
         os.close(self.descriptor)
 
-    def ahead(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> None:
-        """Have what is not in memory be fetched, all of it at once and not one page after the other."""
-        for place in self._places(items, rows):
-            os.posix_fadvise(self.descriptor, place, width * items.itemsize, os.POSIX_FADV_WILLNEED)
-
-    def __call__(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64], width: int) -> npt.NDArray[Any]:
-        """Of an array, for each row, `width` items from there on: an array of shape (rows, width)."""
-        file, size = self.descriptor, width * items.itemsize
-        found = b"".join([os.pread(file, size, place) for place in self._places(items, rows)])
-        return np.frombuffer(found, items.dtype).reshape(len(rows), width)
-
-    def _places(self, items: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> list[int]:
-        """Where items lie in the file."""
-        places: list[int] = (_address(items) - self.begin + rows * items.strides[0]).tolist()
-        return places
+    def __call__(self, rows: npt.NDArray[np.int64], width: int) -> npt.NDArray[Any]:
+        """For each row, `width` items from there on: an array of shape (rows, width)."""
+        file, size = self.descriptor, width * ENTRY.itemsize
+        places: list[int] = (_HEADER_BYTES + rows * ENTRY.itemsize).tolist()
+        for place in places:  # what is not in memory is fetched all at once, and not one page after the other
+            os.posix_fadvise(file, place, size, os.POSIX_FADV_WILLNEED)
+        found = b"".join([os.pread(file, size, place) for place in places])
+        return np.frombuffer(found, ENTRY).reshape(len(rows), width)
 
 
-def _address(items: npt.NDArray[Any]) -> int:
-    return int(items.__array_interface__["data"][0])
-
-
-def _column(path: str, rows: int, offset: int, constant: int | None) -> npt.NDArray[np.uint64]:
-    if constant is not None:
-        return np.full(rows, constant, np.uint64)
-    return np.asarray(np.memmap(path, np.uint64, "r", offset, (rows,)))
-
-
-def _columns(entries: Entries) -> tuple[npt.NDArray[Any], ...]:
-    rest = np.empty(len(entries), REST)
-    rest["key_low"], rest["sequence_low"] = entries.keys.low, entries.sequences.low
-    rest["file"], rest["row"] = entries.file, entries.row
-    return entries.keys.high, entries.sequences.high, rest
-
-
-def _offsets(capacity: int) -> list[int]:
-    """Where the columns begin, and then the directory."""
-    offsets = [_HEADER_BYTES]
-    for kind in _COLUMNS:
-        end = offsets[-1] + capacity * kind.itemsize
-        offsets.append(-(-end // _HEADER_BYTES) * _HEADER_BYTES)
-    return offsets
-
-
-def _sum(column: npt.NDArray[Any]) -> int:
+def _sum(items: npt.NDArray[Any]) -> int:
     """What no flipped bit, no lost page and no hole leaves as it was."""
-    words = column.view(np.uint64) if column.dtype == REST else column
+    words = items.view(np.uint64) if items.dtype == ENTRY else items
     return int(words.sum(dtype=np.uint64))

@@ -169,7 +169,7 @@ def test_an_entry_for_a_removed_file_is_noticed_when_it_is_looked_up_case_37(tmp
     cache = IndexCache(tmp_path)
     with Staging(cache) as staging:
         entries = entries_of({(1, 0): (1, 5, (0, 1)), (2, 0): (number, 5, (0, 1))})
-        head = Head(UUID, next_file=3, segments=tuple(staging.segment("run", 0, [entries], 2)))
+        head = Head(UUID, next_file=3, segments=tuple(staging.segment("run", 0, [entries])))
         staged = staging.finish(head, {1: "a"})
     pointer = staged.pointer("head")
     index = open_index(
@@ -190,7 +190,7 @@ def changed(tmp_path, change):
     """How to read such an index, and its pointer."""
     cache = IndexCache(tmp_path)
     with Staging(cache) as staging:
-        segments = staging.segment("run", 0, [entries_of({(1, 0): (1, 5, (0, 1))})], 1)
+        segments = staging.segment("run", 0, [entries_of({(1, 0): (1, 5, (0, 1))})])
         head = _Changed(change, Head(UUID, next_file=2, segments=tuple(segments)))
         staged = staging.finish(head, {1: "a"})
     body = staged.path.read_bytes()

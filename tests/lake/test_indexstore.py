@@ -163,7 +163,7 @@ def test_few_keys_and_many_are_found_alike_in_memory_and_on_disk(tmp_path, count
     cache, rng = IndexCache(tmp_path), np.random.default_rng(5)
     for number, rows in enumerate((1, 2, 3, 5, 1000, 5000)):
         entries = random_entries(rng, rows, hashed=True)
-        with cache.writing(rows + 70, sieved=number % 2 == 0) as writer:
+        with cache.writing(sieved=number % 2 == 0) as writer:
             writer.add(entries)
             cache.keep(writer, f"{number:064}")
         there = entries.keys.take(rng.integers(0, rows, count))
@@ -265,7 +265,7 @@ def test_a_few_large_segments_are_as_bounded_as_many_small_ones(tmp_path):
     cache.trim(())
     most = 0
     for number in range(40):
-        with cache.writing(len(entries), sieved=True) as writer:
+        with cache.writing(sieved=True) as writer:
             writer.add(entries)
             cache.keep(writer, f"{number:064}")
         cache.trim({f"{number:064}"})
@@ -283,7 +283,7 @@ def test_the_segments_that_stay_open_leave_a_process_the_descriptors_that_it_may
     try:
         cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 100)
         for number in range(limit - held + 20):
-            with cache.writing(len(entries), sieved=False) as writer:
+            with cache.writing(sieved=False) as writer:
                 writer.add(entries)
                 cache.keep(writer, f"{number:064}")
             assert cache.segment(f"{number:064}", len(entries)) is not None
@@ -305,7 +305,7 @@ def test_segments_that_an_index_has_no_more_give_their_descriptors_back(tmp_path
 
 def test_a_segment_is_the_same_in_memory_and_from_disk(tmp_path):
     cache, entries = IndexCache(tmp_path), random_entries(np.random.default_rng(1), 5000)
-    with cache.writing(9000, sieved=True) as writer:
+    with cache.writing(sieved=True) as writer:
         for begin in range(0, len(entries), 700):
             writer.add(_part(entries, begin))
         cache.keep(writer, "a" * 64)

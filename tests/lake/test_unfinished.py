@@ -30,7 +30,7 @@ def test_what_killed_workers_left_unfinished_goes_after_a_day_and_what_is_being_
     cache, entries = IndexCache(tmp_path, most_bytes=1), random_entries(np.random.default_rng(1), 100)
     assert set(tmp_path.iterdir()) == {*left["during"], *left["now"]}
     age(left["during"])
-    with cache.writing(len(entries), sieved=False) as writer:
+    with cache.writing(sieved=False) as writer:
         writer.add(entries)
         cache.keep(writer, f"{1:064}")
     cache.trim(())
