@@ -25,6 +25,12 @@ CHANGES = {"1k": (1_000, 72), "100k": (100_000, 15)}
 A change owes the index's base 2.8 entries, and a step into it is made when 131,072 are owed (`core/indexplan.py`): so
 merges of 1,000 changes come to one after a dozen, which begin a round, and some 50 more. Fewer would hold none.
 """
+LONGER = {("100m", "1k"): 720}
+"""Size of the mirror and of its batches → how many are merged instead. Of a mirror of 100 million rows the smallest
+step is a part of the base of a million entries with what is above it: it pays for so many merges, and is one of them.
+"""
+UPKEEP = 72
+"""Merges after which old snapshots go, as upkeep lets them: metadata are no longer than where fewer are merged."""
 COMPARED = "10m"
 TURNS = {"rewrite": 2, "upsert": 1}
 """Batches that are enough for a peer of which each takes as long; DuckDB, whose deletes pile up, is given all that we
@@ -77,7 +83,7 @@ def speed_figures(world: World, labels: Sequence[str]) -> Iterator[Found]:
         world.forget(name)
         means[label] = {}
         for size in CHANGES:
-            spent, peers = merged(world, name, size, changelog, rows, with_peers=label == COMPARED)
+            spent, peers = merged(world, label, size, changelog, rows)
             means[label][size] = spent.mean
             yield from told(f"merge.{label}.{size}", spent, peers)
         check(world.table(name), rows, name)
@@ -114,13 +120,11 @@ def told(prefix: str, spent: Spent, peers: dict[str, PeerSpent]) -> Iterator[Fou
             yield f"{prefix}.speedup_vs_{peer}_at_first", took.at_first / spent.mean, "times", "higher"
 
 
-def merged(
-    world: World, name: str, size: str, changelog: Table, rows: Rows, *, with_peers: bool
-) -> tuple[Spent, dict[str, PeerSpent]]:
+def merged(world: World, label: str, size: str, changelog: Table, rows: Rows) -> tuple[Spent, dict[str, PeerSpent]]:
     """Batches of one size by the engine, and some of them in turn by the peers."""
-    changes, merges = CHANGES[size]
-    changes = max(100, int(changes * scale()))
-    spent, peers = Spent(), PEERS if with_peers else ()
+    name, (changes, merges) = f"m{label}", CHANGES[size]
+    changes, merges = max(100, int(changes * scale())), LONGER.get((label, size), merges)
+    spent, peers = Spent(), PEERS if label == COMPARED else ()
     took: dict[str, list[tuple[Turn, Carried]]] = {peer: [] for peer in peers}
     with ExitStack() as stack:
         ready: dict[str, Peer] = {}
@@ -129,6 +133,8 @@ def merged(
             make_table(world.catalog, table, pieces(copied(world.table(name))))
             ready[peer] = stack.enter_context(Peer(ENVIRONMENT, peer, table))
         for turn in range(merges):
+            if turn and turn % UPKEEP == 0:
+                world.forget(name)
             batch = rows.batch(changes)
             own_turn(world, name, changelog, batch, spent)
             for peer in peers:
