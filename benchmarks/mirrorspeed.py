@@ -1,7 +1,7 @@
 """Merges of the engine and of the whole loop, beside what else does the same."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,9 +26,11 @@ A change owes the index's base 2.8 entries, and a step into it is made when 131,
 merges of 1,000 changes come to one after a dozen, which begin a round, and some 50 more. Fewer would hold none.
 """
 LONGER = {("100m", "1k"): 720}
-"""Size of the mirror and of its batches → how many are merged instead. Of a mirror of 100 million rows the smallest
+"""Size of the largest mirror and of batches → how many are merged instead. Of a mirror of 100 million rows the smallest
 step is a part of the base of a million entries with what is above it: it pays for so many merges, and is one of them.
 """
+SETTLING = 12
+"""Batches of 1,000 changes after a fill that are not counted: with them the index's base gets what the fill owes it."""
 UPKEEP = 72
 """Merges after which old snapshots go, as upkeep lets them: metadata are no longer than where fewer are merged."""
 COMPARED = "10m"
@@ -72,31 +74,53 @@ class PeerSpent:
     growth: float
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A mirror, with what it is made of and what merges into it took."""
+
+    label: str
+    name: str
+    changelog: Table
+    rows: Rows
+    spent: dict[str, Spent] = field(default_factory=lambda: {size: Spent() for size in CHANGES})
+
+
 def speed_figures(world: World, labels: Sequence[str]) -> Iterator[Found]:
-    """Each of SIZES that is named, in turn; the first is to be among them."""
-    means: dict[str, dict[str, float]] = {}
-    for label in labels:
-        name, count = f"m{label}", max(10_000, int(SIZES[label] * scale()))
-        changelog, rows = world.filled(name, count)
-        # What a fill leaves of small files and of history is no part of what merges cost: loops and upkeep let it go.
-        compact_all(world, name)
-        world.forget(name)
-        means[label] = {}
-        for size in CHANGES:
-            spent, peers = merged(world, label, size, changelog, rows)
-            means[label][size] = spent.mean
-            yield from told(f"merge.{label}.{size}", spent, peers)
-        check(world.table(name), rows, name)
-        contents = world.table(name).inspect.files()["content"].to_pylist()
-        yield f"merge.{label}.data_files", contents.count(0), "files", "lower"
-        yield f"merge.{label}.delete_files", len(contents) - contents.count(0), "files", "lower"
-        if label == COMPARED:
+    """Of all SIZES that are named, in turn: what slows this machine down for a while slows all of them down.
+
+    The first of SIZES is to be among them.
+    """
+    mirrors = [_filled(world, label) for label in labels]
+    for size in CHANGES:
+        peers = merged(world, mirrors, size)
+        for one in mirrors:
+            yield from told(f"merge.{one.label}.{size}", one.spent[size], peers if one.label == COMPARED else {})
+    for one in mirrors:
+        check(world.table(one.name), one.rows, one.name)
+        contents = world.table(one.name).inspect.files()["content"].to_pylist()
+        yield f"merge.{one.label}.data_files", contents.count(0), "files", "lower"
+        yield f"merge.{one.label}.delete_files", len(contents) - contents.count(0), "files", "lower"
+        if one.label == COMPARED:
             idle = Memory(world.worker_pid).idle
             for size in CHANGES:
-                yield from loop_figures(world, name, size, changelog, rows, idle)
-    for label in labels[1:]:
-        yield f"merge.growth_1m_to_{label}", means[label]["1k"] / means["1m"]["1k"], "times", "lower"
-        yield f"merge.growth_1m_to_{label}_by_100k", means[label]["100k"] / means["1m"]["100k"], "times", "lower"
+                yield from loop_figures(world, one.name, size, one.changelog, one.rows, idle)
+    first, *larger = mirrors
+    for one in larger:
+        for size, suffix in (("1k", ""), ("100k", "_by_100k")):
+            grown = one.spent[size].mean / first.spent[size].mean
+            yield f"merge.growth_1m_to_{one.label}{suffix}", grown, "times", "lower"
+
+
+def _filled(world: World, label: str) -> Measured:
+    name = f"m{label}"
+    changelog, rows = world.filled(name, max(10_000, int(SIZES[label] * scale())))
+    # What a fill leaves of small files and of history is no part of what merges cost: loops and upkeep let it go.
+    for _ in range(SETTLING):
+        changelog.append(rows.batch(max(100, int(CHANGES["1k"][0] * scale()))).changes)
+        world.merge(name)
+    compact_all(world, name)
+    world.forget(name)
+    return Measured(label, name, changelog, rows)
 
 
 def told(prefix: str, spent: Spent, peers: dict[str, PeerSpent]) -> Iterator[Found]:
@@ -120,29 +144,38 @@ def told(prefix: str, spent: Spent, peers: dict[str, PeerSpent]) -> Iterator[Fou
             yield f"{prefix}.speedup_vs_{peer}_at_first", took.at_first / spent.mean, "times", "higher"
 
 
-def merged(world: World, label: str, size: str, changelog: Table, rows: Rows) -> tuple[Spent, dict[str, PeerSpent]]:
-    """Batches of one size by the engine, and some of them in turn by the peers."""
-    name, (changes, merges) = f"m{label}", CHANGES[size]
-    changes, merges = max(100, int(changes * scale())), LONGER.get((label, size), merges)
-    spent, peers = Spent(), PEERS if label == COMPARED else ()
-    took: dict[str, list[tuple[Turn, Carried]]] = {peer: [] for peer in peers}
+def merged(world: World, mirrors: Sequence[Measured], size: str) -> dict[str, PeerSpent]:
+    """Batches of one size by the engine, into each mirror in turn; by the peers beside the one that is compared."""
+    changes, merges = CHANGES[size]
+    changes, merges = max(100, int(changes * scale())), LONGER.get((mirrors[-1].label, size), merges)
+    took: dict[str, list[tuple[Turn, Carried]]] = {}
     with ExitStack() as stack:
         ready: dict[str, Peer] = {}
-        for peer in peers:
-            table = f"peers.{peer}_{name}_{size}"
-            make_table(world.catalog, table, pieces(copied(world.table(name))))
-            ready[peer] = stack.enter_context(Peer(ENVIRONMENT, peer, table))
+        for one in (one for one in mirrors if one.label == COMPARED):
+            for peer in PEERS:
+                table = f"peers.{peer}_{one.name}_{size}"
+                make_table(world.catalog, table, pieces(copied(world.table(one.name))))
+                ready[peer] = stack.enter_context(Peer(ENVIRONMENT, peer, table))
         for turn in range(merges):
-            if turn and turn % UPKEEP == 0:
-                world.forget(name)
-            batch = rows.batch(changes)
-            own_turn(world, name, changelog, batch, spent)
-            for peer in peers:
-                if turn < TURNS.get(peer, merges):
-                    at_rest()
-                    before = world.carried()
-                    took[peer].append((ready[peer].apply(batch), world.carried() - before))
-    return spent, {peer: _together(turns) for peer, turns in took.items()}
+            for one in mirrors:
+                if turn and turn % UPKEEP == 0:
+                    world.forget(one.name)
+                batch = one.rows.batch(changes)
+                own_turn(world, one.name, one.changelog, batch, one.spent[size])
+                if one.label == COMPARED:
+                    still = {name: peer for name, peer in ready.items() if turn < TURNS.get(name, merges)}
+                    peers_turn(world, batch, still, took)
+    return {peer: _together(turns) for peer, turns in took.items()}
+
+
+def peers_turn(
+    world: World, batch: Batch, peers: Mapping[str, Peer], took: dict[str, list[tuple[Turn, Carried]]]
+) -> None:
+    """The same batch by each of them; what it took is added to `took`."""
+    for name, peer in peers.items():
+        at_rest()
+        before = world.carried()
+        took.setdefault(name, []).append((peer.apply(batch), world.carried() - before))
 
 
 def _together(turns: list[tuple[Turn, Carried]]) -> PeerSpent:
