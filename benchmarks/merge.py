@@ -3,11 +3,11 @@
 The engine merges batches of 1,000 and of 100,000 changes from a changelog, beside DuckDB, a full rewrite and
 PyIceberg's upsert, which are given the same batches and tables of the same rows in the same catalog. Our seconds are
 means over merges with everything that belongs to them: index runs folded, the steps by which they are merged into the
-base (one of them in the 72 merges of 1,000 changes, or in 720 into 100 million rows, where it pays for all), and the
-compaction that these merges bring about. DuckDB's are means over the same batches, without a compaction, which it has
-none of; each takes it longer than the one before, so the median of its first three stands beside that. The others take
-about as long each time and are given one or two. Each begins when the machine has come to rest: what a store still does
-for the one before is not the next one's time.
+base (one of them in the 72 merges of 1,000 changes; where 100 million rows are among them in 720, which one pays for),
+and the compaction that these merges bring about. Mirrors of several sizes take turns. DuckDB's are means over the same
+batches, without a compaction, which it has none of; each takes it longer than the one before, so the median of its
+first three stands beside that. The others take about as long each time and are given one or two. Each begins when the
+machine has come to rest: what a store still does for the one before is not the next one's time.
 Then a worker's `MergeMirror` does the same, and its memory is measured as growth over what it took at rest; so is that
 of each peer in a process of its own. What was read and written are bytes of objects as the store counts them; what the
 catalog is asked and answers is not in them. Single rows are followed from COMMIT at a PostgreSQL to the mirror; and
