@@ -26,7 +26,8 @@ from activities.core.evolution import TableShape
 from activities.core.orphans import check_line
 from activities.core.partitions import bounds_of, label_of
 from activities.core.tables import PartitionRule, TableConfig
-from activities.lake.files import DAY, SECONDS, new_file, partition_record, statistics_of
+from activities.lake.files import DAY, SECONDS, new_file, partition_record
+from activities.lake.filestatistics import statistics_of
 from activities.lake.footers import Ends, Footer
 from activities.lake.readable import bounded_by_footer, leaves, unreadable
 from activities.lake.schema import shape_of

@@ -25,7 +25,8 @@ from activities.core.drift import Change
 from activities.core.faults import ChangelogForeign, CommitConflict
 from activities.core.iceberg_types import IcebergType, ListOf, Primitive
 from activities.lake.catalog import Lake
-from activities.lake.files import new_file, statistics_of
+from activities.lake.files import new_file
+from activities.lake.filestatistics import statistics_of
 from activities.lake.footers import Footer
 from activities.lake.schema import changed, fields_schema, shape_of, table_properties
 from activities.lake.sending import Attempt, given_up, landed_in, tries

@@ -1,30 +1,20 @@
 """Files as the manifests describe them: reading what a table holds, describing what it will."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pyiceberg.conversions import from_bytes, to_bytes
-from pyiceberg.io.pyarrow import (
-    MetricModeTypes,
-    MetricsMode,
-    StatisticsCollector,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
+from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
-from pyiceberg.types import BinaryType, DateType, DoubleType, FloatType
+from pyiceberg.types import DateType
 
 from activities.core.faults import ObjectRefused, SchemaConflict
 from activities.core.partitions import Span, bounds_of, label_of
 from activities.core.planning import ExistingFile
 from activities.core.tables import PartitionRule
+from activities.lake.filestatistics import statistics_of
 from activities.lake.fit import misfits
 from activities.lake.footers import Footer
 from activities.lake.layout import check_chunks
@@ -186,73 +176,6 @@ def new_file(
     )
     file.spec_id = metadata.default_spec_id
     return file
-
-
-def statistics_of(
-    metadata: TableMetadata, footer: Footer, *, names: Mapping[str, str] | None = None, counted: Collection[str] = ()
-) -> dict[str, Any]:
-    """Counts and bounds for the manifest's entry: of the whole file, or none.
-
-    Args:
-        metadata: The table's.
-        footer: The file's.
-        names: Path of a column in the file → its path in a file of ours, where the two differ.
-        counted: Paths (in the file) of columns without bounds: those of the footer are not of the table's type.
-    """
-    schema = metadata.schema()
-    known_numbers, known_plan = _columns_of(_Same(metadata))
-    numbers = {**known_numbers, **{path: known_numbers[known] for path, known in (names or {}).items()}}
-    plan = dict(known_plan)
-    for number in {numbers[path] for path in counted}:
-        plan[number] = _counted_only(plan[number])
-    found = data_file_statistics_from_parquet_metadata(footer.metadata, plan, numbers).to_serialized_dict()
-    lower, upper = found["lower_bounds"], found["upper_bounds"]
-    for path in footer.unbounded():
-        # The library takes what the other row groups say for the bounds of all.
-        lower.pop(numbers[path], None)
-        upper.pop(numbers[path], None)
-    _widen_zeros(schema, lower, upper)
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """A table's metadata as a key: the same object, which nothing changes."""
-
-    metadata: TableMetadata
-
-    def __hash__(self) -> int:
-        return id(self.metadata)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.metadata is other.metadata
-
-
-@lru_cache(maxsize=4)
-def _columns_of(table: _Same) -> tuple[Mapping[str, int], Mapping[int, StatisticsCollector]]:
-    """Path of a column in Parquet → its id, and id → what is collected of it; the same for all files of a commit."""
-    schema = table.metadata.schema()
-    plan = compute_statistics_plan(schema, table.metadata.properties)
-    # In Parquet they are texts, and the library would decode them.
-    binary = {n: _counted_only(one) for n, one in plan.items() if isinstance(one.iceberg_type, BinaryType)}
-    return parquet_path_to_id_mapping(schema), plan | binary
-
-
-def _counted_only(column: StatisticsCollector) -> StatisticsCollector:
-    return replace(column, mode=MetricsMode(MetricModeTypes.COUNTS))
-
-
-def _widen_zeros(schema: Schema, lower: dict[int, bytes], upper: dict[int, bytes]) -> None:
-    """Let bounds of zero enclose both zeros.
-
-    To Parquet they are one value, and a footer names whichever it likes; by Iceberg's order -0.0 comes before 0.0, and
-    a reader that follows it would miss the other one.
-    """
-    for bounds, zero in ((lower, -0.0), (upper, 0.0)):
-        for number, raw in bounds.items():
-            kind = schema.find_type(number)
-            if isinstance(kind, FloatType | DoubleType) and float(from_bytes(kind, raw)) == 0:
-                bounds[number] = to_bytes(kind, zero)
 
 
 def partition_record(rule: PartitionRule, index: int) -> Record:

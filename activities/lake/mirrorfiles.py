@@ -20,7 +20,8 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from activities.core.faults import SchemaConflict
-from activities.lake.files import new_file, statistics_of
+from activities.lake.files import new_file
+from activities.lake.filestatistics import statistics_of
 from activities.lake.footers import Footer
 from activities.lake.partitioning import Part, parts_of
 
