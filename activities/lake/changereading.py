@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
-    _to_requested_schema,
     pyarrow_to_schema,
     schema_to_pyarrow,
 )
@@ -23,6 +22,7 @@ from pyiceberg.types import ListType, MapType
 from activities.core.faults import BadConfig
 from activities.lake.changes import ChangelogFile, FileRows, Piece
 from activities.lake.content import Files
+from activities.lake.projecting import projected
 
 BATCH_ROWS = 65_536
 
@@ -128,14 +128,7 @@ class OpenFile:
 
     def _shown(self, batch: pa.RecordBatch) -> pa.Table:
         wanted = self.wanted
-        shown = _to_requested_schema(
-            wanted.schema,
-            self.held,
-            batch,
-            downcast_ns_timestamp_to_us=True,
-            projected_missing_fields=self.constants,
-            allow_timestamp_tz_mismatch=True,
-        )
+        shown = projected(wanted.schema, self.held, batch, constants=self.constants, any_zone=True)
         columns = [as_type(column, field.type) for column, field in zip(shown.columns, wanted.arrow, strict=True)]
         if self.renamed and wanted.naming in wanted.columns:
             place = wanted.columns.index(wanted.naming)

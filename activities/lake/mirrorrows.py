@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import _to_requested_schema, pyarrow_to_schema, schema_to_pyarrow
+from pyiceberg.io.pyarrow import pyarrow_to_schema, schema_to_pyarrow
 from pyiceberg.schema import Schema
 
 from activities.core.faults import MirrorForeign
 from activities.lake.content import WHOLE_BYTES, Files, named
 from activities.lake.live import LiveFile
 from activities.lake.positiondeletes import Positions, deleted_rows
+from activities.lake.projecting import projected
 
 BATCH_BYTES = 8 * 2**20
 """What rows that are read at once take in Parquet, before they are compressed, more or less."""
@@ -101,5 +102,4 @@ class _Projection:
 
     def fit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of `columns` as it is wanted, in the very types of Arrow that the library has for Iceberg's."""
-        fitted = _to_requested_schema(self._wanted, self._held, batch, downcast_ns_timestamp_to_us=True)
-        return fitted.cast(self.arrow)
+        return projected(self._wanted, self._held, batch).cast(self.arrow)
