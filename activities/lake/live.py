@@ -1,5 +1,6 @@
 """What the head of a mirror consists of: data files, and what is deleted of each. Manifests never change: read once."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -216,4 +217,9 @@ def _path_bounds(file: DataFile) -> tuple[bytes | None, bytes | None]:
 
 
 def _partition(file: DataFile) -> Hashable:
-    return file.spec_id, tuple(file.partition[place] for place in range(len(file.partition)))
+    return file.spec_id, tuple(map(_comparable, (file.partition[place] for place in range(len(file.partition)))))
+
+
+def _comparable(value: object) -> object:
+    """Every NaN as one, which is its own equal since it is the same object."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else value

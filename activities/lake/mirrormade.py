@@ -16,12 +16,13 @@ from pyiceberg.transforms import (
     VoidTransform,
     parse_transform,
 )
-from pyiceberg.types import ListType, NestedField, StringType
+from pyiceberg.types import DoubleType, FloatType, ListType, NestedField, StringType
 
 from activities.core.drift import ChangelogColumns
 from activities.core.faults import BadConfig
 from activities.core.mirrors import PREFIX, MirrorConfig
 from activities.lake import changelog as changelogs
+from activities.lake.schema import manifest_name
 
 CHANGELOG = PREFIX + "changelog"
 """Property: identifier of the changelog."""
@@ -230,6 +231,8 @@ def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
             wrong.append(f"{name}: merges cannot cut by {text!r}")
         elif not transform.can_transform(column.field_type):
             wrong.append(f"{name}: {text} cannot be made of {column.field_type}")
+        elif isinstance(column.field_type, FloatType | DoubleType):
+            wrong.append(f"{name}: engines take the two zeros of {column.field_type} for one partition, or for two")
         else:
             fields.append(PartitionField(column.field_id, number, transform, _called(name, transform)))
     if wrong:
@@ -239,6 +242,7 @@ def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
 
 def _called(column: str, transform: Transform[Any, Any]) -> str:
     """What a partition field is called."""
+    column = manifest_name(column)
     match transform:
         case IdentityTransform():
             return column

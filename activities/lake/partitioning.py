@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import DayTransform, HourTransform, MonthTransform, TimeTransform, Transform, YearTransform
 from pyiceberg.typedef import Record
-from pyiceberg.types import IcebergType
+from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType, StructType, UUIDType
+
+from activities.core.faults import SchemaConflict
 
 Rows = npt.NDArray[np.int64]
 _UNITS: tuple[tuple[type[TimeTransform[Any]], str], ...] = (
@@ -38,15 +43,20 @@ class Part:
 
 
 def parts_of(table: pa.Table, schema: Schema, spec: PartitionSpec) -> list[Part]:
-    """The partitions of a table's rows; none when there are no rows."""
+    """The partitions of a table's rows; none when there are no rows.
+
+    Raises:
+        SchemaConflict: a number is too small to be cut.
+    """
     if not table.num_rows:
         return []
     if not spec.fields:
         return [Part((), None)]
     codes, columns = np.zeros(table.num_rows, np.int64), list[_Column]()
     for field in spec.fields:
-        source = schema.find_field(field.source_id)
-        column = _transformed(table.column(source.name), source.field_type, field.transform)
+        number, transform = field.source_id, field.transform
+        name, kind = str(schema.find_column_name(number)), schema.find_field(number).field_type
+        column = _transformed(_source(table, schema, number), kind, transform, name)
         # Compact again after each field, so that many fields cannot overflow.
         codes = np.unique(codes * len(column.values) + column.codes, return_inverse=True)[1]
         columns.append(column)
@@ -61,6 +71,24 @@ def parts_of(table: pa.Table, schema: Schema, spec: PartitionSpec) -> list[Part]
     ]
 
 
+def _source(table: pa.Table, schema: Schema, number: int) -> pa.ChunkedArray:
+    """The values of a field; a table may be cut by fields of structs, too."""
+    column, *inside = _path_to(schema.as_struct(), number)
+    values = table.column(column)
+    for name in inside:
+        values = pc.struct_field(values, name)
+    return values
+
+
+def _path_to(struct: StructType, number: int) -> list[str]:
+    for field in struct.fields:
+        if field.field_id == number:
+            return [field.name]
+        if isinstance(field.field_type, StructType) and (inside := _path_to(field.field_type, number)):
+            return [field.name, *inside]
+    return []
+
+
 @dataclass(frozen=True)
 class _Column:
     codes: Rows
@@ -68,16 +96,37 @@ class _Column:
     values: list[Any]
 
 
-def _transformed(column: pa.ChunkedArray, kind: IcebergType, transform: Transform[Any, Any]) -> _Column:
+def _transformed(column: pa.ChunkedArray, kind: IcebergType, transform: Transform[Any, Any], name: str) -> _Column:
     unit = next((unit for known, unit in _UNITS if isinstance(transform, known)), None)
     if unit is not None:
         return _times(column, unit)
     encoded = _physical(column).dictionary_encode(null_encoding="encode")
     apply: Callable[[Any], Any] = transform.transform(kind)
-    results = [None if value is None else apply(value) for value in encoded.dictionary.to_pylist()]
+    values = encoded.dictionary.to_pylist()
+    if isinstance(kind, UUIDType):  # as they are read from manifests
+        values = [None if value is None else UUID(bytes=value) for value in values]
+    results = [None if value is None else apply(value) for value in values]
+    _check_range(values, results, kind, f"{name} by {transform}")
     numbers: dict[Any, int] = {}
     codes = np.array([numbers.setdefault(result, len(numbers)) for result in results], np.int64)
     return _Column(codes[encoded.indices.to_numpy()], list(numbers))
+
+
+def _check_range(values: list[Any], results: list[Any], kind: IcebergType, what: str) -> None:
+    """See that every result is a number of the type: what the smallest numbers are cut to may be none."""
+    for value, result in zip(values, results, strict=True):
+        if _is_outside(result, kind):
+            raise SchemaConflict(
+                f"a row cannot be put into a partition: cutting {what} puts {value} below the smallest {kind}; take "
+                "that partition field out of the table's spec with an Iceberg client, and out of `partition` in "
+                "mirrors.yaml"
+            )
+
+
+def _is_outside(result: Any, kind: IcebergType) -> bool:
+    if isinstance(kind, DecimalType):
+        return isinstance(result, Decimal) and result.adjusted() >= kind.precision - kind.scale
+    return isinstance(kind, IntegerType | LongType) and result is not None and result < kind.min
 
 
 def _times(column: pa.ChunkedArray, unit: str) -> _Column:

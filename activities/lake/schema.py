@@ -1,6 +1,7 @@
 """From the type policy's pure types to PyIceberg's, and how a table of ours is laid out."""
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ from activities.core.tables import PartitionRule
 
 NAME_MAPPING = "schema.name-mapping.default"
 """The property by which readers find a column in files without field ids, as ClickHouse writes them."""
+_NO_NAME = re.compile(r"^[0-9]|[^A-Za-z0-9_]")
 _PRIMITIVES: dict[str, IcebergType] = {
     str(kind): kind
     for kind in (
@@ -209,7 +211,13 @@ def partition_spec(schema: Schema, rule: PartitionRule) -> PartitionSpec:
     """Days and hours as they are; integer chunks coarsely, since a small file need not be a partition."""
     source = schema.find_field(rule.column)
     suffix = {"daily": "day", "hourly": "hour", "integer": "trunc"}[rule.kind]
-    return PartitionSpec(PartitionField(source.field_id, 1000, transform_of(rule), f"{rule.column}_{suffix}"))
+    name = manifest_name(f"{rule.column}_{suffix}")
+    return PartitionSpec(PartitionField(source.field_id, 1000, transform_of(rule), name))
+
+
+def manifest_name(name: str) -> str:
+    """A name for a field of partitions as Avro has names: readers give up at manifests with others, such as `größe`."""
+    return _NO_NAME.sub(lambda found: f"_x{ord(found[0]):X}", name)
 
 
 def transform_of(rule: PartitionRule) -> Transform[Any, Any]:

@@ -1,12 +1,14 @@
 """Mirrors that are cut into partitions: rows that move from one to another, and cuts that change."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
-from pyiceberg.transforms import BucketTransform
+from pyiceberg.transforms import BucketTransform, IdentityTransform
 
 from activities.core.faults import BadConfig
-from support.mirrors import Row, gone, opened, put, update
+from activities.lake.live import live_files
+from support.mirrors import Row, gone, opened, put, truncated, update
 
 FIELDS = {"id": "long", "region": "string", "at": "timestamptz", "name": "string"}
 
@@ -70,3 +72,57 @@ async def test_a_partition_spec_that_somebody_changed_is_used_from_then_on_and_o
         mirror.check_index()
         assert {one["spec_id"] for one in mirror.table().inspect.data_files().to_pylist()} == {0, 1}
         assert len(mirror.by_all_readers()) == 5
+
+
+A, B = UUID(int=1).bytes, UUID(int=2**127).bytes
+
+
+async def test_rows_of_partitions_that_are_uuids_are_found_again_and_their_files_stay_together(fleet):
+    async with opened(
+        fleet, {"id": "long", "tenant": "uuid", "name": "string"}, partition=(("tenant", "identity"),)
+    ) as mirror:
+        await mirror.write(*(put(key, tenant=(A, B, None)[key % 3], name="a") for key in range(9)))
+        await mirror.merge()
+        # Manifests with what was there and with what is new, in one commit that takes several pieces.
+        mirror.configure(batch_rows=2)
+        await mirror.write(truncated(), *(put(key, tenant=(A, B, None)[key % 2], name="b") for key in range(5)))
+        await mirror.write(update(0, tenant=B, name="c"), gone(1), update(2, tenant=A, name="c"))
+        await mirror.drain()
+        await mirror.compact(thorough=True)
+        assert mirror.read("id", "name") == [(0, "c"), (2, "c"), (3, "b"), (4, "b")]
+        mirror.check_index()
+        assert {file.data.partition[0] for file in live_files(mirror.table()).values()} == {
+            UUID(bytes=A),
+            UUID(bytes=B),
+        }
+
+
+async def test_a_partition_is_called_so_that_all_engines_read_its_manifests(fleet):
+    fields = {"id": "long", "größe": "string", "1 x": "int"}
+    async with opened(fleet, fields, partition=(("größe", "identity"), ("1 x", "bucket[2]"))) as mirror:
+        await mirror.write(*(put(key, **{"größe": "äß"[key % 2], "1 x": key}) for key in range(4)))
+        await mirror.merge()
+        assert [field.name for field in mirror.table().spec().fields] == ["gr_xF6_xDFe", "_x31_x20x_bucket"]
+        assert len(mirror.by_all_readers()) == 4
+
+
+async def test_rows_of_a_partition_that_is_no_number_stay_deleted(fleet):
+    """As others may cut a mirror; config is refused that says so."""
+    nan, fields = float("nan"), {"id": "long", "x": "double", "name": "string"}
+    async with opened(fleet, fields, partition=(("x", "identity"),)) as mirror:
+        with pytest.raises(BadConfig, match="x: engines take the two zeros of double for one partition, or for two"):
+            await mirror.merge()
+        mirror.configure(partition=())
+        await mirror.merge()
+        with mirror.table().update_spec() as changing:
+            changing.add_field("x", IdentityTransform(), "x")
+        await mirror.write(*(put(key, x=(nan, 1.5)[key % 2], name="a") for key in range(6)))
+        await mirror.merge()
+        await mirror.write(gone(0), gone(1))
+        await mirror.merge()
+        await mirror.write(gone(2), put(6, x=nan, name="b"))
+        await mirror.merge()
+        await mirror.compact(thorough=True)
+        assert mirror.read("id") == [(3,), (4,), (5,), (6,)]
+        mirror.check_index()
+        assert len(mirror.by_all_readers()) == 4
