@@ -36,7 +36,6 @@ from starter.common import (
     USAGE,
     EnvironmentOption,
     JsonOption,
-    console,
     errors,
     fail,
     load,
@@ -45,6 +44,7 @@ from starter.common import (
     run,
     say,
     say_json,
+    show_table,
 )
 from starter.export import SHRINK_UNFORCED
 from starter.options import (
@@ -198,7 +198,7 @@ def list_(
         table.add_column(name, no_wrap=True)
     for one in found:
         table.add_row(one["id"], one["status"], one["started"])
-    console.print(table)
+    show_table(table)
 
 
 async def _list(environment: Environment, *, every: bool) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from activities.contracts.backfill import BackfillFailure, BackfillReport
 from activities.contracts.export import PROGRESS_QUERY, loop_id
-from starter.common import console, say
+from starter.common import console, say, show_table
 
 LISTED = 100
 """Backfills, or tables of one, that are listed at most."""
@@ -160,7 +160,7 @@ def _print_lanes(lanes: Sequence[dict[str, Any]]) -> None:
             f"{lane['rows']:,}",
             f"{lane['bytes'] / 1e6:,.1f}",
         )
-    console.print(table)
+    show_table(table)
     if len(lanes) > LISTED:
         say(f"  and {len(lanes) - LISTED} more tables; --json has them")
     for lane in lanes[:LISTED]:

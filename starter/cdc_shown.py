@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from activities.contracts.cdc import CAPTURE
-from starter.common import console, say
+from starter.common import say, show_table
 from worker.cdc_status import PipelineReport, SourceStatus
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -43,7 +43,7 @@ def show_status(report: PipelineReport) -> None:
             *(one.table, one.changelog, one.state, one.source_lsn, one.written_lsn),
             *(f"{one.written:,}", f"{one.buffered:,}", lag, dead),
         )
-    console.print(table)
+    show_table(table)
     for one in report.tables:
         if one.cause:
             say(f"{one.table} is {one.state}: {one.cause}")
@@ -82,7 +82,7 @@ def show_installed(report: dict[str, Any]) -> None:
     for one in report["tables"]:
         key = ", ".join(one["key_columns"]) or "none"
         table.add_row(one["table"], one["changelog"], key, one["identity"], one["state"], one["note"])
-    console.print(table)
+    show_table(table)
 
 
 def show_letters(letters: Sequence[dict[str, Any]], limit: int) -> None:
@@ -96,7 +96,7 @@ def show_letters(letters: Sequence[dict[str, Any]], limit: int) -> None:
             *(str(one["event_id"]), f"{one['schema']}.{one['name']}", one["operation"], key[:KEY_LENGTH]),
             *(f"{one['commit_lsn']} {one['ordinal']}", one["state"] + reason, cause),
         )
-    console.print(table)
+    show_table(table)
     if len(letters) == limit:
         say(f"these are the first {limit}; --limit lists more")
 
@@ -104,7 +104,7 @@ def show_letters(letters: Sequence[dict[str, Any]], limit: int) -> None:
 def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in left:
-        table.add_column(name, no_wrap=name not in {"note", "cause"})
+        table.add_column(name, no_wrap=name not in {"note", "cause"}, overflow="fold")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table

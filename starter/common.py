@@ -8,7 +8,9 @@ from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Column, Table
 from temporalio.service import RPCError
 
 from activities.core.faults import BadRequest, Fault
@@ -30,6 +32,9 @@ EnvironmentOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 
+LEAST_FOLDED = 20
+"""How narrow a column may become that is folded."""
+
 # What a script or a log reads is not folded to some terminal's width.
 console = Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -37,7 +42,21 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def say(text: str) -> None:
     """Print one line for people."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def show_table(table: Table) -> None:
+    """Print a table whose cells are text as it is, whatever brackets it has.
+
+    Columns that are not folded are whole, also where the terminal is too narrow: its lines go on in the next one then.
+    """
+    needed = sum(_width(column) + 2 for column in table.columns)
+    Console(width=max(console.width, needed), highlight=False, markup=False).print(table)
+
+
+def _width(column: Column) -> int:
+    whole = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return whole if column.no_wrap else min(whole, LEAST_FOLDED)
 
 
 def say_json(value: Any) -> None:
@@ -59,13 +78,13 @@ def load() -> Settings:
         fail(str(wrong), USAGE)
 
 
-def load_environment(name: str, part: str = "") -> Environment:
+def load_environment(name: str, *parts: str) -> Environment:
     """One environment of the config; what is wrong with it, or with its name, is said, and that is the end.
 
-    Commands that only send work to the fleet need nothing but the secrets of `part` temporal.
+    Commands that only send work to the fleet need nothing but the secrets of the part `temporal`.
     """
     with one_line():
-        return load().environment(name, part)
+        return load().environment(name, *parts)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from activities.core.faults import BadConfig, BadRequest
+from starter.common import say, show_table
 from worker.config import ConfigError, Problem, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -207,12 +207,11 @@ def _show(settings: Settings) -> None:
         state = f"{unset} not set" if unset else "set"
         mirrors = len(settings.environments[name].mirrors) if name in settings.environments else 0
         environments.add_row(name, ", ".join(feeding) or "none", str(len(settings.exports(name))), str(mirrors), state)
-    tables = Table("table", "files", "networks", box=None, pad_edge=False)
+    tables = Table(Column("table", no_wrap=True), Column("files", no_wrap=True), "networks", box=None, pad_edge=False)
     for name, table in settings.tables.items():
         chunk = f" by {table.partition.chunk_size}" if table.partition.chunk_size else ""
         networks = ", ".join(network.name for network in table.networks) if table.enabled else "disabled"
         tables.add_row(name, f"{table.partition.type}{chunk}", networks)
-    console = Console()
-    console.print(environments)
-    console.print()
-    console.print(tables)
+    show_table(environments)
+    say("")
+    show_table(tables)

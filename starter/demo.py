@@ -14,7 +14,7 @@ from rich.table import Table
 from activities.contracts.export import ExportRequest
 from activities.core.publication import place_of
 from starter.asking import connect
-from starter.common import FAILED, console, load, load_environment, run, say
+from starter.common import FAILED, console, load, load_environment, run, say, show_table
 from starter.counts import count_both
 from starter.demo_changes import create_and_install, show_changes
 from starter.demo_mirror import show_mirror
@@ -54,7 +54,7 @@ def demo() -> None:
     agreed = run(_compare(settings))
     with Duck(environment) as duck:
         say(f"\n{QUESTION}")
-        console.print(table_of(*duck.query(QUESTION)))
+        show_table(table_of(*duck.query(QUESTION)))
     title("5", "The changes: what SQL does to a table of PostgreSQL, in its changelog")
     create_and_install(environment)
     arrived = run(show_changes(environment))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from starter.common import console, errors, run, say
+from starter.common import errors, run, say, show_table
 from starter.demo_parts import HEAD, SECONDS, ask, command, hear, print_events, until
 from starter.sql import table_of
 from worker.config import Environment
@@ -77,7 +77,7 @@ async def show_changes(environment: Environment) -> bool:
     _, head = await ask(environment, HEAD.format(table=CHANGELOG))
     await hear(heard, {str(row[0]) for row in head}, listening)
     say(f"\n{question}")
-    console.print(table_of(columns, rows))
+    show_table(table_of(columns, rows))
     if [row[1] for row in rows] != ARRIVED:
         errors.print(f"not all changes arrived within {SECONDS} s; `icefleet cdc status` says why", style="bold red")
         return False

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from starter.common import console, errors, say
+from starter.common import errors, say, show_table
 from starter.demo_changes import Shop
 from starter.demo_parts import HEAD, SECONDS, Found, ask, command, hear, print_events, until
 from starter.sql import table_of
@@ -37,7 +37,7 @@ async def show_mirror(environment: Environment) -> bool:
     _, head = await ask(environment, HEAD.format(table=MIRROR))
     await hear(heard, {str(row[0]) for row in head}, listening)
     say(f"\n{question}  -- the newest {SHOWN_ROWS}, beside PostgreSQL's own")
-    console.print(_side_by_side((columns, rows), source))
+    show_table(_side_by_side((columns, rows), source))
     command("mirrors", "list")
     if rows != source:
         errors.print(

@@ -16,12 +16,12 @@ from starter.common import (
     INTERRUPTED,
     EnvironmentOption,
     JsonOption,
-    console,
     errors,
     load_environment,
     run,
     say,
     say_json,
+    show_table,
 )
 from starter.options import DryRunOption, WaitOption
 from starter.unserved import say_unserved
@@ -92,8 +92,8 @@ def _show(report: MaintainReport) -> None:
     if report.each:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("table", "kind", "status", "what was done"):
-            table.add_column(name, no_wrap=name != "what was done")
+            table.add_column(name, no_wrap=name != "what was done", overflow="fold")
         for one in report.each:
             table.add_row(one.table, one.kind, one.status, f"{one.cause}: {one.message}" if one.cause else one.message)
-        console.print(table)
+        show_table(table)
     say(report.message)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from starter.cdc_shown import nice_seconds
-from starter.common import console, say
+from starter.common import say, show_table
 from worker.mirror_status import MirrorReport, TablesStatus
 
 COUNTS = {
@@ -33,7 +33,7 @@ def show_all(reports: Sequence[MirrorReport]) -> None:
             *(one.mirror, one.changelog, one.loop.state, tables.watermark or "none", tables.last_merge or "never"),
             *(f"{tables.rows:,}", f"{tables.lag_events:,}", _lag(tables)),
         )
-    console.print(table)
+    show_table(table)
     for one in reports:
         if one.trouble:
             say(f"{one.mirror} is {one.loop.state}: {one.trouble}")

@@ -20,13 +20,13 @@ from starter.common import (
     USAGE,
     EnvironmentOption,
     JsonOption,
-    console,
     fail,
     load,
     one_line,
     run,
     say,
     say_json,
+    show_table,
 )
 from starter.options import OnlyNetworkOption
 from starter.unserved import say_unserved, upkeep_queue
@@ -112,7 +112,7 @@ def _show(found: list[FoundOrphan], foreign: int, *, json: bool) -> None:
             table.add_column(name, no_wrap=True, justify="right" if name == "bytes" else "left")
         for orphan in found:
             table.add_row(orphan.table, orphan.kind, orphan.last_modified, f"{orphan.bytes:,}", orphan.key)
-        console.print(table)
+        show_table(table)
     say(f"{len(found)} orphans, {sum(orphan.bytes for orphan in found):,} bytes")
     if foreign:
         say(f"{foreign} objects under the tables' prefixes were not made by icefleet; they are left alone")

@@ -16,13 +16,13 @@ from starter.common import (
     USAGE,
     EnvironmentOption,
     JsonOption,
-    console,
     fail,
     load,
     one_line,
     run,
     say,
     say_json,
+    show_table,
 )
 from starter.schedules_shown import difference_json, seen_json, show_difference, table_of
 from worker.config import Settings
@@ -107,7 +107,7 @@ def list_(tables: Patterns = None, environment: EnvironmentOption = "local", jso
     if json:
         say_json([seen_json(one) for one in seen])
     elif seen:
-        console.print(table_of(seen))
+        show_table(table_of(seen))
     else:
         say(f"no schedules in environment {environment}; make them with `icefleet schedules apply`")
 

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from activities.core.faults import BadRequest, SourceRefused
 from activities.core.query import Query
 from deploy.local.sample import COMMENT, TABLES, SampleTable, Statement, drops, mark, statements
-from starter.common import JsonOption, console, errors, load, run, say, say_json
+from starter.common import JsonOption, console, errors, load, run, say, say_json, show_table
 from worker.clickhouse import open_clickhouse
 from worker.config import Settings
 
@@ -186,4 +186,4 @@ def _show(report: dict[str, Any]) -> None:
     for name, networks in report["tables"].items():
         for network, count in networks.items():
             table.add_row(name, network, f"{count['latest']:,}", f"{count['rows'] - count['latest']:,}")
-    console.print(table)
+    show_table(table)

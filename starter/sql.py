@@ -7,7 +7,18 @@ import typer
 from rich.table import Table
 
 from activities.core.faults import BadRequest
-from starter.common import FAILED, USAGE, EnvironmentOption, JsonOption, console, fail, load_environment, run, say_json
+from starter.common import (
+    FAILED,
+    USAGE,
+    EnvironmentOption,
+    JsonOption,
+    fail,
+    load_environment,
+    run,
+    say,
+    say_json,
+    show_table,
+)
 from starter.duck import Duck, mentioned
 from worker.config import Environment
 from worker.lake import open_lake
@@ -34,9 +45,9 @@ def sql(
     if json:
         say_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        console.print(table_of(columns, rows[:SHOWN_ROWS]))
+        show_table(table_of(columns, rows[:SHOWN_ROWS]))
         if len(rows) > SHOWN_ROWS:
-            console.print(f"{len(rows) - SHOWN_ROWS:,} more rows; --json prints them all")
+            say(f"{len(rows) - SHOWN_ROWS:,} more rows; --json prints them all")
 
 
 async def _ask(environment: Environment, query: str, as_of: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -52,11 +63,11 @@ async def _ask(environment: Environment, query: str, as_of: str) -> tuple[list[s
 
 
 def table_of(columns: list[str], rows: list[tuple[Any, ...]]) -> Table:
-    """Rows for people: numbers to the right."""
+    """Rows for people: numbers to the right, and nothing cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         numeric = bool(rows) and isinstance(rows[0][position], int | float) and not isinstance(rows[0][position], bool)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
     return table

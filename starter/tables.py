@@ -15,13 +15,13 @@ from starter.common import (
     USAGE,
     EnvironmentOption,
     JsonOption,
-    console,
     errors,
     fail,
     load,
     run,
     say,
     say_json,
+    show_table,
 )
 from worker.comparison import Comparison, compare_all
 from worker.config import Settings
@@ -77,7 +77,7 @@ def _show(
     seen: list[TableOverview], shown: list[TableOverview], compared: dict[str, Comparison] | None, found: Found
 ) -> None:
     if shown:
-        console.print(_table_of(shown, found) if compared is None else _compared(shown, compared))
+        show_table(_table_of(shown, found) if compared is None else _compared(shown, compared))
     for one in (compared or {}).values():
         for line in _lines(one):
             say(line)
