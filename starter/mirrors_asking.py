@@ -30,7 +30,7 @@ ASKED_AT_ONCE = 20
 
 def choose(environment: str, name: str, *, every: bool = False) -> tuple[Environment, list[str]]:
     """The environment, for a command that only sends work, and the mirrors that are meant."""
-    resolved = load_environment(environment, "temporal")
+    resolved = load_environment(environment, "temporal", "mirrors")
     return resolved, chosen_of(resolved, name, every=every)
 
 

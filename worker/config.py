@@ -89,14 +89,17 @@ class Settings:
         """The names of all environments, also of those that lack a variable to be read."""
         return list(self.environments | self.missing)
 
-    def environment(self, name: str, part: str = "") -> Environment:
-        """An environment with all its secrets, or with those of the one part that is to be used, such as `temporal`.
+    def environment(self, name: str, *parts: str) -> Environment:
+        """An environment with all its variables, or with those of the parts that are to be used, such as `temporal`.
+
+        `mirrors` is what mirrors.yaml has for it.
 
         Raises:
             BadRequest: there is no such environment.
-            BadConfig: variables that it, or that part of it, names are not set.
+            BadConfig: variables that it, or those parts of it, name are not set.
         """
-        self._require(name, f"environments.{name}.{part}." if part else "")
+        places = (f"mirrors.{name}." if part == "mirrors" else f"environments.{name}.{part}." for part in parts)
+        self._require(name, *places)
         return self.environments[name]
 
     def cluster(self, source: str) -> ClickHouseCluster:
@@ -202,11 +205,11 @@ class Settings:
         if environment not in self.names():
             raise BadRequest(f"no environment {environment!r}{near(environment, self.names())}")
 
-    def _require(self, environment: str, prefix: str) -> None:
+    def _require(self, environment: str, *prefixes: str) -> None:
         self._known(environment)
         problems = self.missing.get(environment, [])
-        if environment in self.environments:
-            problems = [problem for problem in problems if problem.key.startswith(prefix)]
+        if prefixes and environment in self.environments:
+            problems = [problem for problem in problems if problem.key.startswith(prefixes)]
         if problems:
             raise BadConfig("\n".join(str(problem) for problem in problems))
 

@@ -123,9 +123,7 @@ class Loader:
         written, _, problems = fit(WrittenEnvironment, node, self.variables)
         self.problems += problems
         self.problems += environment_problems(node)
-        unset = [
-            scalar.problem(self.variables.unset(variable)) for scalar in node.scalars() for variable in scalar.unset
-        ]
+        unset = _unset(self.variables, node)
         if written is not None and not bad_name(name, node):
             parts = {field: getattr(written, field) for field in type(written).model_fields}
             environment = Environment(name=name, **parts)
@@ -252,9 +250,8 @@ class Loader:
             )
 
     def _mirrors(self, nodes: Node, environments: Node, *, whole: bool) -> None:
-        self._demand_set(nodes)
         known = [name for name, _ in environments.items()]
-        found: list[tuple[str, Mirror, Node]] = []
+        written: list[tuple[str, Mirror, Node]] = []
         for name, every in nodes.items():
             if whole and name not in known:
                 self.problems.append(every.problem(f"no environment {name!r}{near(name, known)}"))
@@ -264,18 +261,25 @@ class Loader:
                 mirror, node, shape = fit(Mirror, place, self.variables)
                 problems = unless_known(shape, self.problems)
                 if mirror is not None:
+                    written.append((name, mirror, node))
+                if mirror is not None and not _unset(self.variables, node):  # else nobody can judge it
                     problems += unless_known(mirror_problems(mirror, node), problems)
-                    found.append((name, mirror, node))
                 self.problems += problems
+            if unset := _unset(self.variables, every):
+                self.missing.setdefault(name, []).extend(unset)
+        found = [one for one in written if not _unset(self.variables, one[2])]
         lakes = {name: (one.catalog.uri, one.catalog.warehouse) for name, one in self.environments.items()}
         self.problems += clashing_mirrors(found, lakes)
         for name, environment in self.environments.items():
-            own = {mirror.mirror: mirror for place, mirror, _ in found if place == name}
+            own = {mirror.mirror: mirror for place, mirror, _ in written if place == name}
             self.environments[name] = environment.model_copy(update={"mirrors": own})
 
     def _demand_set(self, node: Node) -> None:
-        for scalar in node.scalars():
-            self.problems += [scalar.problem(self.variables.unset(variable)) for variable in scalar.unset]
+        self.problems += _unset(self.variables, node)
+
+
+def _unset(variables: Variables, node: Node) -> list[Problem]:
+    return [scalar.problem(variables.unset(variable)) for scalar in node.scalars() for variable in scalar.unset]
 
 
 def _clusters(environments: Node) -> Clusters:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from activities.core.faults import BadConfig
 from activities.core.mirrors import CompactionRules, ExpiryRules, MirrorConfig
 from worker.config import ConfigError, load_settings
 from worker.wiring_mirrors import mirror_config
@@ -181,6 +182,30 @@ mirrors:
         "mirrors.yaml:19 mirrors.staging: no environment 'staging'; known: `local`",
         "mirrors.yaml:19 mirrors.staging: expected a list of mirrors",
     ]
+
+
+def test_a_mirror_whose_variables_are_not_set_disturbs_nobody_but_who_uses_its_mirrors(tmp_path, monkeypatch):
+    monkeypatch.delenv("ICEFLEET_CONFIG_OVERRIDE", raising=False)
+    monkeypatch.setenv("STAGING_TEMPORAL_API_KEY", "k")
+    over = tmp_path / "over.yaml"
+    over.write_text(
+        "mirrors:\n  staging:\n    - {changelog_table: '${TEST_NOT_SET}', mirror_table: a.b, primary_keys: id,\n"
+        "       partition: [{column: at, transform: '${TEST_NOR_THIS}'}]}\n"
+        "    - {changelog_table: a.c, mirror_table: a.b, primary_keys: id, merge_interval: '${TEST_NOR_THIS}'}\n"
+    )
+    settings = load_settings(SHIPPED, override=[over])
+    assert list(settings.environment("local", "temporal", "mirrors").mirrors) == ["shop.orders"]
+    assert settings.environment("staging", "temporal").name == "staging"
+    said = "the variable {} is set neither in the environment nor in "
+    with pytest.raises(BadConfig) as caught:
+        settings.environment("staging", "temporal", "mirrors")
+    assert [line.rpartition("in ")[0] + "in " for line in str(caught.value).splitlines()] == [
+        f"{over}:3 mirrors.staging.0.changelog_table: {said.format('TEST_NOT_SET')}",
+        f"{over}:4 mirrors.staging.0.partition.0.transform: {said.format('TEST_NOR_THIS')}",
+        f"{over}:5 mirrors.staging.1.merge_interval: {said.format('TEST_NOR_THIS')}",
+    ]
+    with pytest.raises(BadConfig, match="TEST_NOT_SET"):
+        settings.environment("staging")
 
 
 def test_the_shipped_mirror_is_that_of_the_demo(monkeypatch):
