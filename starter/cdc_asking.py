@@ -1,5 +1,6 @@
 """What the commands of `icefleet cdc` share: which pipeline, its loops, and doors that are waited for."""
 
+import asyncio
 from typing import Any
 
 import typer
@@ -18,7 +19,7 @@ from activities.contracts.cdc import (
 from activities.contracts.inputs import write_input
 from activities.core.names import near
 from starter.asking import connect, explain, of_environment, stamped
-from starter.common import USAGE, fail, load_environment, run, say, say_json
+from starter.common import USAGE, errors, fail, load_environment, run, say, say_json
 from starter.unserved import say_unserved
 from worker.config import Environment
 
@@ -76,6 +77,11 @@ async def ask(environment: Environment, pipeline: str, workflow: str, request: d
     )
     try:
         report: dict[str, Any] = await handle.result()
+    except asyncio.CancelledError:
+        errors.print(
+            f"not waited for any longer; {handle.id} goes on, and `icefleet cdc status` shows what comes of it"
+        )
+        raise
     except WorkflowFailureError as failed:
         raise typer.Exit(explain(failed)) from failed
     return report

@@ -25,7 +25,7 @@ from starter.common import (
     say,
     say_json,
 )
-from starter.mirrors_asking import choose, chosen_of, compare, order, pause_loops, send
+from starter.mirrors_asking import choose, chosen_of, compare, merge_soon, order, pause_loops, send
 
 app = typer.Typer(help="Keep tables that hold the latest row of every key of a changelog.", no_args_is_help=True)
 MirrorArgument = Annotated[str, typer.Argument(help="namespace.table; may be left out when there is one.")]
@@ -103,16 +103,20 @@ def merge(
     """
     if bootstrap and every:
         fail("name the mirror that is to begin again: --bootstrap is for one", USAGE)
-    resolved, names = choose(environment, mirror, every=every)
+    resolved, names = choose(environment, mirror, every=None if bootstrap else every)
     if once or bootstrap:
         _order(resolved, names, BOOTSTRAP_SIGNAL if bootstrap else MERGE_SIGNAL, json=json)
         return
-    run(send(resolved, names, MERGE_SIGNAL))
+    reasons = run(merge_soon(resolved, names))
     if json:
-        say_json({name: {"status": "sent"} for name in names})
+        why = {name: {"status": "refused", "message": reason} for name, reason in reasons.items()}
+        say_json({name: why.get(name, {"status": "sent"}) for name in names})
     else:
         for name in names:
-            say(f"{name} merges; watch it with: icefleet mirrors show {name}")
+            refused = f"{name} does not merge: {reasons[name]}" if name in reasons else ""
+            say(refused or f"{name} merges; watch it with: icefleet mirrors show {name}")
+    if reasons:
+        raise typer.Exit(FAILED if len(reasons) == len(names) else PARTIAL)
 
 
 @app.command()
@@ -202,9 +206,10 @@ def _order(environment: Any, names: list[str], what: str, *, json: bool) -> None
     if json:
         say_json(reports)
     else:
-        for report in reports.values():
+        for name, report in reports.items():
             if report["status"] == "done":
-                say(report["message"])
+                said = report["message"]
+                say(said if name in said else f"{name}: {said}")
     if code:
         raise typer.Exit(code)
 

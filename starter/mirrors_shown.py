@@ -31,7 +31,7 @@ def show_all(reports: Sequence[MirrorReport]) -> None:
         tables = one.tables
         table.add_row(
             *(one.mirror, one.changelog, one.loop.state, tables.watermark or "none", tables.last_merge or "never"),
-            *(f"{tables.rows:,}", f"{tables.lag_events:,}", _lag(tables)),
+            *(f"{tables.rows:,}", "unknown" if tables.problem else f"{tables.lag_events:,}", _lag(tables)),
         )
     show_table(table)
     for one in reports:
@@ -48,7 +48,7 @@ def show_one(report: MirrorReport) -> None:
         say(f"  tables    {tables.problem}")
     when = f" of {tables.watermark_time}, sequence {tables.watermark_sequence}" if tables.watermark else ""
     say(f"  watermark {tables.watermark or 'none'}{when}")
-    say(f"  lag       {tables.lag_events:,} events, {_lag(tables)}")
+    say("  lag       unknown" if tables.problem else f"  lag       {tables.lag_events:,} events, {_lag(tables)}")
     say(f"  merged    {tables.last_merge or 'never'}, {tables.rows:,} rows in snapshot {tables.snapshot_id or 'none'}")
     if not progress:
         return
@@ -65,4 +65,6 @@ def show_one(report: MirrorReport) -> None:
 
 
 def _lag(tables: TablesStatus) -> str:
+    if tables.problem:
+        return "unknown"  # nobody can tell what waits
     return nice_seconds(tables.lag_seconds) if tables.lag_events else "none"

@@ -69,7 +69,7 @@ PLACES = (
     Place(DO, "mirrors merge .*--bootstrap$", "bootstrap of shop.orders is done"),
     Place(DO, "mirrors merge shop.orders$", "shop.orders merges"),
     Place(DO, "mirrors rebuild-index ", "rebuild-index of shop.orders is done"),
-    Place(DO, "mirrors compact ", r"\d files became \d"),
+    Place(DO, "mirrors compact ", r"shop.orders: \d files became \d"),
     Place(DO, "mirrors resume ", "shop.orders goes on"),
     Place(DO, "schedules apply( -e parallel)?$", "applied: (10|3) made, 0 changed", asks=True),
     Place(DO, "schedules apply --yes --prune$", "0 new, 0 changed, 10 unchanged, 0 gone"),

@@ -1,5 +1,8 @@
 """`icefleet mirrors`: mirrors are merged, woken, watched and steered by a worker, events and commands alone."""
 
+import asyncio
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,18 @@ async def begun_again(command, mirror):
     await listed(command, name, state="running", trouble="")
 
 
+async def merges_nothing(command, paused, held):
+    """Nobody is told that mirrors merge that will not, whether somebody waits for it or not."""
+    code, refused = await command("merge", paused, "--once")
+    assert (code, f"{paused} is paused; icefleet mirrors resume has it go on" in refused) == (1, True)
+    assert await command("merge", paused) == (
+        1,
+        f"{paused} does not merge: it is paused; have it go on with: icefleet mirrors resume {paused}\n",
+    )
+    code, said = await command("merge", "--all")
+    assert (code, f"{held} does not merge: it waits: BadConfig: mirror {held}" in said) == (1, True), said
+
+
 async def announcements(fleet, mirror):
     """The events of the mirror, once its newest snapshot has one."""
     events = await fleet.events(mirror.config.mirror.partition(".")[2])
@@ -99,8 +114,7 @@ async def test_mirrors_are_merged_woken_watched_and_steered(fleet, command):
 
             assert (await command("pause", name))[0] == 0
             await orders.write(put(5, name="e"))
-            code, refused = await command("merge", name, "--once")
-            assert (code, f"{name} is paused; icefleet mirrors resume has it go on" in refused) == (1, True)
+            await merges_nothing(command, name, customers.config.mirror)
             paused = await listed(command, name, state="paused", lag_events=1)
             assert (await command("resume", name))[0] == 0
             await listed(command, name, state="running", lag_events=0, rows=4)
@@ -139,12 +153,14 @@ async def test_what_cannot_be_is_said_and_nothing_is_started(fleet, command):
     pair = {"changelog_table": "shop.changes", "primary_keys": ["id"]}
     fleet.set_mirrors({**pair, "mirror_table": "shop.orders"}, {**pair, "mirror_table": "shop.others"})
     many = await command("merge")
+    single = await command("verify")
     none = await command("show", "shop.order")
     both = await command("merge", "shop.orders", "--all")
     every = await command("merge", "--all", "--bootstrap")
     waiting = await listed(command, "shop.orders", state="absent")
     assert [code for code, _ in (many, none, both, every)] == [2, 2, 2, 2]
-    assert "has 2 mirrors: name one, or say --all" in many[1]
+    assert many[1].endswith("has 2 mirrors: name one, or say --all\n")
+    assert single == (2, f"error: environment '{fleet.name}' has 2 mirrors: name one\n")
     assert "no mirror 'shop.order'" in none[1]
     assert "did you mean `shop.orders` or `shop.others`?" in none[1]
     assert waiting["trouble"] == waiting["problem"] == "changelog shop.changes is not in the catalog"
@@ -158,3 +174,41 @@ async def test_what_could_not_be_asked_is_shown_and_leaves_with_3(fleet, command
     [found] = await told(command, "list", codes=(PARTIAL,))
     code, shown = await command("show")
     assert (found["trouble"].startswith(says), code, says in shown) == (True, PARTIAL, True)
+
+
+async def test_who_gives_up_waiting_ends_a_verification_and_hears_that_other_work_goes_on(fleet):
+    fleet.set_mirrors({"changelog_table": "shop.changes", "primary_keys": ["id"], "mirror_table": "shop.orders"})
+
+    async def started(kind):
+        query = f"TaskQueue = '{fleet.merge_queue}' AND WorkflowType = '{kind}'"
+        return [found.id async for found in fleet.temporal.list_workflows(query)]
+
+    async def given_up(kind, *words):
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("icefleet")),
+            *("mirrors", *words),
+            env=fleet.variables(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        [identity] = await eventually(lambda: started(kind))
+        process.send_signal(signal.SIGINT)
+        output, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert (process.returncode, output) == (130, b"")
+        assert b"Traceback" not in errors
+        return identity, errors.decode()
+
+    verification, withdrawn = await given_up("VerifyMirror", "verify", "shop.orders")
+    _, told_so = await given_up("MergeOnce", "merge", "shop.orders", "--once")
+    assert "withdrawing the request" in withdrawn
+    assert told_so.splitlines()[1] == (
+        "not waited for any longer; what was asked goes on: `icefleet mirrors show shop.orders` shows it, and "
+        "`icefleet mirrors pause shop.orders` ends it"
+    )
+    async with fleet.merge_worker():
+
+        async def ended():
+            status = (await fleet.temporal.get_workflow_handle(verification).describe()).status
+            return status.name if status.name != "RUNNING" else ""
+
+        assert await eventually(ended) == "CANCELED"

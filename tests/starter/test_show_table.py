@@ -1,13 +1,11 @@
 """Tables on a terminal: what stands in them is what there is, and all of it."""
 
-import io
-
 import pytest
 from rich.console import Console
 
 from starter import common
 from starter.cdc_shown import show_letters, show_status
-from starter.mirrors_shown import show_all
+from starter.mirrors_shown import show_all, show_one
 from starter.sql import table_of
 from worker.cdc_status import PipelineReport, TableLine
 from worker.loop_status import LoopStatus
@@ -33,7 +31,7 @@ def shown(monkeypatch, capsys):
     """What a command says to a terminal of so many columns."""
 
     def said(width, work):
-        monkeypatch.setattr(common, "console", Console(width=width, file=io.StringIO()))
+        monkeypatch.setattr(common, "console", Console(width=width))
         work()
         return capsys.readouterr().out
 
@@ -59,6 +57,15 @@ def test_states_names_and_lags_are_whole_in_a_terminal_that_is_too_narrow_for_th
         *("1,234,567", "42", "10", "min"),
     ]
     assert "public.orders  cdc.c      stopped  0/D09CD10" in status
+
+
+def test_a_mirror_is_not_said_to_have_no_lag_where_nobody_can_tell_what_waits(shown):
+    tables = TablesStatus("WatermarkLost: its changelog was rolled back", watermark="7", rows=3)
+    mirror = MirrorReport("shop.orders", "cdc.c", tables, LoopStatus("merge", "waiting"))
+    listed = shown(250, lambda: show_all([mirror])).splitlines()
+    one = shown(250, lambda: show_one(mirror)).splitlines()
+    assert listed[1].split()[-3:] == ["3", "unknown", "unknown"]
+    assert "  lag       unknown" in one
 
 
 def test_a_value_that_is_wider_than_the_terminal_is_folded_and_not_cut(shown):
