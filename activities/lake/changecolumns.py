@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from activities.core.changelogs import OPERATIONS
 from activities.core.faults import BadConfig, ChangeInvalid
 from activities.core.fold import DELETE, INSERT, TRUNCATE, UPDATE
 from activities.core.mirrors import SequenceFormat, Sequences, Words
@@ -24,12 +23,18 @@ _DECIMAL = "^0*[0-9]{1,39}$"
 _NUMBER = pa.decimal256(39, 0)
 LONGEST_VALUE = 60
 """Characters of a value that a message shows."""
+_MEND = (
+    "roll the changelog back to before the snapshot that brought it and append what is right, or delete it there and "
+    "have the mirror begin again (icefleet mirrors merge --bootstrap)"
+)
+"""What to do with a change that should never have come: merges pass over no snapshot, whatever is deleted later."""
 _MEANINGS = {
     **dict.fromkeys(("insert", "i", "create", "c", "read", "r"), INSERT),
     **dict.fromkeys(("update", "u"), UPDATE),
     **dict.fromkeys(("delete", "d"), DELETE),
     **dict.fromkeys(("truncate", "t"), TRUNCATE),
 }
+_WORDS = [word for word in _MEANINGS if len(word) > 1]
 
 
 def sequences_of(column: pa.ChunkedArray, written: SequenceFormat, where: str) -> Sequences:
@@ -130,7 +135,7 @@ def _refuse(values: pa.Array, wrong: pa.Array, where: str, expected: str) -> Non
 
 def _invalid(where: str, value: object, expected: str) -> ChangeInvalid:
     return ChangeInvalid(
-        f"{where}: {shown(value)} is no sequence number: it should be {expected}; mend the changelog, or "
+        f"{where}: {shown(value)} is no sequence number: it should be {expected}; {_MEND}; or mend "
         "`sequence_column` or `sequence_format` in mirrors.yaml"
     )
 
@@ -153,8 +158,8 @@ def operations_of(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.uint8]:
     strange = next((word for word in words if word.lower() not in _MEANINGS), None)
     if strange is not None or found.indices.null_count:
         raise ChangeInvalid(
-            f"{where}: {shown(strange)} is no operation: it must be one of {', '.join(OPERATIONS)}, or the first "
-            "letter of one; mend the changelog, or name another `operation_column` in mirrors.yaml"
+            f"{where}: {shown(strange)} is no operation: it must be one of {', '.join(_WORDS)}, or the first letter "
+            f"of one; {_MEND}; or name another `operation_column` in mirrors.yaml"
         )
     codes = np.array([_MEANINGS[word.lower()] for word in words], dtype=np.uint8)
     return codes[found.indices.to_numpy()] if words else codes
@@ -193,8 +198,8 @@ def unchanged_of(
     strange = next((word for word in words if word not in places), None)
     if strange is not None or listed.null_count:
         raise ChangeInvalid(
-            f"{where}: a change does not carry {shown(strange)}, which is no column of the changelog; mend the "
-            "changelog, or name another `unchanged_column` in mirrors.yaml"
+            f"{where}: a change does not carry {shown(strange)}, which is no column of the changelog; "
+            f"{_MEND}; or name another `unchanged_column` in mirrors.yaml"
         )
     rows = np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy())
     columns = np.array([places[word] for word in words])[listed.indices.to_numpy()]

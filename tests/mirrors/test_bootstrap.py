@@ -7,7 +7,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import bootstrapping, failpoints, sweeping
 from activities.bootstrapping import bootstrap_mirror
 from activities.contracts.mirrors import MirrorInput
-from activities.core.faults import CommitConflict, MirrorForeign, WatermarkLost
+from activities.core.faults import ChangeInvalid, CommitConflict, MirrorForeign, WatermarkLost
 from activities.core.mirrors import ExpiryRules
 from support.following import Follower
 from support.lakereaders import ALWAYS_TRUE
@@ -82,6 +82,27 @@ async def test_a_mirror_begins_again_from_a_changelog_that_was_made_anew_with_ot
     await orders.write(update(1, name="two", more="y"))
     assert (await orders.merge()).upserted == 1
     assert len(orders.by_all_readers()) == 2
+
+
+@pytest.mark.parametrize("way", ["rolled back", "deleted"])
+async def test_a_change_that_cannot_be_understood_is_mended_in_either_way_that_its_fault_names(orders, way):
+    before = orders.changelog().current_snapshot().snapshot_id
+    await orders.write(Row("upsurt", {"id": 1, "name": "wrong"}))
+    with pytest.raises(
+        ChangeInvalid, match=r"roll the changelog back .* append what is right, or delete .*--bootstrap"
+    ):
+        await orders.merge()
+    orders.written.pop()
+    if way == "rolled back":
+        orders.changelog().manage_snapshots().rollback_to_snapshot(before).commit()
+        await orders.write(update(1, name="right"))
+        await orders.merge()
+    else:
+        orders.changelog().delete("cdc_operation = 'upsurt'")
+        with pytest.raises(ChangeInvalid):
+            await orders.merge()
+        await bootstrap(orders)
+    orders.check()
 
 
 async def test_a_mirror_that_was_rolled_back_begins_again(orders):
