@@ -4,6 +4,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from activities.lake.history import ChangedFile, SnapshotFacts, facts_of, own_changes
+from activities.lake.partitioning import partition_path
 from activities.lake.storage import metadata_named
 
 
@@ -16,4 +17,4 @@ def mirror_facts(table: Table, snapshot: Snapshot) -> tuple[SnapshotFacts, list[
     )
     facts = facts_of(table, snapshot, changed, removed=len(removed))
     specs, schema = table.specs(), table.schema()
-    return facts, [specs[file.spec_id].partition_to_path(file.partition, schema) for file in added]
+    return facts, [partition_path(specs[file.spec_id], file.partition, schema) for file in added]

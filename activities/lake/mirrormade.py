@@ -16,7 +16,7 @@ from pyiceberg.transforms import (
     VoidTransform,
     parse_transform,
 )
-from pyiceberg.types import DoubleType, FloatType, ListType, NestedField, StringType
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, ListType, NestedField, StringType, UUIDType
 
 from activities.core.drift import ChangelogColumns
 from activities.core.faults import BadConfig
@@ -223,21 +223,28 @@ def partition_spec(config: MirrorConfig, schema: Schema) -> PartitionSpec:
     fields, wrong = list[PartitionField](), list[str]()
     for number, (name, text) in enumerate(config.partition, 1000):
         column = schema.find_field(name)
+        kind = column.field_type
         try:
             transform = parse_transform(text)
         except ValueError:
             transform = UnknownTransform(text)
         if isinstance(transform, UnknownTransform | VoidTransform):
             wrong.append(f"{name}: merges cannot cut by {text!r}")
-        elif not transform.can_transform(column.field_type):
-            wrong.append(f"{name}: {text} cannot be made of {column.field_type}")
-        elif isinstance(column.field_type, FloatType | DoubleType):
-            wrong.append(f"{name}: engines take the two zeros of {column.field_type} for one partition, or for two")
+        elif not transform.can_transform(kind):
+            wrong.append(f"{name}: {text} cannot be made of {kind}")
+        elif _is_misread(transform, kind):
+            wrong.append(f"{name}: DuckDB or ClickHouse would not find all rows of tables cut by {text} of {kind}")
         else:
             fields.append(PartitionField(column.field_id, number, transform, _called(name, transform)))
     if wrong:
         raise BadConfig(f"mirror {config.mirror}: partition: {'; '.join(wrong)}; mend mirrors.yaml")
     return PartitionSpec(*fields)
+
+
+def _is_misread(transform: Transform[Any, Any], kind: IcebergType) -> bool:
+    """Whether engines look elsewhere: they hash UUIDs in another order of bytes, and have two zeros or one."""
+    is_cut = isinstance(transform, TruncateTransform) and isinstance(kind, DecimalType)
+    return is_cut or isinstance(kind, FloatType | DoubleType | UUIDType)
 
 
 def _called(column: str, transform: Transform[Any, Any]) -> str:

@@ -89,6 +89,14 @@ def _path_to(struct: StructType, number: int) -> list[str]:
     return []
 
 
+def partition_path(spec: PartitionSpec, values: Record, schema: Schema) -> str:
+    """A partition as Iceberg writes it into paths; of years that Python cannot say, numbers as manifests have them."""
+    try:
+        return spec.partition_to_path(values, schema)
+    except (OverflowError, ValueError):
+        return "/".join(f"{field.name}={values[place]}" for place, field in enumerate(spec.fields))
+
+
 @dataclass(frozen=True)
 class _Column:
     codes: Rows

@@ -204,11 +204,11 @@ class _Staged(Attempt):
 def _summary(metadata: TableMetadata, delta: RowDelta, held: Iterable[ManifestFile]) -> Summary:
     """Counts of what changed, and of what is there; PyIceberg's own sums cannot go on after a writer without them."""
     collector = SnapshotSummaryCollector()
-    schema, specs = metadata.schema(), metadata.specs()
+    # Not by the library's `add_file`: it wants to know what partitions are called, and knows no year after 9999.
     for file in (*delta.add, *delta.add_deletes):
-        collector.add_file(file, schema, specs[file.spec_id])
+        collector.metrics.add_file(file)
     for file in (*delta.remove, *delta.remove_deletes):
-        collector.remove_file(file, schema, specs[file.spec_id])
+        collector.metrics.remove_file(file)
     head = metadata.current_snapshot()
     # PyIceberg sums up for some operations only.
     summary = Summary(Operation.OVERWRITE, **collector.build(), **delta.summary)

@@ -1,13 +1,18 @@
 """Mirrors that are cut into partitions: rows that move from one to another, and cuts that change."""
 
+import io
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.transforms import BucketTransform, IdentityTransform
 
 from activities.core.faults import BadConfig
 from activities.lake.live import live_files
+from activities.lake.mirrorfacts import mirror_facts
 from support.mirrors import Row, gone, opened, put, truncated, update
 
 FIELDS = {"id": "long", "region": "string", "at": "timestamptz", "name": "string"}
@@ -77,10 +82,30 @@ async def test_a_partition_spec_that_somebody_changed_is_used_from_then_on_and_o
 A, B = UUID(int=1).bytes, UUID(int=2**127).bytes
 
 
+async def cut_by(mirror, column):
+    """As others may cut a mirror by a column that config may not name."""
+    await mirror.merge()
+    with mirror.table().update_spec() as changing:
+        changing.add_field(column, IdentityTransform(), column)
+
+
+async def test_config_names_no_partition_in_which_engines_would_not_find_all_rows(fleet):
+    fields = {"id": "long", "tenant": "uuid", "amount": "decimal(9, 2)", "x": "float"}
+    cut = (("tenant", "bucket[4]"), ("amount", "truncate[10]"), ("x", "identity"))
+    async with opened(fleet, fields, partition=cut) as mirror:
+        with pytest.raises(BadConfig) as told:
+            await mirror.merge()
+        for part in (
+            "tenant: DuckDB or ClickHouse would not",
+            "by truncate[10] of decimal(9, 2)",
+            "by identity of float",
+        ):
+            assert part in str(told.value)
+
+
 async def test_rows_of_partitions_that_are_uuids_are_found_again_and_their_files_stay_together(fleet):
-    async with opened(
-        fleet, {"id": "long", "tenant": "uuid", "name": "string"}, partition=(("tenant", "identity"),)
-    ) as mirror:
+    async with opened(fleet, {"id": "long", "tenant": "uuid", "name": "string"}) as mirror:
+        await cut_by(mirror, "tenant")
         await mirror.write(*(put(key, tenant=(A, B, None)[key % 3], name="a") for key in range(9)))
         await mirror.merge()
         # Manifests with what was there and with what is new, in one commit that takes several pieces.
@@ -97,6 +122,33 @@ async def test_rows_of_partitions_that_are_uuids_are_found_again_and_their_files
         }
 
 
+async def test_rows_of_days_that_python_cannot_say_are_merged_and_announced(fleet):
+    async with opened(fleet, {"id": "long", "at": "timestamp"}, partition=(("at", "day"),)) as mirror:
+        table, far = mirror.changelog(), 10**18
+        shape = schema_to_pyarrow(table.schema(), include_field_ids=False)
+        lines = [mirror._line(row) for row in mirror.numbered([put(1, at=far), put(2, at=0), put(3, at=-far // 10)])]
+        columns = [
+            pa.array([line.get(one.name) for line in lines], pa.int64() if one.name == "at" else one.type).cast(
+                one.type
+            )
+            for one in shape
+        ]
+        sink, path = io.BytesIO(), f"{table.location()}/data/far.parquet"
+        pq.write_table(pa.Table.from_arrays(columns, schema=shape), sink, write_statistics=False)
+        with table.io.new_output(path).create() as out:
+            out.write(sink.getvalue())
+        table.add_files([path])
+        await mirror.merge()
+        made = mirror.table()
+        assert sorted(mirror_facts(made, made.current_snapshot())[1]) == [
+            f"at_day={-far // 10 // 86_400_000_000}",
+            f"at_day={far // 86_400_000_000}",
+            "at_day=1970-01-01",
+        ]
+        assert sorted(made.scan().to_arrow().column("at").cast(pa.int64()).to_pylist()) == [-far // 10, 0, far]
+        mirror.check_index()
+
+
 async def test_a_partition_is_called_so_that_all_engines_read_its_manifests(fleet):
     fields = {"id": "long", "größe": "string", "1 x": "int"}
     async with opened(fleet, fields, partition=(("größe", "identity"), ("1 x", "bucket[2]"))) as mirror:
@@ -107,15 +159,9 @@ async def test_a_partition_is_called_so_that_all_engines_read_its_manifests(flee
 
 
 async def test_rows_of_a_partition_that_is_no_number_stay_deleted(fleet):
-    """As others may cut a mirror; config is refused that says so."""
     nan, fields = float("nan"), {"id": "long", "x": "double", "name": "string"}
-    async with opened(fleet, fields, partition=(("x", "identity"),)) as mirror:
-        with pytest.raises(BadConfig, match="x: engines take the two zeros of double for one partition, or for two"):
-            await mirror.merge()
-        mirror.configure(partition=())
-        await mirror.merge()
-        with mirror.table().update_spec() as changing:
-            changing.add_field("x", IdentityTransform(), "x")
+    async with opened(fleet, fields) as mirror:
+        await cut_by(mirror, "x")
         await mirror.write(*(put(key, x=(nan, 1.5)[key % 2], name="a") for key in range(6)))
         await mirror.merge()
         await mirror.write(gone(0), gone(1))
