@@ -103,7 +103,8 @@ class _Turn:
                 return None
             raise WatermarkLost(
                 f"mirror {self._config.mirror}: its changelog {self._config.changelog} is not in the catalog any more; "
-                f"{WAY_OUT}"
+                "put it back under that name, such as by renaming it, and have the mirror go on (icefleet mirrors "
+                f"resume); once there is another one of that name, {WAY_OUT}"
             )
         if mirror is None:
             await asyncio.to_thread(mirrors.create, self._context.lake, self._config, changelog)

@@ -105,6 +105,17 @@ async def test_a_change_that_cannot_be_understood_is_mended_in_either_way_that_i
     orders.check()
 
 
+async def test_a_changelog_that_was_renamed_is_merged_on_once_it_is_put_back_as_the_fault_says(orders):
+    aside = f"{orders.config.changelog}_aside"
+    orders.lake.catalog.rename_table(orders.config.changelog, aside)
+    with pytest.raises(WatermarkLost, match=r"not in the catalog any more; put it back under that name.*mirrors resume\)"):
+        await orders.merge()
+    orders.lake.catalog.rename_table(aside, orders.config.changelog)
+    await orders.write(update(1, name="later"))
+    assert (await orders.merge()).scanned == 1
+    orders.check()
+
+
 async def test_a_mirror_that_was_rolled_back_begins_again(orders):
     first = orders.table().snapshots()[0]
     orders.table().manage_snapshots().rollback_to_snapshot(first.snapshot_id).commit()
