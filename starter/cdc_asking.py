@@ -79,7 +79,8 @@ async def ask(environment: Environment, pipeline: str, workflow: str, request: d
         report: dict[str, Any] = await handle.result()
     except asyncio.CancelledError:
         errors.print(
-            f"not waited for any longer; {handle.id} goes on, and `icefleet cdc status` shows what comes of it"
+            f"not waited for any longer; {handle.id} goes on, and `icefleet cdc status` shows what comes of it",
+            markup=False,
         )
         raise
     except WorkflowFailureError as failed:

@@ -76,7 +76,8 @@ async def order(environment: Environment, names: Sequence[str], what: str) -> tu
     except asyncio.CancelledError:
         name = names[0] if len(names) == 1 else "NAME"
         shows, ends = f"`icefleet mirrors show {name}`", f"`icefleet mirrors pause {name}`"
-        errors.print(f"not waited for any longer; what was asked goes on: {shows} shows it, and {ends} ends it")
+        said = f"not waited for any longer; what was asked goes on: {shows} shows it, and {ends} ends it"
+        errors.print(said, markup=False)
         raise
     failed = [code for code in codes.values() if code]
     if failed and len(failed) < len(names):

@@ -35,8 +35,9 @@ def show_all(reports: Sequence[MirrorReport]) -> None:
         )
     show_table(table)
     for one in reports:
-        if one.trouble:
-            say(f"{one.mirror} is {one.loop.state}: {one.trouble}")
+        # A loop that is gone merges nothing, however well the tables are.
+        if said := one.trouble or (one.loop.cause if one.loop.state == "absent" else ""):
+            say(f"{one.mirror} is {one.loop.state}: {said}")
 
 
 def show_one(report: MirrorReport) -> None:

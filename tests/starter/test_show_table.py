@@ -68,6 +68,13 @@ def test_a_mirror_is_not_said_to_have_no_lag_where_nobody_can_tell_what_waits(sh
     assert "  lag       unknown" in one
 
 
+def test_a_mirror_whose_loop_is_gone_says_what_starts_it_though_its_tables_are_well(shown):
+    loop = LoopStatus("merge", "absent", "its last run is terminated; `icefleet mirrors resume` starts it")
+    mirror = MirrorReport("shop.orders", "cdc.c", TablesStatus(rows=3), loop)
+    listed = shown(250, lambda: show_all([mirror])).splitlines()
+    assert listed[-1] == f"shop.orders is absent: {loop.cause}"
+
+
 def test_a_value_that_is_wider_than_the_terminal_is_folded_and_not_cut(shown):
     said = shown(80, lambda: common.show_table(table_of(["n", "text"], [(12345678901234567890, "x" * 300)])))
     assert "12345678901234567890" in said
