@@ -188,7 +188,9 @@ class _ClickHouse:
         assert child.stdin is not None
         assert child.stdout is not None
         print(question, file=child.stdin, flush=True)
-        if not select.select([child.stdout], [], [], PATIENCE)[0]:
+        waiting = select.poll()  # `select` knows no descriptors from 1024 on
+        waiting.register(child.stdout, select.POLLIN)
+        if not waiting.poll(1000 * PATIENCE):
             child.kill()
             raise TimeoutError(f"ClickHouse did not answer within {PATIENCE} s: {question}")
         line = child.stdout.readline()

@@ -61,16 +61,19 @@ class TlsProxy:
 
 def _shuttle(tls: ssl.SSLSocket, behind: socket.socket) -> None:
     """Carry bytes both ways until one side has gone."""
+    poll = select.poll()  # `select` knows no descriptors from 1024 on, and a process of tests may have so many
+    for one in (tls, behind):
+        poll.register(one, select.POLLIN)
     while True:
-        ready, _, _ = select.select([tls, behind], [], [])
-        if tls in ready:
+        ready = {number for number, _ in poll.poll()}
+        if tls.fileno() in ready:
             chunk = tls.recv(CHUNK)
             while tls.pending():
                 chunk += tls.recv(CHUNK)
             if not chunk:
                 return
             behind.sendall(chunk)
-        if behind in ready:
+        if behind.fileno() in ready:
             chunk = behind.recv(CHUNK)
             if not chunk:
                 return
