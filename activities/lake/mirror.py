@@ -107,6 +107,7 @@ def state_of(config: MirrorConfig, table: Table) -> Mirror:
         return Mirror(table, None, None, None, columns)
     watermark = Watermark.load(str(ours.summary[WATERMARK]), config.mirror)
     _check_columns(where, table, watermark.columns)
+    _check_identity(config, table, watermark.columns, ours)
     pointer = ours.summary[INDEX]
     index = IndexPointer.load(str(pointer)) if pointer else None
     return Mirror(table, watermark, index, ours.snapshot_id, watermark.columns)
@@ -158,6 +159,20 @@ def _check_columns(where: str, table: Table, merged: Iterable[str]) -> None:
         raise MirrorForeign(
             f"{where}: somebody made {', '.join(required)} required, and a row may lack any value; make them optional "
             "again with an Iceberg client"
+        )
+
+
+def _check_identity(config: MirrorConfig, table: Table, merged: Iterable[str], ours: Snapshot) -> None:
+    """See that the columns are those that the last merge knew by their names: another one's values are not theirs."""
+    known = table.schemas().get(ours.schema_id if ours.schema_id is not None else -1)
+    if known is None:
+        return
+    before, now = ({field.name: field.field_id for field in schema.fields} for schema in (known, table.schema()))
+    if others := sorted(name for name in merged if name in before and before[name] != now[name]):
+        raise MirrorForeign(
+            f"mirror {config.mirror}: {', '.join(others)} are not the columns that merges brought under these names: "
+            "somebody dropped or renamed those in the mirror; rename them back with an Iceberg client, or have the "
+            f"mirror begin again (icefleet mirrors merge {config.mirror} --bootstrap)"
         )
 
 

@@ -129,6 +129,42 @@ async def test_a_mirror_that_was_rolled_back_begins_again(orders):
     orders.check()
 
 
+@pytest.mark.parametrize("name", ["id", "name", "cdc_sequence_number"])
+async def test_a_column_that_others_put_in_anothers_place_is_refused_and_a_mirror_begins_again_without_it(orders, name):
+    with orders.table().update_schema(allow_incompatible_changes=True) as update_schema:
+        kind = orders.table().schema().find_type(name)
+        update_schema.delete_column(name)
+    with orders.table().update_schema() as update_schema:
+        update_schema.add_column(name, kind)
+    await orders.write(update(1, name="newer"))
+    with pytest.raises(MirrorForeign, match=f"{name} are not the columns that merges brought"):
+        await orders.merge()
+    await bootstrap(orders)
+    await orders.write(update(7, name="on it goes"))
+    await orders.merge()
+    orders.check()
+    orders.check_index()
+
+
+async def test_columns_that_others_renamed_in_turn_are_refused_until_they_are_renamed_back(fleet):
+    async with opened(fleet, {"id": "long", "name": "string", "label": "string"}) as mirror:
+
+        def swap():
+            for old, new in (("name", "aside"), ("label", "name"), ("aside", "label")):
+                with mirror.table().update_schema() as update_schema:
+                    update_schema.rename_column(old, new)
+
+        await mirror.write(put(1, name="a", label="b"), put(2, name="c", label="d"))
+        await mirror.merge()
+        swap()
+        await mirror.write(update(1, name="newer", label="b"))
+        with pytest.raises(MirrorForeign, match="label, name are not the columns that merges brought"):
+            await mirror.merge()
+        swap()
+        await mirror.merge()
+        mirror.check()
+
+
 async def test_whatever_others_committed_while_a_mirror_begins_again_is_replaced(orders):
     await orders.write(put(30, name="x"))
 
