@@ -3,8 +3,8 @@
 import asyncio
 import shlex
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -123,6 +123,16 @@ async def waited_for(client: Client, handle: WorkflowHandle[Any, Any]) -> AsyncI
         raise typer.Exit(INTERRUPTED) from None
     except WorkflowFailureError as failed:
         raise typer.Exit(explain(failed)) from failed
+
+
+@contextmanager
+def left_alone(what: str) -> Iterator[None]:
+    """Wait within this for what goes on by itself: who gives up waiting is told that it does, and how."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        errors.print(f"not waited for any longer; {what}", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 async def withdraw(client: Client, handle: WorkflowHandle[Any, Any]) -> None:

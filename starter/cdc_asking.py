@@ -1,6 +1,5 @@
 """What the commands of `icefleet cdc` share: which pipeline, its loops, and doors that are waited for."""
 
-import asyncio
 from typing import Any
 
 import typer
@@ -18,8 +17,8 @@ from activities.contracts.cdc import (
 )
 from activities.contracts.inputs import write_input
 from activities.core.names import near
-from starter.asking import connect, explain, of_environment, stamped
-from starter.common import USAGE, errors, fail, load_environment, run, say, say_json
+from starter.asking import connect, explain, left_alone, of_environment, stamped
+from starter.common import USAGE, fail, load_environment, run, say, say_json
 from starter.unserved import say_unserved
 from worker.config import Environment
 
@@ -76,13 +75,8 @@ async def ask(environment: Environment, pipeline: str, workflow: str, request: d
         search_attributes=of_environment(environment.name),
     )
     try:
-        report: dict[str, Any] = await handle.result()
-    except asyncio.CancelledError:
-        errors.print(
-            f"not waited for any longer; {handle.id} goes on, and `icefleet cdc status` shows what comes of it",
-            markup=False,
-        )
-        raise
+        with left_alone(f"{handle.id} goes on, and `icefleet cdc status` shows what comes of it"):
+            report: dict[str, Any] = await handle.result()
     except WorkflowFailureError as failed:
         raise typer.Exit(explain(failed)) from failed
     return report

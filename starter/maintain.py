@@ -1,6 +1,5 @@
 """`icefleet maintain`: have the tables of an environment kept in order, of whatever kind they are."""
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,13 +9,11 @@ from temporalio.client import WorkflowFailureError
 
 from activities.contracts.inputs import write_input
 from activities.contracts.maintain import MAINTAIN_WORKFLOW, MOST_PARALLEL, MaintainReport, MaintainRequest
-from starter.asking import CODES, connect, explain, of_environment, stamped
+from starter.asking import CODES, connect, explain, left_alone, of_environment, stamped
 from starter.common import (
     FAILED,
-    INTERRUPTED,
     EnvironmentOption,
     JsonOption,
-    errors,
     load_environment,
     run,
     say,
@@ -75,10 +72,8 @@ async def _maintain(environment: Environment, request: MaintainRequest, *, wait:
             say(f"started as {handle.id}; the Temporal UI shows how far it is")
         return 0
     try:
-        report = await handle.result()
-    except asyncio.CancelledError:
-        errors.print(f"not waited for any longer; {handle.id} goes on")
-        return INTERRUPTED
+        with left_alone(f"{handle.id} goes on"):
+            report = await handle.result()
     except WorkflowFailureError as failed:
         return explain(failed)
     if json:

@@ -22,7 +22,7 @@ from activities.contracts.mirrors import (
 )
 from activities.core.names import near
 from activities.unserved import has_worker
-from starter.asking import connect, explain, of_environment, stamped, waited_for
+from starter.asking import connect, explain, left_alone, of_environment, stamped, waited_for
 from starter.common import FAILED, PARTIAL, USAGE, errors, fail, load_environment, say
 from starter.unserved import mirrors_queue, say_unserved
 from worker.config import Environment
@@ -71,14 +71,10 @@ async def order(environment: Environment, names: Sequence[str], what: str) -> tu
             report, codes[name] = await _answer(client, environment, name, request)
             return report
 
-    try:
+    one = names[0] if len(names) == 1 else "NAME"
+    shows, ends = f"`icefleet mirrors show {one}`", f"`icefleet mirrors pause {one}`"
+    with left_alone(f"what was asked goes on: {shows} shows it, and {ends} ends it"):
         reports = dict(zip(names, await asyncio.gather(*(ask(name) for name in names)), strict=True))
-    except asyncio.CancelledError:
-        name = names[0] if len(names) == 1 else "NAME"
-        shows, ends = f"`icefleet mirrors show {name}`", f"`icefleet mirrors pause {name}`"
-        said = f"not waited for any longer; what was asked goes on: {shows} shows it, and {ends} ends it"
-        errors.print(said, markup=False)
-        raise
     failed = [code for code in codes.values() if code]
     if failed and len(failed) < len(names):
         return reports, PARTIAL

@@ -164,7 +164,7 @@ def _check_columns(where: str, table: Table, merged: Iterable[str]) -> None:
 
 def _check_identity(config: MirrorConfig, table: Table, merged: Iterable[str], ours: Snapshot) -> None:
     """See that the columns are those that the last merge knew by their names: another one's values are not theirs."""
-    known = table.schemas().get(ours.schema_id if ours.schema_id is not None else -1)
+    known = next((schema for schema in table.metadata.schemas if schema.schema_id == ours.schema_id), None)
     if known is None:
         return
     before, now = ({field.name: field.field_id for field in schema.fields} for schema in (known, table.schema()))
